@@ -1,0 +1,3 @@
+//! The `loopprobe` command.
+
+fn main() {}

@@ -1,0 +1,64 @@
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::SourceLocation;
+
+/// Why a poll was long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// It computed.
+    Cpu,
+    /// It slept (`std::thread::sleep`).
+    Sleep,
+    /// It read or wrote a file, or looked up a path.
+    FileIo,
+    /// It waited for data to reach the disk.
+    Fsync,
+    /// It waited for a socket.
+    Network,
+    /// It resolved a name.
+    Dns,
+    /// It waited for a lock.
+    Lock,
+    /// It waited for a child process.
+    Child,
+    /// It touched memory that was not there yet.
+    PageFault,
+    /// It was ready to run, but others had the CPU. Not the code's fault.
+    Preempted,
+    /// Its control group had used up its CPU quota. Not the code's fault.
+    Throttled,
+    /// It ran another event loop to the end.
+    NestedBlockOn,
+    /// It could not be told.
+    Unknown,
+}
+
+/// The function that the user would go and change.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Blocked {
+    /// The demangled name, or `module+0xoffset`.
+    pub function: String,
+    /// Where it stands.
+    #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<SourceLocation>,
+}
+
+/// A cause with what speaks for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Diagnosis {
+    /// The cause that took most of the time.
+    pub cause: Cause,
+    /// The blocking call: the deepest frame that belongs to the user's code or a dependency.
+    pub call: Option<Blocked>,
+    /// The innermost async function on the stack: the awaited child, not the awaiting parent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub innermost: Option<Blocked>,
+    /// Facts, by name: `syscall`, `path`, `peer`, `holder_tid`, `page_faults`, ...
+    #[serde(default)]
+    pub evidence: BTreeMap<String, String>,
+    /// One line of advice.
+    pub advice: String,
+}

@@ -1,0 +1,19 @@
+//! What a session saw: tasks, polls, causes, a summary.
+//!
+//! These types are the contract between the stages. They name no runtime: a poll is one uninterrupted turn that an event
+//! loop gave to a task. They serialize to the JSON that `docs/json.md` describes, so a recording and the JSON output
+//! carry the same words.
+
+mod cause;
+mod poll;
+mod session;
+mod stack;
+mod summary;
+mod task;
+
+pub use cause::{Blocked, Cause, Diagnosis};
+pub use poll::{LongPoll, PollKind, Split};
+pub use session::{Event, Notice, Session};
+pub use stack::{Frame, Outcome, Stack, StackKind};
+pub use summary::{Group, Lost, ProbeCost, Summary, TaskSummary};
+pub use task::{NameSource, SourceLocation, TaskKind, TaskType};

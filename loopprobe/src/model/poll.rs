@@ -1,0 +1,63 @@
+use serde::{Deserialize, Serialize};
+
+use super::{Diagnosis, Stack, TaskType};
+
+/// What a long poll was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PollKind {
+    /// A poll of a task.
+    Async,
+    /// A poll of the future given to `block_on`.
+    Root,
+}
+
+/// A poll's wall time, split exactly. The parts add up to the duration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Split {
+    /// Running on a CPU, in nanoseconds.
+    pub on_cpu_ns: u64,
+    /// Ready to run, but waiting for a CPU.
+    pub runnable_ns: u64,
+    /// Waiting in the kernel for something.
+    pub blocked_ns: u64,
+}
+
+/// One poll at or over the threshold.
+///
+/// The times are bounds in general (`lo` is not after the true start, `hi` not before the true end): a source that times
+/// polls exactly has both at the truth, one that samples does not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LongPoll {
+    /// The process.
+    pub pid: u32,
+    /// The thread, as `/proc` of this process shows it.
+    pub tid: u32,
+    /// The thread's name.
+    pub thread: String,
+    /// The task's id, where it has one. A root future has none.
+    pub task_id: Option<u64>,
+    /// The task's type.
+    pub task: TaskType,
+    /// When the poll began (`CLOCK_MONOTONIC`, nanoseconds).
+    pub start_ns: u64,
+    /// How long it took, or has taken so far. At least: see `since_before_attach`.
+    pub duration_ns: u64,
+    /// Whether it has ended. A poll that still runs is reported with `false` meanwhile, and once more when it ends.
+    pub ended: bool,
+    /// Whether it began before the attach, so that `start_ns` is only the attach.
+    #[serde(default)]
+    pub since_before_attach: bool,
+    /// Whether it handed its worker to another thread with `block_in_place`: such a poll is allowed to block.
+    #[serde(default)]
+    pub block_in_place: bool,
+    /// Where the time went, where it is known.
+    #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<Split>,
+    /// Why, and what to do, where it is known.
+    #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
+    pub diagnosis: Option<Diagnosis>,
+    /// What the thread was doing, longest first.
+    #[serde(default)]
+    pub stacks: Vec<Stack>,
+}

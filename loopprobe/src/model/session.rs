@@ -1,0 +1,59 @@
+use serde::{Deserialize, Serialize};
+
+use super::{LongPoll, Summary};
+
+/// The head of a session: what is observed, and how.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// Version of the JSON schema: [`Session::SCHEMA`].
+    pub schema: u32,
+    /// loopprobe's version.
+    pub version: String,
+    /// The process.
+    pub pid: u32,
+    /// Its name.
+    pub name: String,
+    /// When observation began (`CLOCK_MONOTONIC`, nanoseconds).
+    pub start_ns: u64,
+    /// When observation began (nanoseconds since the Unix epoch).
+    pub start_unix_ns: u64,
+    /// Polls at least this long are reported, in nanoseconds.
+    pub threshold_ns: u64,
+    /// How many poll sites are probed.
+    pub sites: usize,
+    /// How many task types those sites serve.
+    pub task_types: usize,
+    /// The runtime's versions, where known: `1.44.2`.
+    pub tokio: Vec<String>,
+    /// What this session cannot see, a sentence each.
+    pub limits: Vec<String>,
+}
+
+impl Session {
+    /// The version of the JSON schema that this build writes.
+    pub const SCHEMA: u32 = 1;
+}
+
+/// Something that a user should know, beside the polls.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    /// When (`CLOCK_MONOTONIC`, nanoseconds).
+    pub time_ns: u64,
+    /// A sentence.
+    pub message: String,
+}
+
+/// What a session yields, in order: one `Session`, any number of the others, one `Summary`. One JSON object a line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "an event lives for a moment; a box would only move the cost")]
+pub enum Event {
+    /// The head.
+    Session(Session),
+    /// A poll at or over the threshold.
+    LongPoll(LongPoll),
+    /// A remark: the target executed another program, a library was loaded, ...
+    Notice(Notice),
+    /// The end.
+    Summary(Summary),
+}

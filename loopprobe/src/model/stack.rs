@@ -1,0 +1,75 @@
+use serde::{Deserialize, Serialize};
+
+use super::SourceLocation;
+
+/// What the thread was doing while a stack stood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StackKind {
+    /// On a CPU; a sample.
+    OnCpu,
+    /// Waiting in the kernel; exact.
+    Blocked,
+    /// Ready to run, waiting for a CPU; exact.
+    Runnable,
+}
+
+/// How far an unwind came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It reached the poll's own entry, proven by the stack pointer kept there.
+    Complete,
+    /// The copied part of the stack ended first.
+    Truncated,
+    /// An address lies in no module, or in one without unwind information.
+    NoUnwindInfo,
+    /// The unwind information led past the poll's entry, or in a circle.
+    Inconsistent,
+    /// The user memory could not be read when the stack was taken.
+    Unreadable,
+}
+
+/// One function on a stack.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Frame {
+    /// The demangled name without hash, where known.
+    pub function: Option<String>,
+    /// Where in `function` the frame stands; for a nameless frame with `near`, only a hint.
+    #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<SourceLocation>,
+    /// Where the async function or block of this frame is defined, from the panic location that it embeds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub definition: Option<SourceLocation>,
+    /// A source file that this frame's code refers to. A hint, often right and never certain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub near: Option<SourceLocation>,
+    /// The path of the executable or library.
+    pub module: Option<String>,
+    /// File offset in `module` of the instruction (of a caller: of the call, not of the return address).
+    pub offset: Option<u64>,
+    /// Whether the function was inlined into the next frame.
+    #[serde(default)]
+    pub inlined: bool,
+    /// Whether the frame belongs to the runtime's or the standard library's plumbing; such frames are folded in text.
+    #[serde(default)]
+    pub runtime: bool,
+}
+
+/// A stack inside one poll, from the blocking call outwards, and how long it stood.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stack {
+    /// How long, in nanoseconds. Exact for blocked and runnable time; a share of the on-CPU time for samples.
+    pub ns: u64,
+    /// When it began (`CLOCK_MONOTONIC`, nanoseconds).
+    pub start_ns: u64,
+    /// What the thread was doing.
+    pub kind: StackKind,
+    /// How far the unwind came.
+    pub outcome: Outcome,
+    /// The system call that the thread waited in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub syscall: Option<String>,
+    /// Innermost first.
+    pub frames: Vec<Frame>,
+}

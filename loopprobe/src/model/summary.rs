@@ -1,0 +1,122 @@
+use serde::{Deserialize, Serialize};
+
+use super::{Cause, TaskType};
+
+/// What was lost, skipped or cut short, by name. A silent drop is a bug: each kind has its counter here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Lost {
+    /// Records that found the ring buffer full.
+    pub events: u64,
+    /// Polls that were nested deeper than is tracked.
+    pub too_deep: u64,
+    /// Poll ends without a known beginning, other than those of polls that were open at the attach.
+    pub unmatched_ends: u64,
+    /// Poll beginnings whose end never came, other than those still open at the end of the session.
+    pub unmatched_starts: u64,
+    /// Threads that found the table of threads full.
+    pub threads: u64,
+    /// Polls of a task type that the scan did not find.
+    pub unknown_types: u64,
+    /// Reads of the target's memory that failed.
+    pub unreadable: u64,
+    /// Polls cut off by the end of their thread.
+    pub thread_exits: u64,
+    /// Stacks that did not reach the poll's entry.
+    pub incomplete_stacks: u64,
+    /// Stacks dropped before they were unwound.
+    pub stacks: u64,
+    /// Frames without a name.
+    pub unresolved_frames: u64,
+    /// Poll sites of libraries loaded later for which there was no room.
+    pub sites: u64,
+}
+
+impl Lost {
+    /// Whether nothing was lost.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// The polls of one task type.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskSummary {
+    /// Which type.
+    #[serde(flatten)]
+    pub task: TaskType,
+    /// How many polls (of a blocking-pool closure: how many began).
+    pub polls: u64,
+    /// Their total, in nanoseconds. Blocking-pool closures are counted, not timed.
+    pub total_ns: u64,
+    /// Median; relative error at most 12.5 %.
+    pub p50_ns: u64,
+    /// 99th percentile; relative error at most 12.5 %.
+    pub p99_ns: u64,
+    /// The longest, exact.
+    pub max_ns: u64,
+    /// How many were at or over the threshold.
+    pub long: u64,
+}
+
+/// Long polls with the same task type, cause and blocking call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Group {
+    /// The task type's name.
+    pub task: String,
+    /// Why.
+    pub cause: Cause,
+    /// The blocking call.
+    pub call: Option<String>,
+    /// How many.
+    pub count: u64,
+    /// Their total, in nanoseconds.
+    pub total_ns: u64,
+    /// The longest.
+    pub max_ns: u64,
+}
+
+/// What observation cost the target.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ProbeCost {
+    /// Nanoseconds a poll, measured at the attach on this machine.
+    pub ns_per_poll: f64,
+    /// Total over the session, in nanoseconds of CPU time.
+    pub total_ns: u64,
+}
+
+impl Eq for ProbeCost {}
+
+/// The end of a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Why the session ended: `interrupted`, `duration`, `target exited`, ...
+    pub reason: String,
+    /// How long it was, in nanoseconds.
+    pub duration_ns: u64,
+    /// Polls of async tasks.
+    pub polls: u64,
+    /// Polls of blocking-pool closures.
+    pub blocking_polls: u64,
+    /// Median over all async polls; relative error at most 12.5 %.
+    pub p50_ns: u64,
+    /// 99th percentile; relative error at most 12.5 %.
+    pub p99_ns: u64,
+    /// The longest async poll, exact.
+    pub max_ns: u64,
+    /// Async and root polls at or over the threshold.
+    pub long_polls: u64,
+    /// The sum of their durations.
+    pub long_ns: u64,
+    /// Threads that polled async tasks.
+    pub workers: u64,
+    /// What was lost.
+    pub lost: Lost,
+    /// What the probes cost, where it could be measured.
+    pub cost: Option<ProbeCost>,
+    /// By task type, most total time first.
+    pub tasks: Vec<TaskSummary>,
+    /// Long polls by task type, cause and call, worst first.
+    #[serde(default)]
+    pub groups: Vec<Group>,
+}

@@ -1,0 +1,3 @@
+//! Event loops that loopprobe knows, one module each.
+
+pub mod tokio;

@@ -1,0 +1,110 @@
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    elf::{FileOffset, VirtAddr},
+    model::TaskType,
+};
+
+/// Which of Tokio's schedulers a task type is bound to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scheduler {
+    /// `Arc<multi_thread::Handle>`.
+    MultiThread,
+    /// `Arc<current_thread::Handle>`.
+    CurrentThread,
+    /// `Arc<task::local::Shared>`: a `LocalSet`.
+    Local,
+    /// `BlockingSchedule`: the blocking pool.
+    Blocking,
+    /// An async scheduler; which one could not be told.
+    Unknown,
+}
+
+/// The instruction at a probe's place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntryInstruction {
+    /// Its mnemonic: `push`, `jmp`.
+    pub mnemonic: String,
+    /// Whether the kernel emulates it. If not, each hit costs a single step (about 16 us on a virtual machine).
+    /// Source: `arch/x86/kernel/uprobes.c`, `arch_uprobe_analyze_insn` (Linux 6.18).
+    pub emulated: bool,
+}
+
+/// One task vtable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vtable {
+    /// Where it lies in the image.
+    pub address: VirtAddr,
+    /// Slot 1, `raw::schedule<S>`: one function a scheduler.
+    pub schedule: VirtAddr,
+    /// Bytes from the header to the task's trailer; a measure of the future's size.
+    pub trailer_offset: u32,
+    /// Bytes from the header to the scheduler's pointer. 0 where the layout has none (1.21, 1.22).
+    pub scheduler_offset: u32,
+    /// Bytes from the header to the task's id. 0 where the layout has none.
+    pub id_offset: u32,
+    /// Which scheduler.
+    pub scheduler: Scheduler,
+    /// The future's type.
+    pub task: TaskType,
+}
+
+/// A function that polls tasks: one `raw::poll<F, S>`, or several that were folded into one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Site {
+    /// Where a probe goes.
+    pub offset: FileOffset,
+    /// The same place as a virtual address.
+    pub address: VirtAddr,
+    /// The instruction there.
+    pub entry: EntryInstruction,
+    /// The vtables whose slot 0 is this function; at least one.
+    pub vtables: Vec<Vtable>,
+}
+
+/// Where a task's header keeps what is read from outside. Source: `tokio/src/runtime/task/core.rs`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeaderLayout {
+    /// The state word: 0 in every version.
+    pub state: u32,
+    /// The pointer to the vtable: 0x10 from 1.21 on.
+    pub vtable: u32,
+    /// Whether the vtables have the eleventh word of `tokio_unstable` builds (the spawn location's offset).
+    pub unstable: bool,
+}
+
+/// Functions that mark a turn of a loop, where symbols name them. All of them are for entry probes only:
+/// a panic may pass them, and a return probe would then abort the target.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoopSymbols {
+    /// `tokio::runtime::park::Inner::park`: a thread in `block_on` of a multi_thread runtime is about to park.
+    pub park: Vec<FileOffset>,
+    /// `CachedParkThread::block_on`: such a thread begins.
+    pub block_on: Vec<FileOffset>,
+}
+
+/// What an image holds of Tokio.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokioImage {
+    /// The file.
+    pub path: PathBuf,
+    /// Its GNU build id, in hexadecimal.
+    pub build_id: Option<String>,
+    /// Tokio's versions, from the panic locations; normally one.
+    pub tokio: Vec<String>,
+    /// How the versions are known: `locations`, `audit`, or `structure` (then a range).
+    pub tokio_source: String,
+    /// The task header's layout.
+    pub header: HeaderLayout,
+    /// Whether it has no symbol table.
+    pub stripped: bool,
+    /// Executable segments, as (virtual address, size): a return address in one of them belongs to this image.
+    pub text: Vec<(VirtAddr, u64)>,
+    /// All poll sites, by offset.
+    pub sites: Vec<Site>,
+    /// Symbols for the root future of multi_thread runtimes.
+    pub loop_symbols: LoopSymbols,
+}
