@@ -10,5 +10,7 @@
 
 pub mod model;
 
+pub mod collect;
 pub mod elf;
+pub mod report;
 pub mod runtime;

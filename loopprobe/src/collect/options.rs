@@ -1,0 +1,41 @@
+use std::{path::PathBuf, time::Duration};
+
+/// What to observe, and how.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The process, as this process's `/proc` shows it.
+    pub pid: u32,
+    /// Polls at least this long are reported; zero reports all.
+    pub threshold: Duration,
+    /// When to end; `None` until a signal or the target's end.
+    pub duration: Option<Duration>,
+    /// Off-CPU stretches at least this long get a stack.
+    pub min_block: Duration,
+    /// Samples a second for stacks of computing polls; zero takes none.
+    pub sample_hz: u32,
+    /// Whether stacks are taken at all.
+    pub stacks: bool,
+    /// Separate debug files, given by the user.
+    pub debug_files: Vec<PathBuf>,
+    /// Whether the kernel side logs (`--log-level debug`).
+    pub kernel_log: bool,
+}
+
+impl Options {
+    /// The threshold unless the user gives one.
+    pub const DEFAULT_THRESHOLD: Duration = Duration::from_millis(10);
+
+    /// Options for a process, with the defaults.
+    pub fn new(pid: u32) -> Self {
+        Self {
+            pid,
+            threshold: Self::DEFAULT_THRESHOLD,
+            duration: None,
+            min_block: Duration::from_millis(1),
+            sample_hz: 499,
+            stacks: true,
+            debug_files: Vec::new(),
+            kernel_log: false,
+        }
+    }
+}

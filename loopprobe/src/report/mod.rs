@@ -1,0 +1,15 @@
+//! Views of a session: each takes the same events, live or from a recording, and writes one form of them.
+
+use std::io;
+
+use crate::model::Event;
+
+/// A view of a session.
+pub trait Sink {
+    /// Takes the next event: first the `Session`, last the `Summary`.
+    ///
+    /// # Errors
+    ///
+    /// Whatever writing gives; [`io::ErrorKind::BrokenPipe`] means that the reader has gone and ends the session quietly.
+    fn event(&mut self, event: &Event) -> io::Result<()>;
+}
