@@ -10,6 +10,9 @@
 
 pub mod model;
 
+pub mod cli;
+pub mod commands;
+
 pub mod collect;
 pub mod elf;
 pub mod report;

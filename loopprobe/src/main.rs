@@ -1,3 +1,10 @@
 //! The `loopprobe` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use loopprobe::{cli::Cli, commands};
+
+fn main() -> ExitCode {
+    commands::run(Cli::parse())
+}

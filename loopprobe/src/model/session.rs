@@ -46,10 +46,6 @@ pub struct Notice {
 /// What a session yields, in order: one `Session`, any number of the others, one `Summary`. One JSON object a line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "an event lives for a moment; a box would only move the cost"
-)]
 pub enum Event {
     /// The head.
     Session(Session),

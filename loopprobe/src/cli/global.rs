@@ -1,0 +1,101 @@
+use clap::{Args, ValueEnum};
+
+/// Options of every command.
+#[derive(Args, Clone, Debug)]
+pub struct GlobalArgs {
+    /// Print only what was asked for: no progress, no remarks
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// When to use colour
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "WHEN",
+        default_value = "auto"
+    )]
+    pub color: ColorArg,
+    /// How much to log on stderr: off, error, warn, info, debug (with the kernel side), trace
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "LEVEL",
+        default_value = "warn"
+    )]
+    pub log_level: LogLevel,
+}
+
+/// When to use colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ColorArg {
+    /// On a terminal, unless `NO_COLOR` is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+impl From<ColorArg> for anstream::ColorChoice {
+    fn from(arg: ColorArg) -> Self {
+        match arg {
+            ColorArg::Auto => Self::Auto,
+            ColorArg::Always => Self::Always,
+            ColorArg::Never => Self::Never,
+        }
+    }
+}
+
+/// How much to log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    /// Nothing.
+    Off,
+    /// What failed.
+    Error,
+    /// What looks wrong.
+    Warn,
+    /// What is done.
+    Info,
+    /// Details, and the kernel side's own log.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl From<LogLevel> for log::LevelFilter {
+    fn from(level: LogLevel) -> Self {
+        match level {
+            LogLevel::Off => Self::Off,
+            LogLevel::Error => Self::Error,
+            LogLevel::Warn => Self::Warn,
+            LogLevel::Info => Self::Info,
+            LogLevel::Debug => Self::Debug,
+            LogLevel::Trace => Self::Trace,
+        }
+    }
+}
+
+impl GlobalArgs {
+    /// Whether the kernel side logs too.
+    pub fn kernel_log(&self) -> bool {
+        matches!(self.log_level, LogLevel::Debug | LogLevel::Trace)
+    }
+
+    /// Makes colour and logging follow these options, for the whole process.
+    pub fn apply(&self) {
+        anstream::ColorChoice::from(self.color).write_global();
+        let style = match self.color {
+            ColorArg::Auto => env_logger::WriteStyle::Auto,
+            ColorArg::Always => env_logger::WriteStyle::Always,
+            ColorArg::Never => env_logger::WriteStyle::Never,
+        };
+        // A second initialisation, as in tests, keeps the first logger.
+        let _ = env_logger::Builder::new()
+            .filter_level(self.log_level.into())
+            .write_style(style)
+            .format_timestamp_millis()
+            .try_init();
+    }
+}

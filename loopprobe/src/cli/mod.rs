@@ -1,0 +1,41 @@
+//! The command line: what was typed. Each group of options turns itself into what it means, a type of the library.
+
+mod duration;
+mod exit;
+mod global;
+mod observe;
+mod output;
+mod target;
+
+pub use duration::parse_duration;
+pub use exit::Exit;
+pub use global::{ColorArg, GlobalArgs, LogLevel};
+pub use observe::ObserveArgs;
+pub use output::{Format, OutputArgs};
+pub use target::TargetArgs;
+
+use clap::Parser;
+
+use crate::commands::Command;
+
+const AFTER_HELP: &str = "\
+Examples:
+  loopprobe ps                                   which processes use Tokio
+  sudo loopprobe attach --pid 1234               what blocks process 1234, until Ctrl-C
+  sudo loopprobe attach --name api --duration 30s --format json
+  sudo loopprobe run -- ./my-server --port 80    from the first poll on
+  loopprobe doctor                               what this machine lacks
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a --fail-over limit was passed. `run` passes on its child's.";
+
+/// Find what blocks a running Tokio program, from outside: no rebuild, no restart.
+#[derive(Debug, Parser)]
+#[command(name = "loopprobe", version, after_help = AFTER_HELP, max_term_width = 100)]
+pub struct Cli {
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: GlobalArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}

@@ -1,0 +1,113 @@
+use std::{path::PathBuf, time::Duration};
+
+use clap::Args;
+
+use super::{GlobalArgs, parse_duration};
+use crate::collect::Options;
+
+/// What to observe, and when to stop: shared by `attach`, `run` and every command that watches a process.
+#[derive(Args, Clone, Debug)]
+pub struct ObserveArgs {
+    /// Stop after this long; without it, on Ctrl-C or when the process ends
+    #[arg(long, short, value_name = "TIME", value_parser = parse_duration)]
+    pub duration: Option<Duration>,
+    /// Report polls that take at least this long: 500us, 10ms, 1s; 0 reports every poll
+    #[arg(long, short, value_name = "TIME", value_parser = parse_duration, default_value = "10ms")]
+    pub threshold: Duration,
+    /// Exit with code 3 if any poll took longer than this
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub fail_over: Option<Duration>,
+    /// Take the stack of a poll that waits in the kernel for at least this long
+    /// [default: the smaller of 1ms and a tenth of the threshold]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub min_block: Option<Duration>,
+    /// Samples a second of long polls that compute; 0 takes none
+    #[arg(long, value_name = "HZ", default_value_t = 499, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    pub sample_hz: u32,
+    /// Time polls only: no stacks, no causes
+    #[arg(long)]
+    pub no_stacks: bool,
+    /// A separate debug file for the program or one of its libraries; may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub debug_file: Vec<PathBuf>,
+}
+
+impl ObserveArgs {
+    /// What these options mean for a process.
+    pub fn options(&self, pid: u32, global: &GlobalArgs) -> Options {
+        Options {
+            pid,
+            threshold: self.reported_threshold(),
+            duration: self.duration,
+            min_block: self.min_block.unwrap_or_else(|| self.default_min_block()),
+            sample_hz: self.sample_hz,
+            stacks: !self.no_stacks,
+            debug_files: self.debug_file.clone(),
+            kernel_log: global.kernel_log(),
+        }
+    }
+
+    /// `--fail-over` below `--threshold` could not be seen, so it lowers the threshold.
+    fn reported_threshold(&self) -> Duration {
+        self.fail_over
+            .map_or(self.threshold, |limit| limit.min(self.threshold))
+    }
+
+    fn default_min_block(&self) -> Duration {
+        (self.reported_threshold() / 10).min(Duration::from_millis(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Typed {
+        #[command(flatten)]
+        global: GlobalArgs,
+        #[command(flatten)]
+        observe: ObserveArgs,
+    }
+
+    fn options(args: &[&str]) -> Options {
+        let typed = Typed::parse_from([&["x"], args].concat());
+        typed.observe.options(7, &typed.global)
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_library() {
+        let (typed, library) = (options(&[]), Options::new(7));
+        assert_eq!(format!("{typed:?}"), format!("{library:?}"));
+    }
+
+    #[test]
+    fn min_block_follows_the_threshold() {
+        assert_eq!(
+            options(&["--threshold", "1s"]).min_block,
+            Duration::from_millis(1)
+        );
+        assert_eq!(
+            options(&["--threshold", "500us"]).min_block,
+            Duration::from_micros(50)
+        );
+        assert_eq!(
+            options(&["--min-block", "3ms"]).min_block,
+            Duration::from_millis(3)
+        );
+    }
+
+    #[test]
+    fn a_limit_below_the_threshold_lowers_it() {
+        assert_eq!(
+            options(&["--fail-over", "2ms"]).threshold,
+            Duration::from_millis(2)
+        );
+        assert_eq!(
+            options(&["--fail-over", "2s"]).threshold,
+            Duration::from_millis(10)
+        );
+    }
+}

@@ -1,0 +1,30 @@
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+/// Where the report goes, and in which form.
+#[derive(Args, Clone, Debug)]
+pub struct OutputArgs {
+    /// The report's form
+    #[arg(
+        long,
+        short,
+        value_enum,
+        hide_possible_values = true,
+        value_name = "text|json",
+        default_value = "text"
+    )]
+    pub format: Format,
+    /// Write the report to a file instead of stdout
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// The report's form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// One JSON object a line; docs/json.md has the schema.
+    Json,
+}
