@@ -1,0 +1,234 @@
+//! Records each of its own polls and prints them.
+
+use std::future::Future;
+use std::time::Duration;
+
+use targets::control::{self, Gate, Options};
+use targets::truth::{self, Kind, TaskId, Timed};
+use targets::work::{block_ms, spin_ms};
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::{JoinSet, LocalSet};
+
+/// Milliseconds, in turn: on both sides of the default threshold, close to it and far from it.
+const STEPS: [u64; 10] = [1, 12, 4, 20, 8, 11, 2, 35, 9, 15];
+
+const SCENARIOS: [&str; 13] = [
+    "sleep",
+    "cpu",
+    "nested",
+    "spawn_blocking",
+    "block_in_place",
+    "local_set",
+    "join_set",
+    "current_thread",
+    "root",
+    "root_multi",
+    "short",
+    "runtimes",
+    "threads",
+];
+
+fn main() {
+    let options = Options::parse(&SCENARIOS);
+    control::listen();
+    if options.gate == Gate::Before {
+        control::ready();
+        control::wait_go();
+    }
+    let rounds = options.rounds;
+    match options.scenario.as_str() {
+        "sleep" => run(&multi(), &options, sleepers(rounds)),
+        "cpu" => run(&multi(), &options, spinners(rounds)),
+        "nested" => run(&multi(), &options, nested(rounds)),
+        "spawn_blocking" => run(&multi(), &options, blocking_pool(rounds)),
+        "block_in_place" => run(&multi(), &options, in_place(rounds)),
+        "local_set" => run(&multi(), &options, local_tasks("local_set", rounds)),
+        "join_set" => run(&multi(), &options, join_set(rounds)),
+        "current_thread" => run(&current(), &options, sleepers(rounds)),
+        "root" => run(&current(), &options, root(rounds)),
+        "root_multi" => run(&multi(), &options, root(rounds)),
+        "short" => run(&multi(), &options, short(rounds)),
+        "runtimes" => runtimes(&options),
+        _ => threads(&options),
+    }
+    control::finish(&options);
+}
+
+fn multi() -> Runtime {
+    Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_time()
+        .build()
+        .expect("a runtime")
+}
+
+fn current() -> Runtime {
+    Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .expect("a runtime")
+}
+
+/// Runs `work` as the root future, after `go` where that was asked for.
+fn run(runtime: &Runtime, options: &Options, work: impl Future<Output = ()>) {
+    let inside = options.gate == Gate::Inside;
+    let started = options.gate == Gate::Before;
+    runtime.block_on(Timed::new("root", Kind::Root, async move {
+        // A worker that has polled something is known to be up.
+        let _ = truth::spawn("warm_up", async {}).await;
+        if !started {
+            control::ready();
+        }
+        if inside {
+            control::go().await;
+        }
+        work.await;
+    }));
+}
+
+async fn pause() {
+    tokio::time::sleep(Duration::from_millis(3)).await;
+}
+
+/// One poll for each step, `offset` apart so that tasks differ.
+async fn steps(rounds: u32, offset: usize, work: fn(u64)) {
+    for round in 0..rounds as usize {
+        pause().await;
+        work(STEPS[(round + offset) % STEPS.len()]);
+    }
+}
+
+async fn sleepers(rounds: u32) {
+    let tasks = ["sleep_a", "sleep_b", "sleep_c"];
+    let handles: Vec<_> = (0..)
+        .zip(tasks)
+        .map(|(i, label)| truth::spawn(label, steps(rounds, i * 3, block_ms)))
+        .collect();
+    for handle in handles {
+        handle.await.expect("no panic");
+    }
+}
+
+async fn spinners(rounds: u32) {
+    let a = truth::spawn("cpu_a", steps(rounds, 0, spin_ms));
+    let b = truth::spawn("cpu_b", steps(rounds, 5, spin_ms));
+    a.await.expect("no panic");
+    b.await.expect("no panic");
+}
+
+/// A runtime inside a blocking-pool closure, and one inside `block_in_place` inside a task.
+async fn nested(rounds: u32) {
+    let pool = truth::spawn_blocking("nested_pool", move || {
+        current().block_on(local_tasks("nested_local", rounds));
+    });
+    let place = truth::spawn("nested_outer", async move {
+        for _ in 0..rounds.div_ceil(4) {
+            pause().await;
+            truth::block_in_place(|| current().block_on(local_tasks("nested_inner", 3)));
+        }
+    });
+    pool.await.expect("no panic");
+    place.await.expect("no panic");
+}
+
+async fn blocking_pool(rounds: u32) {
+    let ticker = truth::spawn("ticker", steps(rounds, 0, |_| ()));
+    for round in 0..rounds as usize {
+        let ms = STEPS[round % STEPS.len()];
+        truth::spawn_blocking("pool", move || block_ms(ms))
+            .await
+            .expect("no panic");
+    }
+    ticker.await.expect("no panic");
+}
+
+async fn in_place(rounds: u32) {
+    let marked = truth::spawn(
+        "in_place",
+        steps(rounds, 0, |ms| truth::block_in_place(|| block_ms(ms))),
+    );
+    let plain = truth::spawn("not_in_place", steps(rounds, 5, block_ms));
+    marked.await.expect("no panic");
+    plain.await.expect("no panic");
+}
+
+async fn local_tasks(label: &'static str, rounds: u32) {
+    let set = LocalSet::new();
+    truth::spawn_local(&set, label, steps(rounds, 0, block_ms));
+    truth::spawn_local(&set, label, steps(rounds, 4, spin_ms));
+    set.await;
+}
+
+async fn join_set(rounds: u32) {
+    let mut set = JoinSet::new();
+    for i in 0..rounds as usize {
+        let timed = Timed::new("join_set", Kind::Async, steps(3, i, block_ms));
+        let id: TaskId = timed.id();
+        id.learn(&set.spawn(timed));
+    }
+    while let Some(result) = set.join_next().await {
+        result.expect("no panic");
+    }
+}
+
+/// The root future itself blocks, beside a task that only ticks.
+async fn root(rounds: u32) {
+    let ticker = truth::spawn("ticker", steps(rounds, 0, |_| ()));
+    steps(rounds, 1, block_ms).await;
+    ticker.await.expect("no panic");
+}
+
+/// Many short polls: none is near any threshold on purpose.
+async fn short(rounds: u32) {
+    let handles: Vec<_> = (0..8)
+        .map(|_| {
+            truth::spawn("short", async move {
+                for _ in 0..rounds * 100 {
+                    tokio::task::yield_now().await;
+                }
+            })
+        })
+        .collect();
+    for handle in handles {
+        handle.await.expect("no panic");
+    }
+}
+
+/// Three runtimes of two kinds at once.
+fn runtimes(options: &Options) {
+    let rounds = options.rounds;
+    let inside = options.gate == Gate::Inside;
+    let others: Vec<_> = [multi as fn() -> Runtime, current]
+        .into_iter()
+        .map(|build| {
+            std::thread::spawn(move || {
+                build().block_on(Timed::new("root", Kind::Root, async move {
+                    if inside {
+                        control::go().await;
+                    }
+                    sleepers(rounds).await;
+                }));
+            })
+        })
+        .collect();
+    run(&multi(), options, sleepers(rounds));
+    for other in others {
+        other.join().expect("no panic");
+    }
+}
+
+/// Threads with a runtime each, which come and go.
+fn threads(options: &Options) {
+    let started = options.gate == Gate::Before;
+    if !started {
+        control::ready();
+    }
+    if options.gate == Gate::Inside {
+        control::wait_go();
+    }
+    for _ in 0..options.rounds {
+        std::thread::spawn(|| current().block_on(local_tasks("short_lived", 3)))
+            .join()
+            .expect("no panic");
+    }
+}

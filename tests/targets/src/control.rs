@@ -1,0 +1,139 @@
+//! How a test drives a target: arguments, and lines on standard input.
+//!
+//! The program prints `{"type":"ready","pid":N}` when it is up. With `--gate inside` it then waits for the line `go`, its
+//! runtime already running; with `--gate before` it waits before it builds any runtime. `dump` prints the truth so far.
+//! After its work the program prints the truth and exits; with `--hold` it stays until `quit` or the end of the input.
+
+use std::io::{BufRead, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::{truth, work};
+
+/// Where the program waits for `go`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Gate {
+    None,
+    Before,
+    Inside,
+}
+
+/// What was asked for.
+#[derive(Clone)]
+pub struct Options {
+    /// What to do; the program's own words.
+    pub scenario: String,
+    pub gate: Gate,
+    /// How often each task does its work.
+    pub rounds: u32,
+    /// A length of time for scenarios that take one.
+    pub millis: u64,
+    pub hold: bool,
+}
+
+impl Options {
+    /// Reads the arguments; ends the program with usage on standard error when they are wrong.
+    pub fn parse(scenarios: &[&str]) -> Options {
+        let mut options = Options {
+            scenario: scenarios.first().copied().unwrap_or_default().to_owned(),
+            gate: Gate::None,
+            rounds: 20,
+            millis: 1_000,
+            hold: false,
+        };
+        let mut args = std::env::args().skip(1);
+        while let Some(arg) = args.next() {
+            let known = match arg.as_str() {
+                "--gate" => args.next().and_then(|gate| options.set_gate(&gate)),
+                "--rounds" => args
+                    .next()
+                    .and_then(|n| n.parse().ok())
+                    .map(|n| options.rounds = n),
+                "--millis" => args
+                    .next()
+                    .and_then(|n| n.parse().ok())
+                    .map(|n| options.millis = n),
+                "--hold" => Some(options.hold = true),
+                name if scenarios.contains(&name) => Some(options.scenario = arg),
+                _ => None,
+            };
+            if known.is_none() {
+                eprintln!(
+                    "usage: [{}] [--gate before|inside] [--rounds N] [--millis N] [--hold]",
+                    scenarios.join("|")
+                );
+                std::process::exit(2);
+            }
+        }
+        options
+    }
+
+    fn set_gate(&mut self, gate: &str) -> Option<()> {
+        self.gate = match gate {
+            "before" => Gate::Before,
+            "inside" => Gate::Inside,
+            _ => return None,
+        };
+        Some(())
+    }
+}
+
+static GO: AtomicBool = AtomicBool::new(false);
+static OVER: AtomicBool = AtomicBool::new(false);
+
+/// Listens on standard input from a thread of its own, and bounds the life of the program.
+pub fn listen() {
+    work::bound_life(300);
+    std::thread::Builder::new()
+        .name("control".to_owned())
+        .spawn(|| {
+            for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+                match line.trim() {
+                    "go" => GO.store(true, Ordering::Release),
+                    "dump" => truth::dump(),
+                    "quit" => break,
+                    _ => {}
+                }
+            }
+            OVER.store(true, Ordering::Release);
+            GO.store(true, Ordering::Release);
+        })
+        .expect("a thread can be started");
+}
+
+/// Says that the program is up.
+pub fn ready() {
+    say(&format!(
+        r#"{{"type":"ready","pid":{}}}"#,
+        std::process::id()
+    ));
+}
+
+/// Prints one line at once.
+pub fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{line}");
+    let _ = out.flush();
+}
+
+/// Waits for `go` (or the end of the input) on a plain thread.
+pub fn wait_go() {
+    while !GO.load(Ordering::Acquire) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Waits for `go` inside a runtime.
+pub async fn go() {
+    while !GO.load(Ordering::Acquire) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// Prints the truth; stays for `quit` first where that was asked for.
+pub fn finish(options: &Options) {
+    while options.hold && !OVER.load(Ordering::Acquire) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    truth::dump();
+}

@@ -1,0 +1,288 @@
+//! The program's own record of its polls, kept in memory and printed as JSON lines.
+
+use std::cell::Cell;
+use std::fmt::{Debug, Write as _};
+use std::future::Future;
+use std::io::Write as _;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use tokio::task::{JoinHandle, LocalSet};
+
+use crate::clock::{monotonic_ns, thread_cpu_ns, thread_id};
+
+/// Records kept for each thread. More are counted, not kept.
+const CAPACITY: usize = 1 << 18;
+
+/// What kind of call was timed.
+#[derive(Clone, Copy)]
+pub enum Kind {
+    /// A poll of a task.
+    Async,
+    /// A poll of a future given to `block_on`.
+    Root,
+    /// A closure on the blocking pool.
+    Blocking,
+    /// A part of a poll: the future itself is not wrapped.
+    Span,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Async => "async",
+            Kind::Root => "root",
+            Kind::Blocking => "blocking",
+            Kind::Span => "span",
+        }
+    }
+}
+
+/// A task's id, filled in once it has been spawned. Ids start at 1.
+#[derive(Clone, Default)]
+pub struct TaskId(Arc<AtomicU64>);
+
+impl TaskId {
+    /// Learns the id from a handle's debug output, which has it in every Tokio version, unlike `task::id()`.
+    pub fn learn(&self, handle: &impl Debug) {
+        let text = format!("{handle:?}");
+        let digits: String = text
+            .chars()
+            .skip_while(|c| !c.is_ascii_digit())
+            .take_while(char::is_ascii_digit)
+            .collect();
+        self.0.store(digits.parse().unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// The id; 0 when it is not known.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+struct Record {
+    label: &'static str,
+    kind: Kind,
+    id: TaskId,
+    tid: i32,
+    start_ns: u64,
+    end_ns: u64,
+    cpu_ns: u64,
+    ready: bool,
+    block_in_place: bool,
+}
+
+impl Record {
+    fn line(&self) -> String {
+        let mut line = format!(
+            r#"{{"type":"poll","label":"{}","kind":"{}""#,
+            self.label,
+            self.kind.name()
+        );
+        let _ = match self.id.get() {
+            0 => write!(line, r#","task_id":null"#),
+            id => write!(line, r#","task_id":{id}"#),
+        };
+        let _ = write!(
+            line,
+            r#","tid":{},"start_ns":{},"end_ns":{},"cpu_ns":{},"ready":{},"block_in_place":{}}}"#,
+            self.tid, self.start_ns, self.end_ns, self.cpu_ns, self.ready, self.block_in_place
+        );
+        line
+    }
+}
+
+#[derive(Default)]
+struct Buffer {
+    records: Vec<Record>,
+    dropped: u64,
+}
+
+static BUFFERS: Mutex<Vec<Arc<Mutex<Buffer>>>> = Mutex::new(Vec::new());
+
+thread_local! {
+    static BUFFER: Arc<Mutex<Buffer>> = {
+        let buffer = Arc::new(Mutex::new(Buffer { records: Vec::with_capacity(1024), dropped: 0 }));
+        lock(&BUFFERS).push(buffer.clone());
+        buffer
+    };
+    static BLOCKED_IN_PLACE: Cell<bool> = const { Cell::new(false) };
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A call being timed; recorded when dropped, also by a panic.
+pub struct Span {
+    label: &'static str,
+    kind: Kind,
+    id: TaskId,
+    ready: bool,
+    outer_block_in_place: bool,
+    start_ns: u64,
+    start_cpu_ns: u64,
+}
+
+impl Span {
+    fn open(label: &'static str, kind: Kind, id: TaskId) -> Self {
+        BUFFER.with(|_| ());
+        Span {
+            label,
+            kind,
+            id,
+            ready: false,
+            outer_block_in_place: BLOCKED_IN_PLACE.with(|flag| flag.replace(false)),
+            start_ns: monotonic_ns(),
+            start_cpu_ns: thread_cpu_ns(),
+        }
+    }
+}
+
+impl Drop for Span {
+    fn drop(&mut self) {
+        let cpu_ns = thread_cpu_ns() - self.start_cpu_ns;
+        let end_ns = monotonic_ns();
+        let block_in_place = BLOCKED_IN_PLACE.with(|flag| flag.replace(self.outer_block_in_place));
+        BUFFER.with(|buffer| {
+            let mut buffer = lock(buffer);
+            if buffer.records.len() >= CAPACITY {
+                buffer.dropped += 1;
+                return;
+            }
+            buffer.records.push(Record {
+                label: self.label,
+                kind: self.kind,
+                id: self.id.clone(),
+                tid: thread_id(),
+                start_ns: self.start_ns,
+                end_ns,
+                cpu_ns,
+                ready: self.ready,
+                block_in_place,
+            });
+        });
+    }
+}
+
+/// Times a part of a poll.
+pub fn span(label: &'static str) -> Span {
+    Span::open(label, Kind::Span, TaskId::default())
+}
+
+/// A future that records each of its own polls.
+pub struct Timed<F> {
+    label: &'static str,
+    kind: Kind,
+    id: TaskId,
+    future: F,
+}
+
+impl<F: Future> Timed<F> {
+    pub fn new(label: &'static str, kind: Kind, future: F) -> Self {
+        Timed {
+            label,
+            kind,
+            id: TaskId::default(),
+            future,
+        }
+    }
+
+    pub fn id(&self) -> TaskId {
+        self.id.clone()
+    }
+}
+
+impl<F: Future> Future for Timed<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        // SAFETY: `future` is never moved out of the pinned `Timed`, which has no `Drop` and is `Unpin` only by its field.
+        let (label, kind, id, future) = unsafe {
+            let this = self.get_unchecked_mut();
+            (
+                this.label,
+                this.kind,
+                this.id.clone(),
+                Pin::new_unchecked(&mut this.future),
+            )
+        };
+        let mut span = Span::open(label, kind, id);
+        let result = future.poll(cx);
+        span.ready = result.is_ready();
+        result
+    }
+}
+
+/// `tokio::spawn`, with truth.
+pub fn spawn<F>(label: &'static str, future: F) -> JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Debug + Send + 'static,
+{
+    let timed = Timed::new(label, Kind::Async, future);
+    let id = timed.id();
+    let handle = tokio::spawn(timed);
+    id.learn(&handle);
+    handle
+}
+
+/// `LocalSet::spawn_local`, with truth.
+pub fn spawn_local<F>(set: &LocalSet, label: &'static str, future: F) -> JoinHandle<F::Output>
+where
+    F: Future + 'static,
+    F::Output: Debug + 'static,
+{
+    let timed = Timed::new(label, Kind::Async, future);
+    let id = timed.id();
+    let handle = set.spawn_local(timed);
+    id.learn(&handle);
+    handle
+}
+
+/// `tokio::task::spawn_blocking`, with truth.
+pub fn spawn_blocking<R: Debug + Send + 'static>(
+    label: &'static str,
+    work: impl FnOnce() -> R + Send + 'static,
+) -> JoinHandle<R> {
+    let id = TaskId::default();
+    let inner = id.clone();
+    let handle = tokio::task::spawn_blocking(move || {
+        let mut span = Span::open(label, Kind::Blocking, inner);
+        let result = work();
+        span.ready = true;
+        result
+    });
+    id.learn(&handle);
+    handle
+}
+
+/// `tokio::task::block_in_place`, noted in the record of the poll around it.
+pub fn block_in_place<R>(work: impl FnOnce() -> R) -> R {
+    BLOCKED_IN_PLACE.with(|flag| flag.set(true));
+    tokio::task::block_in_place(work)
+}
+
+/// Prints the records kept so far, by start, and forgets them. Ends with a line of type `end`.
+pub fn dump() {
+    let mut records = Vec::new();
+    let mut dropped = 0;
+    for buffer in lock(&BUFFERS).iter() {
+        let mut buffer = lock(buffer);
+        records.append(&mut buffer.records);
+        dropped += std::mem::take(&mut buffer.dropped);
+    }
+    records.sort_by_key(|record| record.start_ns);
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    for record in &records {
+        let _ = writeln!(out, "{}", record.line());
+    }
+    let _ = writeln!(
+        out,
+        r#"{{"type":"end","polls":{},"dropped":{dropped}}}"#,
+        records.len()
+    );
+    let _ = out.flush();
+}
