@@ -15,5 +15,6 @@ pub mod commands;
 
 pub mod collect;
 pub mod elf;
+pub mod process;
 pub mod report;
 pub mod runtime;

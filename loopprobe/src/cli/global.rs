@@ -11,7 +11,8 @@ pub struct GlobalArgs {
         long,
         global = true,
         value_enum,
-        value_name = "WHEN",
+        hide_possible_values = true,
+        value_name = "auto|always|never",
         default_value = "auto"
     )]
     pub color: ColorArg,
@@ -20,6 +21,7 @@ pub struct GlobalArgs {
         long,
         global = true,
         value_enum,
+        hide_possible_values = true,
         value_name = "LEVEL",
         default_value = "warn"
     )]
