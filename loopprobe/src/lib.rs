@@ -18,3 +18,4 @@ pub mod elf;
 pub mod process;
 pub mod report;
 pub mod runtime;
+pub mod unwind;

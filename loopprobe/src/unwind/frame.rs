@@ -1,0 +1,40 @@
+use std::sync::Arc;
+
+use super::Module;
+use crate::{
+    elf::{FileOffset, ProcAddr, VirtAddr},
+    model::Outcome,
+};
+
+/// One frame of a stack, before it has a name.
+#[derive(Clone, Debug)]
+pub struct RawFrame {
+    /// An address inside the instruction that is being executed: of a caller, of the call and not of the return.
+    pub address: ProcAddr,
+    /// The frame's canonical frame address: the stack pointer before the call that made the frame. `None` where the
+    /// unwind ended with this frame.
+    pub cfa: Option<ProcAddr>,
+    /// The module that holds the address.
+    pub module: Option<Arc<Module>>,
+}
+
+impl RawFrame {
+    /// The address in the module's file.
+    pub fn virt(&self) -> Option<VirtAddr> {
+        Some(self.module.as_ref()?.virt(self.address))
+    }
+
+    /// The position in the module's file.
+    pub fn offset(&self) -> Option<FileOffset> {
+        self.module.as_ref()?.offset(self.address)
+    }
+}
+
+/// A stack after unwinding.
+#[derive(Clone, Debug)]
+pub struct Unwound {
+    /// How far it came.
+    pub outcome: Outcome,
+    /// Innermost first. Of a complete one, the last frame is the poll function itself.
+    pub frames: Vec<RawFrame>,
+}

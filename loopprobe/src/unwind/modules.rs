@@ -1,0 +1,148 @@
+use std::{
+    fs, io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use framehop::{ExplicitModuleSectionInfo, Unwinder as _, x86_64::UnwinderX86_64};
+
+use super::{
+    Module,
+    image::SharedBytes,
+    mapping::{self, Mapping},
+};
+use crate::elf::ProcAddr;
+
+/// How long an unknown address must wait before the mappings are read again: code that is generated at run time has no
+/// module and would otherwise cause a read a stack.
+const RELOAD_INTERVAL: Duration = Duration::from_millis(250);
+/// More modules than any process maps in earnest.
+const MAX_MODULES: usize = 4096;
+
+/// The modules of a process, and framehop's view of them.
+pub(crate) struct Modules {
+    pid: u32,
+    loaded: Vec<Arc<Module>>,
+    next_id: u32,
+    last_read: Instant,
+    pub framehop: UnwinderX86_64<SharedBytes>,
+}
+
+impl Modules {
+    /// Reads all modules that are mapped now.
+    pub fn of(pid: u32) -> io::Result<Self> {
+        let mut modules = Self {
+            pid,
+            loaded: Vec::new(),
+            next_id: 0,
+            last_read: Instant::now(),
+            framehop: UnwinderX86_64::new(),
+        };
+        modules.reload()?;
+        Ok(modules)
+    }
+
+    /// All modules, by address.
+    pub fn all(&self) -> &[Arc<Module>] {
+        &self.loaded
+    }
+
+    /// The module at an address, if it is known.
+    pub fn at(&self, address: ProcAddr) -> Option<&Arc<Module>> {
+        let after = self
+            .loaded
+            .partition_point(|module| module.range().start <= address.0);
+        let module = self.loaded.get(after.checked_sub(1)?)?;
+        module.range().contains(&address.0).then_some(module)
+    }
+
+    /// Makes sure that a module that was mapped meanwhile is known; within the limit on how often mappings are read.
+    pub fn expect(&mut self, address: ProcAddr) {
+        if self.at(address).is_none() && self.last_read.elapsed() >= RELOAD_INTERVAL {
+            // A process that has ended has no mappings; what is known of it stays.
+            let _ = self.reload();
+        }
+    }
+
+    /// Reads the mappings again: adds what is new, forgets what is gone.
+    pub fn reload(&mut self) -> io::Result<()> {
+        self.last_read = Instant::now();
+        let maps = fs::read(format!("/proc/{}/maps", self.pid))?;
+        let mappings = mapping::executable(&maps);
+        if mappings.is_empty() {
+            return Ok(());
+        }
+        let current = self.resolve(&mappings);
+        self.replace(current);
+        Ok(())
+    }
+
+    /// The modules behind mappings; those that are known already are taken over.
+    fn resolve(&mut self, mappings: &[Mapping]) -> Vec<Arc<Module>> {
+        let mut current: Vec<Arc<Module>> = Vec::new();
+        let mut fresh: Vec<Module> = Vec::new();
+        for mapping in mappings.iter().take(MAX_MODULES) {
+            if let Some(known) = self.loaded.iter().find(|module| module.holds(mapping)) {
+                if !current.iter().any(|module| module.id() == known.id()) {
+                    current.push(Arc::clone(known));
+                }
+            } else if !fresh.last_mut().is_some_and(|last| last.absorb(mapping))
+                && let Some(module) = Module::load(self.pid, self.next_id, mapping)
+            {
+                self.next_id += 1;
+                fresh.push(module);
+            }
+        }
+        current.extend(fresh.into_iter().map(Arc::new));
+        current.sort_by_key(|module| module.range().start);
+        current
+    }
+
+    fn replace(&mut self, current: Vec<Arc<Module>>) {
+        for gone in &self.loaded {
+            if !current.iter().any(|module| module.id() == gone.id()) {
+                self.framehop.remove_module(gone.range().start);
+            }
+        }
+        for new in &current {
+            if !self.loaded.iter().any(|module| module.id() == new.id()) {
+                self.framehop.add_module(describe(new));
+            }
+        }
+        self.loaded = current;
+    }
+}
+
+/// A module in framehop's terms.
+fn describe(module: &Module) -> framehop::Module<SharedBytes> {
+    let image = &module.image;
+    // Addresses in a module are relative to its base and have 32 bits there, so the base is the lowest segment.
+    let base = image
+        .segments
+        .iter()
+        .map(|segment| segment.address)
+        .min()
+        .unwrap_or(0);
+    let section = |section: &Option<super::image::Section>| {
+        section
+            .as_ref()
+            .map(|section| (section.range(), section.bytes.clone()))
+            .unzip()
+    };
+    let (eh_frame_svma, eh_frame) = section(&image.eh_frame);
+    let (eh_frame_hdr_svma, eh_frame_hdr) = section(&image.eh_frame_hdr);
+    framehop::Module::new(
+        module.path().to_string_lossy().into_owned(),
+        module.range(),
+        base.wrapping_add(module.bias()),
+        ExplicitModuleSectionInfo {
+            base_svma: base,
+            eh_frame_svma,
+            eh_frame,
+            eh_frame_hdr_svma,
+            eh_frame_hdr,
+            debug_frame: image.debug_frame.clone(),
+            ..ExplicitModuleSectionInfo::default()
+        },
+    )
+}

@@ -1,0 +1,183 @@
+use std::{collections::HashMap, os::unix::fs::FileExt};
+
+use super::{Memory, Module, RawFrame, RawStack};
+use crate::{
+    elf::{ProcAddr, VirtAddr},
+    runtime::tokio::{Site, TokioImage},
+};
+
+/// The `RUNNING` bit of a task's state word (`tokio/src/runtime/task/state.rs`, every version).
+const RUNNING: u64 = 1;
+/// A poll function that is only a jump to its body is followed this often.
+const MAX_JUMPS: usize = 4;
+/// How much of a thread's stack is searched for the header of one poll.
+const MAX_SEARCH_BYTES: u64 = 1 << 20;
+
+/// A poll that is on a thread's stack although its beginning was not seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenPoll {
+    /// Which frame of the stack is the poll function's.
+    pub frame: usize,
+    /// The module that it belongs to ([`Module::id`]).
+    pub module: u32,
+    /// The stack pointer at the poll function's first instruction.
+    pub entry_sp: ProcAddr,
+    /// The task's header and its vtable, where the stack holds the pointer still.
+    pub task: Option<OpenTask>,
+    /// The vtables whose poll function this is.
+    pub vtables: Vec<VirtAddr>,
+}
+
+/// The task of an open poll.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenTask {
+    /// The task's header.
+    pub header: ProcAddr,
+    /// Its vtable, as an address in the module's file.
+    pub vtable: VirtAddr,
+}
+
+/// The functions that poll tasks, by where their code really is.
+#[derive(Clone, Debug, Default)]
+pub struct PollFunctions {
+    functions: HashMap<(u32, VirtAddr), Vec<VirtAddr>>,
+    /// Offset of the vtable pointer in a task header, by module.
+    vtable_offset: HashMap<u32, u64>,
+}
+
+impl PollFunctions {
+    /// Adds the poll sites of a module.
+    pub fn add(&mut self, module: &Module, image: &TokioImage) {
+        self.vtable_offset
+            .insert(module.id(), u64::from(image.header.vtable));
+        for site in &image.sites {
+            let body = body(module, site);
+            self.functions
+                .entry((module.id(), body))
+                .or_default()
+                .extend(site.vtables.iter().map(|vtable| vtable.address));
+        }
+    }
+
+    /// The polls that are open on a stack, innermost first.
+    pub fn open_polls(
+        &self,
+        memory: &Memory,
+        raw: &RawStack,
+        frames: &[RawFrame],
+    ) -> Vec<OpenPoll> {
+        let mut found = Vec::new();
+        let mut low = raw.regs.sp;
+        for (index, frame) in frames.iter().enumerate() {
+            let (Some(module), Some(cfa)) = (&frame.module, frame.cfa) else {
+                continue;
+            };
+            let Some(vtables) = self.vtables_at(module, module.virt(frame.address)) else {
+                continue;
+            };
+            let innermost = found.is_empty();
+            let search = Search {
+                memory,
+                raw,
+                module,
+                vtable_offset: self
+                    .vtable_offset
+                    .get(&module.id())
+                    .copied()
+                    .unwrap_or(0x10),
+                vtables,
+            };
+            found.push(OpenPoll {
+                frame: index,
+                module: module.id(),
+                entry_sp: ProcAddr(cfa.0.wrapping_sub(8)),
+                task: search.task(low, cfa.0, innermost),
+                vtables: vtables.clone(),
+            });
+            low = cfa.0;
+        }
+        found
+    }
+
+    fn vtables_at(&self, module: &Module, address: VirtAddr) -> Option<&Vec<VirtAddr>> {
+        let function = module.function_at(address)?;
+        self.functions.get(&(module.id(), function.start))
+    }
+}
+
+/// The search for the header of the task that one frame polls. The poll function keeps the header's address all the
+/// while, in a slot of its own frame or in a register that a function below it has saved.
+struct Search<'a> {
+    memory: &'a Memory,
+    raw: &'a RawStack,
+    module: &'a Module,
+    vtable_offset: u64,
+    vtables: &'a [VirtAddr],
+}
+
+impl Search<'_> {
+    /// Looks from the poll's frame downwards: what lies nearest to it is most likely its own.
+    fn task(&self, low: u64, high: u64, with_registers: bool) -> Option<OpenTask> {
+        let low = low.max(high.saturating_sub(MAX_SEARCH_BYTES)) & !7;
+        let slots = (1..=high.saturating_sub(low) / 8).map(|back| high - back * 8);
+        let words = slots.filter_map(|slot| {
+            self.raw
+                .word(slot)
+                .or_else(|| self.memory.word(ProcAddr(slot)))
+        });
+        let registers = with_registers.then(|| self.raw.regs.callee_saved());
+        words
+            .chain(registers.into_iter().flatten())
+            .find_map(|word| self.task_at(word))
+    }
+
+    fn task_at(&self, word: u64) -> Option<OpenTask> {
+        // Headers are aligned at least to a word, lie outside the stack's copied part and never in the first page.
+        if !word.is_multiple_of(8) || word < 0x1000 || word >> 47 != 0 {
+            return None;
+        }
+        let mut header = [0; 24];
+        let wanted = usize::try_from(self.vtable_offset).ok()?.checked_add(8)?;
+        let header = header.get_mut(..wanted)?;
+        if self.memory.read(ProcAddr(word), header) != wanted {
+            return None;
+        }
+        let at = |offset: usize| {
+            let bytes = header.get(offset..offset + 8)?;
+            Some(u64::from_le_bytes(bytes.try_into().ok()?))
+        };
+        let vtable = self.module.virt(ProcAddr(at(wanted - 8)?));
+        let running = at(0)? & RUNNING != 0;
+        (running && self.vtables.contains(&vtable)).then_some(OpenTask {
+            header: ProcAddr(word),
+            vtable,
+        })
+    }
+}
+
+/// Where a site's code really is. Without LTO `raw::poll` is only a jump to `Harness::poll`, which then owns the frame.
+fn body(module: &Module, site: &Site) -> VirtAddr {
+    let mut address = site.address;
+    for _ in 0..MAX_JUMPS {
+        match jump_target(module, address) {
+            Some(target) => address = target,
+            None => break,
+        }
+    }
+    address
+}
+
+/// The target of a direct jump at an address.
+fn jump_target(module: &Module, address: VirtAddr) -> Option<VirtAddr> {
+    let offset = module.image.file_offset(address)?;
+    let mut code = [0; 5];
+    module.file()?.read_exact_at(&mut code, offset.0).ok()?;
+    let (length, distance) = match code {
+        [0xe9, rest @ ..] => (5, i64::from(i32::from_le_bytes(rest))),
+        [0xeb, distance, ..] => (2, i64::from(distance.cast_signed())),
+        _ => return None,
+    };
+    Some(VirtAddr(
+        address.0.wrapping_add(length).wrapping_add_signed(distance),
+    ))
+}

@@ -1,0 +1,100 @@
+use std::fmt;
+
+use crate::elf::ProcAddr;
+
+/// The user registers of a thread (x86_64).
+///
+/// Unwinding reads `ip`, `sp` and `bp`; a registers' source that has no more leaves the others zero. The callee-saved
+/// ones may hold the task header of an open poll.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Registers {
+    /// Instruction pointer.
+    pub ip: u64,
+    /// Stack pointer.
+    pub sp: u64,
+    /// `rbp`.
+    pub bp: u64,
+    /// `rbx`.
+    pub bx: u64,
+    /// `r12`.
+    pub r12: u64,
+    /// `r13`.
+    pub r13: u64,
+    /// `r14`.
+    pub r14: u64,
+    /// `r15`.
+    pub r15: u64,
+}
+
+impl Registers {
+    /// The registers that a called function must restore, `rbp` included.
+    pub(crate) fn callee_saved(&self) -> [u64; 6] {
+        [self.bp, self.bx, self.r12, self.r13, self.r14, self.r15]
+    }
+}
+
+/// A thread's stack as it was taken: what unwinding starts from.
+///
+/// The bytes can hold secrets of the target. Unwinding takes the value and drops it; they are never written, and not
+/// shown by `Debug`.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct RawStack {
+    /// The user registers at the time.
+    pub regs: Registers,
+    /// A copy of the stack from `regs.sp` upwards.
+    pub bytes: Vec<u8>,
+    /// The stack pointer at the first instruction of the poll function, so that its return address was at `[entry_sp]`
+    /// and its CFA is `entry_sp + 8`. `None` where the poll's beginning was not seen.
+    pub entry_sp: Option<ProcAddr>,
+}
+
+impl RawStack {
+    /// The word at a stack address, where the copy holds it.
+    pub(crate) fn word(&self, address: u64) -> Option<u64> {
+        let start = usize::try_from(address.checked_sub(self.regs.sp)?).ok()?;
+        let bytes = self.bytes.get(start..start.checked_add(8)?)?;
+        Some(u64::from_le_bytes(bytes.try_into().ok()?))
+    }
+}
+
+impl fmt::Debug for RawStack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawStack")
+            .field("regs", &self.regs)
+            .field("bytes", &format_args!("[{} bytes]", self.bytes.len()))
+            .field("entry_sp", &self.entry_sp)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stack() -> RawStack {
+        RawStack {
+            regs: Registers {
+                sp: 0x1000,
+                ..Registers::default()
+            },
+            bytes: (0..20).collect(),
+            entry_sp: None,
+        }
+    }
+
+    #[test]
+    fn a_word_is_read_only_where_all_of_it_was_copied() {
+        assert_eq!(stack().word(0x1000), Some(0x0706_0504_0302_0100));
+        assert_eq!(stack().word(0x100c), Some(0x1312_1110_0f0e_0d0c));
+        assert_eq!(stack().word(0x100d), None);
+        assert_eq!(stack().word(0xfff), None);
+        assert_eq!(stack().word(u64::MAX), None);
+    }
+
+    #[test]
+    fn debug_output_does_not_show_the_bytes() {
+        let shown = format!("{:?}", stack());
+        assert!(shown.contains("[20 bytes]"), "{shown}");
+        assert!(!shown.contains("19"), "{shown}");
+    }
+}
