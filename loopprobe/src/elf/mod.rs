@@ -4,5 +4,15 @@
 //! [`ElfError`] or absent, never a panic.
 
 mod address;
+mod build_id;
+mod error;
+mod functions;
+mod header;
+mod image;
+mod relocations;
+mod source;
 
 pub use address::{FileOffset, ProcAddr, VirtAddr};
+pub use error::ElfError;
+pub use functions::FunctionTable;
+pub use image::Image;

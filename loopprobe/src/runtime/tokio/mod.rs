@@ -4,6 +4,14 @@
 //! (poll, schedule, dealloc, try_read_output, drop_join_handle_slow, drop_abort_handle, shutdown), then three offsets
 //! (trailer, scheduler, id). Its first function, `tokio::runtime::task::raw::poll<F, S>`, is where polls are timed.
 
+mod discover;
+mod entry;
 mod site;
+mod version;
+mod vtable;
 
+pub use discover::{DiscoverError, discover};
+pub use entry::{ProbePoint, decode, is_emulated, probe_point};
 pub use site::{EntryInstruction, HeaderLayout, LoopSymbols, Scheduler, Site, TokioImage, Vtable};
+pub use version::Version;
+pub use vtable::{RawVtable, VtableLayout};

@@ -38,8 +38,12 @@ pub struct EntryInstruction {
 pub struct Vtable {
     /// Where it lies in the image.
     pub address: VirtAddr,
-    /// Slot 1, `raw::schedule<S>`: one function a scheduler.
+    /// Slot 0, `raw::poll<F, S>`: the function's first byte, even where its site's probe was moved past it.
+    pub poll: VirtAddr,
+    /// Slot 1, `raw::schedule<S>`: one function a scheduler. 0 where the layout has none (before 1.23).
     pub schedule: VirtAddr,
+    /// The slot of `raw::dealloc<F, S>`: it refers to the task's drop glue.
+    pub dealloc: VirtAddr,
     /// Bytes from the header to the task's trailer; a measure of the future's size.
     pub trailer_offset: u32,
     /// Bytes from the header to the scheduler's pointer. 0 where the layout has none (1.21, 1.22).

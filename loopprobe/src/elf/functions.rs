@@ -1,0 +1,101 @@
+use std::ops::Range;
+
+use gimli::{BaseAddresses, EhFrame, EhFrameHdr, EndianSlice, LittleEndian, UnwindSection};
+use object::elf;
+
+use super::{Image, VirtAddr};
+
+/// Programs of 100 MB describe about half a million.
+const MAX_FUNCTIONS: usize = 1 << 23;
+
+/// Functions that `.eh_frame` describes, found through `.eh_frame_hdr`; no symbols or section headers needed.
+#[derive(Debug, Default)]
+pub struct FunctionTable {
+    ranges: Vec<(VirtAddr, VirtAddr)>,
+}
+
+impl FunctionTable {
+    /// The function around `address`.
+    pub fn at(&self, address: VirtAddr) -> Option<Range<VirtAddr>> {
+        let after = self.ranges.partition_point(|(start, _)| *start <= address);
+        let (start, end) = *self.ranges[..after].last()?;
+        (address < end).then_some(start..end)
+    }
+
+    /// All functions, as (start, end), in ascending order.
+    pub fn iter(&self) -> impl Iterator<Item = (VirtAddr, VirtAddr)> {
+        self.ranges.iter().copied()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.ranges.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+
+    /// How many bytes of code they cover.
+    pub fn covered(&self) -> u64 {
+        let mut covered_to = VirtAddr(0);
+        self.ranges.iter().fold(0, |sum, (start, end)| {
+            let start = (*start).max(covered_to);
+            covered_to = covered_to.max(*end);
+            sum + end.0.saturating_sub(start.0)
+        })
+    }
+
+    pub(super) fn read(image: &Image) -> Self {
+        let mut ranges = read_ranges(image).unwrap_or_default();
+        ranges.sort_unstable();
+        ranges.dedup();
+        Self { ranges }
+    }
+}
+
+fn read_ranges(image: &Image) -> Option<Vec<(VirtAddr, VirtAddr)>> {
+    let header = image.header(elf::PT_GNU_EH_FRAME)?;
+    let hdr_bytes = image.bytes_up_to(header.address, usize::try_from(header.file_size).ok()?);
+    let hdr_bases = BaseAddresses::default().set_eh_frame_hdr(header.address.0);
+    let hdr = EhFrameHdr::new(hdr_bytes, LittleEndian)
+        .parse(&hdr_bases, 8)
+        .ok()?;
+    let gimli::Pointer::Direct(frames) = hdr.eh_frame_ptr() else {
+        return None;
+    };
+    let bases = hdr_bases.set_eh_frame(frames);
+    let section = EhFrame::new(image.tail(VirtAddr(frames))?, LittleEndian);
+
+    let table = hdr.table()?;
+    let (mut entries, mut ranges) = (table.iter(&bases), Vec::new());
+    while let Ok(Some((_, fde))) = entries.next() {
+        if let Some(range) =
+            function_range(&section, &bases, &table, fde).filter(|(start, _)| image.is_code(*start))
+        {
+            ranges.push(range);
+        }
+        if ranges.len() == MAX_FUNCTIONS {
+            break;
+        }
+    }
+    Some(ranges)
+}
+
+type Slice<'a> = EndianSlice<'a, LittleEndian>;
+
+fn function_range<'a>(
+    section: &EhFrame<Slice<'a>>,
+    bases: &BaseAddresses,
+    table: &gimli::EhHdrTable<'_, Slice<'a>>,
+    fde: gimli::Pointer,
+) -> Option<(VirtAddr, VirtAddr)> {
+    let offset = table.pointer_to_offset(fde).ok()?;
+    let fde = section
+        .fde_from_offset(bases, offset, EhFrame::cie_from_offset)
+        .ok()?;
+    let start = fde.initial_address();
+    let end = start.checked_add(fde.len()).filter(|end| *end > start)?;
+    Some((VirtAddr(start), VirtAddr(end)))
+}

@@ -1,0 +1,164 @@
+use object::elf;
+
+use super::{
+    Image, VirtAddr,
+    header::{u32_at, u64_at},
+};
+
+const RELA_SIZE: usize = 24;
+const SYMBOL_SIZE: u64 = 24;
+/// Programs of 100 MB have about a million. The limit keeps a hostile RELR bitmap from growing 126-fold in memory.
+const MAX_POINTERS: usize = 1 << 24;
+
+/// The words that the loader turns into pointers, sorted by where they are.
+#[derive(Debug, Default)]
+pub(super) struct Pointers {
+    slots: Vec<(VirtAddr, VirtAddr)>,
+}
+
+impl Pointers {
+    pub fn get(&self, slot: VirtAddr) -> Option<VirtAddr> {
+        let index = self
+            .slots
+            .binary_search_by_key(&slot, |(slot, _)| *slot)
+            .ok()?;
+        Some(self.slots[index].1)
+    }
+
+    pub fn contains(&self, slot: VirtAddr) -> bool {
+        self.get(slot).is_some()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (VirtAddr, VirtAddr)> {
+        self.slots.iter().copied()
+    }
+}
+
+/// The entries of `PT_DYNAMIC` that relocations need.
+#[derive(Debug, Default)]
+struct Dynamic {
+    rela: (u64, u64),
+    plt: (u64, u64),
+    relr: (u64, u64),
+    symbols: u64,
+}
+
+/// Reads `DT_RELA`, `DT_JMPREL` and `DT_RELR`, found through `PT_DYNAMIC`.
+pub(super) fn read(image: &Image) -> Pointers {
+    let dynamic = read_dynamic(image);
+    // A pointer takes a word, so there cannot be more of them than words.
+    let limit =
+        usize::try_from(image.loaded() / 8).map_or(MAX_POINTERS, |words| words.min(MAX_POINTERS));
+    let mut slots = Vec::new();
+    read_rela(image, dynamic.rela, dynamic.symbols, limit, &mut slots);
+    read_rela(image, dynamic.plt, dynamic.symbols, limit, &mut slots);
+    read_relr(image, dynamic.relr, limit, &mut slots);
+    slots.sort_unstable();
+    slots.dedup_by_key(|(slot, _)| *slot);
+    Pointers { slots }
+}
+
+fn read_dynamic(image: &Image) -> Dynamic {
+    let mut dynamic = Dynamic::default();
+    let Some(header) = image.header(elf::PT_DYNAMIC) else {
+        return dynamic;
+    };
+    let size = usize::try_from(header.file_size).unwrap_or(usize::MAX);
+    for entry in image.bytes_up_to(header.address, size).chunks_exact(16) {
+        let (tag, value) = (
+            u64_at(entry, 0).unwrap_or(0) as i64,
+            u64_at(entry, 8).unwrap_or(0),
+        );
+        match tag {
+            tag if tag == elf::DT_NULL.0 => break,
+            tag if tag == elf::DT_RELA.0 => dynamic.rela.0 = value,
+            tag if tag == elf::DT_RELASZ.0 => dynamic.rela.1 = value,
+            tag if tag == elf::DT_JMPREL.0 => dynamic.plt.0 = value,
+            tag if tag == elf::DT_PLTRELSZ.0 => dynamic.plt.1 = value,
+            tag if tag == elf::DT_RELR.0 => dynamic.relr.0 = value,
+            tag if tag == elf::DT_RELRSZ.0 => dynamic.relr.1 = value,
+            tag if tag == elf::DT_SYMTAB.0 => dynamic.symbols = value,
+            _ => {}
+        }
+    }
+    dynamic
+}
+
+fn table(image: &Image, (address, size): (u64, u64)) -> &[u8] {
+    image.bytes_up_to(
+        VirtAddr(address),
+        usize::try_from(size).unwrap_or(usize::MAX),
+    )
+}
+
+fn read_rela(
+    image: &Image,
+    place: (u64, u64),
+    symbols: u64,
+    limit: usize,
+    slots: &mut Vec<(VirtAddr, VirtAddr)>,
+) {
+    for entry in table(image, place).chunks_exact(RELA_SIZE) {
+        if slots.len() >= limit {
+            return;
+        }
+        let (Some(slot), Some(info), Some(addend)) =
+            (u64_at(entry, 0), u64_at(entry, 8), u64_at(entry, 16))
+        else {
+            return;
+        };
+        let base = match elf::RelocationType(info as u32) {
+            elf::R_X86_64_RELATIVE => Some(0),
+            elf::R_X86_64_64 | elf::R_X86_64_GLOB_DAT | elf::R_X86_64_JUMP_SLOT => {
+                defined_symbol(image, symbols, info >> 32)
+            }
+            _ => None,
+        };
+        if let Some(base) = base {
+            slots.push((VirtAddr(slot), VirtAddr(base.wrapping_add(addend))));
+        }
+    }
+}
+
+/// The value of a dynamic symbol that this image defines itself.
+fn defined_symbol(image: &Image, symbols: u64, index: u64) -> Option<u64> {
+    let symbol = image.bytes_at(
+        VirtAddr(symbols.checked_add(index.checked_mul(SYMBOL_SIZE)?)?),
+        24,
+    )?;
+    let section = u32_at(symbol, 4)? >> 16;
+    (section != 0).then(|| u64_at(symbol, 8)).flatten()
+}
+
+/// The bitmap encoding of relative relocations: an even word is an address, an odd one covers the 63 words after it.
+fn read_relr(
+    image: &Image,
+    place: (u64, u64),
+    limit: usize,
+    slots: &mut Vec<(VirtAddr, VirtAddr)>,
+) {
+    let mut push = |slot: u64| {
+        let room = slots.len() < limit;
+        if let Some(target) = image.u64_at(VirtAddr(slot)).filter(|_| room) {
+            slots.push((VirtAddr(slot), VirtAddr(target)));
+        }
+        room
+    };
+    let mut base = 0u64;
+    for entry in table(image, place).chunks_exact(8) {
+        let word = u64_at(entry, 0).unwrap_or(0);
+        if word & 1 == 0 {
+            if !push(word) {
+                return;
+            }
+            base = word.wrapping_add(8);
+            continue;
+        }
+        for bit in (0..63).filter(|bit| word >> (bit + 1) & 1 == 1) {
+            if !push(base.wrapping_add(8 * bit)) {
+                return;
+            }
+        }
+        base = base.wrapping_add(63 * 8);
+    }
+}

@@ -1,0 +1,64 @@
+use std::collections::BTreeSet;
+
+use memchr::memmem;
+
+use crate::elf::Image;
+
+/// A Tokio version: major, minor, patch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Version(pub u32, pub u32, pub u32);
+
+impl std::fmt::Display for Version {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}.{}", self.0, self.1, self.2)
+    }
+}
+
+/// No more than this many distinct versions are kept; a program links two or three at most.
+const MAX_VERSIONS: usize = 16;
+
+/// The versions named by the paths of Tokio's panic locations, `tokio-X.Y.Z/src/...`, which stripped files keep.
+pub fn from_locations(image: &Image) -> BTreeSet<Version> {
+    let finder = memmem::Finder::new(b"tokio-");
+    let mut versions = BTreeSet::new();
+    for range in image.data_ranges().chain(image.executable_ranges()) {
+        let bytes = image.bytes_up_to(range.start, (range.end.0 - range.start.0) as usize);
+        let found = finder
+            .find_iter(bytes)
+            .filter_map(|at| parse(&bytes[at + 6..]));
+        versions.extend(found.take(1 << 16));
+        if versions.len() > MAX_VERSIONS {
+            break;
+        }
+    }
+    versions.into_iter().take(MAX_VERSIONS).collect()
+}
+
+/// Reads `X.Y.Z/src/` at the beginning of `bytes`.
+fn parse(bytes: &[u8]) -> Option<Version> {
+    let end = bytes.iter().take(24).position(|b| *b == b'/')?;
+    bytes[end..].starts_with(b"/src/").then_some(())?;
+    let mut numbers = std::str::from_utf8(&bytes[..end])
+        .ok()?
+        .splitn(3, '.')
+        .map(|n| n.parse().ok());
+    Some(Version(
+        numbers.next()??,
+        numbers.next()??,
+        numbers.next()??,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_read_from_a_path() {
+        assert_eq!(parse(b"1.44.2/src/runtime/mod.rs"), Some(Version(1, 44, 2)));
+        assert_eq!(parse(b"1.44.2/tests/"), None);
+        assert_eq!(parse(b"util-0.7.1/src/"), None);
+        assert_eq!(parse(b"1.44/src/"), None);
+        assert_eq!(parse(b""), None);
+    }
+}
