@@ -6,7 +6,6 @@
 
 mod frame;
 mod image;
-mod mapping;
 mod memory;
 mod module;
 mod modules;
@@ -20,4 +19,4 @@ pub use memory::Memory;
 pub use module::Module;
 pub use open_poll::{OpenPoll, OpenTask, PollFunctions};
 pub use raw::{RawStack, Registers};
-pub use unwinder::{UnwindError, Unwinder};
+pub use unwinder::Unwinder;

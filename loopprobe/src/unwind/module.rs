@@ -1,13 +1,20 @@
 use std::{
     fs::File,
     ops::Range,
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
-use super::{image::Image, mapping::Mapping, memory::Memory, memory::PAGE};
-use crate::elf::{FileOffset, ProcAddr, VirtAddr};
+use super::{
+    image::{Image, Segment},
+    memory::{Memory, PAGE},
+};
+use crate::{
+    elf::{FileOffset, ProcAddr, VirtAddr},
+    process::{ImageFile, Mapping},
+};
 
+/// What the kernel calls the vDSO in its memory maps.
+const VDSO: &str = "[vdso]";
 /// The vDSO has two pages or three; nothing that calls itself so is read beyond this.
 const MAX_VDSO_BYTES: u64 = 64 << 10;
 
@@ -17,7 +24,7 @@ pub struct Module {
     id: u32,
     path: PathBuf,
     file: Option<File>,
-    identity: Identity,
+    identity: Option<Identity>,
     range: Range<u64>,
     bias: u64,
     pub(crate) image: Image,
@@ -75,42 +82,55 @@ impl Module {
 
     /// Reads the module that a mapping belongs to; `None` where it is no ELF image that can be read.
     pub(crate) fn load(pid: u32, id: u32, mapping: &Mapping) -> Option<Self> {
-        let (file, image) = if mapping.path == Path::new("[vdso]") {
-            (None, read_vdso(pid, mapping)?)
-        } else if mapping.inode != 0 {
-            let file = open(pid, mapping)?;
-            let image = Image::read(&file)?;
-            (Some(file), image)
-        } else {
-            return None;
-        };
+        let file = ImageFile::open(pid, mapping).ok()?.file;
+        let image = Image::read(&file)?;
         let bias = bias(&image, mapping)?;
         Some(Self {
             id,
             path: mapping.path.clone(),
-            file,
-            identity: Identity::of(mapping, bias),
-            range: mapping.start..mapping.end,
+            file: Some(file),
+            identity: Some(Identity::of(mapping, bias)),
+            range: mapping.start.0..mapping.end.0,
             bias,
+            image,
+        })
+    }
+
+    /// Reads the vDSO from the process's memory.
+    pub(crate) fn load_vdso(pid: u32, id: u32, range: &Range<ProcAddr>) -> Option<Self> {
+        let size = range.end.0.checked_sub(range.start.0)?.min(MAX_VDSO_BYTES);
+        let mut bytes = vec![0; usize::try_from(size).ok()?];
+        let read = Memory::of(pid).read(range.start, &mut bytes);
+        let image = Image::read(bytes.get(..read)?)?;
+        let first = image.segments.first()?.address;
+        Some(Self {
+            id,
+            path: PathBuf::from(VDSO),
+            file: None,
+            identity: None,
+            range: range.start.0..range.end.0,
+            bias: range.start.0.wrapping_sub(first),
             image,
         })
     }
 
     /// Whether a mapping is this module's or a piece of it.
     pub(crate) fn holds(&self, mapping: &Mapping) -> bool {
-        self.range.contains(&mapping.start) && mapping.end <= self.range.end && self.is(mapping)
+        self.range.contains(&mapping.start.0) && mapping.end.0 <= self.range.end && self.is(mapping)
     }
 
     fn is(&self, mapping: &Mapping) -> bool {
-        bias(&self.image, mapping).is_some_and(|bias| Identity::of(mapping, bias) == self.identity)
+        self.identity.as_ref().is_some_and(|identity| {
+            bias(&self.image, mapping).is_some_and(|bias| Identity::of(mapping, bias) == *identity)
+        })
     }
 
     /// Whether a mapping is a further piece of this module; if so, the module grows by it.
     pub(crate) fn absorb(&mut self, mapping: &Mapping) -> bool {
         let same = self.is(mapping);
         if same {
-            self.range.start = self.range.start.min(mapping.start);
-            self.range.end = self.range.end.max(mapping.end);
+            self.range.start = self.range.start.min(mapping.start.0);
+            self.range.end = self.range.end.max(mapping.end.0);
         }
         same
     }
@@ -130,57 +150,16 @@ impl Identity {
 /// What the loader added to the file's addresses: the segment that was mapped here lies, rounded down to a page, at the
 /// mapping's start. A mapping that was split begins inside its segment.
 fn bias(image: &Image, mapping: &Mapping) -> Option<u64> {
+    let mapped = mapping.file_offset.0;
+    let first_page = |segment: &Segment| segment.offset & !(PAGE - 1);
     let segment = image
         .segments
         .iter()
         .filter(|segment| segment.executable)
         .find(|segment| {
-            let start = segment.offset & !(PAGE - 1);
-            (start..segment.offset.saturating_add(segment.file_size)).contains(&mapping.offset)
+            let end = segment.offset.saturating_add(segment.file_size);
+            (first_page(segment)..end).contains(&mapped)
         })?;
-    let start = segment.offset & !(PAGE - 1);
-    let address = (segment.address & !(PAGE - 1)).wrapping_add(mapping.offset - start);
-    Some(mapping.start.wrapping_sub(address))
-}
-
-/// Opens the file behind a mapping. `map_files` names exactly what is mapped but needs more privilege, so the path in
-/// the process's own root comes first, if it still leads to the same file.
-fn open(pid: u32, mapping: &Mapping) -> Option<File> {
-    let process = PathBuf::from(format!("/proc/{pid}"));
-    let seen = mapping
-        .path
-        .strip_prefix("/")
-        .ok()
-        .filter(|_| !mapping.deleted)
-        .and_then(|path| open_regular(&process.join("root").join(path)));
-    seen.filter(|file| is_mapped(file, mapping))
-        .or_else(|| {
-            let range = format!("{:x}-{:x}", mapping.start, mapping.end);
-            open_regular(&process.join("map_files").join(range))
-        })
-        .or_else(|| open_regular(&process.join("exe")).filter(|file| is_mapped(file, mapping)))
-}
-
-/// Opens a path of the target's making: takes regular files only, and does not wait for a FIFO's other end.
-fn open_regular(path: &Path) -> Option<File> {
-    let file = File::options()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
-        .open(path)
-        .ok()?;
-    file.metadata().ok()?.is_file().then_some(file)
-}
-
-/// Whether an open file is the mapped one. The device is not compared: file systems like overlayfs and btrfs print
-/// another in `maps` than `stat` gives.
-fn is_mapped(file: &File, mapping: &Mapping) -> bool {
-    file.metadata()
-        .is_ok_and(|metadata| metadata.ino() == mapping.inode)
-}
-
-fn read_vdso(pid: u32, mapping: &Mapping) -> Option<Image> {
-    let size = (mapping.end.checked_sub(mapping.start)?).min(MAX_VDSO_BYTES);
-    let mut bytes = vec![0; usize::try_from(size).ok()?];
-    let read = Memory::of(pid).read(ProcAddr(mapping.start), &mut bytes);
-    Image::read(&bytes[..read])
+    let address = (segment.address & !(PAGE - 1)).wrapping_add(mapped - first_page(segment));
+    Some(mapping.start.0.wrapping_sub(address))
 }

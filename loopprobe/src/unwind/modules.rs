@@ -1,5 +1,4 @@
 use std::{
-    fs, io,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -8,10 +7,12 @@ use framehop::{ExplicitModuleSectionInfo, Unwinder as _, x86_64::UnwinderX86_64}
 
 use super::{
     Module,
-    image::SharedBytes,
-    mapping::{self, Mapping},
+    image::{Section, SharedBytes},
 };
-use crate::elf::ProcAddr;
+use crate::{
+    elf::ProcAddr,
+    process::{Mapping, Maps, ProcessError},
+};
 
 /// How long an unknown address must wait before the mappings are read again: code that is generated at run time has no
 /// module and would otherwise cause a read a stack.
@@ -30,7 +31,7 @@ pub(crate) struct Modules {
 
 impl Modules {
     /// Reads all modules that are mapped now.
-    pub fn of(pid: u32) -> io::Result<Self> {
+    pub fn of(pid: u32) -> Result<Self, ProcessError> {
         let mut modules = Self {
             pid,
             loaded: Vec::new(),
@@ -65,23 +66,22 @@ impl Modules {
     }
 
     /// Reads the mappings again: adds what is new, forgets what is gone.
-    pub fn reload(&mut self) -> io::Result<()> {
+    pub fn reload(&mut self) -> Result<(), ProcessError> {
         self.last_read = Instant::now();
-        let maps = fs::read(format!("/proc/{}/maps", self.pid))?;
-        let mappings = mapping::executable(&maps);
-        if mappings.is_empty() {
-            return Ok(());
-        }
-        let current = self.resolve(&mappings);
+        let maps = Maps::read(self.pid)?;
+        let mappings: Vec<&Mapping> = maps.executable().take(MAX_MODULES).collect();
+        let mut current = self.resolve(&mappings);
+        current.extend(self.vdso(&maps));
+        current.sort_by_key(|module| module.range().start);
         self.replace(current);
         Ok(())
     }
 
     /// The modules behind mappings; those that are known already are taken over.
-    fn resolve(&mut self, mappings: &[Mapping]) -> Vec<Arc<Module>> {
+    fn resolve(&mut self, mappings: &[&Mapping]) -> Vec<Arc<Module>> {
         let mut current: Vec<Arc<Module>> = Vec::new();
         let mut fresh: Vec<Module> = Vec::new();
-        for mapping in mappings.iter().take(MAX_MODULES) {
+        for mapping in mappings {
             if let Some(known) = self.loaded.iter().find(|module| module.holds(mapping)) {
                 if !current.iter().any(|module| module.id() == known.id()) {
                     current.push(Arc::clone(known));
@@ -94,8 +94,22 @@ impl Modules {
             }
         }
         current.extend(fresh.into_iter().map(Arc::new));
-        current.sort_by_key(|module| module.range().start);
         current
+    }
+
+    fn vdso(&mut self, maps: &Maps) -> Option<Arc<Module>> {
+        let range = maps.vdso.as_ref()?;
+        let mapped = range.start.0..range.end.0;
+        let known = self
+            .loaded
+            .iter()
+            .find(|module| module.file().is_none() && module.range() == mapped);
+        if let Some(known) = known {
+            return Some(Arc::clone(known));
+        }
+        let vdso = Module::load_vdso(self.pid, self.next_id, range)?;
+        self.next_id += 1;
+        Some(Arc::new(vdso))
     }
 
     fn replace(&mut self, current: Vec<Arc<Module>>) {
@@ -123,7 +137,7 @@ fn describe(module: &Module) -> framehop::Module<SharedBytes> {
         .map(|segment| segment.address)
         .min()
         .unwrap_or(0);
-    let section = |section: &Option<super::image::Section>| {
+    let section = |section: &Option<Section>| {
         section
             .as_ref()
             .map(|section| (section.range(), section.bytes.clone()))

@@ -1,4 +1,4 @@
-use std::{io, sync::Arc};
+use std::sync::Arc;
 
 use framehop::{
     Error, FrameAddress, Unwinder as _,
@@ -9,23 +9,11 @@ use super::{Memory, Module, RawFrame, RawStack, Unwound, modules::Modules};
 use crate::{
     elf::{ProcAddr, VirtAddr},
     model::Outcome,
+    process::ProcessError,
 };
 
 /// More frames than fit in the copied part of a stack with any substance in each; a walk ends there.
 const MAX_FRAMES: usize = 1024;
-
-/// Unwinding could not begin.
-#[derive(Debug, thiserror::Error)]
-pub enum UnwindError {
-    /// The process's mappings could not be read.
-    #[error("cannot read the memory mappings of process {pid}")]
-    Mappings {
-        /// The process.
-        pid: u32,
-        /// Why.
-        source: io::Error,
-    },
-}
 
 /// Unwinds stacks of one process.
 pub struct Unwinder {
@@ -49,10 +37,9 @@ impl Unwinder {
     /// # Errors
     ///
     /// When the process's mappings cannot be read.
-    pub fn new(pid: u32) -> Result<Self, UnwindError> {
-        let modules = Modules::of(pid).map_err(|source| UnwindError::Mappings { pid, source })?;
+    pub fn new(pid: u32) -> Result<Self, ProcessError> {
         Ok(Self {
-            modules,
+            modules: Modules::of(pid)?,
             memory: Memory::of(pid),
             cache: CacheX86_64::new(),
         })
@@ -68,7 +55,7 @@ impl Unwinder {
     /// # Errors
     ///
     /// When the process's mappings cannot be read.
-    pub fn reload(&mut self) -> io::Result<()> {
+    pub fn reload(&mut self) -> Result<(), ProcessError> {
         self.modules.reload()
     }
 
