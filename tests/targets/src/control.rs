@@ -132,8 +132,13 @@ pub async fn go() {
 
 /// Prints the truth; stays for `quit` first where that was asked for.
 pub fn finish(options: &Options) {
-    while options.hold && !OVER.load(Ordering::Acquire) {
+    while options.hold && !over() {
         std::thread::sleep(Duration::from_millis(5));
     }
     truth::dump();
+}
+
+/// Whether the input has ended or `quit` was read.
+pub fn over() -> bool {
+    OVER.load(Ordering::Acquire)
 }

@@ -1,6 +1,7 @@
-//! What the target programs share: clocks, the record of their own polls, and their control channel.
+//! What the target programs share: clocks, the record of their own polls, their own lines, and their control channel.
 
 pub mod clock;
 pub mod control;
+pub mod source;
 pub mod truth;
 pub mod work;

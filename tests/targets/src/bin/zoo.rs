@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use targets::control::{self, Options};
+use targets::source::line_of;
 use targets::truth::TaskId;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::{JoinSet, LocalSet};
@@ -19,15 +20,6 @@ use tokio::task::{JoinSet, LocalSet};
 const SOURCE: &str = include_str!("zoo.rs");
 
 static STOP: AtomicBool = AtomicBool::new(false);
-
-/// The line after the comment that marks `label`, 1-based.
-fn line_of(label: &str) -> Option<usize> {
-    let mark = format!("// @{label}");
-    SOURCE
-        .lines()
-        .position(|line| line.trim() == mark)
-        .map(|index| index + 2)
-}
 
 /// What a task is, as known here and now.
 struct Zoo {
@@ -39,7 +31,7 @@ impl Zoo {
     fn add<F>(&mut self, label: &str, kind: &str, runtime: &str, handle: &impl Debug) {
         let id = TaskId::default();
         id.learn(handle);
-        let line = line_of(label).map_or("null".to_owned(), |line| line.to_string());
+        let line = line_of(SOURCE, label).map_or("null".to_owned(), |line| line.to_string());
         let name = type_name::<F>().replace('"', "'");
         self.lines.push(format!(
             r#"{{"type":"task","label":"{label}","kind":"{kind}","runtime":"{runtime}","task_id":{},"type_name":"{name}","size":{},"file":"src/bin/zoo.rs","line":{line}}}"#,
@@ -353,7 +345,7 @@ fn main() {
     for line in &zoo.lines {
         control::say(line);
     }
-    let children = ["leaf", "middle"].map(|label| (label, line_of(label).expect("marked")));
+    let children = ["leaf", "middle"].map(|label| (label, line_of(SOURCE, label).expect("marked")));
     for (label, line) in children {
         control::say(&format!(
             r#"{{"type":"child","label":"{label}","file":"src/bin/zoo.rs","line":{line}}}"#
