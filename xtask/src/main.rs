@@ -1,1 +1,26 @@
-fn main() {}
+//! Tasks for people who work on loopprobe: `cargo xtask --help`.
+
+mod build_ebpf;
+mod workspace;
+
+use clap::{Parser, Subcommand};
+
+/// Tasks for people who work on loopprobe.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Build the kernel side from source into loopprobe/bpf, with its manifest
+    BuildEbpf(build_ebpf::Args),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().task {
+        Task::BuildEbpf(args) => build_ebpf::run(&args),
+    }
+}

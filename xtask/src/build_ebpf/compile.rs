@@ -1,0 +1,104 @@
+use std::{
+    env,
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, bail, ensure};
+
+use super::toolchain::Toolchain;
+
+/// Loads everywhere that aya does: little-endian, as all supported machines are.
+const TARGET: &str = "bpfel-unknown-none";
+
+/// Compiles the eBPF crate and gives the stripped object.
+pub fn object(root: &Path, toolchain: &Toolchain) -> anyhow::Result<Vec<u8>> {
+    let target_dir = root.join("target/ebpf");
+    let status = Command::new(&toolchain.cargo)
+        .args([
+            "build",
+            "--release",
+            "--locked",
+            "--package",
+            "loopprobe-ebpf",
+        ])
+        .args(["-Z", "build-std=core", "--target", TARGET])
+        .arg("--target-dir")
+        .arg(&target_dir)
+        .current_dir(root)
+        .env("RUSTC", &toolchain.rustc)
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("CARGO_ENCODED_RUSTFLAGS", flags(root, toolchain))
+        .env("CARGO_PROFILE_RELEASE_DEBUG", "none")
+        .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
+        // Settings of the toolchain that runs this task must not reach the other one.
+        .env_remove("RUSTUP_TOOLCHAIN")
+        .env_remove("RUSTFLAGS")
+        .env_remove("RUSTC_WRAPPER")
+        .env_remove("RUSTC_WORKSPACE_WRAPPER")
+        .env_remove("CARGO_TARGET_DIR")
+        .status()
+        .with_context(|| format!("cannot run {}", toolchain.cargo.display()))?;
+    ensure!(status.success(), "the eBPF crate did not compile");
+    let built = target_dir.join(TARGET).join("release/loopprobe-ebpf");
+    stripped(&built)
+}
+
+/// Keeps this machine's folders out of the object: the kernel side's log records carry file names.
+fn flags(root: &Path, toolchain: &Toolchain) -> OsString {
+    let cargo_home = env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")));
+    let mut prefixes = vec![
+        (root.to_owned(), "loopprobe"),
+        (toolchain.library.clone(), "library"),
+    ];
+    prefixes.extend(cargo_home.map(|home| (home, "cargo")));
+    let flags: Vec<OsString> = prefixes
+        .into_iter()
+        .map(|(from, to)| {
+            let mut flag = OsString::from("--remap-path-prefix=");
+            flag.push(from);
+            flag.push("=/");
+            flag.push(to);
+            flag
+        })
+        .collect();
+    // Cargo's separator between encoded flags.
+    flags.join(std::ffi::OsStr::new("\x1f"))
+}
+
+/// Drops debug information, which no loader needs and which would make the committed file large.
+fn stripped(built: &Path) -> anyhow::Result<Vec<u8>> {
+    let out = built.with_extension("stripped");
+    let strip = strip_program()?;
+    let status = Command::new(&strip)
+        .arg("-g")
+        .arg("-o")
+        .args([&out, built])
+        .status()?;
+    ensure!(status.success(), "{} failed", strip.display());
+    fs::read(&out).with_context(|| format!("cannot read {}", out.display()))
+}
+
+/// `llvm-strip` under any of the names that distributions give it.
+fn strip_program() -> anyhow::Result<PathBuf> {
+    let versioned = (14..=30)
+        .rev()
+        .map(|version| format!("llvm-strip-{version}"));
+    let names: Vec<String> = std::iter::once("llvm-strip".to_owned())
+        .chain(versioned)
+        .collect();
+    let folders: Vec<PathBuf> =
+        env::split_paths(&env::var_os("PATH").unwrap_or_default()).collect();
+    let found = names
+        .iter()
+        .flat_map(|name| folders.iter().map(move |folder| folder.join(name)))
+        .find(|path| path.is_file());
+    let Some(found) = found else {
+        bail!("llvm-strip is not on PATH; on Debian: apt-get install llvm");
+    };
+    Ok(found)
+}
