@@ -3,6 +3,8 @@
 mod build_ebpf;
 mod workspace;
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 /// Tasks for people who work on loopprobe.
@@ -19,8 +21,18 @@ enum Task {
     BuildEbpf(build_ebpf::Args),
 }
 
-fn main() -> anyhow::Result<()> {
-    match Cli::parse().task {
+fn main() -> ExitCode {
+    match run(Cli::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> anyhow::Result<()> {
+    match task {
         Task::BuildEbpf(args) => build_ebpf::run(&args),
     }
 }
