@@ -1,1 +1,3 @@
 //! Integration tests of loopprobe.
+
+pub mod synthetic;

@@ -1,5 +1,21 @@
 //! Views of a session: each takes the same events, live or from a recording, and writes one form of them.
 
+mod at_end;
+mod each_once;
+mod flamegraph;
+mod fold;
+mod folded;
+mod label;
+mod share;
+mod units;
+
+pub use at_end::{AtEnd, Drawing};
+pub use each_once::EachOnce;
+pub use flamegraph::Flamegraph;
+pub use fold::{Fold, Node, Weight};
+pub use folded::Folded;
+pub use label::Owner;
+
 use std::io;
 
 use crate::model::Event;

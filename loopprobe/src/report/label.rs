@@ -1,0 +1,220 @@
+//! What a frame and a cause are called in graphs.
+
+use crate::model::{Cause, Frame, LongPoll, Session, SourceLocation, Stack, StackKind};
+
+/// Whose code a frame is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Owner {
+    /// A task type: the root of a graph.
+    Task,
+    /// The program's own code.
+    Own,
+    /// A crate that it depends on, or another library.
+    Dependency,
+    /// The runtime's and the standard library's plumbing.
+    Runtime,
+    /// What the kernel did: the leaf of a graph.
+    Kernel,
+}
+
+/// Whose code `frame` is, in a session of a program.
+pub fn owner(frame: &Frame, session: Option<&Session>) -> Owner {
+    if frame.runtime {
+        return Owner::Runtime;
+    }
+    if let Some(place) = frame.definition.as_ref().or(frame.location.as_ref()) {
+        return owner_of_file(&place.file);
+    }
+    let krate = session.map(|session| session.name.replace('-', "_"));
+    let first = frame.function.as_deref().and_then(first_segment);
+    match (first, krate) {
+        (Some(first), Some(krate)) if first == krate => Owner::Own,
+        (Some("std" | "core" | "alloc" | "tokio"), _) => Owner::Runtime,
+        (Some(_), Some(_)) => Owner::Dependency,
+        _ if is_library(frame) => Owner::Dependency,
+        _ => Owner::Own,
+    }
+}
+
+/// Cargo keeps dependencies under `registry/src/` and `git/checkouts/`; rustc's own sources are under `/rustc/`.
+fn owner_of_file(file: &str) -> Owner {
+    if file.starts_with("/rustc/") || file.contains("/lib/rustlib/src/") {
+        Owner::Runtime
+    } else if file.contains("registry/src/") || file.contains("git/checkouts/") {
+        Owner::Dependency
+    } else {
+        Owner::Own
+    }
+}
+
+fn is_library(frame: &Frame) -> bool {
+    frame
+        .module
+        .as_deref()
+        .is_some_and(|module| module.ends_with(".so") || module.contains(".so."))
+}
+
+/// `a` of `a::b`, `<a::B as c::D>::e` and `<a::B>::e`.
+fn first_segment(name: &str) -> Option<&str> {
+    let path = name.trim_start_matches(['<', '&', '*', '(']);
+    path.split_once("::").map(|(first, _)| first)
+}
+
+/// A frame's name: the function, an async definition, or module and offset.
+pub fn frame_name(frame: &Frame) -> String {
+    if let Some(function) = &frame.function {
+        return plain(function);
+    }
+    if let Some(place) = &frame.definition {
+        return plain(&format!("async {place}"));
+    }
+    let module = frame.module.as_deref().map_or("?", file_name);
+    let address = match frame.offset {
+        Some(offset) => format!("{module}+{offset:#x}"),
+        None => module.to_owned(),
+    };
+    plain(&match &frame.near {
+        Some(near) => format!("{address} (near {})", short_place(near)),
+        None => address,
+    })
+}
+
+fn short_place(place: &SourceLocation) -> String {
+    format!("{}:{}", file_name(&place.file), place.line)
+}
+
+fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// Without what would break a folded line or a terminal: names come from the target.
+pub fn plain(name: &str) -> String {
+    name.chars()
+        .map(|c| match c {
+            ';' => ',',
+            c if c.is_control() => '?',
+            c => c,
+        })
+        .collect()
+}
+
+/// The leaf of a stack: what the thread did while it stood.
+pub fn leaf_name(poll: &LongPoll, stack: &Stack) -> String {
+    match stack.kind {
+        StackKind::OnCpu => CPU.to_owned(),
+        StackKind::Runnable => waiting_name(poll).to_owned(),
+        StackKind::Blocked => blocked_name(poll, stack.syscall.as_deref()),
+    }
+}
+
+/// The leaf of computing.
+pub const CPU: &str = "[cpu]";
+/// The leaf of waiting in the kernel for something unknown.
+pub const BLOCKED: &str = "[blocked]";
+
+/// The leaf of being ready to run, without running.
+pub fn waiting_name(poll: &LongPoll) -> &'static str {
+    match poll.diagnosis.as_ref().map(|diagnosis| diagnosis.cause) {
+        Some(Cause::Throttled) => "[throttled]",
+        _ => "[waiting for CPU]",
+    }
+}
+
+fn blocked_name(poll: &LongPoll, syscall: Option<&str>) -> String {
+    let Some(syscall) = syscall else {
+        return match poll.diagnosis.as_ref().map(|diagnosis| diagnosis.cause) {
+            Some(Cause::PageFault) => "[page fault]".to_owned(),
+            _ => BLOCKED.to_owned(),
+        };
+    };
+    match syscall {
+        "nanosleep" | "clock_nanosleep" => "[sleep]".to_owned(),
+        "wait4" | "waitid" => "[child process]".to_owned(),
+        "fsync" | "fdatasync" | "sync" | "syncfs" | "msync" | "sync_file_range" => {
+            format!("[fsync: {}]", plain(syscall))
+        }
+        _ => match own_cause(poll, syscall) {
+            Some(cause) => format!("[{}: {}]", cause_name(cause), plain(syscall)),
+            None => format!("[blocked: {}]", plain(syscall)),
+        },
+    }
+}
+
+/// The poll's cause, where it was found in this very system call.
+fn own_cause(poll: &LongPoll, syscall: &str) -> Option<Cause> {
+    let diagnosis = poll.diagnosis.as_ref()?;
+    let evidence = diagnosis.evidence.get("syscall")?;
+    let same = evidence == syscall && diagnosis.cause != Cause::Unknown;
+    same.then_some(diagnosis.cause)
+}
+
+/// A cause in words.
+pub fn cause_name(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Cpu => "cpu",
+        Cause::Sleep => "sleep",
+        Cause::FileIo => "file I/O",
+        Cause::Fsync => "fsync",
+        Cause::Network => "network",
+        Cause::Dns => "dns",
+        Cause::Lock => "lock",
+        Cause::Child => "child process",
+        Cause::PageFault => "page fault",
+        Cause::Preempted => "preempted",
+        Cause::Throttled => "throttled",
+        Cause::NestedBlockOn => "nested block_on",
+        Cause::Unknown => "unknown",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_cannot_break_a_line() {
+        let frame = Frame {
+            function: Some("a::b<[u8; 4]>\n\u{1b}[31m".to_owned()),
+            ..Frame::default()
+        };
+        assert_eq!(frame_name(&frame), "a::b<[u8, 4]>??[31m");
+    }
+
+    #[test]
+    fn a_nameless_frame_shows_its_module_and_says_that_a_hint_is_one() {
+        let frame = Frame {
+            module: Some("/usr/bin/api".to_owned()),
+            offset: Some(0x1234),
+            near: Some(SourceLocation {
+                file: "src/store/disk.rs".to_owned(),
+                line: 7,
+                column: None,
+            }),
+            ..Frame::default()
+        };
+        assert_eq!(frame_name(&frame), "api+0x1234 (near disk.rs:7)");
+    }
+
+    #[test]
+    fn files_tell_whose_code_it_is() {
+        let of = |file: &str| {
+            owner(
+                &Frame {
+                    location: Some(SourceLocation {
+                        file: file.to_owned(),
+                        line: 1,
+                        column: None,
+                    }),
+                    ..Frame::default()
+                },
+                None,
+            )
+        };
+        assert_eq!(of("src/main.rs"), Owner::Own);
+        assert_eq!(
+            of("/home/a/.cargo/registry/src/x-1/a.rs"),
+            Owner::Dependency
+        );
+        assert_eq!(of("/rustc/0123/library/std/src/fs.rs"), Owner::Runtime);
+    }
+}
