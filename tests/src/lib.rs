@@ -1,3 +1,10 @@
-//! Integration tests of loopprobe.
+//! What the integration tests share: building the targets, running them, running loopprobe, and comparing the two.
 
+pub mod accuracy;
+pub mod lines;
+pub mod matrix;
+pub mod privileges;
+pub mod session;
 pub mod synthetic;
+pub mod target;
+pub mod truth;

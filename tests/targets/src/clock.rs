@@ -25,3 +25,14 @@ pub fn thread_id() -> i32 {
     // SAFETY: no arguments, no failure.
     unsafe { libc::gettid() }
 }
+
+/// How often the kernel took the CPU from the calling thread against its will.
+pub fn preemptions() -> u64 {
+    // SAFETY: all zeros is a valid `rusage`, which the call fills for the calling thread.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_THREAD, &mut usage);
+        usage
+    };
+    usage.ru_nivcsw as u64
+}

@@ -5,6 +5,7 @@
 //! After its work the program prints the truth and exits; with `--hold` it stays until `quit` or the end of the input.
 
 use std::io::{BufRead, Write as _};
+use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -44,17 +45,11 @@ impl Options {
         let mut args = std::env::args().skip(1);
         while let Some(arg) = args.next() {
             let known = match arg.as_str() {
-                "--gate" => args.next().and_then(|gate| options.set_gate(&gate)),
-                "--rounds" => args
-                    .next()
-                    .and_then(|n| n.parse().ok())
-                    .map(|n| options.rounds = n),
-                "--millis" => args
-                    .next()
-                    .and_then(|n| n.parse().ok())
-                    .map(|n| options.millis = n),
-                "--hold" => Some(options.hold = true),
-                name if scenarios.contains(&name) => Some(options.scenario = arg),
+                "--gate" => options.set_gate(args.next()),
+                "--rounds" => set(&mut options.rounds, args.next()),
+                "--millis" => set(&mut options.millis, args.next()),
+                "--hold" => set(&mut options.hold, Some("true".to_owned())),
+                name if scenarios.contains(&name) => set(&mut options.scenario, Some(arg)),
                 _ => None,
             };
             if known.is_none() {
@@ -68,14 +63,19 @@ impl Options {
         options
     }
 
-    fn set_gate(&mut self, gate: &str) -> Option<()> {
-        self.gate = match gate {
+    fn set_gate(&mut self, gate: Option<String>) -> Option<()> {
+        self.gate = match gate?.as_str() {
             "before" => Gate::Before,
             "inside" => Gate::Inside,
             _ => return None,
         };
         Some(())
     }
+}
+
+fn set<T: FromStr>(place: &mut T, text: Option<String>) -> Option<()> {
+    *place = text?.parse().ok()?;
+    Some(())
 }
 
 static GO: AtomicBool = AtomicBool::new(false);

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 
 use tokio::task::{JoinHandle, LocalSet};
 
-use crate::clock::{monotonic_ns, thread_cpu_ns, thread_id};
+use crate::clock::{monotonic_ns, preemptions, thread_cpu_ns, thread_id};
 
 /// Records kept for each thread. More are counted, not kept.
 const CAPACITY: usize = 1 << 18;
@@ -70,6 +70,8 @@ struct Record {
     start_ns: u64,
     end_ns: u64,
     cpu_ns: u64,
+    preempted_at_start: u64,
+    preempted_at_end: u64,
     ready: bool,
     block_in_place: bool,
 }
@@ -87,8 +89,15 @@ impl Record {
         };
         let _ = write!(
             line,
-            r#","tid":{},"start_ns":{},"end_ns":{},"cpu_ns":{},"ready":{},"block_in_place":{}}}"#,
-            self.tid, self.start_ns, self.end_ns, self.cpu_ns, self.ready, self.block_in_place
+            r#","tid":{},"start_ns":{},"end_ns":{},"cpu_ns":{},"preempted_at_start":{},"preempted_at_end":{},"ready":{},"block_in_place":{}}}"#,
+            self.tid,
+            self.start_ns,
+            self.end_ns,
+            self.cpu_ns,
+            self.preempted_at_start,
+            self.preempted_at_end,
+            self.ready,
+            self.block_in_place
         );
         line
     }
@@ -124,6 +133,7 @@ pub struct Span {
     outer_block_in_place: bool,
     start_ns: u64,
     start_cpu_ns: u64,
+    preempted_at_start: u64,
 }
 
 impl Span {
@@ -137,12 +147,14 @@ impl Span {
             outer_block_in_place: BLOCKED_IN_PLACE.with(|flag| flag.replace(false)),
             start_ns: monotonic_ns(),
             start_cpu_ns: thread_cpu_ns(),
+            preempted_at_start: preemptions(),
         }
     }
 }
 
 impl Drop for Span {
     fn drop(&mut self) {
+        let preempted_at_end = preemptions();
         let cpu_ns = thread_cpu_ns() - self.start_cpu_ns;
         let end_ns = monotonic_ns();
         let block_in_place = BLOCKED_IN_PLACE.with(|flag| flag.replace(self.outer_block_in_place));
@@ -160,6 +172,8 @@ impl Drop for Span {
                 start_ns: self.start_ns,
                 end_ns,
                 cpu_ns,
+                preempted_at_start: self.preempted_at_start,
+                preempted_at_end,
                 ready: self.ready,
                 block_in_place,
             });

@@ -1,0 +1,198 @@
+//! A run of loopprobe.
+
+use std::io::Read;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use loopprobe::model::{Event, LongPoll, Notice, Session as Head, Summary};
+
+use crate::lines::Lines;
+use crate::{matrix, target};
+
+/// How long loopprobe may take to attach, or to end: many times what it needs on an idle machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// `loopprobe attach` at work; killed by its pid when dropped.
+pub struct Session {
+    child: Child,
+    lines: Lines,
+    errors: Option<JoinHandle<String>>,
+    /// Its first line.
+    pub head: Head,
+    seen: Vec<Event>,
+}
+
+/// All that a session said.
+#[derive(Debug)]
+pub struct Report {
+    /// Its first line.
+    pub head: Head,
+    /// Long polls, in the order of their reports.
+    pub polls: Vec<LongPoll>,
+    /// Remarks.
+    pub notices: Vec<Notice>,
+    /// Its last line.
+    pub summary: Summary,
+    /// Exit status.
+    pub status: ExitStatus,
+    /// Standard error.
+    pub errors: String,
+}
+
+impl Report {
+    /// Long polls that ended, each once.
+    pub fn ended(&self) -> Vec<&LongPoll> {
+        self.polls.iter().filter(|poll| poll.ended).collect()
+    }
+}
+
+impl Session {
+    /// Attaches to `pid` and waits until loopprobe says that it observes.
+    ///
+    /// # Errors
+    /// When it does not get that far.
+    pub fn attach(pid: u32, args: &[&str]) -> Result<Session> {
+        let mut command = Command::new(matrix::loopprobe()?);
+        command.args(["attach", "--pid", &pid.to_string(), "--format", "json"]);
+        Self::spawn(command.args(args))
+    }
+
+    /// The same for a prepared command that writes JSON to standard output.
+    ///
+    /// # Errors
+    /// When it does not get that far.
+    pub fn spawn(command: &mut Command) -> Result<Session> {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("starting {command:?}"))?;
+        let lines = Lines::of(child.stdout.take().context("standard output is a pipe")?);
+        let mut errors = child.stderr.take().context("standard error is a pipe")?;
+        let errors = std::thread::spawn(move || {
+            let mut text = String::new();
+            let _ = errors.read_to_string(&mut text);
+            text
+        });
+        let mut guard = Killed(Some(child));
+        let first = match lines.until("session", PATIENCE) {
+            Ok(lines) => lines,
+            Err(error) => {
+                drop(guard);
+                return Err(error.context(errors.join().unwrap_or_default()));
+            }
+        };
+        ensure!(
+            first.len() == 1,
+            "the head is not the first line: {first:?}"
+        );
+        let Event::Session(head) = parse(&first[0])? else {
+            anyhow::bail!("not a head: {}", first[0]);
+        };
+        let child = guard.0.take().context("not killed yet")?;
+        Ok(Session {
+            child,
+            lines,
+            errors: Some(errors),
+            head,
+            seen: Vec::new(),
+        })
+    }
+
+    /// loopprobe's own process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends `signal` to loopprobe.
+    pub fn signal(&self, signal: i32) {
+        // SAFETY: the pid is our own child's, which has not been waited for.
+        unsafe { libc::kill(self.child.id() as i32, signal) };
+    }
+
+    /// The next long poll; the final report has it too.
+    ///
+    /// # Errors
+    /// When none comes within `timeout`.
+    pub fn next_poll(&mut self, timeout: Duration) -> Result<LongPoll> {
+        for line in self.lines.until("long_poll", timeout)? {
+            self.seen.push(parse(&line)?);
+        }
+        match self.seen.last() {
+            Some(Event::LongPoll(poll)) => Ok(poll.clone()),
+            other => anyhow::bail!("not a long poll: {other:?}"),
+        }
+    }
+
+    /// Interrupts loopprobe, as Ctrl-C does, and reads the rest.
+    ///
+    /// # Errors
+    /// When it does not end, or does not end with a summary.
+    pub fn interrupt(self) -> Result<Report> {
+        self.signal(libc::SIGINT);
+        self.finish()
+    }
+
+    /// Waits for loopprobe's own end and reads the rest.
+    ///
+    /// # Errors
+    /// When it does not end, or does not end with a summary.
+    pub fn finish(mut self) -> Result<Report> {
+        let (mut polls, mut notices, mut summary) = (Vec::new(), Vec::new(), None);
+        for line in self.lines.rest(PATIENCE)? {
+            self.seen.push(parse(&line)?);
+        }
+        for event in std::mem::take(&mut self.seen) {
+            ensure!(
+                summary.is_none(),
+                "something follows the summary: {event:?}"
+            );
+            match event {
+                Event::Session(_) => anyhow::bail!("a second head: {event:?}"),
+                Event::LongPoll(poll) => polls.push(poll),
+                Event::Notice(notice) => notices.push(notice),
+                Event::Summary(last) => summary = Some(last),
+            }
+        }
+        let status = target::wait(&mut self.child, PATIENCE)?;
+        let errors = self
+            .errors
+            .take()
+            .and_then(|thread| thread.join().ok())
+            .unwrap_or_default();
+        let summary = summary.with_context(|| format!("no summary ({status}): {errors}"))?;
+        Ok(Report {
+            head: self.head.clone(),
+            polls,
+            notices,
+            summary,
+            status,
+            errors,
+        })
+    }
+}
+
+fn parse(line: &str) -> Result<Event> {
+    serde_json::from_str(line).with_context(|| line.to_owned())
+}
+
+struct Killed(Option<Child>);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
