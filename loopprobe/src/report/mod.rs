@@ -2,19 +2,29 @@
 
 mod at_end;
 mod each_once;
+mod escape;
 mod flamegraph;
 mod fold;
 mod folded;
+mod json;
 mod label;
 mod share;
+mod text;
 mod units;
+mod wall_clock;
+pub mod words;
 
 pub use at_end::{AtEnd, Drawing};
 pub use each_once::EachOnce;
+pub use escape::clean;
 pub use flamegraph::Flamegraph;
 pub use fold::{Fold, Node, Weight};
 pub use folded::Folded;
+pub use json::JsonSink;
 pub use label::Owner;
+pub use text::{TextOptions, TextSink};
+pub use units::{Chosen, Count, Measured};
+pub use wall_clock::WallClock;
 
 use std::io;
 
