@@ -241,6 +241,13 @@ pub fn polls(count: u64) -> Vec<LongPoll> {
     polls
 }
 
+/// How long the threads of `polls` were blocked in reads of files.
+pub fn file_reads_ns(polls: &[LongPoll]) -> u64 {
+    let is_read = |poll: &&LongPoll| poll.task.name == "api::upload::handle";
+    let blocked = |poll: &LongPoll| poll.split.map_or(0, |split| split.blocked_ns);
+    polls.iter().filter(is_read).map(blocked).sum()
+}
+
 /// A whole session around `polls`.
 pub fn session(polls: &[LongPoll]) -> Vec<Event> {
     let mut events = vec![head("api-server")];

@@ -8,7 +8,7 @@ use std::{
 
 use loopprobe::{
     model::{Event, LongPoll},
-    report::{AtEnd, Drawing, Flamegraph, Folded, Sink as _},
+    report::{AtEnd, Drawing, Flamegraph, Folded, Html, Pprof, Sink, Speedscope, Timeline},
 };
 use loopprobe_tests::synthetic;
 
@@ -34,6 +34,12 @@ fn draw(drawing: impl Drawing + 'static, events: &[Event]) -> Vec<u8> {
         views.event(event).unwrap();
     }
     page.0.take()
+}
+
+fn write_sink(mut sink: impl Sink, events: &[Event]) {
+    for event in events {
+        sink.event(event).unwrap();
+    }
 }
 
 fn draw_text(drawing: impl Drawing + 'static, events: &[Event]) -> String {
@@ -144,7 +150,14 @@ fn the_flamegraph_is_as_wide_as_the_polls_were_long() {
         .unwrap()
         .replace(',', "");
     assert!((shown.parse::<f64>().unwrap() * 1e3 - truth).abs() / truth < 0.001);
-    for part in ["pid 1234", "30.0s observed", "10.0ms", "7 events lost"] {
+    for part in [
+        "pid 1234",
+        "threshold 10.0ms",
+        "202 long polls",
+        "in 30.0s",
+        "7 events lost",
+        "own code",
+    ] {
         assert!(svg.contains(part), "{part} is missing");
     }
 }
@@ -156,15 +169,147 @@ fn names_from_the_target_cannot_inject_markup() {
     poll.stacks[0].frames[0].function = Some("</title><img src=x onerror=alert(1)>".to_owned());
     let mut events = synthetic::session(&[poll]);
     events[0] = synthetic::head("<b>\u{1b}[31m");
-    let svg = draw_text(Flamegraph, &events);
-    assert!(!svg.contains("<script>alert"));
-    assert!(!svg.contains("<img"));
-    assert!(!svg.contains("<b>"));
-    assert!(!svg.contains('\u{1b}'));
+    let page = Page::default();
+    write_sink(Html::new(page.clone()), &events);
+    let html = String::from_utf8(page.0.take()).unwrap();
+    for text in [draw_text(Flamegraph, &events), html] {
+        assert!(!text.contains("<script>alert"));
+        assert!(!text.contains("<img"));
+        assert!(!text.contains("<b>\u{fffd}"));
+        assert!(!text.contains('\u{1b}'));
+        assert!(text.contains("alert(1)"));
+    }
 }
 
 #[test]
 fn a_session_without_long_polls_gives_a_picture_that_says_so() {
     let svg = draw_text(Flamegraph, &synthetic::session(&[]));
     assert!(svg.contains("no long polls"));
+}
+
+#[test]
+fn speedscope_weights_add_up_and_name_their_frames() {
+    let polls = synthetic::polls(201);
+    let json: serde_json::Value =
+        serde_json::from_slice(&draw(Speedscope, &synthetic::session(&polls))).unwrap();
+    let frames = json["shared"]["frames"].as_array().unwrap();
+    let all = &json["profiles"][0];
+    let weights = all["weights"].as_array().unwrap();
+    let sum: u64 = weights.iter().map(|weight| weight.as_u64().unwrap()).sum();
+    assert_eq!(sum, total(&polls));
+    assert_eq!(all["endValue"].as_u64(), Some(sum));
+    assert_eq!(all["samples"].as_array().unwrap().len(), weights.len());
+    for sample in all["samples"].as_array().unwrap() {
+        for frame in sample.as_array().unwrap() {
+            assert!((frame.as_u64().unwrap() as usize) < frames.len());
+        }
+    }
+    let others = json["profiles"].as_array().unwrap()[1..].iter();
+    let by_task: u64 = others.map(|p| p["endValue"].as_u64().unwrap()).sum();
+    assert_eq!(by_task, sum);
+}
+
+/// Reads with the reader that the format comes from. Where Go is not installed nothing can be said, and the test says so.
+#[test]
+fn go_tool_pprof_reads_the_profile() {
+    if std::process::Command::new("go")
+        .arg("version")
+        .output()
+        .is_err()
+    {
+        eprintln!("skipped: `go` is not installed (apt-get install golang-go)");
+        return;
+    }
+    let polls = synthetic::polls(201);
+    let path = std::env::temp_dir().join(format!("loopprobe-{}.pb.gz", std::process::id()));
+    std::fs::write(&path, draw(Pprof, &synthetic::session(&polls))).unwrap();
+    let pprof = |args: &[&str]| {
+        let output = std::process::Command::new("go")
+            .args(["tool", "pprof", "-symbolize=none"])
+            .args(args)
+            .arg(&path)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let top = pprof(&["-top", "-unit=ms", "-nodecount=99"]);
+    assert!(top.contains("Type: blocked"), "{top}");
+    let shown = top.split(" total").next().unwrap();
+    let shown = shown.rsplit("of ").next().unwrap().trim_end_matches("ms");
+    let truth = total(&polls) as f64 / 1e6;
+    let relative = (shown.parse::<f64>().unwrap() - truth).abs() / truth;
+    assert!(relative < 0.001, "{top}");
+    let leaves = synthetic::file_reads_ns(&polls) as f64 / 1e6;
+    let line = top
+        .lines()
+        .find(|line| line.ends_with("[file I/O: read]"))
+        .unwrap();
+    let flat = line
+        .split_whitespace()
+        .next()
+        .unwrap()
+        .trim_end_matches("ms");
+    assert!(
+        (flat.parse::<f64>().unwrap() - leaves).abs() / leaves < 0.001,
+        "{line}"
+    );
+    let raw = pprof(&["-raw"]);
+    assert!(raw.contains("api::upload::store src/upload.rs:57"), "{raw}");
+    assert!(raw.contains("task:[api::upload::handle]"), "{raw}");
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn the_timeline_has_a_track_per_worker_and_its_slices_nest() {
+    let polls = synthetic::polls(40);
+    let page = Page::default();
+    write_sink(Timeline::new(page.clone()), &synthetic::session(&polls));
+    let events: Vec<serde_json::Value> = serde_json::from_slice(&page.0.take()).unwrap();
+    let of = |ph: &str, cat: &str| -> Vec<_> {
+        let wanted = |event: &&serde_json::Value| {
+            event["ph"] == ph && (cat.is_empty() || event["cat"] == cat)
+        };
+        events.iter().filter(wanted).collect()
+    };
+    let threads = of("M", "")
+        .into_iter()
+        .filter(|e| e["name"] == "thread_name");
+    assert_eq!(threads.count(), 4);
+    let slices = of("X", "poll");
+    assert_eq!(slices.len(), polls.len());
+    for (slice, poll) in slices.iter().zip(&polls) {
+        let micros = (poll.start_ns - synthetic::START) as f64 / 1e3;
+        assert_eq!(slice["ts"].as_f64(), Some(micros));
+        assert_eq!(slice["dur"].as_f64(), Some(poll.duration_ns as f64 / 1e3));
+    }
+    let span = |e: &serde_json::Value| {
+        let (ts, dur) = (e["ts"].as_f64().unwrap(), e["dur"].as_f64().unwrap());
+        (e["tid"].as_u64().unwrap(), ts, ts + dur)
+    };
+    let blocked = of("X", "blocked");
+    assert_eq!(blocked.len(), 20);
+    for inner in blocked {
+        let (tid, from, to) = span(inner);
+        let inside = slices.iter().map(|e| span(e));
+        assert!(
+            inside
+                .filter(|s| s.0 == tid)
+                .any(|s| s.1 <= from && to <= s.2)
+        );
+    }
+}
+
+/// Writes the pictures of a synthetic session, to be looked at: `LOOPPROBE_PICTURES=DIR cargo test -- --ignored`.
+#[test]
+#[ignore = "writes files for a person to look at"]
+fn pictures() {
+    let dir = std::path::PathBuf::from(std::env::var_os("LOOPPROBE_PICTURES").unwrap());
+    let events = synthetic::session(&synthetic::polls(201));
+    std::fs::write(dir.join("flamegraph.svg"), draw(Flamegraph, &events)).unwrap();
+    let page = Page::default();
+    write_sink(Html::new(page.clone()), &events);
+    std::fs::write(dir.join("report.html"), page.0.take()).unwrap();
+    std::fs::write(dir.join("speedscope.json"), draw(Speedscope, &events)).unwrap();
+    std::fs::write(dir.join("profile.pb.gz"), draw(Pprof, &events)).unwrap();
 }

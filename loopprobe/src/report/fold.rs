@@ -19,6 +19,9 @@ const OTHER: &str = "[other stacks]";
 /// So many different stacks are kept apart; a session may last for days.
 const MAX_STACKS: usize = 50_000;
 
+/// No graph is deeper; a recording's stacks are as long as its writer made them.
+const MAX_DEPTH: usize = 1_000;
+
 /// One box of a graph.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Node {
@@ -94,7 +97,9 @@ impl Fold {
 
     /// The sum of the folded polls' durations.
     pub fn total_ns(&self) -> u64 {
-        self.stacks.values().map(|weight| weight.ns).sum()
+        self.stacks
+            .values()
+            .fold(0, |sum, weight| sum.saturating_add(weight.ns))
     }
 
     fn poll(&mut self, poll: &LongPoll) {
@@ -139,7 +144,7 @@ impl Fold {
         } else if stack.outcome != Outcome::Complete {
             path.push(self.kernel(INCOMPLETE));
         }
-        for frame in stack.frames.iter().rev() {
+        for frame in stack.frames.iter().rev().take(MAX_DEPTH) {
             let node = Node {
                 name: frame_name(frame),
                 owner: owner(frame, self.session.as_ref()),
@@ -181,7 +186,7 @@ impl Fold {
             path.push(self.kernel(OTHER));
         }
         let weight = self.stacks.entry(path).or_default();
-        weight.ns += ns;
+        weight.ns = weight.ns.saturating_add(ns);
         weight.count += 1;
     }
 

@@ -1,5 +1,6 @@
 //! What a frame and a cause are called in graphs.
 
+use super::{clean, words};
 use crate::model::{Cause, Frame, LongPoll, Session, SourceLocation, Stack, StackKind};
 
 /// Whose code a frame is.
@@ -89,13 +90,7 @@ fn file_name(path: &str) -> &str {
 
 /// Without what would break a folded line or a terminal: names come from the target.
 pub fn plain(name: &str) -> String {
-    name.chars()
-        .map(|c| match c {
-            ';' => ',',
-            c if c.is_control() => '?',
-            c => c,
-        })
-        .collect()
+    clean(name).replace(';', ",")
 }
 
 /// The leaf of a stack: what the thread did while it stood.
@@ -134,7 +129,7 @@ fn blocked_name(poll: &LongPoll, syscall: Option<&str>) -> String {
             format!("[fsync: {}]", plain(syscall))
         }
         _ => match own_cause(poll, syscall) {
-            Some(cause) => format!("[{}: {}]", cause_name(cause), plain(syscall)),
+            Some(cause) => format!("[{}: {}]", words::cause(cause), plain(syscall)),
             None => format!("[blocked: {}]", plain(syscall)),
         },
     }
@@ -148,25 +143,6 @@ fn own_cause(poll: &LongPoll, syscall: &str) -> Option<Cause> {
     same.then_some(diagnosis.cause)
 }
 
-/// A cause in words.
-pub fn cause_name(cause: Cause) -> &'static str {
-    match cause {
-        Cause::Cpu => "cpu",
-        Cause::Sleep => "sleep",
-        Cause::FileIo => "file I/O",
-        Cause::Fsync => "fsync",
-        Cause::Network => "network",
-        Cause::Dns => "dns",
-        Cause::Lock => "lock",
-        Cause::Child => "child process",
-        Cause::PageFault => "page fault",
-        Cause::Preempted => "preempted",
-        Cause::Throttled => "throttled",
-        Cause::NestedBlockOn => "nested block_on",
-        Cause::Unknown => "unknown",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -177,7 +153,7 @@ mod tests {
             function: Some("a::b<[u8; 4]>\n\u{1b}[31m".to_owned()),
             ..Frame::default()
         };
-        assert_eq!(frame_name(&frame), "a::b<[u8, 4]>??[31m");
+        assert_eq!(frame_name(&frame), "a::b<[u8, 4]>\\n\\u{1b}[31m");
     }
 
     #[test]

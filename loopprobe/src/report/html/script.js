@@ -1,0 +1,60 @@
+"use strict";
+(() => {
+  const data = JSON.parse(document.getElementById("polls").textContent);
+  const detail = document.getElementById("detail");
+
+  // Everything that is shown is set as text: no name can become markup.
+  const add = (parent, tag, text, className) => {
+    const element = document.createElement(tag);
+    if (text) element.textContent = text;
+    if (className) element.className = className;
+    parent.append(element);
+    return element;
+  };
+
+  const onChoice = (element, action) => {
+    element.addEventListener("click", action);
+    element.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" || event.key === " ") {
+        event.preventDefault();
+        action();
+      }
+    });
+  };
+
+  for (const row of document.querySelectorAll("#ranked .row")) {
+    onChoice(row, () => {
+      const more = row.nextElementSibling;
+      more.hidden = !more.hidden;
+      row.classList.toggle("open", !more.hidden);
+    });
+  }
+
+  const show = (poll) => {
+    detail.replaceChildren();
+    detail.hidden = false;
+    const head = add(detail, "p");
+    add(head, "b", poll.duration + "  ");
+    add(head, "code", data.names[poll.task]);
+    add(head, "span", `  on ${poll.worker}, ${poll.at} into the session: ${poll.cause}`);
+    if (poll.call !== null) {
+      add(head, "span", " in ");
+      add(head, "code", data.names[poll.call]);
+    }
+    if (poll.advice !== null) add(detail, "p", "Fix: " + data.names[poll.advice], "fix");
+    for (const stack of poll.stacks) {
+      add(detail, "p", `${data.names[stack.what]} ${stack.time}`, "note");
+      const list = add(detail, "ol", "", "stack");
+      for (const frame of stack.frames) add(add(list, "li"), "code", data.names[frame]);
+    }
+    if (poll.stacks.length === 0) add(detail, "p", "No stack was taken.", "note");
+  };
+
+  for (const bar of document.querySelectorAll("[data-poll]")) {
+    onChoice(bar, () => {
+      for (const other of document.querySelectorAll(".chosen")) other.classList.remove("chosen");
+      bar.classList.add("chosen");
+      show(data.polls[Number(bar.dataset.poll)]);
+    });
+  }
+})();

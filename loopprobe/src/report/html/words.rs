@@ -1,0 +1,71 @@
+use super::{
+    super::{Chosen, Count, units, words},
+    escape::Escaped,
+    gather::Gathered,
+};
+
+/// What happened, in a paragraph of HTML.
+pub fn paragraph(gathered: &Gathered) -> String {
+    let (Some(session), Some(summary)) = (gathered.session(), gathered.summary()) else {
+        return "<p>The session did not begin.</p>".to_owned();
+    };
+    let name = Escaped(&session.name);
+    let threshold = Chosen(session.threshold_ns);
+    let observed = units::ns(summary.duration_ns);
+    let polls = gathered.fold.polls;
+    if polls == 0 {
+        return format!(
+            "<p>In {observed}, no poll of <b>{name}</b> took {threshold} or longer.</p>"
+        );
+    }
+    let total = gathered.fold.total_ns();
+    let mut text = format!(
+        "<p>In {observed}, <b>{} polls</b> of <b>{name}</b> took {threshold} or longer. They kept its workers from other \
+         tasks for <b>{}</b> in total{}.",
+        Count(polls),
+        units::ns(total),
+        worker_share(total, summary.workers, summary.duration_ns),
+    );
+    if let Some(worst) = gathered.ranking.rows().first() {
+        text += &format!(
+            " Most of it, {:.0}%, was <b>{}</b>: {}",
+            percent(worst.total_ns, total),
+            Escaped(&worst.task),
+            words::cause(worst.cause),
+        );
+        if let Some(call) = &worst.call {
+            text += &format!(" in <b>{}</b>", Escaped(&call.function));
+        }
+        text += &format!(
+            ", {} times, {} at the longest.",
+            Count(worst.count),
+            units::ns(worst.max_ns)
+        );
+        if !worst.advice.is_empty() {
+            text += &format!(
+                " <span class=\"fix\">Fix: {}</span>",
+                Escaped(&worst.advice)
+            );
+        }
+    }
+    text + "</p>"
+}
+
+fn worker_share(total_ns: u64, workers: u64, duration_ns: u64) -> String {
+    let time = workers.saturating_mul(duration_ns);
+    if time == 0 {
+        return String::new();
+    }
+    format!(
+        ", {:.1}% of the time of {workers} workers",
+        percent(total_ns, time)
+    )
+}
+
+/// `part` of `whole`, in percent.
+pub fn percent(part: u64, whole: u64) -> f64 {
+    if whole == 0 {
+        return 0.0;
+    }
+    part as f64 / whole as f64 * 100.0
+}
