@@ -16,6 +16,7 @@ pub mod commands;
 pub mod collect;
 pub mod elf;
 pub mod process;
+pub mod recording;
 pub mod report;
 pub mod runtime;
 pub mod unwind;

@@ -1,0 +1,101 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    model::{Event, Group, LongPoll, Lost, Summary, TaskSummary},
+    report::{EachOnce, Ranking, Row},
+};
+
+/// Makes up for the missing summary of a recording that was cut off, from its long polls alone.
+#[derive(Default)]
+pub struct Ending {
+    start_ns: u64,
+    last_ns: u64,
+    complete: bool,
+    once: EachOnce,
+    tasks: BTreeMap<String, TaskSummary>,
+    ranking: Ranking,
+    threads: BTreeSet<u32>,
+}
+
+impl Ending {
+    /// The reason that such a summary gives.
+    pub const REASON: &'static str =
+        "the recording was cut off; polls that were not long are not known";
+
+    /// Takes the next event of the recording.
+    pub fn event(&mut self, event: &Event) {
+        match event {
+            Event::Session(session) => self.start_ns = session.start_ns,
+            Event::LongPoll(poll) => {
+                let end = poll.start_ns.saturating_add(poll.duration_ns);
+                self.last_ns = self.last_ns.max(end);
+                if let Some(poll) = self.once.settle(poll) {
+                    self.poll(poll);
+                }
+            }
+            Event::Notice(notice) => self.last_ns = self.last_ns.max(notice.time_ns),
+            Event::Summary(_) => self.complete = true,
+        }
+    }
+
+    /// The summary, unless the recording has its own.
+    pub fn summary(mut self) -> Option<Summary> {
+        if self.complete {
+            return None;
+        }
+        for poll in self.once.rest() {
+            self.poll(&poll);
+        }
+        let mut tasks: Vec<_> = self.tasks.into_values().collect();
+        tasks.sort_by_key(|task| std::cmp::Reverse(task.total_ns));
+        let long_polls = tasks.iter().map(|task| task.long).sum();
+        Some(Summary {
+            reason: Self::REASON.to_owned(),
+            duration_ns: self.last_ns.saturating_sub(self.start_ns),
+            polls: long_polls,
+            blocking_polls: 0,
+            p50_ns: 0,
+            p99_ns: 0,
+            max_ns: tasks.iter().map(|task| task.max_ns).max().unwrap_or(0),
+            long_polls,
+            long_ns: tasks.iter().map(|task| task.total_ns).sum(),
+            workers: self.threads.len() as u64,
+            lost: Lost::default(),
+            cost: None,
+            tasks,
+            groups: self.ranking.rows().into_iter().map(group).collect(),
+        })
+    }
+
+    fn poll(&mut self, poll: &LongPoll) {
+        self.threads.insert(poll.tid);
+        self.ranking.add(poll);
+        let task = self
+            .tasks
+            .entry(poll.task.name.clone())
+            .or_insert_with(|| TaskSummary {
+                task: poll.task.clone(),
+                polls: 0,
+                total_ns: 0,
+                p50_ns: 0,
+                p99_ns: 0,
+                max_ns: 0,
+                long: 0,
+            });
+        task.polls += 1;
+        task.long += 1;
+        task.total_ns = task.total_ns.saturating_add(poll.duration_ns);
+        task.max_ns = task.max_ns.max(poll.duration_ns);
+    }
+}
+
+fn group(row: &Row) -> Group {
+    Group {
+        task: row.task.clone(),
+        cause: row.cause,
+        call: row.call.as_ref().map(|call| call.function.clone()),
+        count: row.count,
+        total_ns: row.total_ns,
+        max_ns: row.max_ns,
+    }
+}
