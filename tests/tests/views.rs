@@ -152,7 +152,7 @@ fn the_flamegraph_is_as_wide_as_the_polls_were_long() {
     assert!((shown.parse::<f64>().unwrap() * 1e3 - truth).abs() / truth < 0.001);
     for part in [
         "pid 1234",
-        "threshold 10.0ms",
+        "threshold 10ms",
         "202 long polls",
         "in 30.0s",
         "7 events lost",

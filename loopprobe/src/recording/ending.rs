@@ -38,6 +38,11 @@ impl Ending {
         }
     }
 
+    /// Whether the recording has its own summary.
+    pub fn is_complete(&self) -> bool {
+        self.complete
+    }
+
     /// The summary, unless the recording has its own.
     pub fn summary(mut self) -> Option<Summary> {
         if self.complete {

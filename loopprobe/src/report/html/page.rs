@@ -121,7 +121,7 @@ fn flamegraph(gathered: &Gathered, out: &mut impl Write) -> io::Result<()> {
     writeln!(
         out,
         "<h2>Flamegraph</h2><p class=\"note\">Width is blocked wall time. Choose a box to zoom in, Ctrl-F to search.</p>\
-         <iframe id=\"flamegraph\" title=\"Flamegraph\" sandbox=\"allow-scripts\" style=\"height:{height}px\" src=\"{}\"></iframe>",
+         <iframe id=\"flamegraph\" title=\"Flamegraph\" sandbox=\"allow-scripts\" style=\"height:{height}px\" data-src=\"{}\"></iframe>",
         data_url("image/svg+xml", &svg)
     )
 }

@@ -50,6 +50,14 @@
     if (poll.stacks.length === 0) add(detail, "p", "No stack was taken.", "note");
   };
 
+  // The flamegraph measures itself when it loads, so it must not load before the page has its layout.
+  const flamegraph = document.getElementById("flamegraph");
+  if (flamegraph) {
+    window.addEventListener("load", () => requestAnimationFrame(() => {
+      flamegraph.src = flamegraph.dataset.src;
+    }));
+  }
+
   for (const bar of document.querySelectorAll("[data-poll]")) {
     onChoice(bar, () => {
       for (const other of document.querySelectorAll(".chosen")) other.classList.remove("chosen");
