@@ -18,7 +18,8 @@ pub(super) fn build_id(image: &Image) -> Option<String> {
     })
 }
 
-fn build_id_in(notes: &[u8], align: u64) -> Option<String> {
+/// The GNU build id in the bytes of a note segment or section.
+pub(super) fn build_id_in(notes: &[u8], align: u64) -> Option<String> {
     let mut notes =
         NoteIterator::<elf::FileHeader64<Endianness>>::new(Endianness::Little, align, notes)
             .ok()?;

@@ -2,7 +2,7 @@ use std::{
     fs::File,
     ops::Range,
     path::{Path, PathBuf},
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
 };
 
 use object::elf;
@@ -13,6 +13,7 @@ use super::{
     functions::FunctionTable,
     header::{FileHeader, ProgramHeader, u32_at, u64_at},
     relocations::{self, Pointers},
+    sections::Sections,
     source::Source,
 };
 
@@ -51,7 +52,7 @@ impl Segment {
 #[derive(Debug)]
 pub struct Image {
     path: PathBuf,
-    source: Source,
+    source: Arc<Source>,
     fixed_address: bool,
     segments: Vec<Segment>,
     headers: Vec<ProgramHeader>,
@@ -90,7 +91,7 @@ impl Image {
         let segments = read_segments(&source, &header, path)?;
         let mut image = Self {
             path: path.into(),
-            source,
+            source: Arc::new(source),
             fixed_address: header.fixed_address,
             segments,
             headers: header.program_headers,
@@ -232,6 +233,14 @@ impl Image {
         size: u64,
     ) -> Result<Vec<u8>, ElfError> {
         self.source.read(&self.path, what, offset.0, size)
+    }
+
+    /// The file's sections; none where the section headers were removed.
+    ///
+    /// # Errors
+    /// When the section headers lie outside of the file.
+    pub fn sections(&self) -> Result<Sections, ElfError> {
+        Sections::read(&self.path, Arc::clone(&self.source))
     }
 
     /// The functions that `.eh_frame` describes.

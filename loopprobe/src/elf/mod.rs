@@ -5,14 +5,20 @@
 
 mod address;
 mod build_id;
+mod debug_file;
 mod error;
 mod functions;
 mod header;
 mod image;
 mod relocations;
+mod sections;
 mod source;
+mod symbols;
 
 pub use address::{FileOffset, ProcAddr, VirtAddr};
+pub use debug_file::{DebugFileError, find_debug_file, open_debug_file};
 pub use error::ElfError;
 pub use functions::FunctionTable;
 pub use image::Image;
+pub use sections::Sections;
+pub use symbols::{Symbol, SymbolTable};

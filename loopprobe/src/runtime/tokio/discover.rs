@@ -1,16 +1,18 @@
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     path::PathBuf,
 };
 
 use super::{
-    HeaderLayout, LoopSymbols, Scheduler, Site, TokioImage, Vtable,
+    CodeCoverage, HeaderLayout, Scheduler, Site, TokioImage, Vtable,
     entry::probe_point,
+    known,
+    names::{self, Context, DebugInfo, TaskName},
     version::{self, Version},
     vtable::{self, RawVtable, VtableLayout},
 };
 use crate::{
-    elf::{Image, VirtAddr},
+    elf::{Image, Sections, SymbolTable, VirtAddr},
     model::{NameSource, TaskKind, TaskType},
 };
 
@@ -39,38 +41,104 @@ pub enum DiscoverError {
     },
 }
 
-/// Finds all poll sites of an image.
+/// Finds all poll sites of an image, with the names that its own symbols and debug information give.
 ///
 /// # Errors
 /// When the image holds no task type of Tokio's.
 pub fn discover(image: &Image) -> Result<TokioImage, DiscoverError> {
+    discover_with(image, None)
+}
+
+/// Finds all poll sites of an image; `debug_file` is the image's separate debug file, which fills in what the image
+/// itself lacks (see [`crate::elf::find_debug_file`]).
+///
+/// # Errors
+/// When the image holds no task type of Tokio's.
+pub fn discover_with(
+    image: &Image,
+    debug_file: Option<&Sections>,
+) -> Result<TokioImage, DiscoverError> {
+    // Without readable sections an image is one without symbols.
+    let own = image.sections().ok();
+    let own_symbols = own.as_ref().map(read_symbols).unwrap_or_default();
+    let stripped = own_symbols.is_empty();
+    let symbols = if stripped {
+        debug_file.map(read_symbols).unwrap_or_default()
+    } else {
+        own_symbols
+    };
+
     let versions = version::from_locations(image);
-    let vtables = find_vtables(image, &versions);
+    let vtables = find_vtables(image, &versions, &symbols);
     if vtables.is_empty() {
         return Err(nothing_found(image, &versions));
     }
-    let header = HeaderLayout {
-        state: 0,
-        vtable: 0x10,
-        unstable: vtables
-            .iter()
-            .any(|v| v.layout == VtableLayout::Seven { unstable: true }),
-    };
+    let with_dwarf = [own.as_ref(), debug_file]
+        .into_iter()
+        .flatten()
+        .find(|s| s.has(".debug_info"));
+    let debug = with_dwarf
+        .map(|s| DebugInfo::read(s, &functions_of(image, &vtables)))
+        .unwrap_or_default();
+    let names = names::resolve(&Context {
+        image,
+        symbols: &symbols,
+        debug: &debug,
+        vtables: &vtables,
+    });
     let (tokio, tokio_source) = name_versions(&versions, &vtables);
+    let text: Vec<_> = image
+        .executable_ranges()
+        .map(|range| (range.start, range.end.0 - range.start.0))
+        .collect();
     Ok(TokioImage {
         path: image.path().into(),
         build_id: image.build_id().map(str::to_owned),
         tokio,
         tokio_source,
-        header,
-        stripped: true,
-        text: image
-            .executable_ranges()
-            .map(|range| (range.start, range.end.0 - range.start.0))
-            .collect(),
-        sites: sites(image, vtables),
-        loop_symbols: LoopSymbols::default(),
+        header: header_layout(&vtables, &versions),
+        stripped,
+        mangling: names::mangling(&symbols),
+        debug_info: debug.level(),
+        debug_file: debug_file.map(|file| file.path().into()),
+        eh_frame: CodeCoverage {
+            covered: image.functions().covered(),
+            total: text.iter().map(|(_, size)| size).sum(),
+        },
+        text,
+        sites: sites(image, vtables.into_iter().zip(names)),
+        loop_symbols: known::loop_symbols(image, &symbols),
     })
+}
+
+fn read_symbols(sections: &Sections) -> SymbolTable {
+    SymbolTable::read(sections).unwrap_or_default()
+}
+
+/// Source: `tokio/src/runtime/task/core.rs`: the vtable is the third word from 1.21 on, the fifth from 1.9 on, and the
+/// sixth before.
+fn header_layout(vtables: &[RawVtable], versions: &BTreeSet<Version>) -> HeaderLayout {
+    let functions_only = vtables.iter().all(|v| v.layout == VtableLayout::Functions);
+    let vtable = match (functions_only, versions.first()) {
+        (false, _) => 0x10,
+        (true, Some(version)) if *version < Version(1, 9, 0) => 0x28,
+        (true, _) => 0x20,
+    };
+    let unstable = vtables
+        .iter()
+        .any(|v| v.layout == VtableLayout::Seven { unstable: true });
+    HeaderLayout {
+        state: 0,
+        vtable,
+        unstable,
+    }
+}
+
+fn functions_of(image: &Image, vtables: &[RawVtable]) -> HashSet<VirtAddr> {
+    vtables
+        .iter()
+        .flat_map(|vtable| names::functions(image, vtable))
+        .collect()
 }
 
 fn nothing_found(image: &Image, versions: &BTreeSet<Version>) -> DiscoverError {
@@ -86,11 +154,18 @@ fn nothing_found(image: &Image, versions: &BTreeSet<Version>) -> DiscoverError {
     DiscoverError::NeedsSymbols { path, versions }
 }
 
-fn find_vtables(image: &Image, versions: &BTreeSet<Version>) -> Vec<RawVtable> {
+fn find_vtables(
+    image: &Image,
+    versions: &BTreeSet<Version>,
+    symbols: &SymbolTable,
+) -> Vec<RawVtable> {
     let mut found = vtable::scan(image);
     let is_eight = |v: &Version| (Version(1, 21, 0)..Version(1, 23, 0)).contains(v);
     if versions.iter().any(is_eight) {
         found.extend(vtable::scan_eight(image));
+    }
+    if found.is_empty() {
+        found = known::vtables_by_symbols(image, symbols);
     }
     found
 }
@@ -117,9 +192,9 @@ fn name_versions(versions: &BTreeSet<Version>, vtables: &[RawVtable]) -> (Vec<St
 }
 
 /// Groups vtables by where their poll function is probed.
-fn sites(image: &Image, vtables: Vec<RawVtable>) -> Vec<Site> {
+fn sites(image: &Image, vtables: impl Iterator<Item = (RawVtable, Option<TaskName>)>) -> Vec<Site> {
     let mut sites: BTreeMap<_, Site> = BTreeMap::new();
-    for raw in vtables {
+    for (raw, name) in vtables {
         let Some(point) = probe_point(image, raw.poll) else {
             continue;
         };
@@ -132,37 +207,53 @@ fn sites(image: &Image, vtables: Vec<RawVtable>) -> Vec<Site> {
             entry: point.instruction,
             vtables: Vec::new(),
         });
-        site.vtables.push(unnamed(&raw));
+        site.vtables.push(vtable(&raw, name));
     }
     sites.into_values().collect()
 }
 
-/// A vtable whose task type has no name but its place and size.
-fn unnamed(raw: &RawVtable) -> Vtable {
-    let is_async = raw.scheduler_size().is_none_or(|size| size == 8);
-    let (kind, scheduler) = if is_async {
-        (TaskKind::Async, Scheduler::Unknown)
+fn vtable(raw: &RawVtable, name: Option<TaskName>) -> Vtable {
+    let scheduler = scheduler(raw, name.as_ref());
+    let kind = if scheduler == Scheduler::Blocking {
+        TaskKind::Blocking
     } else {
-        (TaskKind::Blocking, Scheduler::Blocking)
+        TaskKind::Async
     };
-    let size = raw.trailer_offset.unwrap_or(0);
     Vtable {
         address: raw.address,
         poll: raw.poll,
         schedule: raw.schedule.unwrap_or(VirtAddr(0)),
         dealloc: raw.dealloc,
-        trailer_offset: size,
+        trailer_offset: raw.trailer_offset.unwrap_or(0),
         scheduler_offset: raw.scheduler_offset.unwrap_or(0),
         id_offset: raw.id_offset.unwrap_or(0),
         scheduler,
-        task: TaskType {
-            name: format!("task type @{:#x} ({size} bytes)", raw.address),
-            full_name: None,
-            name_source: NameSource::None,
-            certain: false,
-            kind,
-            location: None,
-            krate: None,
-        },
+        task: name.map_or_else(|| unnamed(raw, kind), |name| names::task_type(name, kind)),
+    }
+}
+
+/// The structure tells async from blocking where the scheduler's size is not 8; the name's source tells the rest.
+fn scheduler(raw: &RawVtable, name: Option<&TaskName>) -> Scheduler {
+    match raw.scheduler_size() {
+        Some(size) if size != 8 => Scheduler::Blocking,
+        _ => name
+            .and_then(|name| name.scheduler)
+            .unwrap_or(Scheduler::Unknown),
+    }
+}
+
+/// A task type known by its place and size only.
+fn unnamed(raw: &RawVtable, kind: TaskKind) -> TaskType {
+    let size = raw
+        .trailer_offset
+        .map_or_else(String::new, |size| format!(" ({size} bytes)"));
+    TaskType {
+        name: format!("task type @{:#x}{size}", raw.address),
+        full_name: None,
+        name_source: NameSource::None,
+        certain: false,
+        kind,
+        location: None,
+        krate: None,
     }
 }

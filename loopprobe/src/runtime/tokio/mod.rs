@@ -6,12 +6,18 @@
 
 mod discover;
 mod entry;
+mod known;
+mod names;
 mod site;
 mod version;
 mod vtable;
 
-pub use discover::{DiscoverError, discover};
+pub use discover::{DiscoverError, discover, discover_with};
 pub use entry::{ProbePoint, decode, is_emulated, probe_point};
-pub use site::{EntryInstruction, HeaderLayout, LoopSymbols, Scheduler, Site, TokioImage, Vtable};
+pub use names::DebugInfoLevel;
+pub use site::{
+    CodeCoverage, EntryInstruction, HeaderLayout, LoopSymbols, Mangling, Scheduler, Site,
+    TokioImage, Vtable,
+};
 pub use version::Version;
 pub use vtable::{RawVtable, VtableLayout};

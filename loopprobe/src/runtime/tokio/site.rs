@@ -2,6 +2,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::DebugInfoLevel;
 use crate::{
     elf::{FileOffset, VirtAddr},
     model::TaskType,
@@ -90,6 +91,29 @@ pub struct LoopSymbols {
     pub block_on: Vec<FileOffset>,
 }
 
+/// How the image's Rust symbols are mangled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mangling {
+    /// It has no symbols.
+    None,
+    /// `_ZN`: the default up to Rust 1.96.
+    Legacy,
+    /// `_R`: spells types in full.
+    V0,
+    /// Both: the standard library's symbols are v0 earlier than the others.
+    Mixed,
+}
+
+/// How much of the code `.eh_frame` describes, so that stacks can be unwound through it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CodeCoverage {
+    /// Bytes of code in functions that it describes.
+    pub covered: u64,
+    /// Bytes of executable segments.
+    pub total: u64,
+}
+
 /// What an image holds of Tokio.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokioImage {
@@ -105,6 +129,14 @@ pub struct TokioImage {
     pub header: HeaderLayout,
     /// Whether it has no symbol table.
     pub stripped: bool,
+    /// How its symbols are mangled.
+    pub mangling: Mangling,
+    /// How much debug information it, or its separate debug file, has.
+    pub debug_info: DebugInfoLevel,
+    /// The separate debug file that was used.
+    pub debug_file: Option<PathBuf>,
+    /// How much of the code can be unwound.
+    pub eh_frame: CodeCoverage,
     /// Executable segments, as (virtual address, size): a return address in one of them belongs to this image.
     pub text: Vec<(VirtAddr, u64)>,
     /// All poll sites, by offset.

@@ -1,0 +1,97 @@
+use std::{cell::RefCell, collections::HashMap, rc::Rc};
+
+use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic};
+
+use crate::elf::{Image, SymbolTable, VirtAddr};
+
+/// Functions of the poll chain have a few KiB; the largest state machines some hundred.
+const MAX_FUNCTION: usize = 1 << 18;
+/// Functions decoded per image, against hostile symbol tables.
+const MAX_DECODED: usize = 1 << 15;
+
+/// Which functions a function refers to, decoded once each.
+pub struct Callees<'a> {
+    image: &'a Image,
+    symbols: &'a SymbolTable,
+    decoded: RefCell<HashMap<VirtAddr, Rc<[VirtAddr]>>>,
+}
+
+impl<'a> Callees<'a> {
+    pub fn new(image: &'a Image, symbols: &'a SymbolTable) -> Self {
+        Self {
+            image,
+            symbols,
+            decoded: RefCell::default(),
+        }
+    }
+
+    /// The functions that the one at `function` calls, jumps to, or takes the address of, in the order of its code.
+    pub fn of(&self, function: VirtAddr) -> Rc<[VirtAddr]> {
+        if let Some(known) = self.decoded.borrow().get(&function) {
+            return Rc::clone(known);
+        }
+        let found: Rc<[_]> = if self.decoded.borrow().len() < MAX_DECODED {
+            self.decode(function).into()
+        } else {
+            Rc::new([])
+        };
+        self.decoded
+            .borrow_mut()
+            .insert(function, Rc::clone(&found));
+        found
+    }
+
+    fn decode(&self, function: VirtAddr) -> Vec<VirtAddr> {
+        let code = self.image.bytes_up_to(function, self.size(function));
+        let end = function.0 + code.len() as u64;
+        let mut found = Vec::new();
+        for instruction in Decoder::with_ip(64, code, function.0, DecoderOptions::NONE) {
+            let target = self
+                .target(&instruction)
+                .filter(|to| !(function.0..end).contains(&to.0));
+            if let Some(target) = target.filter(|to| !found.contains(to) && self.image.is_code(*to))
+            {
+                found.push(target);
+            }
+        }
+        found
+    }
+
+    fn size(&self, function: VirtAddr) -> usize {
+        let symbol = self
+            .symbols
+            .at(function)
+            .map(|symbol| symbol.size)
+            .find(|size| *size > 0);
+        let frame = || {
+            self.image
+                .function_at(function)
+                .map(|range| range.end.0 - function.0)
+        };
+        symbol.or_else(frame).map_or(0, |size| {
+            usize::try_from(size)
+                .unwrap_or(MAX_FUNCTION)
+                .min(MAX_FUNCTION)
+        })
+    }
+
+    fn target(&self, instruction: &Instruction) -> Option<VirtAddr> {
+        match instruction.flow_control() {
+            FlowControl::Call
+            | FlowControl::UnconditionalBranch
+            | FlowControl::ConditionalBranch => Some(VirtAddr(instruction.near_branch_target())),
+            FlowControl::IndirectCall | FlowControl::IndirectBranch
+                if instruction.is_ip_rel_memory_operand() =>
+            {
+                self.image
+                    .pointer_at(VirtAddr(instruction.ip_rel_memory_address()))
+            }
+            _ if instruction.mnemonic() == Mnemonic::Lea
+                && instruction.is_ip_rel_memory_operand() =>
+            {
+                Some(VirtAddr(instruction.ip_rel_memory_address()))
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Names of task types: a chain of sources, best first.
+//!
+//! Each source looks at all vtables at once and says what it knows of each future's type. What a better source left
+//! open, a later one fills in.
+
+mod callees;
+mod calls;
+mod debug_info;
+mod dwarf;
+mod readable;
+mod rust_path;
+mod scheduler;
+mod slots;
+mod symbols;
+
+use super::{Scheduler, vtable::RawVtable};
+use crate::{
+    elf::{Image, SymbolTable},
+    model::{NameSource, SourceLocation, TaskKind, TaskType},
+};
+
+pub use debug_info::{DebugInfo, DebugInfoLevel};
+pub use readable::readable;
+pub(super) use rust_path::without_arguments;
+pub(super) use slots::functions;
+pub(super) use symbols::{demangle, is_poll, mangling};
+
+/// What a source knows of a task's type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskName {
+    /// The full name of the future's type, as the source spells it.
+    pub type_name: String,
+    /// How it was learnt.
+    pub source: NameSource,
+    /// Whether it is certain.
+    pub certain: bool,
+    /// Which scheduler, where the source tells.
+    pub scheduler: Option<Scheduler>,
+    /// Where the future is defined, where the source tells.
+    pub location: Option<SourceLocation>,
+}
+
+/// What names are read from.
+pub(super) struct Context<'a> {
+    pub image: &'a Image,
+    pub symbols: &'a SymbolTable,
+    pub debug: &'a DebugInfo,
+    pub vtables: &'a [RawVtable],
+}
+
+/// The best name for each vtable, in their order; `None` where only place and size are known.
+pub(super) fn resolve(context: &Context<'_>) -> Vec<Option<TaskName>> {
+    let sources = [symbols::names, dwarf::names, calls::names];
+    let mut best: Vec<Option<TaskName>> = vec![None; context.vtables.len()];
+    for source in sources {
+        for (best, found) in best.iter_mut().zip(source(context)) {
+            merge(best, found);
+        }
+    }
+    scheduler::share(context.vtables, &mut best);
+    best
+}
+
+fn merge(best: &mut Option<TaskName>, found: Option<TaskName>) {
+    let Some(found) = found else { return };
+    match best {
+        None => *best = Some(found),
+        Some(best) => {
+            best.scheduler = best.scheduler.or(found.scheduler);
+            best.location = best.location.take().or(found.location);
+            // DWARF numbers the impl blocks; symbols name their types.
+            if let Some(name) = symbols::with_impl_named(&best.type_name, &found.type_name) {
+                best.type_name = name;
+            }
+        }
+    }
+}
+
+/// The task type that a name stands for.
+pub(super) fn task_type(name: TaskName, kind: TaskKind) -> TaskType {
+    let short = readable(&name.type_name, kind);
+    TaskType {
+        full_name: (short != name.type_name).then_some(name.type_name),
+        name: short,
+        name_source: name.source,
+        certain: name.certain,
+        kind,
+        location: name.location,
+        krate: None,
+    }
+}
