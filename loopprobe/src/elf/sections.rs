@@ -118,7 +118,7 @@ impl Sections {
         let bytes = self
             .source
             .read(&self.path, "a section", section.offset, section.size)?;
-        if section.flags & u64::from(elf::SHF_COMPRESSED.0) == 0 {
+        if section.flags & elf::SHF_COMPRESSED.0 == 0 {
             return Ok(bytes);
         }
         self.decompress(&bytes)

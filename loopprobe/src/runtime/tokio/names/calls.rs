@@ -53,7 +53,7 @@ pub fn names(context: &Context<'_>) -> Vec<Option<TaskName>> {
 
 /// Glue that tasks with different bodies lead to has been folded: its names are not to be trusted.
 fn shared_glue(vtables: &[RawVtable], evidence: &[Evidence]) -> HashSet<VirtAddr> {
-    let mut users: HashMap<VirtAddr, HashSet<(Option<&String>, Option<u32>)>> = HashMap::new();
+    let mut users: HashMap<VirtAddr, HashSet<_>> = HashMap::new();
     for (vtable, evidence) in vtables.iter().zip(evidence) {
         for glue in evidence.glue.keys() {
             users

@@ -176,7 +176,7 @@ fn units_to_read<'a>(
     let mut sorted: Vec<_> = wanted.iter().map(|address| address.0).collect();
     sorted.sort_unstable();
     while let Ok(Some(header)) = units.next() {
-        let Ok(unit) = dwarf.unit(header.clone()) else {
+        let Ok(unit) = dwarf.unit(header) else {
             continue;
         };
         let unit = unit.unit_ref(dwarf);
