@@ -1,6 +1,9 @@
 //! Tasks for people who work on loopprobe: `cargo xtask --help`.
 
 mod build_ebpf;
+mod demo;
+mod privileged;
+mod test;
 mod workspace;
 
 use std::process::ExitCode;
@@ -19,6 +22,10 @@ struct Cli {
 enum Task {
     /// Build the kernel side from source into loopprobe/bpf, with its manifest
     BuildEbpf(build_ebpf::Args),
+    /// Show loopprobe at work on a small web service, and end
+    Demo(demo::Args),
+    /// Run every test, with sudo where needed
+    Test(test::Args),
 }
 
 fn main() -> ExitCode {
@@ -34,5 +41,7 @@ fn main() -> ExitCode {
 fn run(task: Task) -> anyhow::Result<()> {
     match task {
         Task::BuildEbpf(args) => build_ebpf::run(&args),
+        Task::Demo(args) => demo::run(&args),
+        Task::Test(args) => test::run(&args),
     }
 }

@@ -46,7 +46,8 @@ fn build() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn check() -> anyhow::Result<()> {
+/// Fails if the committed object does not belong to the sources beside it.
+pub fn check() -> anyhow::Result<()> {
     let root = workspace::root();
     let path = root.join(MANIFEST);
     let committed = fs::read_to_string(&path).with_context(|| {

@@ -1,0 +1,154 @@
+//! Shows loopprobe at work: a small web service with several kinds of blocking, load on it, and a session.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, ensure};
+
+use crate::{privileged, workspace};
+
+/// What the clients ask for: one page for each kind of blocking, and one that is well written.
+const PAGES: [&str; 6] = ["/", "/login", "/report", "/orders", "/quote", "/upload"];
+/// Requests take turns with this much rest, so that the demo leaves the machine usable.
+const PAUSE: Duration = Duration::from_millis(150);
+
+/// What was typed for `demo`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// How many seconds to watch
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=600))]
+    seconds: u32,
+    /// Strip the service first, as shipped binaries are
+    #[arg(long)]
+    stripped: bool,
+}
+
+/// Builds both programs, starts the service and load on it, watches it, and ends it.
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let loopprobe = build("Cargo.toml", "loopprobe")?;
+    let mut program = build("tests/demo/Cargo.toml", "loopprobe-demo")?;
+    if args.stripped {
+        program = strip(&program)?;
+    }
+    let mut service = Service::start(&program)?;
+    let done = AtomicBool::new(false);
+    let status = thread::scope(|scope| {
+        for page in PAGES {
+            let (address, done) = (service.address, &done);
+            scope.spawn(move || ask(address, page, done));
+        }
+        let status = privileged::command(&loopprobe)
+            .args(["attach", "--pid", &service.child.id().to_string()])
+            .args(["--duration", &format!("{}s", args.seconds)])
+            .current_dir(workspace::root())
+            .status();
+        done.store(true, Ordering::Relaxed);
+        status
+    });
+    let alive = service.child.try_wait()?.is_none();
+    let status = status.context("cannot run loopprobe")?;
+    ensure!(status.success(), "loopprobe ended with {status}");
+    ensure!(alive, "the service has ended, which it should not");
+    Ok(())
+}
+
+fn build(manifest: &str, name: &str) -> anyhow::Result<PathBuf> {
+    let manifest = workspace::root().join(manifest);
+    eprintln!("building {name}");
+    let status = Command::new(env!("CARGO"))
+        .args([
+            "build",
+            "--quiet",
+            "--release",
+            "--locked",
+            "--package",
+            name,
+            "--manifest-path",
+        ])
+        .arg(&manifest)
+        // As a user would build it, whatever this task was run with.
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_TARGET_DIR")
+        .status()?;
+    ensure!(status.success(), "{name} does not build");
+    Ok(manifest.with_file_name("target").join("release").join(name))
+}
+
+fn strip(program: &PathBuf) -> anyhow::Result<PathBuf> {
+    let stripped = program.with_extension("stripped");
+    let status = Command::new("strip")
+        .arg("-o")
+        .args([&stripped, program])
+        .status();
+    ensure!(
+        status.context("cannot run strip")?.success(),
+        "strip failed"
+    );
+    Ok(stripped)
+}
+
+/// The service, ended by its process id when dropped.
+struct Service {
+    child: Child,
+    address: SocketAddr,
+    folder: PathBuf,
+}
+
+impl Service {
+    fn start(program: &PathBuf) -> anyhow::Result<Self> {
+        let folder = workspace::root().join("target/demo");
+        fs::create_dir_all(&folder)?;
+        let mut child = Command::new(program)
+            .arg(&folder)
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let output = child.stdout.take().context("the output is a pipe")?;
+        let mut line = String::new();
+        BufReader::new(output).read_line(&mut line)?;
+        let address = line
+            .trim()
+            .parse()
+            .with_context(|| format!("the service says `{line}`"))?;
+        Ok(Self {
+            child,
+            address,
+            folder,
+        })
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Asks for a page again and again. A request that fails is tried again: the session's report is what counts.
+fn ask(address: SocketAddr, page: &str, done: &AtomicBool) {
+    while !done.load(Ordering::Relaxed) {
+        let _ = get(address, page);
+        thread::sleep(PAUSE);
+    }
+}
+
+fn get(address: SocketAddr, page: &str) -> std::io::Result<()> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    write!(
+        stream,
+        "GET {page} HTTP/1.1\r\nHost: demo\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut answer = Vec::new();
+    stream.take(1 << 20).read_to_end(&mut answer)?;
+    Ok(())
+}
