@@ -19,4 +19,5 @@ pub mod process;
 pub mod recording;
 pub mod report;
 pub mod runtime;
+pub mod symbolize;
 pub mod unwind;

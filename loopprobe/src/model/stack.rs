@@ -35,6 +35,9 @@ pub enum Outcome {
 pub struct Frame {
     /// The demangled name without hash, where known.
     pub function: Option<String>,
+    /// The whole name with generic arguments, where `function` had to be shortened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub full_name: Option<String>,
     /// Where in `function` the frame stands; for a nameless frame with `near`, only a hint.
     #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
     pub location: Option<SourceLocation>,
@@ -51,6 +54,9 @@ pub struct Frame {
     /// Whether the function was inlined into the next frame.
     #[serde(default)]
     pub inlined: bool,
+    /// Whether it is the body of an async function or block, for certain.
+    #[serde(default)]
+    pub async_body: bool,
     /// Whether the frame belongs to the runtime's or the standard library's plumbing; such frames are folded in text.
     #[serde(default)]
     pub runtime: bool,

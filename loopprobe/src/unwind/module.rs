@@ -68,7 +68,12 @@ impl Module {
 
     /// The position in the file for an address in the process, where the file holds it.
     pub fn offset(&self, address: ProcAddr) -> Option<FileOffset> {
-        self.image.file_offset(self.virt(address))
+        self.file_offset(self.virt(address))
+    }
+
+    /// The position in the file for an address in the file, where the file holds it.
+    pub fn file_offset(&self, address: VirtAddr) -> Option<FileOffset> {
+        self.image.file_offset(address)
     }
 
     /// The function that covers an address, as the unwind table knows it.

@@ -1,0 +1,187 @@
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    os::fd::AsRawFd as _,
+    path::PathBuf,
+    sync::Arc,
+};
+
+use blazesym::symbolize::{
+    CodeInfo, Input, Sym, Symbolized, Symbolizer as Blazesym,
+    source::{Elf, Source},
+};
+
+use super::{FunctionName, NameKind, origin::is_plumbing, separate::SeparateFiles};
+use crate::{
+    elf::{Image, VirtAddr},
+    model::{Frame, SourceLocation},
+    unwind::{Module, RawFrame},
+};
+
+/// Names kept at most; beyond it the store starts anew.
+const MAX_CACHED: usize = 1 << 17;
+
+/// Names addresses of one process. Not `Send`: build it in the thread that uses it.
+pub struct Symbolizer {
+    blazesym: Blazesym,
+    separate: SeparateFiles,
+    modules: HashMap<u32, ModuleSource>,
+    cache: HashMap<(u32, VirtAddr), Arc<[Frame]>>,
+}
+
+/// Where a module's names come from.
+struct ModuleSource {
+    /// Files to ask, best first.
+    files: Vec<PathBuf>,
+}
+
+impl Symbolizer {
+    /// `debug_files` hold debug information of modules, matched by build id.
+    pub fn new(debug_files: &[PathBuf]) -> Self {
+        Self {
+            blazesym: Blazesym::builder()
+                .enable_auto_reload(false)
+                .enable_demangling(false)
+                .build(),
+            separate: SeparateFiles::new(debug_files),
+            modules: HashMap::new(),
+            cache: HashMap::new(),
+        }
+    }
+
+    /// The functions of a stack, inlined ones included, innermost first.
+    pub fn frames(&mut self, raw: &[RawFrame]) -> Vec<Frame> {
+        if self.cache.len() > MAX_CACHED {
+            self.cache.clear();
+        }
+        self.fill_cache(raw);
+        raw.iter()
+            .flat_map(|frame| self.cached(frame).to_vec())
+            .collect()
+    }
+
+    fn cached(&self, frame: &RawFrame) -> Arc<[Frame]> {
+        key(frame)
+            .and_then(|key| self.cache.get(&key).cloned())
+            .unwrap_or_else(|| [Frame::default()].into())
+    }
+
+    /// Looks up what is not known yet, with one request a module.
+    fn fill_cache(&mut self, raw: &[RawFrame]) {
+        let mut wanted: HashMap<u32, (Arc<Module>, Vec<VirtAddr>)> = HashMap::new();
+        for frame in raw {
+            let (Some(module), Some(key)) = (&frame.module, key(frame)) else {
+                continue;
+            };
+            if !self.cache.contains_key(&key) {
+                wanted
+                    .entry(module.id())
+                    .or_insert_with(|| (Arc::clone(module), Vec::new()))
+                    .1
+                    .push(key.1);
+            }
+        }
+        for (module, addresses) in wanted.into_values() {
+            for (address, mut frames) in self.look_up(&module, &addresses) {
+                for frame in &mut frames {
+                    frame.runtime = is_plumbing(frame);
+                }
+                self.cache.insert((module.id(), address), frames.into());
+            }
+        }
+    }
+
+    fn look_up(&mut self, module: &Module, addresses: &[VirtAddr]) -> Vec<(VirtAddr, Vec<Frame>)> {
+        let files = match self.modules.entry(module.id()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(ModuleSource::of(module, &self.separate)),
+        };
+        let mut open = addresses.to_vec();
+        let mut found = Vec::new();
+        for file in &files.files {
+            let source = Source::Elf(Elf::new(file));
+            let numbers: Vec<u64> = open.iter().map(|address| address.0).collect();
+            let Ok(symbols) = self
+                .blazesym
+                .symbolize(&source, Input::VirtOffset(&numbers))
+            else {
+                continue;
+            };
+            let mut left = Vec::new();
+            for (address, symbol) in open.into_iter().zip(symbols) {
+                match symbol {
+                    Symbolized::Sym(symbol) => {
+                        found.push((address, functions(module, address, &symbol)));
+                    }
+                    Symbolized::Unknown(_) => left.push(address),
+                }
+            }
+            open = left;
+        }
+        found.extend(
+            open.into_iter()
+                .map(|address| (address, vec![place(module, address)])),
+        );
+        found
+    }
+}
+
+impl ModuleSource {
+    fn of(module: &Module, separate: &SeparateFiles) -> Self {
+        let Some(file) = module.file() else {
+            return Self { files: Vec::new() };
+        };
+        let build_id = file
+            .try_clone()
+            .ok()
+            .and_then(|file| Image::from_file(file, module.path()).ok())
+            .and_then(|image| image.build_id().map(str::to_owned));
+        let apart = build_id.and_then(|id| separate.of(&id));
+        let itself = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        Self {
+            files: apart.into_iter().chain([itself]).collect(),
+        }
+    }
+}
+
+fn key(frame: &RawFrame) -> Option<(u32, VirtAddr)> {
+    Some((frame.module.as_ref()?.id(), frame.virt()?))
+}
+
+/// A frame with nothing but its place.
+fn place(module: &Module, address: VirtAddr) -> Frame {
+    Frame {
+        module: Some(module.path().to_string_lossy().into_owned()),
+        offset: module.file_offset(address).map(|offset| offset.0),
+        ..Frame::default()
+    }
+}
+
+/// The function at an address and those inlined there, innermost first.
+fn functions(module: &Module, address: VirtAddr, symbol: &Sym<'_>) -> Vec<Frame> {
+    let frame = |name: &str, code: Option<&CodeInfo<'_>>, inlined: bool| {
+        let name = FunctionName::of_symbol(name);
+        Frame {
+            function: Some(name.short),
+            full_name: name.full,
+            async_body: matches!(name.kind, NameKind::AsyncFn | NameKind::AsyncBlock),
+            location: code.and_then(location),
+            inlined,
+            ..place(module, address)
+        }
+    };
+    symbol
+        .inlined
+        .iter()
+        .rev()
+        .map(|inlined| frame(&inlined.name, inlined.code_info.as_ref(), true))
+        .chain([frame(&symbol.name, symbol.code_info.as_deref(), false)])
+        .collect()
+}
+
+fn location(code: &CodeInfo<'_>) -> Option<SourceLocation> {
+    Some(SourceLocation {
+        file: code.to_path().to_string_lossy().into_owned(),
+        line: code.line.filter(|&line| line != 0)?,
+        column: code.column.filter(|&column| column != 0).map(u32::from),
+    })
+}
