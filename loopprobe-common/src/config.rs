@@ -1,0 +1,64 @@
+//! What user space tells the kernel side.
+
+/// Settings that may change while a session runs; the one element of the map `CONFIG`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// Polls at least this long get a record.
+    pub threshold_ns: u64,
+    /// Off-CPU stretches inside a poll at least this long get a stack.
+    pub min_block_ns: u64,
+    /// A poll must have run for this long before a sample of it is taken.
+    pub sample_after_ns: u64,
+    /// Whether stacks are taken: 0 or 1.
+    pub stacks: u64,
+}
+
+/// One poll site; element `cookie` of the map `SITES`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Site {
+    /// The address in the process of the vtable that most tasks of this site have.
+    pub vtable: u64,
+    /// Its task type.
+    pub task: TaskLayout,
+}
+
+/// What the kernel side needs to know of a task type.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TaskLayout {
+    /// Index into the map `STATS`.
+    pub index: u32,
+    /// Bytes from the header to the task's id; 0 for none.
+    pub id_offset: u32,
+    /// Bytes from the header to the scheduler's pointer; 0 for none.
+    pub scheduler_offset: u32,
+    /// Bits of `FLAG_*`.
+    pub flags: u32,
+}
+
+impl TaskLayout {
+    /// The scheduler belongs to one thread (a current_thread runtime or a `LocalSet`): the time between two polls that the
+    /// thread does not spend parked is the root future's.
+    pub const FLAG_LOCAL: u32 = 1;
+}
+
+/// An address range of the process; an element of the map `LOOP_TEXT`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Range {
+    /// The first address.
+    pub start: u64,
+    /// The first address behind it.
+    pub end: u64,
+}
+
+/// Index of a task type that is in no map.
+pub const UNKNOWN_TYPE: u32 = u32::MAX;
+
+/// Ranges of code that may call `epoll_wait` for the runtime: the text of each image with Tokio in it. A process rarely has more
+/// than one such image.
+pub const LOOP_TEXT_RANGES: u32 = 8;
+
+crate::pod!(Config, Site, TaskLayout, Range);

@@ -1,0 +1,32 @@
+//! Counters of what the kernel side could not do. Each index of the map `COUNTERS` is one of these.
+
+/// What was lost or is worth knowing, counted a CPU.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counter {
+    /// A record found the ring buffer full.
+    EventLost,
+    /// A poll was nested deeper than [`crate::thread::MAX_DEPTH`].
+    TooDeep,
+    /// A poll ended whose beginning is not known.
+    UnmatchedEnd,
+    /// A poll began and its end never came.
+    UnmatchedStart,
+    /// A thread found the table of threads full.
+    ThreadLost,
+    /// A task's vtable is not among those that the scan found.
+    UnknownType,
+    /// User memory could not be read.
+    Unreadable,
+    /// A thread ended inside a poll.
+    ThreadExit,
+    /// A stack found no slot or the ring buffer full.
+    StackLost,
+    /// Entry probes hit: polls, blocking closures and loop turns. For the cost of probing.
+    Entries,
+}
+
+impl Counter {
+    /// How many there are.
+    pub const COUNT: u32 = Self::Entries as u32 + 1;
+}

@@ -1,0 +1,113 @@
+//! What the kernel side sends through the ring buffer `EVENTS`. Each record begins with its kind.
+
+use crate::thread::OpenPoll;
+
+/// Kinds of records.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A [`PollRecord`] of a task.
+    Poll = 1,
+    /// A [`PollRecord`] of a root future.
+    Root = 2,
+    /// A [`StackRecord`] of a thread that was off its CPU.
+    OffCpu = 3,
+    /// A [`StackRecord`] of a thread on its CPU.
+    Sample = 4,
+    /// A [`ProcessRecord`]: the process executed another program.
+    Exec = 5,
+    /// A [`ProcessRecord`]: the process ended.
+    Exit = 6,
+}
+
+/// A poll that has ended.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PollRecord {
+    /// [`Kind::Poll`] or [`Kind::Root`].
+    pub kind: u32,
+    /// The thread, in loopprobe's pid namespace.
+    pub tid: u32,
+    /// When it ended.
+    pub end_ns: u64,
+    /// The poll; its `blocked_ns` and `runnable_ns` are those of this poll.
+    pub poll: OpenPoll,
+    /// How many polls were open around it.
+    pub depth: u32,
+    /// The thread's flags.
+    pub thread_flags: u32,
+}
+
+/// Registers of user code, as far as an unwinder needs them.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Registers {
+    /// Instruction pointer.
+    pub ip: u64,
+    /// Stack pointer.
+    pub sp: u64,
+    /// Base pointer.
+    pub bp: u64,
+    /// rax, rbx, rcx, rdx, rsi, rdi, r8 to r15.
+    pub general: [u64; 14],
+}
+
+/// A stack inside an open poll; `len` bytes of stack from the stack pointer upwards follow.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StackRecord {
+    /// [`Kind::OffCpu`] or [`Kind::Sample`].
+    pub kind: u32,
+    /// The thread, in loopprobe's pid namespace.
+    pub tid: u32,
+    /// When the poll began: with `tid`, which poll this belongs to.
+    pub poll_ns: u64,
+    /// When the thread went off its CPU, or the time of the sample.
+    pub start_ns: u64,
+    /// When it was made ready to run; 0 if it was ready all the time or for a sample.
+    pub woken_ns: u64,
+    /// When it was back on a CPU; 0 while it is still off, or for a sample.
+    pub end_ns: u64,
+    /// The stack pointer at the poll's entry.
+    pub entry_sp: u64,
+    /// The registers of the user code.
+    pub registers: Registers,
+    /// The number of the system call, -1 outside any.
+    pub syscall: i64,
+    /// Its arguments.
+    pub args: [u64; 6],
+    /// One of `Thread::OFF_*`.
+    pub off: u32,
+    /// How many bytes of stack follow.
+    pub len: u32,
+}
+
+/// How many bytes of a stack are kept at most. Measured: 8 KiB covers 87 % of the stacks in polls, 32 KiB all.
+pub const STACK_BYTES: usize = 32 * 1024;
+
+/// How many threads can have a stack kept at a time.
+pub const STACK_SLOTS: u32 = 256;
+
+/// A thread's slot; an element of the map `SLOTS`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct StackSlot {
+    /// What is in it; `kind` is 0 when empty.
+    pub record: StackRecord,
+    /// The stack.
+    pub bytes: [u8; STACK_BYTES],
+}
+
+/// Something that happened to the process.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProcessRecord {
+    /// [`Kind::Exec`] or [`Kind::Exit`].
+    pub kind: u32,
+    /// The thread, in loopprobe's pid namespace.
+    pub tid: u32,
+    /// When.
+    pub time_ns: u64,
+}
+
+crate::pod!(PollRecord, Registers, StackRecord, StackSlot, ProcessRecord);

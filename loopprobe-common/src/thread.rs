@@ -1,0 +1,109 @@
+//! What the kernel side keeps of each thread that polls tasks; the values of the map `THREADS`, by thread id.
+
+/// How deep polls may nest on one thread. Seen in practice: a worker inside a blocking closure, and a `block_on` of a `LocalSet`
+/// inside that.
+pub const MAX_DEPTH: usize = 8;
+
+/// How many threads can be tracked. Only threads that poll tasks count.
+pub const MAX_THREADS: u32 = 16_384;
+
+/// One open poll.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OpenPoll {
+    /// When it began.
+    pub start_ns: u64,
+    /// The stack pointer at the first instruction of the poll; the return address lies there.
+    pub stack_pointer: u64,
+    /// The task's header.
+    pub header: u64,
+    /// The task's id, 0 if unknown.
+    pub task_id: u64,
+    /// The task's scheduler (`Arc` pointer), 0 if unknown.
+    pub scheduler: u64,
+    /// The thread's `blocked_ns` when the poll began.
+    pub blocked_ns: u64,
+    /// The thread's `runnable_ns` when the poll began.
+    pub runnable_ns: u64,
+    /// Index of the task type, or [`crate::config::UNKNOWN_TYPE`].
+    pub task_type: u32,
+    /// Bits of `POLL_*`.
+    pub flags: u32,
+}
+
+impl OpenPoll {
+    /// The poll handed its worker's core to another thread (`block_in_place`).
+    pub const BLOCK_IN_PLACE: u32 = 1;
+}
+
+/// One thread.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Thread {
+    /// The thread's id in loopprobe's own pid namespace.
+    pub tid: u32,
+    /// How many polls are open, including those too deep to be kept.
+    pub depth: u32,
+    /// Bits of `THREAD_*`.
+    pub flags: u32,
+    /// Why the thread is off its CPU: one of `OFF_*`.
+    pub off: u32,
+    /// When it went off its CPU.
+    pub off_ns: u64,
+    /// When it was made ready to run since; 0 if not yet.
+    pub woken_ns: u64,
+    /// How long it has waited in the kernel in all.
+    pub blocked_ns: u64,
+    /// How long it has been ready without a CPU in all.
+    pub runnable_ns: u64,
+    /// Since when the thread has been neither in a poll nor parked; 0 if unknown.
+    pub gap_ns: u64,
+    /// `blocked_ns` at that time.
+    pub gap_blocked_ns: u64,
+    /// `runnable_ns` at that time.
+    pub gap_runnable_ns: u64,
+    /// The last poll of another thread that woke this one, until a blocking closure begins.
+    pub waker: Waker,
+    /// The poll that woke the thread for the blocking closure that it runs.
+    pub launcher: Waker,
+    /// Open polls, outermost first.
+    pub polls: [OpenPoll; MAX_DEPTH],
+}
+
+impl Thread {
+    /// It has run a blocking closure and, inside it, an async poll: it is (or was) a worker.
+    pub const WORKER: u32 = 1;
+    /// It polls tasks of a scheduler that belongs to one thread, so its gaps are the root future's.
+    pub const LOCAL: u32 = 2;
+    /// It waits for events in `epoll_wait` on behalf of the runtime.
+    pub const EPOLL: u32 = 4;
+    /// It is parked: off its CPU, waiting for events, with no poll open.
+    pub const PARKED: u32 = 8;
+    /// It polls tasks of a scheduler that many threads share.
+    pub const SHARED: u32 = 16;
+    /// It parks as a thread in `block_on` of a multi_thread runtime does.
+    pub const BLOCK_ON: u32 = 32;
+
+    /// On its CPU.
+    pub const OFF_NOT: u32 = 0;
+    /// Waiting for something.
+    pub const OFF_BLOCKED: u32 = 1;
+    /// Ready to run.
+    pub const OFF_RUNNABLE: u32 = 2;
+}
+
+/// An open poll of another thread that woke this one.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waker {
+    /// The waking thread, as the kernel numbers it; 0 for none.
+    pub tid: u32,
+    /// Keeps the layout free of padding.
+    pub reserved: u32,
+    /// When its poll began.
+    pub start_ns: u64,
+    /// The scheduler of its task.
+    pub scheduler: u64,
+}
+
+crate::pod!(OpenPoll, Thread, Waker);

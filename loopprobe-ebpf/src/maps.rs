@@ -1,0 +1,88 @@
+//! Everything that is shared: with user space, and between the programs.
+
+use aya_ebpf::{
+    Global,
+    macros::map,
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
+};
+use loopprobe_common::{
+    config::{Config, LOOP_TEXT_RANGES, Range, Site, TaskLayout},
+    counters::Counter,
+    histogram::Stats,
+    records::{STACK_SLOTS, StackSlot},
+    thread::{MAX_THREADS, Thread, Waker},
+};
+
+/// `BPF_F_NO_PREALLOC`: memory only for what is in the map.
+const NO_PREALLOC: u32 = 1;
+
+#[map]
+pub static CONFIG: Array<Config> = Array::with_max_entries(1, 0);
+/// By cookie. User space sets the size.
+#[map]
+pub static SITES: Array<Site> = Array::with_max_entries(1, 0);
+/// Task types of sites that serve several, by their vtable's address. User space sets the size.
+#[map]
+pub static VTABLES: HashMap<u64, TaskLayout> = HashMap::with_max_entries(1, NO_PREALLOC);
+/// By task type. User space sets the size.
+#[map]
+pub static STATS: PerCpuArray<Stats> = PerCpuArray::with_max_entries(1, 0);
+/// Threads that poll tasks, by thread id as the kernel numbers it.
+#[map]
+pub static THREADS: HashMap<u32, Thread> = HashMap::with_max_entries(MAX_THREADS, NO_PREALLOC);
+/// A thread with nothing in it: too large for a program's stack.
+#[map]
+pub static EMPTY_THREAD: Array<Thread> = Array::with_max_entries(1, 0);
+/// Who woke a thread that is not in `THREADS` (yet) from inside a poll, by thread id.
+#[map]
+pub static WAKERS: LruHashMap<u32, Waker> = LruHashMap::with_max_entries(1024, 0);
+/// Code of the images that have Tokio in them.
+#[map]
+pub static LOOP_TEXT: Array<Range> = Array::with_max_entries(LOOP_TEXT_RANGES, 0);
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
+/// A thread's slot is its id modulo the size.
+#[map]
+pub static SLOTS: Array<StackSlot> = Array::with_max_entries(STACK_SLOTS, 0);
+#[map]
+pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT, 0);
+
+/// The process, in loopprobe's pid namespace.
+#[unsafe(no_mangle)]
+static TARGET: Global<u32> = Global::new(0);
+/// Device and inode of loopprobe's pid namespace; both 0 when that is the kernel's first one.
+#[unsafe(no_mangle)]
+static PID_NS_DEV: Global<u64> = Global::new(0);
+#[unsafe(no_mangle)]
+static PID_NS_INO: Global<u64> = Global::new(0);
+/// Offsets of `pid` and `tgid` in `struct task_struct`, from the running kernel's BTF.
+#[unsafe(no_mangle)]
+static TASK_PID: Global<u64> = Global::new(0);
+#[unsafe(no_mangle)]
+static TASK_TGID: Global<u64> = Global::new(0);
+
+pub fn target() -> u32 {
+    TARGET.load()
+}
+
+pub fn pid_namespace() -> Option<(u64, u64)> {
+    let ino = PID_NS_INO.load();
+    (ino != 0).then(|| (PID_NS_DEV.load(), ino))
+}
+
+pub fn task_pid_offset() -> u64 {
+    TASK_PID.load()
+}
+
+pub fn task_tgid_offset() -> u64 {
+    TASK_TGID.load()
+}
+
+/// Counts one.
+#[inline(always)]
+pub fn count(counter: Counter) {
+    if let Some(n) = COUNTERS.get_ptr_mut(counter as u32) {
+        // SAFETY: the pointer is to this CPU's own value, and lives as long as the map.
+        unsafe { *n += 1 }
+    }
+}

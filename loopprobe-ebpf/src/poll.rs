@@ -1,0 +1,264 @@
+//! The beginning and the end of polls: the hot path, paid for by every poll of the target.
+
+use aya_ebpf::{
+    EbpfContext as _,
+    helpers::{
+        bpf_ktime_get_ns, bpf_probe_read_user,
+        generated::{bpf_get_attach_cookie, bpf_probe_read_user as probe_read_user},
+    },
+    macros::{uprobe, uretprobe},
+    programs::{ProbeContext, RetProbeContext},
+};
+use loopprobe_common::{
+    config::{Site, TaskLayout, UNKNOWN_TYPE},
+    counters::Counter,
+    histogram,
+    records::Kind,
+    thread::{MAX_DEPTH, OpenPoll, Thread, Waker},
+};
+
+use crate::{
+    event,
+    maps::{CONFIG, SITES, STATS, VTABLES, count},
+    root,
+    thread::{current, current_tid, known},
+};
+
+/// Words of the header that are read in one go. From Tokio 1.23 on, and without `tokio_unstable` and over-aligned futures, the
+/// vtable (word 2), the scheduler (word 4) and the task's id (word 5) are all among them.
+const WORDS: usize = 6;
+const VTABLE: usize = 2;
+const SCHEDULER: usize = 4;
+const ID: usize = 5;
+
+/// A poll of an async task begins: `raw::poll(header)`.
+#[uprobe]
+pub fn poll_enter(ctx: ProbeContext) -> u32 {
+    count(Counter::Entries);
+    let _ = try_poll_enter(&ctx);
+    0
+}
+
+#[inline(always)]
+fn try_poll_enter(ctx: &ProbeContext) -> Option<()> {
+    let site = site(ctx)?;
+    let header: u64 = ctx.arg(0)?;
+    let thread = current()?;
+    // SAFETY: the context's registers are the thread's at the probe.
+    let sp = unsafe { (*ctx.regs).rsp };
+
+    let mut poll = OpenPoll {
+        stack_pointer: sp,
+        header,
+        blocked_ns: thread.blocked_ns,
+        runnable_ns: thread.runnable_ns,
+        ..OpenPoll::default()
+    };
+    let layout = identify(site, &mut poll);
+
+    drop_stale(thread, sp);
+    if thread.depth == 0 {
+        outermost(thread, layout, &poll);
+    }
+    let depth = thread.depth as usize;
+    if depth >= MAX_DEPTH {
+        count(Counter::TooDeep);
+        return None;
+    }
+    poll.start_ns = now();
+    thread.polls[depth] = poll;
+    thread.depth = depth as u32 + 1;
+    Some(())
+}
+
+/// A poll of an async task ends.
+#[uretprobe]
+pub fn poll_exit(ctx: RetProbeContext) -> u32 {
+    let end_ns = now();
+    let _ = try_poll_exit(&ctx, end_ns);
+    0
+}
+
+#[inline(always)]
+fn try_poll_exit(ctx: &RetProbeContext, end_ns: u64) -> Option<()> {
+    let thread = known(current_tid())?;
+    // SAFETY: as above. The return address has been popped.
+    let sp = unsafe { (*ctx.regs).rsp } - 8;
+    // A poll whose return was missed lies below the stack pointer, on stack that has been given back.
+    for _ in 0..MAX_DEPTH {
+        let depth = thread.depth as usize;
+        if depth == 0 || depth > MAX_DEPTH {
+            break;
+        }
+        let poll = thread.polls[depth - 1];
+        if poll.stack_pointer > sp {
+            break;
+        }
+        thread.depth = depth as u32 - 1;
+        if poll.stack_pointer == sp {
+            finish(thread, &poll, end_ns);
+            return Some(());
+        }
+        count(Counter::UnmatchedStart);
+    }
+    count(Counter::UnmatchedEnd);
+    None
+}
+
+#[inline(always)]
+fn finish(thread: &mut Thread, poll: &OpenPoll, end_ns: u64) {
+    let duration = end_ns - poll.start_ns;
+    let long = CONFIG.get(0).is_some_and(|c| duration >= c.threshold_ns);
+    if let Some(stats) = STATS.get_ptr_mut(poll.task_type) {
+        // SAFETY: the pointer is to this CPU's own value.
+        let stats = unsafe { &mut *stats };
+        stats.polls += 1;
+        stats.total_ns += duration;
+        if duration > stats.max_ns {
+            stats.max_ns = duration;
+        }
+        if long {
+            stats.long += 1;
+            stats.long_ns += duration;
+        }
+        // The verifier cannot see that the bucket is in range, and the compiler must not use that it can.
+        let bucket = core::hint::black_box(histogram::bucket(duration));
+        if let Some(n) = stats.buckets.get_mut(bucket) {
+            *n += 1;
+        }
+    }
+    if long {
+        event::poll(Kind::Poll, thread, poll, end_ns);
+    }
+    if thread.depth == 0 {
+        root::begin(thread, end_ns);
+    }
+}
+
+/// A closure on the blocking pool begins. Its end is not probed: a worker's own closure never ends.
+#[uprobe]
+pub fn blocking_enter(ctx: ProbeContext) -> u32 {
+    count(Counter::Entries);
+    let _ = try_blocking_enter(&ctx);
+    0
+}
+
+#[inline(always)]
+fn try_blocking_enter(ctx: &ProbeContext) -> Option<()> {
+    let site = site(ctx)?;
+    let thread = current()?;
+    thread.flags &= !Thread::WORKER;
+    if thread.depth == 0 {
+        thread.gap_ns = 0;
+    }
+    thread.launcher = core::mem::take(&mut thread.waker);
+    let mut poll = OpenPoll { header: ctx.arg(0)?, ..OpenPoll::default() };
+    identify(site, &mut poll);
+    if let Some(stats) = STATS.get_ptr_mut(poll.task_type) {
+        // SAFETY: the pointer is to this CPU's own value.
+        unsafe { (*stats).polls += 1 }
+    }
+    Some(())
+}
+
+/// What an outermost poll says of its thread.
+#[inline(always)]
+fn outermost(thread: &mut Thread, layout: Option<&TaskLayout>, poll: &OpenPoll) {
+    let local = layout.is_some_and(|l| l.flags & TaskLayout::FLAG_LOCAL != 0);
+    thread.flags |= if local { Thread::LOCAL } else { Thread::SHARED };
+    if local {
+        root::end(thread);
+    } else if thread.flags & Thread::WORKER == 0 {
+        thread.flags |= Thread::WORKER;
+        mark_block_in_place(&thread.launcher, poll.scheduler);
+    }
+    thread.gap_ns = 0;
+}
+
+/// A blocking closure has turned out to be a worker. If an open poll of the same scheduler woke its thread, that poll has handed
+/// its worker over: `runtime::scheduler::multi_thread::worker::block_in_place` (Tokio 1.0 to 1.54).
+#[inline(always)]
+fn mark_block_in_place(launcher: &Waker, scheduler: u64) {
+    if launcher.tid == 0 || scheduler == 0 || launcher.scheduler != scheduler {
+        return;
+    }
+    let Some(other) = known(launcher.tid) else { return };
+    let depth = other.depth as usize;
+    if depth == 0 || depth > MAX_DEPTH {
+        return;
+    }
+    let poll = &mut other.polls[depth - 1];
+    if poll.start_ns == launcher.start_ns {
+        poll.flags |= OpenPoll::BLOCK_IN_PLACE;
+    }
+}
+
+/// Drops polls whose return was missed: an inner poll's stack pointer is always below the outer one's.
+#[inline(always)]
+fn drop_stale(thread: &mut Thread, sp: u64) {
+    for _ in 0..MAX_DEPTH {
+        let depth = thread.depth as usize;
+        if depth == 0 || depth > MAX_DEPTH || thread.polls[depth - 1].stack_pointer > sp {
+            return;
+        }
+        thread.depth = depth as u32 - 1;
+        count(Counter::UnmatchedStart);
+    }
+}
+
+#[inline(always)]
+fn site(ctx: &ProbeContext) -> Option<&'static Site> {
+    // SAFETY: the context is the program's own.
+    let cookie = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };
+    SITES.get(cookie as u32)
+}
+
+/// Reads the task's header: which type it is of, its id, its scheduler.
+#[inline(always)]
+fn identify(site: &'static Site, poll: &mut OpenPoll) -> Option<&'static TaskLayout> {
+    poll.task_type = UNKNOWN_TYPE;
+    let mut words = [0u64; WORDS];
+    // SAFETY: the helper writes at most the given size to `words`, and fails on a bad address.
+    let failed = unsafe {
+        probe_read_user(words.as_mut_ptr().cast(), size_of_val(&words) as u32, poll.header as *const _)
+    };
+    if failed != 0 {
+        count(Counter::Unreadable);
+        return None;
+    }
+    let layout = if words[VTABLE] == site.vtable {
+        &site.task
+    } else {
+        // SAFETY: elements of this map are never deleted while programs run.
+        match unsafe { VTABLES.get(&words[VTABLE]) } {
+            Some(layout) => layout,
+            None => {
+                count(Counter::UnknownType);
+                return None;
+            }
+        }
+    };
+    poll.task_type = layout.index;
+    poll.task_id = field(poll.header, layout.id_offset, ID, words[ID]);
+    poll.scheduler = field(poll.header, layout.scheduler_offset, SCHEDULER, words[SCHEDULER]);
+    Some(layout)
+}
+
+/// A word of the header: the one that has been read if it is at its usual place, else read now. 0 if there is none.
+#[inline(always)]
+fn field(header: u64, offset: u32, usual: usize, word: u64) -> u64 {
+    if offset as usize == usual * 8 {
+        return word;
+    }
+    if offset == 0 {
+        return 0;
+    }
+    // SAFETY: the helper fails on a bad address.
+    unsafe { bpf_probe_read_user((header + u64::from(offset)) as *const u64) }.unwrap_or(0)
+}
+
+#[inline(always)]
+pub fn now() -> u64 {
+    // SAFETY: the helper takes nothing and only reads the clock.
+    unsafe { bpf_ktime_get_ns() }
+}

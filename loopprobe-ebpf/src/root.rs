@@ -1,0 +1,121 @@
+//! The root future of a runtime that runs on one thread. It is not a task, so no probe sees it; but the time that such a thread
+//! spends neither in a task's poll nor parked is its own (the scheduler never takes milliseconds).
+
+use aya_ebpf::{
+    helpers::bpf_probe_read_user,
+    macros::uprobe,
+    programs::ProbeContext,
+};
+use loopprobe_common::{
+    config::{LOOP_TEXT_RANGES, UNKNOWN_TYPE},
+    counters::Counter,
+    records::Kind,
+    thread::{OpenPoll, Thread},
+};
+
+use crate::{
+    event,
+    maps::{CONFIG, LOOP_TEXT, count},
+    poll::now,
+    thread::current,
+};
+
+/// `epoll_wait` is called. Even if it does not wait, the loop has turned.
+#[uprobe]
+pub fn epoll_enter(ctx: ProbeContext) -> u32 {
+    count(Counter::Entries);
+    let _ = try_epoll_enter(&ctx);
+    0
+}
+
+#[inline(always)]
+fn try_epoll_enter(ctx: &ProbeContext) -> Option<()> {
+    // SAFETY: the context's registers are the thread's at the probe; the helper fails on a bad address.
+    let caller = unsafe { bpf_probe_read_user((*ctx.regs).rsp as *const u64) }.ok()?;
+    if !is_loop_text(caller) {
+        return None;
+    }
+    turn(current()?, Thread::EPOLL);
+    Some(())
+}
+
+/// `tokio::runtime::park::Inner::park` is called: a thread in `block_on` of a multi_thread runtime has polled its future.
+#[uprobe]
+pub fn park_enter(_ctx: ProbeContext) -> u32 {
+    count(Counter::Entries);
+    if let Some(thread) = current() {
+        turn(thread, Thread::BLOCK_ON);
+    }
+    0
+}
+
+/// `CachedParkThread::block_on` is called: what came before is not the root future's.
+#[uprobe]
+pub fn block_on_enter(_ctx: ProbeContext) -> u32 {
+    count(Counter::Entries);
+    if let Some(thread) = current()
+        && thread.depth == 0
+    {
+        thread.flags |= Thread::BLOCK_ON;
+        begin(thread, now());
+    }
+    0
+}
+
+#[inline(always)]
+fn turn(thread: &mut Thread, flag: u32) {
+    thread.flags |= flag;
+    if thread.depth == 0 {
+        end(thread);
+        begin(thread, now());
+    }
+}
+
+/// From here on the thread's time is the root future's.
+#[inline(always)]
+pub fn begin(thread: &mut Thread, now: u64) {
+    thread.gap_ns = now;
+    thread.gap_blocked_ns = thread.blocked_ns;
+    thread.gap_runnable_ns = thread.runnable_ns;
+}
+
+/// The root future's time has ended.
+#[inline(always)]
+pub fn end(thread: &mut Thread) {
+    let start_ns = thread.gap_ns;
+    if start_ns == 0 || !has_root(thread) {
+        return;
+    }
+    thread.gap_ns = 0;
+    let end_ns = now();
+    if CONFIG.get(0).is_some_and(|c| c.threshold_ns != 0 && end_ns - start_ns >= c.threshold_ns) {
+        let poll = OpenPoll {
+            start_ns,
+            blocked_ns: thread.gap_blocked_ns,
+            runnable_ns: thread.gap_runnable_ns,
+            task_type: UNKNOWN_TYPE,
+            ..OpenPoll::default()
+        };
+        event::poll(Kind::Root, thread, &poll, end_ns);
+    }
+}
+
+/// Whether the thread's gaps are a root future's: it runs a loop of its own, and is no worker of a shared one.
+#[inline(always)]
+pub fn has_root(thread: &Thread) -> bool {
+    thread.flags & Thread::SHARED == 0
+        && thread.flags & (Thread::LOCAL | Thread::EPOLL | Thread::BLOCK_ON) != 0
+}
+
+#[inline(always)]
+fn is_loop_text(address: u64) -> bool {
+    for i in 0..LOOP_TEXT_RANGES {
+        if let Some(range) = LOOP_TEXT.get(i)
+            && address >= range.start
+            && address < range.end
+        {
+            return true;
+        }
+    }
+    false
+}

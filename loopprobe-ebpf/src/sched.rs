@@ -1,0 +1,154 @@
+//! Threads going off and on their CPUs: splits a poll's time into running, ready and blocked, and sees a thread park.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    EbpfContext as _, helpers::bpf_probe_read_kernel, macros::raw_tracepoint, programs::RawTracePointContext,
+};
+use loopprobe_common::thread::{MAX_DEPTH, Thread, Waker};
+
+use crate::{
+    maps::{CONFIG, WAKERS, task_pid_offset, task_tgid_offset},
+    poll::now,
+    root, stack,
+    thread::{current_tid, known},
+};
+
+/// Arguments: whether the switch is a preemption, the previous task, the next task, the previous task's state
+/// (`include/trace/events/sched.h`, Linux 5.18 and later).
+#[raw_tracepoint(tracepoint = "sched_switch")]
+pub fn sched_switch(ctx: RawTracePointContext) -> i32 {
+    let args = arguments::<4>(&ctx);
+    let now = now();
+    let tid = current_tid();
+    if let Some(thread) = known(tid) {
+        let voluntary = args[0] == 0 && args[3] as u32 != 0;
+        switch_out(tid, thread, voluntary, now);
+    }
+    if let Some(tid) = task_field(args[2], task_pid_offset())
+        && let Some(thread) = known(tid)
+    {
+        switch_in(tid, thread, now);
+    }
+    0
+}
+
+#[inline(always)]
+fn switch_out(tid: u32, thread: &mut Thread, voluntary: bool, now: u64) {
+    thread.off_ns = now;
+    thread.woken_ns = 0;
+    thread.off = if voluntary { Thread::OFF_BLOCKED } else { Thread::OFF_RUNNABLE };
+    if !voluntary {
+        return;
+    }
+    if thread.depth > 0 {
+        if CONFIG.get(0).is_some_and(|c| c.stacks != 0) {
+            stack::keep(tid, thread, now);
+        }
+    } else if root::has_root(thread) {
+        if stack::waits_for_events(thread.flags & Thread::EPOLL == 0) {
+            root::end(thread);
+            thread.flags |= Thread::PARKED;
+        } else if thread.gap_ns != 0 && CONFIG.get(0).is_some_and(|c| c.stacks != 0) {
+            stack::keep(tid, thread, now);
+        }
+    }
+}
+
+#[inline(always)]
+fn switch_in(tid: u32, thread: &mut Thread, now: u64) {
+    let off = thread.off;
+    if off == Thread::OFF_NOT {
+        return;
+    }
+    let ready_ns = match off {
+        Thread::OFF_BLOCKED if thread.woken_ns == 0 => now,
+        Thread::OFF_BLOCKED => thread.woken_ns,
+        _ => thread.off_ns,
+    };
+    thread.blocked_ns += ready_ns - thread.off_ns;
+    thread.runnable_ns += now - ready_ns;
+    thread.off = Thread::OFF_NOT;
+    if thread.flags & Thread::PARKED != 0 {
+        thread.flags &= !Thread::PARKED;
+        root::begin(thread, now);
+    } else if off == Thread::OFF_BLOCKED
+        && (thread.depth > 0 || thread.gap_ns != 0)
+        && CONFIG.get(0).is_some_and(|c| c.stacks != 0 && now - thread.off_ns >= c.min_block_ns)
+    {
+        stack::send_kept(tid, thread, now);
+    }
+}
+
+/// A thread is made ready to run by the current one. Argument: the task.
+#[raw_tracepoint(tracepoint = "sched_waking")]
+pub fn sched_waking(ctx: RawTracePointContext) -> i32 {
+    let _ = try_waking(arguments::<1>(&ctx)[0]);
+    0
+}
+
+/// A new thread is made ready to run for the first time. Argument: the task.
+#[raw_tracepoint(tracepoint = "sched_wakeup_new")]
+pub fn sched_wakeup_new(ctx: RawTracePointContext) -> i32 {
+    let _ = try_waking(arguments::<1>(&ctx)[0]);
+    0
+}
+
+#[inline(always)]
+fn try_waking(task: u64) -> Option<()> {
+    let tid = task_field(task, task_pid_offset())?;
+    let woken = known(tid);
+    if let Some(thread) = &woken
+        && thread.off == Thread::OFF_BLOCKED
+        && thread.woken_ns == 0
+    {
+        thread_woken(tid)?;
+    }
+    // Who starts a worker on another thread? See `poll::mark_block_in_place`.
+    if woken.as_ref().is_some_and(|t| t.flags & Thread::WORKER != 0 && t.depth == 0 && t.launcher.tid == 0) {
+        return None;
+    }
+    let waker_tid = current_tid();
+    let waker = known(waker_tid)?;
+    let depth = waker.depth as usize;
+    if depth == 0 || depth > MAX_DEPTH {
+        return None;
+    }
+    let poll = &waker.polls[depth - 1];
+    let waker = Waker { tid: waker_tid, reserved: 0, start_ns: poll.start_ns, scheduler: poll.scheduler };
+    match woken {
+        Some(thread) => thread.waker = waker,
+        None if task_field(task, task_tgid_offset())? == current_tgid() => {
+            let _ = WAKERS.insert(&tid, &waker, 0);
+        }
+        None => {}
+    }
+    Some(())
+}
+
+#[inline(always)]
+fn thread_woken(tid: u32) -> Option<()> {
+    known(tid)?.woken_ns = now();
+    Some(())
+}
+
+#[inline(always)]
+fn current_tgid() -> u32 {
+    (aya_ebpf::helpers::bpf_get_current_pid_tgid() >> 32) as u32
+}
+
+/// The arguments of a raw tracepoint.
+#[inline(always)]
+fn arguments<const N: usize>(ctx: &RawTracePointContext) -> [u64; N] {
+    let args: *mut c_void = ctx.as_ptr();
+    // SAFETY: the context of a raw tracepoint is an array of as many words as the tracepoint has arguments, and each caller
+    // names its tracepoint's number of them.
+    unsafe { *args.cast::<[u64; N]>() }
+}
+
+/// A 32-bit field of a `task_struct`.
+#[inline(always)]
+fn task_field(task: u64, offset: u64) -> Option<u32> {
+    // SAFETY: the helper fails on a bad address.
+    unsafe { bpf_probe_read_kernel((task + offset) as *const u32) }.ok()
+}

@@ -1,0 +1,180 @@
+//! Copies of user stacks, only inside polls and only as far as the poll's entry.
+
+use aya_ebpf::{
+    bindings::pt_regs,
+    helpers::generated::{
+        bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_probe_read_user, bpf_ringbuf_output, bpf_task_pt_regs,
+    },
+    macros::perf_event,
+    programs::PerfEventContext,
+};
+use loopprobe_common::{
+    counters::Counter,
+    records::{Kind, Registers, STACK_BYTES, STACK_SLOTS, StackRecord, StackSlot},
+    thread::{MAX_DEPTH, Thread},
+};
+
+use crate::{
+    maps::{CONFIG, EVENTS, SLOTS, count},
+    poll::now,
+    thread::{current_tid, known},
+};
+
+const SYS_FUTEX: i64 = 202;
+const SYS_EPOLL_WAIT: i64 = 232;
+const SYS_EPOLL_PWAIT: i64 = 281;
+const SYS_EPOLL_PWAIT2: i64 = 441;
+
+/// A sample of the thread on this CPU.
+#[perf_event]
+pub fn sample(_ctx: PerfEventContext) -> u32 {
+    let _ = try_sample();
+    0
+}
+
+#[inline(always)]
+fn try_sample() -> Option<()> {
+    let tid = current_tid();
+    let thread = known(tid)?;
+    let (start_ns, _) = open_since(thread)?;
+    let now = now();
+    let config = CONFIG.get(0)?;
+    if config.stacks == 0 || now - start_ns < config.sample_after_ns {
+        return None;
+    }
+    let slot = slot(tid)?;
+    fill(slot, Kind::Sample, thread, now)?;
+    send(slot);
+    Some(())
+}
+
+/// Keeps the stack of a thread that goes off its CPU.
+#[inline(always)]
+pub fn keep(tid: u32, thread: &Thread, now: u64) {
+    if let Some(slot) = slot(tid) {
+        let _ = fill(slot, Kind::OffCpu, thread, now);
+    }
+}
+
+/// Sends the stack that was kept when the thread went off its CPU.
+#[inline(always)]
+pub fn send_kept(tid: u32, thread: &Thread, now: u64) {
+    let Some(slot) = slot(tid) else { return };
+    if slot.record.tid != thread.tid || slot.record.start_ns != thread.off_ns {
+        // Another thread with the same slot has been here in between.
+        count(Counter::StackLost);
+        return;
+    }
+    slot.record.woken_ns = thread.woken_ns;
+    slot.record.end_ns = now;
+    send(slot);
+}
+
+/// Whether the current thread, which goes off its CPU, waits for events as an event loop does.
+#[inline(always)]
+pub fn waits_for_events(futex_too: bool) -> bool {
+    let Some(regs) = user_registers() else { return false };
+    match regs.orig_rax as i64 {
+        SYS_EPOLL_WAIT | SYS_EPOLL_PWAIT | SYS_EPOLL_PWAIT2 => true,
+        SYS_FUTEX => futex_too,
+        _ => false,
+    }
+}
+
+/// When the poll or the root future's turn that is open on a thread began, and the stack pointer at its entry.
+#[inline(always)]
+fn open_since(thread: &Thread) -> Option<(u64, u64)> {
+    let depth = thread.depth as usize;
+    if depth > 0 && depth <= MAX_DEPTH {
+        let poll = &thread.polls[depth - 1];
+        return Some((poll.start_ns, poll.stack_pointer));
+    }
+    (depth == 0 && thread.gap_ns != 0 && crate::root::has_root(thread)).then_some((thread.gap_ns, 0))
+}
+
+#[inline(always)]
+fn fill(slot: &mut StackSlot, kind: Kind, thread: &Thread, now: u64) -> Option<()> {
+    let (poll_ns, entry_sp) = open_since(thread)?;
+    let regs = user_registers()?;
+    let record = &mut slot.record;
+    record.kind = kind as u32;
+    record.tid = thread.tid;
+    record.poll_ns = poll_ns;
+    record.start_ns = now;
+    record.woken_ns = 0;
+    record.end_ns = 0;
+    record.entry_sp = entry_sp;
+    record.syscall = regs.orig_rax as i64;
+    record.args = [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9];
+    record.registers = Registers {
+        ip: regs.rip,
+        sp: regs.rsp,
+        bp: regs.rbp,
+        general: [
+            regs.rax, regs.rbx, regs.rcx, regs.rdx, regs.rsi, regs.rdi, regs.r8, regs.r9, regs.r10, regs.r11, regs.r12,
+            regs.r13, regs.r14, regs.r15,
+        ],
+    };
+    record.off = thread.off;
+    // The return address of the poll lies at its entry stack pointer, so it is copied too.
+    let wanted = if entry_sp == 0 { STACK_BYTES as u64 } else { (entry_sp + 8).wrapping_sub(regs.rsp) };
+    record.len = copy(&mut slot.bytes, regs.rsp, wanted);
+    Some(())
+}
+
+/// Copies up to `wanted` bytes from the user's `address`; returns how many.
+#[inline(always)]
+fn copy(bytes: &mut [u8; STACK_BYTES], address: u64, wanted: u64) -> u32 {
+    let mut len = core::hint::black_box(wanted);
+    if len > STACK_BYTES as u64 {
+        len = STACK_BYTES as u64;
+    }
+    // The rest of a thread's stack may be shorter than asked for: then half of it may do.
+    for _ in 0..5 {
+        // SAFETY: the helper writes at most `len` bytes, which fit, and fails on a bad address.
+        if unsafe { bpf_probe_read_user(bytes.as_mut_ptr().cast(), len as u32, address as *const _) } == 0 {
+            return len as u32;
+        }
+        len /= 2;
+    }
+    count(Counter::Unreadable);
+    0
+}
+
+#[inline(always)]
+fn send(slot: &mut StackSlot) {
+    let mut len = core::hint::black_box(u64::from(slot.record.len));
+    if len > STACK_BYTES as u64 {
+        len = STACK_BYTES as u64;
+    }
+    let size = len + size_of::<StackRecord>() as u64;
+    // SAFETY: the record and the bytes behind it are one map element, of which `size` bytes exist.
+    let failed = unsafe {
+        bpf_ringbuf_output((&raw const EVENTS).cast_mut().cast(), core::ptr::from_mut(slot).cast(), size, 0)
+    };
+    if failed != 0 {
+        count(Counter::StackLost);
+    }
+    slot.record.kind = 0;
+}
+
+#[inline(always)]
+fn slot(tid: u32) -> Option<&'static mut StackSlot> {
+    let slot = SLOTS.get_ptr_mut(tid % STACK_SLOTS)?;
+    // SAFETY: an array's elements live as long as the map. Two threads may share a slot: what they write over each other is
+    // plain bytes, and `send_kept` sees whose they are.
+    Some(unsafe { &mut *slot })
+}
+
+/// The registers that the current thread's user code had when it entered the kernel.
+#[inline(always)]
+fn user_registers() -> Option<pt_regs> {
+    let mut regs = core::mem::MaybeUninit::<pt_regs>::uninit();
+    // SAFETY: the helpers give the current task's saved registers (Linux 5.15, `kernel/trace/bpf_trace.c`), which are read with a
+    // helper that fails on a bad address and else fills `regs`.
+    unsafe {
+        let saved = bpf_task_pt_regs(bpf_get_current_task_btf());
+        let failed = bpf_probe_read_kernel(regs.as_mut_ptr().cast(), size_of::<pt_regs>() as u32, saved as *const _);
+        (failed == 0).then(|| regs.assume_init())
+    }
+}

@@ -1,0 +1,119 @@
+//! Offsets of the few kernel fields that the programs read, from the running kernel's own description
+//! (`/sys/kernel/btf/vmlinux`). The format: `Documentation/bpf/btf.rst` (Linux 6.18).
+
+use super::AttachError;
+
+/// Offsets in `struct task_struct`, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TaskOffsets {
+    /// `pid`: the thread's id.
+    pub pid: u64,
+    /// `tgid`: the process's id.
+    pub tgid: u64,
+}
+
+impl TaskOffsets {
+    /// Reads them from the running kernel.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachError::Btf`] if the kernel has no description, [`AttachError::BtfMissing`] if it lacks a field.
+    pub fn of_this_kernel() -> Result<Self, AttachError> {
+        let data = std::fs::read("/sys/kernel/btf/vmlinux").map_err(AttachError::Btf)?;
+        let btf = Btf::new(&data).ok_or(AttachError::BtfMissing("valid header"))?;
+        let member = |name, what| {
+            btf.member_offset("task_struct", name).ok_or(AttachError::BtfMissing(what))
+        };
+        Ok(Self { pid: member("pid", "task_struct.pid")?, tgid: member("tgid", "task_struct.tgid")? })
+    }
+}
+
+struct Btf<'a> {
+    types: &'a [u8],
+    strings: &'a [u8],
+}
+
+const KIND_INT: u32 = 1;
+const KIND_ARRAY: u32 = 3;
+const KIND_STRUCT: u32 = 4;
+const KIND_UNION: u32 = 5;
+const KIND_ENUM: u32 = 6;
+const KIND_FUNC_PROTO: u32 = 13;
+const KIND_VAR: u32 = 14;
+const KIND_DATASEC: u32 = 15;
+const KIND_DECL_TAG: u32 = 17;
+const KIND_ENUM64: u32 = 19;
+
+impl<'a> Btf<'a> {
+    fn new(data: &'a [u8]) -> Option<Self> {
+        let header_len = word(data, 4)? as usize;
+        let section = |offset, len| {
+            let start = header_len.checked_add(word(data, offset)? as usize)?;
+            data.get(start..start.checked_add(word(data, len)? as usize)?)
+        };
+        (data.get(..2)? == 0xeb9fu16.to_le_bytes()).then_some(())?;
+        Some(Self { types: section(8, 12)?, strings: section(16, 20)? })
+    }
+
+    /// A direct member's offset in bytes.
+    fn member_offset(&self, structure: &str, member: &str) -> Option<u64> {
+        let mut at = 0;
+        while at < self.types.len() {
+            let (name, info) = (word(self.types, at)?, word(self.types, at + 4)?);
+            let (kind, count) = ((info >> 24) & 0x1f, (info & 0xffff) as usize);
+            at += 12;
+            if kind == KIND_STRUCT && self.is(name, structure) && count > 0 {
+                return self.member(at, count, info >> 31 == 1, member);
+            }
+            at += match kind {
+                KIND_INT | KIND_VAR | KIND_DECL_TAG => 4,
+                KIND_ARRAY => 12,
+                KIND_STRUCT | KIND_UNION | KIND_DATASEC | KIND_ENUM64 => 12 * count,
+                KIND_ENUM | KIND_FUNC_PROTO => 8 * count,
+                _ => 0,
+            };
+        }
+        None
+    }
+
+    fn member(&self, at: usize, count: usize, bitfields: bool, name: &str) -> Option<u64> {
+        for i in 0..count {
+            let at = at + 12 * i;
+            if self.is(word(self.types, at)?, name) {
+                let bits = word(self.types, at + 8)?;
+                return Some(u64::from(if bitfields { bits & 0xff_ffff } else { bits }) / 8);
+            }
+        }
+        None
+    }
+
+    fn is(&self, offset: u32, name: &str) -> bool {
+        self.strings
+            .get(offset as usize..)
+            .and_then(|s| s.strip_prefix(name.as_bytes()))
+            .is_some_and(|rest| rest.first() == Some(&0))
+    }
+}
+
+fn word(data: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(data.get(at..at.checked_add(4)?)?.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn anything_else_is_refused() {
+        assert!(Btf::new(b"").is_none());
+        assert!(Btf::new(&[0; 64]).is_none());
+    }
+
+    #[test]
+    fn the_running_kernel_has_neighbouring_ids() {
+        // `pid_t pid; pid_t tgid;` have stood side by side since Linux 2.6 (`include/linux/sched.h`).
+        if let Ok(offsets) = TaskOffsets::of_this_kernel() {
+            assert_eq!(offsets.tgid, offsets.pid + 4);
+        }
+    }
+}

@@ -1,0 +1,79 @@
+use std::{io, path::PathBuf};
+
+use thiserror::Error;
+
+/// Why the kernel side could not be set up.
+#[derive(Debug, Error)]
+pub enum AttachError {
+    /// The kernel does not describe its types.
+    #[error(
+        "cannot read the kernel's type information in /sys/kernel/btf/vmlinux: {0}; \
+         loopprobe needs a kernel built with CONFIG_DEBUG_INFO_BTF"
+    )]
+    Btf(#[source] io::Error),
+    /// The kernel's type information lacks something.
+    #[error("the kernel's type information has no {0}")]
+    BtfMissing(&'static str),
+    /// The programs or maps could not be loaded.
+    #[error("cannot load the eBPF programs: {0}")]
+    Load(#[from] aya::EbpfError),
+    /// A program is missing or could not be loaded.
+    #[error("cannot load the eBPF program {program}: {source}")]
+    Program {
+        /// Its name.
+        program: &'static str,
+        /// Why.
+        #[source]
+        source: aya::programs::ProgramError,
+    },
+    /// A map could not be used.
+    #[error("cannot use the eBPF map {map}: {source}")]
+    Map {
+        /// Its name.
+        map: &'static str,
+        /// Why.
+        #[source]
+        source: aya::maps::MapError,
+    },
+    /// The object that is built into loopprobe does not hold what it should.
+    #[error("the built-in eBPF object is damaged: {0}")]
+    Object(String),
+    /// The kernel refused a program.
+    #[error("the kernel refused the eBPF program {program}: {source}\n{log}")]
+    Verifier {
+        /// Its name.
+        program: &'static str,
+        /// What bpf(2) gave.
+        #[source]
+        source: io::Error,
+        /// The verifier's last words.
+        log: String,
+    },
+    /// The probes could not be placed.
+    #[error("cannot place {count} probes in {}: {source}", .path.display())]
+    Probe {
+        /// The file.
+        path: PathBuf,
+        /// How many.
+        count: usize,
+        /// What bpf(2) or perf_event_open(2) gave.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl AttachError {
+    /// Whether privileges are missing.
+    pub fn is_permission(&self) -> bool {
+        let mut source: Option<&dyn std::error::Error> = Some(self);
+        while let Some(error) = source {
+            if let Some(error) = error.downcast_ref::<io::Error>()
+                && matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES))
+            {
+                return true;
+            }
+            source = error.source();
+        }
+        false
+    }
+}

@@ -1,0 +1,18 @@
+//! Into the kernel: loads the programs, fills their tables, places the probes.
+//!
+//! Nothing here writes to the target. Probes go away with the file descriptors that hold them, so a killed loopprobe leaves no
+//! trace.
+
+mod btf;
+mod cost;
+mod error;
+mod kernel;
+mod object;
+mod plan;
+mod uprobe;
+
+pub use cost::{ProbeTiming, measure};
+pub use error::AttachError;
+pub use kernel::{Capacity, Kernel, Settings};
+pub use plan::{Plan, PlannedImage};
+pub use uprobe::{Links, Method, Probe, Role};

@@ -1,0 +1,271 @@
+//! Placing probes: one `uprobe_multi` link for all sites of a file, which aya 0.14 does not know, or else a perf event a site.
+
+use std::{
+    ffi::CString,
+    io,
+    os::{
+        fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
+};
+
+use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_insn, bpf_prog_type, perf_event_attr};
+
+use super::AttachError;
+
+/// What a probe's program does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Role {
+    /// The return of `raw::poll`. The only return probe: elsewhere a panic could pass it, which would abort the target.
+    PollExit,
+    /// The entry of `raw::poll` of an async task.
+    PollEnter,
+    /// The entry of `raw::poll` of a closure on the blocking pool.
+    BlockingEnter,
+    /// The entry of `epoll_wait`.
+    EpollEnter,
+    /// The entry of `tokio::runtime::park::Inner::park`.
+    ParkEnter,
+    /// The entry of `CachedParkThread::block_on`.
+    BlockOnEnter,
+}
+
+impl Role {
+    /// All of them, in the order in which they are attached: returns before entries, so that no poll is left open.
+    pub const ALL: [Self; 6] = [
+        Self::PollExit,
+        Self::PollEnter,
+        Self::BlockingEnter,
+        Self::EpollEnter,
+        Self::ParkEnter,
+        Self::BlockOnEnter,
+    ];
+
+    /// The program's name in the object.
+    pub const fn program(self) -> &'static str {
+        match self {
+            Self::PollExit => "poll_exit",
+            Self::PollEnter => "poll_enter",
+            Self::BlockingEnter => "blocking_enter",
+            Self::EpollEnter => "epoll_enter",
+            Self::ParkEnter => "park_enter",
+            Self::BlockOnEnter => "block_on_enter",
+        }
+    }
+
+    /// Whether the probe is at the function's return.
+    pub const fn is_return(self) -> bool {
+        matches!(self, Self::PollExit)
+    }
+}
+
+/// One probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// Where in the file.
+    pub offset: u64,
+    /// What the program gets to know it by: the index of its site.
+    pub cookie: u64,
+}
+
+/// How probes are placed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// One link for all probes of a file (Linux 6.6 and later).
+    Multi,
+    /// One perf event a probe.
+    PerfEvent,
+}
+
+/// Placed probes; dropping removes them.
+#[derive(Debug, Default)]
+pub struct Links {
+    multi: Vec<OwnedFd>,
+    single: Vec<OwnedFd>,
+}
+
+/// How many threads close perf events at a time: the kernel waits about 0.1 s for each, and the waits overlap.
+const CLOSERS: usize = 64;
+
+impl Links {
+    /// Takes over another's probes.
+    pub fn append(&mut self, mut other: Self) {
+        self.multi.append(&mut other.multi);
+        self.single.append(&mut other.single);
+    }
+}
+
+impl Drop for Links {
+    fn drop(&mut self) {
+        // Entries were attached last; taken off first, they leave no poll open.
+        while let Some(link) = self.multi.pop() {
+            drop(link);
+        }
+        let chunk = self.single.len().div_ceil(CLOSERS).max(1);
+        std::thread::scope(|scope| {
+            while !self.single.is_empty() {
+                let part = self.single.split_off(self.single.len().saturating_sub(chunk));
+                // If no thread can be started, dropping the closure closes them here, slower.
+                let _ = std::thread::Builder::new().spawn_scoped(scope, move || drop(part));
+            }
+        });
+    }
+}
+
+/// Places probes. `pid` 0 means every process.
+///
+/// # Errors
+///
+/// [`AttachError::Probe`]; for [`Method::Multi`] with `EINVAL` or `EOPNOTSUPP` inside where the kernel does not know it.
+pub fn attach(
+    method: Method,
+    program: &OwnedFd,
+    role: Role,
+    path: &Path,
+    probes: &[Probe],
+    pid: u32,
+) -> Result<Links, AttachError> {
+    let links = CString::new(path.as_os_str().as_bytes()).map_err(io::Error::from).and_then(|file| {
+        match method {
+            Method::Multi => attach_multi(program, role, &file, probes, pid),
+            Method::PerfEvent => attach_perf_events(program, role, &file, probes, pid),
+        }
+    });
+    links.map_err(|source| AttachError::Probe { path: path.to_owned(), count: probes.len(), source })
+}
+
+fn attach_multi(
+    program: &OwnedFd,
+    role: Role,
+    file: &CString,
+    probes: &[Probe],
+    pid: u32,
+) -> io::Result<Links> {
+    const RETURN: u32 = 1; // BPF_F_UPROBE_MULTI_RETURN
+    let offsets: Vec<u64> = probes.iter().map(|p| p.offset).collect();
+    let cookies: Vec<u64> = probes.iter().map(|p| p.cookie).collect();
+    // SAFETY: all-zero is a valid `bpf_attr`.
+    let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
+    attr.link_create.__bindgen_anon_1.prog_fd = program.as_raw_fd() as u32;
+    attr.link_create.attach_type = bpf_attach_type::BPF_TRACE_UPROBE_MULTI as u32;
+    attr.link_create.__bindgen_anon_3.uprobe_multi.path = file.as_ptr() as u64;
+    attr.link_create.__bindgen_anon_3.uprobe_multi.offsets = offsets.as_ptr() as u64;
+    attr.link_create.__bindgen_anon_3.uprobe_multi.cookies = cookies.as_ptr() as u64;
+    attr.link_create.__bindgen_anon_3.uprobe_multi.cnt = probes.len() as u32;
+    attr.link_create.__bindgen_anon_3.uprobe_multi.flags = if role.is_return() { RETURN } else { 0 };
+    attr.link_create.__bindgen_anon_3.uprobe_multi.pid = pid;
+    let link = bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr)?;
+    Ok(Links { multi: vec![link], single: Vec::new() })
+}
+
+fn attach_perf_events(
+    program: &OwnedFd,
+    role: Role,
+    file: &CString,
+    probes: &[Probe],
+    pid: u32,
+) -> io::Result<Links> {
+    let kind = perf_uprobe_type()?;
+    let mut links = Links::default();
+    for probe in probes {
+        let event = perf_uprobe(kind, role, file, probe.offset, pid)?;
+        links.single.push(perf_link(program, &event, probe.cookie)?);
+    }
+    Ok(links)
+}
+
+/// The kernel's number for uprobe events.
+fn perf_uprobe_type() -> io::Result<u32> {
+    let text = std::fs::read_to_string("/sys/bus/event_source/devices/uprobe/type")?;
+    text.trim().parse().map_err(io::Error::other)
+}
+
+fn perf_uprobe(kind: u32, role: Role, file: &CString, offset: u64, pid: u32) -> io::Result<OwnedFd> {
+    const FD_CLOEXEC: u64 = 8; // PERF_FLAG_FD_CLOEXEC
+    // SAFETY: all-zero is a valid `perf_event_attr`.
+    let mut attr: perf_event_attr = unsafe { std::mem::zeroed() };
+    attr.size = size_of::<perf_event_attr>() as u32;
+    attr.type_ = kind;
+    // Bit 0 of the configuration asks for the return (PERF_PROBE_CONFIG_IS_RETPROBE in `kernel/events/core.c`).
+    attr.config = u64::from(role.is_return());
+    attr.__bindgen_anon_3.uprobe_path = file.as_ptr() as u64;
+    attr.__bindgen_anon_4.probe_offset = offset;
+    let (pid, cpu) = if pid == 0 { (-1, 0) } else { (pid as i32, -1) };
+    // SAFETY: the kernel reads `attr`, whose size is in it, and the path, which outlives the call.
+    owned(unsafe { libc::syscall(libc::SYS_perf_event_open, &raw const attr, pid, cpu, -1, FD_CLOEXEC) })
+}
+
+/// The link keeps the event alive.
+fn perf_link(program: &OwnedFd, event: &OwnedFd, cookie: u64) -> io::Result<OwnedFd> {
+    // SAFETY: all-zero is a valid `bpf_attr`.
+    let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
+    attr.link_create.__bindgen_anon_1.prog_fd = program.as_raw_fd() as u32;
+    attr.link_create.__bindgen_anon_2.target_fd = event.as_raw_fd() as u32;
+    attr.link_create.attach_type = bpf_attach_type::BPF_PERF_EVENT as u32;
+    attr.link_create.__bindgen_anon_3.perf_event.bpf_cookie = cookie;
+    bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr)
+}
+
+/// Loads a program for one of the methods.
+///
+/// # Errors
+///
+/// [`AttachError::Verifier`].
+pub fn load(name: &'static str, instructions: &[bpf_insn], method: Method) -> Result<OwnedFd, AttachError> {
+    try_load(name, instructions, method, &mut []).or_else(|_| {
+        // Once more, to hear why.
+        let mut log = vec![0; 1 << 20];
+        try_load(name, instructions, method, &mut log).map_err(|source| AttachError::Verifier {
+            program: name,
+            source,
+            log: last_lines(&log),
+        })
+    })
+}
+
+fn try_load(name: &str, instructions: &[bpf_insn], method: Method, log: &mut [u8]) -> io::Result<OwnedFd> {
+    // SAFETY: all-zero is a valid `bpf_attr`.
+    let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
+    // SAFETY: the variant of `BPF_PROG_LOAD`; all its fields are integers.
+    let load = unsafe { &mut attr.__bindgen_anon_3 };
+    load.prog_type = bpf_prog_type::BPF_PROG_TYPE_KPROBE as u32;
+    load.insns = instructions.as_ptr() as u64;
+    load.insn_cnt = instructions.len() as u32;
+    load.license = c"Dual MIT/GPL".as_ptr() as u64;
+    if method == Method::Multi {
+        load.expected_attach_type = bpf_attach_type::BPF_TRACE_UPROBE_MULTI as u32;
+    }
+    for (to, from) in load.prog_name.iter_mut().zip(name.bytes().take(15)) {
+        *to = from as _;
+    }
+    if !log.is_empty() {
+        load.log_level = 1;
+        load.log_buf = log.as_mut_ptr() as u64;
+        load.log_size = log.len() as u32;
+    }
+    bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr)
+}
+
+fn last_lines(log: &[u8]) -> String {
+    const LINES: usize = 20;
+    let end = log.iter().position(|&b| b == 0).unwrap_or(log.len());
+    let text = String::from_utf8_lossy(&log[..end]);
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(LINES)..].join("\n")
+}
+
+/// All commands used here give a descriptor.
+fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
+    let size = size_of::<bpf_attr>();
+    // SAFETY: `attr` is of the size given, and what it points to outlives the call.
+    owned(unsafe { libc::syscall(libc::SYS_bpf, command as u32, std::ptr::from_mut(attr), size) })
+}
+
+fn owned(fd: i64) -> io::Result<OwnedFd> {
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just given this descriptor to us alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
