@@ -1,0 +1,133 @@
+//! What to probe in which file, and what the programs must know of it.
+
+use std::collections::BTreeMap;
+
+use loopprobe_common::config::{Range, Site as SiteEntry, TaskLayout};
+
+use super::{Probe, Role};
+use crate::{
+    elf::{FileOffset, Image, VirtAddr},
+    model::{TaskKind, TaskType},
+    process::{ImageFile, Mapping},
+    runtime::tokio::{Scheduler, Site, TokioImage, Vtable},
+};
+
+/// One file to probe.
+#[derive(Debug)]
+pub struct PlannedImage {
+    /// The open file; probes are placed through it.
+    pub file: ImageFile,
+    /// What to probe, by role.
+    pub probes: BTreeMap<Role, Vec<Probe>>,
+    /// What it holds of Tokio; `None` for the library with `epoll_wait`.
+    pub tokio: Option<TokioImage>,
+    /// Process address minus virtual address, modulo 2^64.
+    pub bias: u64,
+}
+
+/// The tables for the programs, growing with each file that is added.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// By cookie.
+    pub sites: Vec<SiteEntry>,
+    /// By index: what each task type is.
+    pub types: Vec<TaskType>,
+    /// By index: where each type's vtable lies in the process.
+    pub vtables: Vec<u64>,
+    /// Vtables of sites that serve several types.
+    pub shared: Vec<(u64, TaskLayout)>,
+    /// Code of the files with Tokio.
+    pub text: Vec<Range>,
+    /// How many sites begin with an instruction that the kernel does not emulate.
+    pub slow_sites: usize,
+}
+
+impl Plan {
+    /// Adds a file with Tokio that lies in the process with `bias`.
+    pub fn add(&mut self, file: ImageFile, tokio: TokioImage, bias: u64) -> PlannedImage {
+        let mut probes: BTreeMap<Role, Vec<Probe>> = BTreeMap::new();
+        for site in &tokio.sites {
+            let cookie = self.sites.len() as u64;
+            self.add_site(site, bias);
+            let probe = Probe { offset: site.offset.0, cookie };
+            for role in roles(site) {
+                probes.entry(*role).or_default().push(probe);
+            }
+        }
+        for (role, offsets) in [
+            (Role::ParkEnter, &tokio.loop_symbols.park),
+            (Role::BlockOnEnter, &tokio.loop_symbols.block_on),
+        ] {
+            if !offsets.is_empty() {
+                probes.insert(role, offsets.iter().map(|o| Probe { offset: o.0, cookie: 0 }).collect());
+            }
+        }
+        self.text.extend(tokio.text.iter().map(|(start, size)| {
+            let start = start.0.wrapping_add(bias);
+            Range { start, end: start.wrapping_add(*size) }
+        }));
+        PlannedImage { file, probes, tokio: Some(tokio), bias }
+    }
+
+    fn add_site(&mut self, site: &Site, bias: u64) {
+        let first = self.types.len();
+        for vtable in &site.vtables {
+            let layout = self.add_type(vtable, bias);
+            if site.vtables.len() > 1 {
+                self.shared.push((self.vtables[layout.index as usize], layout));
+            }
+        }
+        self.slow_sites += usize::from(!site.entry.emulated);
+        let Some(vtable) = self.vtables.get(first) else { return };
+        self.sites.push(SiteEntry { vtable: *vtable, task: layout(first, &site.vtables[0]) });
+    }
+
+    fn add_type(&mut self, vtable: &Vtable, bias: u64) -> TaskLayout {
+        let layout = layout(self.types.len(), vtable);
+        self.types.push(vtable.task.clone());
+        self.vtables.push(vtable.address.0.wrapping_add(bias));
+        layout
+    }
+}
+
+/// A probe on `epoll_wait` in the file that defines it, if it can be a cheap one.
+pub fn epoll(file: ImageFile, offset: FileOffset) -> PlannedImage {
+    let probe = Probe { offset: offset.0, cookie: 0 };
+    PlannedImage { file, probes: BTreeMap::from([(Role::EpollEnter, vec![probe])]), tokio: None, bias: 0 }
+}
+
+/// Process address minus virtual address of an image, from one of its executable mappings.
+pub fn bias(image: &Image, mapping: &Mapping) -> Option<u64> {
+    image.executable_ranges().find_map(|range| {
+        let offset = image.file_offset(range.start)?.0;
+        let length = mapping.end.0 - mapping.start.0;
+        // The mapping begins at the page in which the segment begins.
+        let distance = offset.checked_sub(mapping.file_offset.0).filter(|d| *d < length)?;
+        Some((mapping.start.0 + distance).wrapping_sub(range.start.0))
+    })
+}
+
+/// Which programs a site gets. A site whose types disagree is timed, and told apart by the vtable.
+fn roles(site: &Site) -> &'static [Role] {
+    if site.vtables.iter().all(|v| v.task.kind == TaskKind::Blocking) {
+        &[Role::BlockingEnter]
+    } else {
+        &[Role::PollExit, Role::PollEnter]
+    }
+}
+
+fn layout(index: usize, vtable: &Vtable) -> TaskLayout {
+    let local = matches!(vtable.scheduler, Scheduler::CurrentThread | Scheduler::Local);
+    TaskLayout {
+        index: index as u32,
+        id_offset: vtable.id_offset,
+        scheduler_offset: if vtable.task.kind == TaskKind::Blocking { 0 } else { vtable.scheduler_offset },
+        flags: if local { TaskLayout::FLAG_LOCAL } else { 0 },
+    }
+}
+
+/// Where `epoll_wait` can be probed cheaply in an image that defines it.
+pub fn epoll_offset(image: &Image, address: VirtAddr) -> Option<FileOffset> {
+    let point = crate::runtime::tokio::probe_point(image, address)?;
+    point.instruction.emulated.then(|| image.file_offset(point.address)).flatten()
+}
