@@ -37,6 +37,10 @@ pub fn process(kind: Kind, tid: u32, time_ns: u64) {
         count(Counter::EventLost);
         return;
     };
-    entry.write(ProcessRecord { kind: kind as u32, tid, time_ns });
+    entry.write(ProcessRecord {
+        kind: kind as u32,
+        tid,
+        time_ns,
+    });
     entry.submit(0);
 }

@@ -152,7 +152,10 @@ fn try_blocking_enter(ctx: &ProbeContext) -> Option<()> {
         thread.gap_ns = 0;
     }
     thread.launcher = core::mem::take(&mut thread.waker);
-    let mut poll = OpenPoll { header: ctx.arg(0)?, ..OpenPoll::default() };
+    let mut poll = OpenPoll {
+        header: ctx.arg(0)?,
+        ..OpenPoll::default()
+    };
     identify(site, &mut poll);
     if let Some(stats) = STATS.get_ptr_mut(poll.task_type) {
         // SAFETY: the pointer is to this CPU's own value.
@@ -182,7 +185,9 @@ fn mark_block_in_place(launcher: &Waker, scheduler: u64) {
     if launcher.tid == 0 || scheduler == 0 || launcher.scheduler != scheduler {
         return;
     }
-    let Some(other) = known(launcher.tid) else { return };
+    let Some(other) = known(launcher.tid) else {
+        return;
+    };
     let depth = other.depth as usize;
     if depth == 0 || depth > MAX_DEPTH {
         return;
@@ -220,7 +225,11 @@ fn identify(site: &'static Site, poll: &mut OpenPoll) -> Option<&'static TaskLay
     let mut words = [0u64; WORDS];
     // SAFETY: the helper writes at most the given size to `words`, and fails on a bad address.
     let failed = unsafe {
-        probe_read_user(words.as_mut_ptr().cast(), size_of_val(&words) as u32, poll.header as *const _)
+        probe_read_user(
+            words.as_mut_ptr().cast(),
+            size_of_val(&words) as u32,
+            poll.header as *const _,
+        )
     };
     if failed != 0 {
         count(Counter::Unreadable);
@@ -240,7 +249,12 @@ fn identify(site: &'static Site, poll: &mut OpenPoll) -> Option<&'static TaskLay
     };
     poll.task_type = layout.index;
     poll.task_id = field(poll.header, layout.id_offset, ID, words[ID]);
-    poll.scheduler = field(poll.header, layout.scheduler_offset, SCHEDULER, words[SCHEDULER]);
+    poll.scheduler = field(
+        poll.header,
+        layout.scheduler_offset,
+        SCHEDULER,
+        words[SCHEDULER],
+    );
     Some(layout)
 }
 

@@ -20,7 +20,10 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
         if thread.depth > 0 {
             count(Counter::ThreadExit);
         }
-        debug!(&ctx, "thread {} ends with {} open polls", thread.tid, thread.depth);
+        debug!(
+            &ctx,
+            "thread {} ends with {} open polls", thread.tid, thread.depth
+        );
         let _ = THREADS.remove(&tid);
     }
     0

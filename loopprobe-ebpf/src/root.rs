@@ -1,11 +1,7 @@
 //! The root future of a runtime that runs on one thread. It is not a task, so no probe sees it; but the time that such a thread
 //! spends neither in a task's poll nor parked is its own (the scheduler never takes milliseconds).
 
-use aya_ebpf::{
-    helpers::bpf_probe_read_user,
-    macros::uprobe,
-    programs::ProbeContext,
-};
+use aya_ebpf::{helpers::bpf_probe_read_user, macros::uprobe, programs::ProbeContext};
 use loopprobe_common::{
     config::{LOOP_TEXT_RANGES, UNKNOWN_TYPE},
     counters::Counter,
@@ -88,7 +84,10 @@ pub fn end(thread: &mut Thread) {
     }
     thread.gap_ns = 0;
     let end_ns = now();
-    if CONFIG.get(0).is_some_and(|c| c.threshold_ns != 0 && end_ns - start_ns >= c.threshold_ns) {
+    if CONFIG
+        .get(0)
+        .is_some_and(|c| c.threshold_ns != 0 && end_ns - start_ns >= c.threshold_ns)
+    {
         let poll = OpenPoll {
             start_ns,
             blocked_ns: thread.gap_blocked_ns,

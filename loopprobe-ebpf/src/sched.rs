@@ -3,7 +3,8 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    EbpfContext as _, helpers::bpf_probe_read_kernel, macros::raw_tracepoint, programs::RawTracePointContext,
+    EbpfContext as _, helpers::bpf_probe_read_kernel, macros::raw_tracepoint,
+    programs::RawTracePointContext,
 };
 use loopprobe_common::thread::{MAX_DEPTH, Thread, Waker};
 
@@ -37,7 +38,11 @@ pub fn sched_switch(ctx: RawTracePointContext) -> i32 {
 fn switch_out(tid: u32, thread: &mut Thread, voluntary: bool, now: u64) {
     thread.off_ns = now;
     thread.woken_ns = 0;
-    thread.off = if voluntary { Thread::OFF_BLOCKED } else { Thread::OFF_RUNNABLE };
+    thread.off = if voluntary {
+        Thread::OFF_BLOCKED
+    } else {
+        Thread::OFF_RUNNABLE
+    };
     if !voluntary {
         return;
     }
@@ -74,7 +79,9 @@ fn switch_in(tid: u32, thread: &mut Thread, now: u64) {
         root::begin(thread, now);
     } else if off == Thread::OFF_BLOCKED
         && (thread.depth > 0 || thread.gap_ns != 0)
-        && CONFIG.get(0).is_some_and(|c| c.stacks != 0 && now - thread.off_ns >= c.min_block_ns)
+        && CONFIG
+            .get(0)
+            .is_some_and(|c| c.stacks != 0 && now - thread.off_ns >= c.min_block_ns)
     {
         stack::send_kept(tid, thread, now);
     }
@@ -105,7 +112,10 @@ fn try_waking(task: u64) -> Option<()> {
         thread_woken(tid)?;
     }
     // Who starts a worker on another thread? See `poll::mark_block_in_place`.
-    if woken.as_ref().is_some_and(|t| t.flags & Thread::WORKER != 0 && t.depth == 0 && t.launcher.tid == 0) {
+    if woken
+        .as_ref()
+        .is_some_and(|t| t.flags & Thread::WORKER != 0 && t.depth == 0 && t.launcher.tid == 0)
+    {
         return None;
     }
     let waker_tid = current_tid();
@@ -115,7 +125,12 @@ fn try_waking(task: u64) -> Option<()> {
         return None;
     }
     let poll = &waker.polls[depth - 1];
-    let waker = Waker { tid: waker_tid, reserved: 0, start_ns: poll.start_ns, scheduler: poll.scheduler };
+    let waker = Waker {
+        tid: waker_tid,
+        reserved: 0,
+        start_ns: poll.start_ns,
+        scheduler: poll.scheduler,
+    };
     match woken {
         Some(thread) => thread.waker = waker,
         None if task_field(task, task_tgid_offset())? == current_tgid() => {

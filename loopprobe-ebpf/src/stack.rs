@@ -3,7 +3,8 @@
 use aya_ebpf::{
     bindings::pt_regs,
     helpers::generated::{
-        bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_probe_read_user, bpf_ringbuf_output, bpf_task_pt_regs,
+        bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_probe_read_user, bpf_ringbuf_output,
+        bpf_task_pt_regs,
     },
     macros::perf_event,
     programs::PerfEventContext,
@@ -73,7 +74,9 @@ pub fn send_kept(tid: u32, thread: &Thread, now: u64) {
 /// Whether the current thread, which goes off its CPU, waits for events as an event loop does.
 #[inline(always)]
 pub fn waits_for_events(futex_too: bool) -> bool {
-    let Some(regs) = user_registers() else { return false };
+    let Some(regs) = user_registers() else {
+        return false;
+    };
     match regs.orig_rax as i64 {
         SYS_EPOLL_WAIT | SYS_EPOLL_PWAIT | SYS_EPOLL_PWAIT2 => true,
         SYS_FUTEX => futex_too,
@@ -89,7 +92,8 @@ fn open_since(thread: &Thread) -> Option<(u64, u64)> {
         let poll = &thread.polls[depth - 1];
         return Some((poll.start_ns, poll.stack_pointer));
     }
-    (depth == 0 && thread.gap_ns != 0 && crate::root::has_root(thread)).then_some((thread.gap_ns, 0))
+    (depth == 0 && thread.gap_ns != 0 && crate::root::has_root(thread))
+        .then_some((thread.gap_ns, 0))
 }
 
 #[inline(always)]
@@ -111,13 +115,17 @@ fn fill(slot: &mut StackSlot, kind: Kind, thread: &Thread, now: u64) -> Option<(
         sp: regs.rsp,
         bp: regs.rbp,
         general: [
-            regs.rax, regs.rbx, regs.rcx, regs.rdx, regs.rsi, regs.rdi, regs.r8, regs.r9, regs.r10, regs.r11, regs.r12,
-            regs.r13, regs.r14, regs.r15,
+            regs.rax, regs.rbx, regs.rcx, regs.rdx, regs.rsi, regs.rdi, regs.r8, regs.r9, regs.r10,
+            regs.r11, regs.r12, regs.r13, regs.r14, regs.r15,
         ],
     };
     record.off = thread.off;
     // The return address of the poll lies at its entry stack pointer, so it is copied too.
-    let wanted = if entry_sp == 0 { STACK_BYTES as u64 } else { (entry_sp + 8).wrapping_sub(regs.rsp) };
+    let wanted = if entry_sp == 0 {
+        STACK_BYTES as u64
+    } else {
+        (entry_sp + 8).wrapping_sub(regs.rsp)
+    };
     record.len = copy(&mut slot.bytes, regs.rsp, wanted);
     Some(())
 }
@@ -132,7 +140,10 @@ fn copy(bytes: &mut [u8; STACK_BYTES], address: u64, wanted: u64) -> u32 {
     // The rest of a thread's stack may be shorter than asked for: then half of it may do.
     for _ in 0..5 {
         // SAFETY: the helper writes at most `len` bytes, which fit, and fails on a bad address.
-        if unsafe { bpf_probe_read_user(bytes.as_mut_ptr().cast(), len as u32, address as *const _) } == 0 {
+        if unsafe {
+            bpf_probe_read_user(bytes.as_mut_ptr().cast(), len as u32, address as *const _)
+        } == 0
+        {
             return len as u32;
         }
         len /= 2;
@@ -150,7 +161,12 @@ fn send(slot: &mut StackSlot) {
     let size = len + size_of::<StackRecord>() as u64;
     // SAFETY: the record and the bytes behind it are one map element, of which `size` bytes exist.
     let failed = unsafe {
-        bpf_ringbuf_output((&raw const EVENTS).cast_mut().cast(), core::ptr::from_mut(slot).cast(), size, 0)
+        bpf_ringbuf_output(
+            (&raw const EVENTS).cast_mut().cast(),
+            core::ptr::from_mut(slot).cast(),
+            size,
+            0,
+        )
     };
     if failed != 0 {
         count(Counter::StackLost);
@@ -174,7 +190,11 @@ fn user_registers() -> Option<pt_regs> {
     // helper that fails on a bad address and else fills `regs`.
     unsafe {
         let saved = bpf_task_pt_regs(bpf_get_current_task_btf());
-        let failed = bpf_probe_read_kernel(regs.as_mut_ptr().cast(), size_of::<pt_regs>() as u32, saved as *const _);
+        let failed = bpf_probe_read_kernel(
+            regs.as_mut_ptr().cast(),
+            size_of::<pt_regs>() as u32,
+            saved as *const _,
+        );
         (failed == 0).then(|| regs.assume_init())
     }
 }

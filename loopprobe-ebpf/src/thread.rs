@@ -62,7 +62,12 @@ pub fn visible_tid() -> Option<u32> {
             let mut info = bpf_pidns_info { pid: 0, tgid: 0 };
             // SAFETY: the helper writes to `info`, whose size is given. Linux 5.7, `kernel/bpf/helpers.c`.
             let failed = unsafe {
-                bpf_get_ns_current_pid_tgid(dev, ino, &raw mut info, size_of::<bpf_pidns_info>() as u32)
+                bpf_get_ns_current_pid_tgid(
+                    dev,
+                    ino,
+                    &raw mut info,
+                    size_of::<bpf_pidns_info>() as u32,
+                )
             };
             if failed != 0 {
                 return None;

@@ -13,6 +13,7 @@ pub mod model;
 pub mod cli;
 pub mod commands;
 
+pub mod attach;
 pub mod collect;
 pub mod elf;
 pub mod process;

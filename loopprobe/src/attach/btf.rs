@@ -22,9 +22,13 @@ impl TaskOffsets {
         let data = std::fs::read("/sys/kernel/btf/vmlinux").map_err(AttachError::Btf)?;
         let btf = Btf::new(&data).ok_or(AttachError::BtfMissing("valid header"))?;
         let member = |name, what| {
-            btf.member_offset("task_struct", name).ok_or(AttachError::BtfMissing(what))
+            btf.member_offset("task_struct", name)
+                .ok_or(AttachError::BtfMissing(what))
         };
-        Ok(Self { pid: member("pid", "task_struct.pid")?, tgid: member("tgid", "task_struct.tgid")? })
+        Ok(Self {
+            pid: member("pid", "task_struct.pid")?,
+            tgid: member("tgid", "task_struct.tgid")?,
+        })
     }
 }
 
@@ -52,7 +56,10 @@ impl<'a> Btf<'a> {
             data.get(start..start.checked_add(word(data, len)? as usize)?)
         };
         (data.get(..2)? == 0xeb9fu16.to_le_bytes()).then_some(())?;
-        Some(Self { types: section(8, 12)?, strings: section(16, 20)? })
+        Some(Self {
+            types: section(8, 12)?,
+            strings: section(16, 20)?,
+        })
     }
 
     /// A direct member's offset in bytes.
@@ -96,7 +103,9 @@ impl<'a> Btf<'a> {
 }
 
 fn word(data: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_le_bytes(data.get(at..at.checked_add(4)?)?.try_into().ok()?))
+    Some(u32::from_le_bytes(
+        data.get(at..at.checked_add(4)?)?.try_into().ok()?,
+    ))
 }
 
 #[cfg(test)]

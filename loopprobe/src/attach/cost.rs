@@ -53,14 +53,22 @@ pub fn measure(method: Option<Method>) -> Result<ProbeTiming, AttachError> {
     let mut kernel = Kernel::load(&Settings {
         pid: std::process::id(),
         capacity: Capacity { sites: 1, types: 1 },
-        config: Config { threshold_ns: u64::MAX, ..Config::default() },
+        config: Config {
+            threshold_ns: u64::MAX,
+            ..Config::default()
+        },
         log: false,
         method,
     })?;
     let plan = Plan {
         sites: vec![Site {
             vtable: header.words[2],
-            task: TaskLayout { index: 0, id_offset: 0x28, scheduler_offset: 0x20, flags: 0 },
+            task: TaskLayout {
+                index: 0,
+                id_offset: 0x28,
+                scheduler_offset: 0x20,
+                flags: 0,
+            },
         }],
         ..Plan::default()
     };
@@ -71,7 +79,10 @@ pub fn measure(method: Option<Method>) -> Result<ProbeTiming, AttachError> {
     kernel.attach(&own)?;
     let with = run();
     let polls = kernel.stats(0)?.polls;
-    Ok(ProbeTiming { ns_per_poll: (with - without).max(0.0), all_threads: polls > 0 })
+    Ok(ProbeTiming {
+        ns_per_poll: (with - without).max(0.0),
+        all_threads: polls > 0,
+    })
 }
 
 /// Nanoseconds a call.
@@ -88,19 +99,36 @@ fn best_round(header: &Header) -> f64 {
 
 /// loopprobe's own executable, with [`probed`] as its only site.
 fn own_image() -> Result<PlannedImage, AttachError> {
-    let failed = |error: &dyn std::fmt::Display| AttachError::Object(format!("cannot probe loopprobe itself: {error}"));
+    let failed = |error: &dyn std::fmt::Display| {
+        AttachError::Object(format!("cannot probe loopprobe itself: {error}"))
+    };
     let pid = std::process::id();
     let address = ProcAddr(probed as *const () as u64);
     let maps = Maps::read(pid).map_err(|e| failed(&e))?;
-    let mapping = maps.at(address).ok_or_else(|| failed(&"its code is not mapped from a file"))?;
-    let offset = mapping.to_file(address).ok_or_else(|| failed(&"its code is not in its file"))?;
+    let mapping = maps
+        .at(address)
+        .ok_or_else(|| failed(&"its code is not mapped from a file"))?;
+    let offset = mapping
+        .to_file(address)
+        .ok_or_else(|| failed(&"its code is not in its file"))?;
     let file = ImageFile::open(pid, mapping).map_err(|e| failed(&e))?;
     let image = Image::open(&file.path()).map_err(|e| failed(&e))?;
     let entry = image.address(offset).unwrap_or(VirtAddr(0));
     let offset = crate::runtime::tokio::probe_point(&image, entry)
         .and_then(|point| image.file_offset(point.address))
         .unwrap_or(offset);
-    let probe = Probe { offset: offset.0, cookie: 0 };
-    let probes = BTreeMap::from([(Role::PollExit, vec![probe]), (Role::PollEnter, vec![probe])]);
-    Ok(PlannedImage { file, probes, tokio: None, bias: 0 })
+    let probe = Probe {
+        offset: offset.0,
+        cookie: 0,
+    };
+    let probes = BTreeMap::from([
+        (Role::PollExit, vec![probe]),
+        (Role::PollEnter, vec![probe]),
+    ]);
+    Ok(PlannedImage {
+        file,
+        probes,
+        tokio: None,
+        bias: 0,
+    })
 }

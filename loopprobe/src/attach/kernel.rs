@@ -40,7 +40,10 @@ impl Capacity {
     /// Room for a plan and for libraries that are loaded later.
     pub fn for_plan(plan: &Plan) -> Self {
         const SPARE: u32 = 512;
-        Self { sites: plan.sites.len() as u32 + SPARE, types: plan.types.len() as u32 + SPARE }
+        Self {
+            sites: plan.sites.len() as u32 + SPARE,
+            types: plan.types.len() as u32 + SPARE,
+        }
     }
 }
 
@@ -73,7 +76,10 @@ pub struct Kernel {
 
 impl std::fmt::Debug for Kernel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Kernel").field("pid", &self.pid).field("method", &self.method).finish_non_exhaustive()
+        f.debug_struct("Kernel")
+            .field("pid", &self.pid)
+            .field("method", &self.method)
+            .finish_non_exhaustive()
     }
 }
 
@@ -86,7 +92,11 @@ impl Kernel {
     pub fn load(settings: &Settings) -> Result<Self, AttachError> {
         let offsets = TaskOffsets::of_this_kernel()?;
         let (device, inode) = pid_namespace();
-        let level: u8 = if settings.log { aya_log::Level::Debug as u8 } else { 0 };
+        let level: u8 = if settings.log {
+            aya_log::Level::Debug as u8
+        } else {
+            0
+        };
         let mut ebpf = EbpfLoader::new()
             .override_global("TARGET", &settings.pid, true)
             .override_global("PID_NS_DEV", &device, true)
@@ -152,18 +162,28 @@ impl Kernel {
     /// # Errors
     ///
     /// [`AttachError::Map`].
-    pub fn write_tables(&mut self, plan: &Plan, sites_from: usize, shared_from: usize) -> Result<(), AttachError> {
+    pub fn write_tables(
+        &mut self,
+        plan: &Plan,
+        sites_from: usize,
+        shared_from: usize,
+    ) -> Result<(), AttachError> {
         let mut sites: Array<_, Site> = self.map_mut("SITES")?;
         for (index, site) in plan.sites.iter().enumerate().skip(sites_from) {
-            sites.set(index as u32, site, 0).map_err(map_error("SITES"))?;
+            sites
+                .set(index as u32, site, 0)
+                .map_err(map_error("SITES"))?;
         }
         let mut vtables: BpfHashMap<_, u64, TaskLayout> = self.map_mut("VTABLES")?;
         for (address, layout) in plan.shared.iter().skip(shared_from) {
-            vtables.insert(address, layout, 0).map_err(map_error("VTABLES"))?;
+            vtables
+                .insert(address, layout, 0)
+                .map_err(map_error("VTABLES"))?;
         }
         let mut text: Array<_, Range> = self.map_mut("LOOP_TEXT")?;
         for (index, range) in plan.text.iter().enumerate().take(LOOP_TEXT_RANGES as usize) {
-            text.set(index as u32, range, 0).map_err(map_error("LOOP_TEXT"))?;
+            text.set(index as u32, range, 0)
+                .map_err(map_error("LOOP_TEXT"))?;
         }
         Ok(())
     }
@@ -175,7 +195,9 @@ impl Kernel {
     /// [`AttachError::Probe`] or [`AttachError::Verifier`].
     pub fn attach(&mut self, image: &PlannedImage) -> Result<(), AttachError> {
         for role in Role::ALL {
-            let Some(probes) = image.probes.get(&role) else { continue };
+            let Some(probes) = image.probes.get(&role) else {
+                continue;
+            };
             self.load_program(role)?;
             let program = &self.programs[&role];
             let path = image.file.path();
@@ -191,8 +213,17 @@ impl Kernel {
     ///
     /// [`AttachError::Program`].
     pub fn attach_tracepoints(&mut self) -> Result<(), AttachError> {
-        for name in ["sched_process_exit", "sched_process_exec", "sched_waking", "sched_wakeup_new", "sched_switch"] {
-            let error = |source| AttachError::Program { program: name, source };
+        for name in [
+            "sched_process_exit",
+            "sched_process_exec",
+            "sched_waking",
+            "sched_wakeup_new",
+            "sched_switch",
+        ] {
+            let error = |source| AttachError::Program {
+                program: name,
+                source,
+            };
             let program: &mut RawTracePoint = self.program_mut(name)?.try_into().map_err(error)?;
             program.load().map_err(error)?;
             program.attach(name).map_err(error)?;
@@ -207,11 +238,15 @@ impl Kernel {
     /// [`AttachError::Program`].
     pub fn attach_sampler(&mut self, hz: u32) -> Result<(), AttachError> {
         const NAME: &str = "sample";
-        let error = |source| AttachError::Program { program: NAME, source };
+        let error = |source| AttachError::Program {
+            program: NAME,
+            source,
+        };
         let program: &mut PerfEvent = self.program_mut(NAME)?.try_into().map_err(error)?;
         program.load().map_err(error)?;
-        let cpus = online_cpus()
-            .map_err(|(what, source)| AttachError::Object(format!("cannot list the CPUs: {what}: {source}")))?;
+        let cpus = online_cpus().map_err(|(what, source)| {
+            AttachError::Object(format!("cannot list the CPUs: {what}: {source}"))
+        })?;
         for cpu in cpus {
             program
                 .attach(
@@ -245,7 +280,10 @@ impl Kernel {
     ///
     /// [`AttachError::Object`] the second time.
     pub fn take_events(&mut self) -> Result<RingBuf<MapData>, AttachError> {
-        let map = self.ebpf.take_map("EVENTS").ok_or_else(|| AttachError::Object("no map EVENTS".into()))?;
+        let map = self
+            .ebpf
+            .take_map("EVENTS")
+            .ok_or_else(|| AttachError::Object("no map EVENTS".into()))?;
         RingBuf::try_from(map).map_err(map_error("EVENTS"))
     }
 
@@ -287,7 +325,9 @@ impl Kernel {
     /// [`AttachError::Map`].
     pub fn counter(&self, counter: Counter) -> Result<u64, AttachError> {
         let map: PerCpuArray<_, u64> = self.map("COUNTERS")?;
-        let values = map.get(&(counter as u32), 0).map_err(map_error("COUNTERS"))?;
+        let values = map
+            .get(&(counter as u32), 0)
+            .map_err(map_error("COUNTERS"))?;
         Ok(values.iter().sum())
     }
 
@@ -313,15 +353,23 @@ impl Kernel {
         map.get(&index, 0).map(Box::new).map_err(map_error("SLOTS"))
     }
 
-    fn program_mut(&mut self, name: &'static str) -> Result<&mut aya::programs::Program, AttachError> {
-        self.ebpf.program_mut(name).ok_or_else(|| AttachError::Object(format!("no program {name}")))
+    fn program_mut(
+        &mut self,
+        name: &'static str,
+    ) -> Result<&mut aya::programs::Program, AttachError> {
+        self.ebpf
+            .program_mut(name)
+            .ok_or_else(|| AttachError::Object(format!("no program {name}")))
     }
 
     fn map<'a, T>(&'a self, name: &'static str) -> Result<T, AttachError>
     where
         T: TryFrom<&'a Map, Error = MapError>,
     {
-        let map = self.ebpf.map(name).ok_or_else(|| AttachError::Object(format!("no map {name}")))?;
+        let map = self
+            .ebpf
+            .map(name)
+            .ok_or_else(|| AttachError::Object(format!("no map {name}")))?;
         T::try_from(map).map_err(map_error(name))
     }
 
@@ -329,7 +377,10 @@ impl Kernel {
     where
         T: TryFrom<&'a mut Map, Error = MapError>,
     {
-        let map = self.ebpf.map_mut(name).ok_or_else(|| AttachError::Object(format!("no map {name}")))?;
+        let map = self
+            .ebpf
+            .map_mut(name)
+            .ok_or_else(|| AttachError::Object(format!("no map {name}")))?;
         T::try_from(map).map_err(map_error(name))
     }
 }
@@ -340,7 +391,9 @@ fn map_error(map: &'static str) -> impl Fn(MapError) -> AttachError {
 
 fn set_config(ebpf: &mut Ebpf, config: &Config) -> Result<(), AttachError> {
     const NAME: &str = "CONFIG";
-    let map = ebpf.map_mut(NAME).ok_or_else(|| AttachError::Object(format!("no map {NAME}")))?;
+    let map = ebpf
+        .map_mut(NAME)
+        .ok_or_else(|| AttachError::Object(format!("no map {NAME}")))?;
     let mut map: Array<_, Config> = map.try_into().map_err(map_error(NAME))?;
     map.set(0, config, 0).map_err(map_error(NAME))
 }
@@ -350,9 +403,15 @@ fn set_config(ebpf: &mut Ebpf, config: &Config) -> Result<(), AttachError> {
 fn instructions(ebpf: &Ebpf) -> Result<HashMap<Role, Vec<bpf_insn>>, AttachError> {
     let damaged = |error: &dyn std::fmt::Display| AttachError::Object(error.to_string());
     let mut object = Object::parse(OBJECT).map_err(|e| damaged(&e))?;
-    let text: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
+    let text: HashSet<usize> = object
+        .functions
+        .keys()
+        .map(|(section, _)| *section)
+        .collect();
     let maps = object.maps.clone();
-    let fds = maps.iter().filter_map(|(name, map)| Some((name.as_str(), map_fd(ebpf.map(name)?)?, map)));
+    let fds = maps
+        .iter()
+        .filter_map(|(name, map)| Some((name.as_str(), map_fd(ebpf.map(name)?)?, map)));
     object.relocate_maps(fds, &text).map_err(|e| damaged(&e))?;
     object.relocate_calls(&text).map_err(|e| damaged(&e))?;
     let program = |role: Role| {
@@ -364,7 +423,11 @@ fn instructions(ebpf: &Ebpf) -> Result<HashMap<Role, Vec<bpf_insn>>, AttachError
 
 fn map_fd(map: &Map) -> Option<RawFd> {
     let data = match map {
-        Map::Array(m) | Map::PerCpuArray(m) | Map::HashMap(m) | Map::LruHashMap(m) | Map::RingBuf(m) => m,
+        Map::Array(m)
+        | Map::PerCpuArray(m)
+        | Map::HashMap(m)
+        | Map::LruHashMap(m)
+        | Map::RingBuf(m) => m,
         _ => return None,
     };
     Some(data.fd().as_fd().as_raw_fd())

@@ -14,5 +14,5 @@ mod uprobe;
 pub use cost::{ProbeTiming, measure};
 pub use error::AttachError;
 pub use kernel::{Capacity, Kernel, Settings};
-pub use plan::{Plan, PlannedImage};
+pub use plan::{Plan, PlannedImage, bias, epoll, epoll_offset};
 pub use uprobe::{Links, Method, Probe, Role};

@@ -49,7 +49,10 @@ impl Plan {
         for site in &tokio.sites {
             let cookie = self.sites.len() as u64;
             self.add_site(site, bias);
-            let probe = Probe { offset: site.offset.0, cookie };
+            let probe = Probe {
+                offset: site.offset.0,
+                cookie,
+            };
             for role in roles(site) {
                 probes.entry(*role).or_default().push(probe);
             }
@@ -59,14 +62,31 @@ impl Plan {
             (Role::BlockOnEnter, &tokio.loop_symbols.block_on),
         ] {
             if !offsets.is_empty() {
-                probes.insert(role, offsets.iter().map(|o| Probe { offset: o.0, cookie: 0 }).collect());
+                probes.insert(
+                    role,
+                    offsets
+                        .iter()
+                        .map(|o| Probe {
+                            offset: o.0,
+                            cookie: 0,
+                        })
+                        .collect(),
+                );
             }
         }
         self.text.extend(tokio.text.iter().map(|(start, size)| {
             let start = start.0.wrapping_add(bias);
-            Range { start, end: start.wrapping_add(*size) }
+            Range {
+                start,
+                end: start.wrapping_add(*size),
+            }
         }));
-        PlannedImage { file, probes, tokio: Some(tokio), bias }
+        PlannedImage {
+            file,
+            probes,
+            tokio: Some(tokio),
+            bias,
+        }
     }
 
     fn add_site(&mut self, site: &Site, bias: u64) {
@@ -74,12 +94,18 @@ impl Plan {
         for vtable in &site.vtables {
             let layout = self.add_type(vtable, bias);
             if site.vtables.len() > 1 {
-                self.shared.push((self.vtables[layout.index as usize], layout));
+                self.shared
+                    .push((self.vtables[layout.index as usize], layout));
             }
         }
         self.slow_sites += usize::from(!site.entry.emulated);
-        let Some(vtable) = self.vtables.get(first) else { return };
-        self.sites.push(SiteEntry { vtable: *vtable, task: layout(first, &site.vtables[0]) });
+        let Some(vtable) = self.vtables.get(first) else {
+            return;
+        };
+        self.sites.push(SiteEntry {
+            vtable: *vtable,
+            task: layout(first, &site.vtables[0]),
+        });
     }
 
     fn add_type(&mut self, vtable: &Vtable, bias: u64) -> TaskLayout {
@@ -92,8 +118,16 @@ impl Plan {
 
 /// A probe on `epoll_wait` in the file that defines it, if it can be a cheap one.
 pub fn epoll(file: ImageFile, offset: FileOffset) -> PlannedImage {
-    let probe = Probe { offset: offset.0, cookie: 0 };
-    PlannedImage { file, probes: BTreeMap::from([(Role::EpollEnter, vec![probe])]), tokio: None, bias: 0 }
+    let probe = Probe {
+        offset: offset.0,
+        cookie: 0,
+    };
+    PlannedImage {
+        file,
+        probes: BTreeMap::from([(Role::EpollEnter, vec![probe])]),
+        tokio: None,
+        bias: 0,
+    }
 }
 
 /// Process address minus virtual address of an image, from one of its executable mappings.
@@ -102,14 +136,20 @@ pub fn bias(image: &Image, mapping: &Mapping) -> Option<u64> {
         let offset = image.file_offset(range.start)?.0;
         let length = mapping.end.0 - mapping.start.0;
         // The mapping begins at the page in which the segment begins.
-        let distance = offset.checked_sub(mapping.file_offset.0).filter(|d| *d < length)?;
+        let distance = offset
+            .checked_sub(mapping.file_offset.0)
+            .filter(|d| *d < length)?;
         Some((mapping.start.0 + distance).wrapping_sub(range.start.0))
     })
 }
 
 /// Which programs a site gets. A site whose types disagree is timed, and told apart by the vtable.
 fn roles(site: &Site) -> &'static [Role] {
-    if site.vtables.iter().all(|v| v.task.kind == TaskKind::Blocking) {
+    if site
+        .vtables
+        .iter()
+        .all(|v| v.task.kind == TaskKind::Blocking)
+    {
         &[Role::BlockingEnter]
     } else {
         &[Role::PollExit, Role::PollEnter]
@@ -117,11 +157,18 @@ fn roles(site: &Site) -> &'static [Role] {
 }
 
 fn layout(index: usize, vtable: &Vtable) -> TaskLayout {
-    let local = matches!(vtable.scheduler, Scheduler::CurrentThread | Scheduler::Local);
+    let local = matches!(
+        vtable.scheduler,
+        Scheduler::CurrentThread | Scheduler::Local
+    );
     TaskLayout {
         index: index as u32,
         id_offset: vtable.id_offset,
-        scheduler_offset: if vtable.task.kind == TaskKind::Blocking { 0 } else { vtable.scheduler_offset },
+        scheduler_offset: if vtable.task.kind == TaskKind::Blocking {
+            0
+        } else {
+            vtable.scheduler_offset
+        },
         flags: if local { TaskLayout::FLAG_LOCAL } else { 0 },
     }
 }
@@ -129,5 +176,9 @@ fn layout(index: usize, vtable: &Vtable) -> TaskLayout {
 /// Where `epoll_wait` can be probed cheaply in an image that defines it.
 pub fn epoll_offset(image: &Image, address: VirtAddr) -> Option<FileOffset> {
     let point = crate::runtime::tokio::probe_point(image, address)?;
-    point.instruction.emulated.then(|| image.file_offset(point.address)).flatten()
+    point
+        .instruction
+        .emulated
+        .then(|| image.file_offset(point.address))
+        .flatten()
 }

@@ -10,7 +10,9 @@ use std::{
     path::Path,
 };
 
-use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_insn, bpf_prog_type, perf_event_attr};
+use aya_obj::generated::{
+    bpf_attach_type, bpf_attr, bpf_cmd, bpf_insn, bpf_prog_type, perf_event_attr,
+};
 
 use super::AttachError;
 
@@ -105,7 +107,9 @@ impl Drop for Links {
         let chunk = self.single.len().div_ceil(CLOSERS).max(1);
         std::thread::scope(|scope| {
             while !self.single.is_empty() {
-                let part = self.single.split_off(self.single.len().saturating_sub(chunk));
+                let part = self
+                    .single
+                    .split_off(self.single.len().saturating_sub(chunk));
                 // If no thread can be started, dropping the closure closes them here, slower.
                 let _ = std::thread::Builder::new().spawn_scoped(scope, move || drop(part));
             }
@@ -126,13 +130,17 @@ pub fn attach(
     probes: &[Probe],
     pid: u32,
 ) -> Result<Links, AttachError> {
-    let links = CString::new(path.as_os_str().as_bytes()).map_err(io::Error::from).and_then(|file| {
-        match method {
+    let links = CString::new(path.as_os_str().as_bytes())
+        .map_err(io::Error::from)
+        .and_then(|file| match method {
             Method::Multi => attach_multi(program, role, &file, probes, pid),
             Method::PerfEvent => attach_perf_events(program, role, &file, probes, pid),
-        }
-    });
-    links.map_err(|source| AttachError::Probe { path: path.to_owned(), count: probes.len(), source })
+        });
+    links.map_err(|source| AttachError::Probe {
+        path: path.to_owned(),
+        count: probes.len(),
+        source,
+    })
 }
 
 fn attach_multi(
@@ -153,10 +161,14 @@ fn attach_multi(
     attr.link_create.__bindgen_anon_3.uprobe_multi.offsets = offsets.as_ptr() as u64;
     attr.link_create.__bindgen_anon_3.uprobe_multi.cookies = cookies.as_ptr() as u64;
     attr.link_create.__bindgen_anon_3.uprobe_multi.cnt = probes.len() as u32;
-    attr.link_create.__bindgen_anon_3.uprobe_multi.flags = if role.is_return() { RETURN } else { 0 };
+    attr.link_create.__bindgen_anon_3.uprobe_multi.flags =
+        if role.is_return() { RETURN } else { 0 };
     attr.link_create.__bindgen_anon_3.uprobe_multi.pid = pid;
     let link = bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr)?;
-    Ok(Links { multi: vec![link], single: Vec::new() })
+    Ok(Links {
+        multi: vec![link],
+        single: Vec::new(),
+    })
 }
 
 fn attach_perf_events(
@@ -181,7 +193,13 @@ fn perf_uprobe_type() -> io::Result<u32> {
     text.trim().parse().map_err(io::Error::other)
 }
 
-fn perf_uprobe(kind: u32, role: Role, file: &CString, offset: u64, pid: u32) -> io::Result<OwnedFd> {
+fn perf_uprobe(
+    kind: u32,
+    role: Role,
+    file: &CString,
+    offset: u64,
+    pid: u32,
+) -> io::Result<OwnedFd> {
     const FD_CLOEXEC: u64 = 8; // PERF_FLAG_FD_CLOEXEC
     // SAFETY: all-zero is a valid `perf_event_attr`.
     let mut attr: perf_event_attr = unsafe { std::mem::zeroed() };
@@ -193,7 +211,16 @@ fn perf_uprobe(kind: u32, role: Role, file: &CString, offset: u64, pid: u32) -> 
     attr.__bindgen_anon_4.probe_offset = offset;
     let (pid, cpu) = if pid == 0 { (-1, 0) } else { (pid as i32, -1) };
     // SAFETY: the kernel reads `attr`, whose size is in it, and the path, which outlives the call.
-    owned(unsafe { libc::syscall(libc::SYS_perf_event_open, &raw const attr, pid, cpu, -1, FD_CLOEXEC) })
+    owned(unsafe {
+        libc::syscall(
+            libc::SYS_perf_event_open,
+            &raw const attr,
+            pid,
+            cpu,
+            -1,
+            FD_CLOEXEC,
+        )
+    })
 }
 
 /// The link keeps the event alive.
@@ -212,7 +239,11 @@ fn perf_link(program: &OwnedFd, event: &OwnedFd, cookie: u64) -> io::Result<Owne
 /// # Errors
 ///
 /// [`AttachError::Verifier`].
-pub fn load(name: &'static str, instructions: &[bpf_insn], method: Method) -> Result<OwnedFd, AttachError> {
+pub fn load(
+    name: &'static str,
+    instructions: &[bpf_insn],
+    method: Method,
+) -> Result<OwnedFd, AttachError> {
     try_load(name, instructions, method, &mut []).or_else(|_| {
         // Once more, to hear why.
         let mut log = vec![0; 1 << 20];
@@ -224,7 +255,12 @@ pub fn load(name: &'static str, instructions: &[bpf_insn], method: Method) -> Re
     })
 }
 
-fn try_load(name: &str, instructions: &[bpf_insn], method: Method, log: &mut [u8]) -> io::Result<OwnedFd> {
+fn try_load(
+    name: &str,
+    instructions: &[bpf_insn],
+    method: Method,
+    log: &mut [u8],
+) -> io::Result<OwnedFd> {
     // SAFETY: all-zero is a valid `bpf_attr`.
     let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
     // SAFETY: the variant of `BPF_PROG_LOAD`; all its fields are integers.
@@ -259,7 +295,14 @@ fn last_lines(log: &[u8]) -> String {
 fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
     let size = size_of::<bpf_attr>();
     // SAFETY: `attr` is of the size given, and what it points to outlives the call.
-    owned(unsafe { libc::syscall(libc::SYS_bpf, command as u32, std::ptr::from_mut(attr), size) })
+    owned(unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command as u32,
+            std::ptr::from_mut(attr),
+            size,
+        )
+    })
 }
 
 fn owned(fd: i64) -> io::Result<OwnedFd> {
