@@ -18,10 +18,24 @@ pub struct Config {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Site {
-    /// The address in the process of the vtable that most tasks of this site have.
+    /// The vtable of the site's first task type, as [`relative`] to the probe.
     pub vtable: u64,
-    /// Its task type.
+    /// That type.
     pub task: TaskLayout,
+}
+
+/// A vtable's address as its distance from the probe at whose site it was seen. It is the same wherever the image is loaded, so it
+/// is known before a program starts, and when the process executes it again.
+#[inline(always)]
+pub const fn relative(vtable: u64, probe: u64) -> u64 {
+    vtable.wrapping_sub(probe)
+}
+
+/// The key of the map `VTABLES`: a vtable of the site `cookie`.
+#[inline(always)]
+pub const fn vtable_key(cookie: u64, relative: u64) -> u64 {
+    const DISTANCE_BITS: u32 = 40; // No image is larger than 512 GiB.
+    cookie << DISTANCE_BITS | (relative & ((1 << DISTANCE_BITS) - 1))
 }
 
 /// What the kernel side needs to know of a task type.

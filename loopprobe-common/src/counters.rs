@@ -22,11 +22,9 @@ pub enum Counter {
     ThreadExit,
     /// A stack found no slot or the ring buffer full.
     StackLost,
-    /// Entry probes hit: polls, blocking closures and loop turns. For the cost of probing.
-    Entries,
 }
 
 impl Counter {
     /// How many there are.
-    pub const COUNT: u32 = Self::Entries as u32 + 1;
+    pub const COUNT: u32 = Self::StackLost as u32 + 1;
 }

@@ -16,8 +16,9 @@ pub enum Kind {
     Sample = 4,
     /// A [`ProcessRecord`]: the process executed another program.
     Exec = 5,
-    /// A [`ProcessRecord`]: the process ended.
-    Exit = 6,
+    /// As [`Kind::Exec`], but another thread than the process's first one asked for it. Probes limited to the process do not
+    /// follow it then.
+    ExecByThread = 6,
 }
 
 /// A poll that has ended.
@@ -102,7 +103,7 @@ pub struct StackSlot {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProcessRecord {
-    /// [`Kind::Exec`] or [`Kind::Exit`].
+    /// [`Kind::Exec`] or [`Kind::ExecByThread`].
     pub kind: u32,
     /// The thread, in loopprobe's pid namespace.
     pub tid: u32,

@@ -84,6 +84,18 @@ impl Thread {
     /// It parks as a thread in `block_on` of a multi_thread runtime does.
     pub const BLOCK_ON: u32 = 32;
 
+    /// The innermost open poll.
+    #[inline(always)]
+    pub fn innermost(&self) -> Option<&OpenPoll> {
+        self.polls.get((self.depth as usize).wrapping_sub(1))
+    }
+
+    /// The innermost open poll, to change.
+    #[inline(always)]
+    pub fn innermost_mut(&mut self) -> Option<&mut OpenPoll> {
+        self.polls.get_mut((self.depth as usize).wrapping_sub(1))
+    }
+
     /// On its CPU.
     pub const OFF_NOT: u32 = 0;
     /// Waiting for something.

@@ -21,7 +21,7 @@ pub static CONFIG: Array<Config> = Array::with_max_entries(1, 0);
 /// By cookie. User space sets the size.
 #[map]
 pub static SITES: Array<Site> = Array::with_max_entries(1, 0);
-/// Task types of sites that serve several, by their vtable's address. User space sets the size.
+/// Task types of sites that serve several, by `vtable_key`. User space sets the size.
 #[map]
 pub static VTABLES: HashMap<u64, TaskLayout> = HashMap::with_max_entries(1, NO_PREALLOC);
 /// By task type. User space sets the size.

@@ -10,7 +10,7 @@ use aya_ebpf::{
     programs::{ProbeContext, RetProbeContext},
 };
 use loopprobe_common::{
-    config::{Site, TaskLayout, UNKNOWN_TYPE},
+    config::{Site, TaskLayout, UNKNOWN_TYPE, relative, vtable_key},
     counters::Counter,
     histogram,
     records::Kind,
@@ -34,14 +34,13 @@ const ID: usize = 5;
 /// A poll of an async task begins: `raw::poll(header)`.
 #[uprobe]
 pub fn poll_enter(ctx: ProbeContext) -> u32 {
-    count(Counter::Entries);
     let _ = try_poll_enter(&ctx);
     0
 }
 
 #[inline(always)]
 fn try_poll_enter(ctx: &ProbeContext) -> Option<()> {
-    let site = site(ctx)?;
+    let (cookie, site) = site(ctx)?;
     let header: u64 = ctx.arg(0)?;
     let thread = current()?;
     // SAFETY: the context's registers are the thread's at the probe.
@@ -54,20 +53,20 @@ fn try_poll_enter(ctx: &ProbeContext) -> Option<()> {
         runnable_ns: thread.runnable_ns,
         ..OpenPoll::default()
     };
-    let layout = identify(site, &mut poll);
+    let layout = identify(ctx, cookie, site, &mut poll);
 
     drop_stale(thread, sp);
     if thread.depth == 0 {
         outermost(thread, layout, &poll);
     }
-    let depth = thread.depth as usize;
-    if depth >= MAX_DEPTH {
+    let depth = thread.depth;
+    let Some(place) = thread.polls.get_mut(depth as usize) else {
         count(Counter::TooDeep);
         return None;
-    }
+    };
     poll.start_ns = now();
-    thread.polls[depth] = poll;
-    thread.depth = depth as u32 + 1;
+    *place = poll;
+    thread.depth = depth + 1;
     Some(())
 }
 
@@ -86,15 +85,13 @@ fn try_poll_exit(ctx: &RetProbeContext, end_ns: u64) -> Option<()> {
     let sp = unsafe { (*ctx.regs).rsp } - 8;
     // A poll whose return was missed lies below the stack pointer, on stack that has been given back.
     for _ in 0..MAX_DEPTH {
-        let depth = thread.depth as usize;
-        if depth == 0 || depth > MAX_DEPTH {
+        let Some(poll) = thread.innermost().copied() else {
             break;
-        }
-        let poll = thread.polls[depth - 1];
+        };
         if poll.stack_pointer > sp {
             break;
         }
-        thread.depth = depth as u32 - 1;
+        thread.depth -= 1;
         if poll.stack_pointer == sp {
             finish(thread, &poll, end_ns);
             return Some(());
@@ -138,14 +135,13 @@ fn finish(thread: &mut Thread, poll: &OpenPoll, end_ns: u64) {
 /// A closure on the blocking pool begins. Its end is not probed: a worker's own closure never ends.
 #[uprobe]
 pub fn blocking_enter(ctx: ProbeContext) -> u32 {
-    count(Counter::Entries);
     let _ = try_blocking_enter(&ctx);
     0
 }
 
 #[inline(always)]
 fn try_blocking_enter(ctx: &ProbeContext) -> Option<()> {
-    let site = site(ctx)?;
+    let (cookie, site) = site(ctx)?;
     let thread = current()?;
     thread.flags &= !Thread::WORKER;
     if thread.depth == 0 {
@@ -156,7 +152,7 @@ fn try_blocking_enter(ctx: &ProbeContext) -> Option<()> {
         header: ctx.arg(0)?,
         ..OpenPoll::default()
     };
-    identify(site, &mut poll);
+    identify(ctx, cookie, site, &mut poll);
     if let Some(stats) = STATS.get_ptr_mut(poll.task_type) {
         // SAFETY: the pointer is to this CPU's own value.
         unsafe { (*stats).polls += 1 }
@@ -188,12 +184,9 @@ fn mark_block_in_place(launcher: &Waker, scheduler: u64) {
     let Some(other) = known(launcher.tid) else {
         return;
     };
-    let depth = other.depth as usize;
-    if depth == 0 || depth > MAX_DEPTH {
-        return;
-    }
-    let poll = &mut other.polls[depth - 1];
-    if poll.start_ns == launcher.start_ns {
+    if let Some(poll) = other.innermost_mut()
+        && poll.start_ns == launcher.start_ns
+    {
         poll.flags |= OpenPoll::BLOCK_IN_PLACE;
     }
 }
@@ -202,25 +195,32 @@ fn mark_block_in_place(launcher: &Waker, scheduler: u64) {
 #[inline(always)]
 fn drop_stale(thread: &mut Thread, sp: u64) {
     for _ in 0..MAX_DEPTH {
-        let depth = thread.depth as usize;
-        if depth == 0 || depth > MAX_DEPTH || thread.polls[depth - 1].stack_pointer > sp {
+        if thread
+            .innermost()
+            .is_none_or(|poll| poll.stack_pointer > sp)
+        {
             return;
         }
-        thread.depth = depth as u32 - 1;
+        thread.depth -= 1;
         count(Counter::UnmatchedStart);
     }
 }
 
 #[inline(always)]
-fn site(ctx: &ProbeContext) -> Option<&'static Site> {
+fn site(ctx: &ProbeContext) -> Option<(u64, &'static Site)> {
     // SAFETY: the context is the program's own.
     let cookie = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };
-    SITES.get(cookie as u32)
+    Some((cookie, SITES.get(cookie as u32)?))
 }
 
 /// Reads the task's header: which type it is of, its id, its scheduler.
 #[inline(always)]
-fn identify(site: &'static Site, poll: &mut OpenPoll) -> Option<&'static TaskLayout> {
+fn identify(
+    ctx: &ProbeContext,
+    cookie: u64,
+    site: &'static Site,
+    poll: &mut OpenPoll,
+) -> Option<&'static TaskLayout> {
     poll.task_type = UNKNOWN_TYPE;
     let mut words = [0u64; WORDS];
     // SAFETY: the helper writes at most the given size to `words`, and fails on a bad address.
@@ -235,11 +235,13 @@ fn identify(site: &'static Site, poll: &mut OpenPoll) -> Option<&'static TaskLay
         count(Counter::Unreadable);
         return None;
     }
-    let layout = if words[VTABLE] == site.vtable {
+    // SAFETY: the context's registers are the thread's at the probe.
+    let vtable = relative(words[VTABLE], unsafe { (*ctx.regs).rip });
+    let layout = if vtable == site.vtable {
         &site.task
     } else {
         // SAFETY: elements of this map are never deleted while programs run.
-        match unsafe { VTABLES.get(&words[VTABLE]) } {
+        match unsafe { VTABLES.get(&vtable_key(cookie, vtable)) } {
             Some(layout) => layout,
             None => {
                 count(Counter::UnknownType);

@@ -8,6 +8,7 @@ use crate::{
     event,
     maps::{THREADS, WAKERS, count},
     poll::now,
+    sched::arguments,
     thread::{current_tid, known, visible_tid},
 };
 
@@ -29,13 +30,20 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// A process executes another program.
+/// A process executes another program. Arguments: the task, and the id of the thread that asked for it (`pid_t old_pid`,
+/// `include/trace/events/sched.h`); by now that thread has become the process's first one.
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
 pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
+    let [_, asked_by] = arguments::<2>(&ctx);
     if let Some(tid) = visible_tid() {
-        debug!(&ctx, "thread {} executes another program", tid);
+        debug!(&ctx, "process {} executes another program", tid);
         let _ = THREADS.remove(&current_tid());
-        event::process(Kind::Exec, tid, now());
+        let kind = if asked_by as u32 == current_tid() {
+            Kind::Exec
+        } else {
+            Kind::ExecByThread
+        };
+        event::process(kind, tid, now());
     }
     0
 }

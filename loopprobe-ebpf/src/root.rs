@@ -4,14 +4,13 @@
 use aya_ebpf::{helpers::bpf_probe_read_user, macros::uprobe, programs::ProbeContext};
 use loopprobe_common::{
     config::{LOOP_TEXT_RANGES, UNKNOWN_TYPE},
-    counters::Counter,
     records::Kind,
     thread::{OpenPoll, Thread},
 };
 
 use crate::{
     event,
-    maps::{CONFIG, LOOP_TEXT, count},
+    maps::{CONFIG, LOOP_TEXT},
     poll::now,
     thread::current,
 };
@@ -19,7 +18,6 @@ use crate::{
 /// `epoll_wait` is called. Even if it does not wait, the loop has turned.
 #[uprobe]
 pub fn epoll_enter(ctx: ProbeContext) -> u32 {
-    count(Counter::Entries);
     let _ = try_epoll_enter(&ctx);
     0
 }
@@ -38,7 +36,6 @@ fn try_epoll_enter(ctx: &ProbeContext) -> Option<()> {
 /// `tokio::runtime::park::Inner::park` is called: a thread in `block_on` of a multi_thread runtime has polled its future.
 #[uprobe]
 pub fn park_enter(_ctx: ProbeContext) -> u32 {
-    count(Counter::Entries);
     if let Some(thread) = current() {
         turn(thread, Thread::BLOCK_ON);
     }
@@ -48,7 +45,6 @@ pub fn park_enter(_ctx: ProbeContext) -> u32 {
 /// `CachedParkThread::block_on` is called: what came before is not the root future's.
 #[uprobe]
 pub fn block_on_enter(_ctx: ProbeContext) -> u32 {
-    count(Counter::Entries);
     if let Some(thread) = current()
         && thread.depth == 0
     {

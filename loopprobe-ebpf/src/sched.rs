@@ -6,7 +6,7 @@ use aya_ebpf::{
     EbpfContext as _, helpers::bpf_probe_read_kernel, macros::raw_tracepoint,
     programs::RawTracePointContext,
 };
-use loopprobe_common::thread::{MAX_DEPTH, Thread, Waker};
+use loopprobe_common::thread::{Thread, Waker};
 
 use crate::{
     maps::{CONFIG, WAKERS, task_pid_offset, task_tgid_offset},
@@ -119,12 +119,7 @@ fn try_waking(task: u64) -> Option<()> {
         return None;
     }
     let waker_tid = current_tid();
-    let waker = known(waker_tid)?;
-    let depth = waker.depth as usize;
-    if depth == 0 || depth > MAX_DEPTH {
-        return None;
-    }
-    let poll = &waker.polls[depth - 1];
+    let poll = known(waker_tid)?.innermost()?;
     let waker = Waker {
         tid: waker_tid,
         reserved: 0,
@@ -154,7 +149,7 @@ fn current_tgid() -> u32 {
 
 /// The arguments of a raw tracepoint.
 #[inline(always)]
-fn arguments<const N: usize>(ctx: &RawTracePointContext) -> [u64; N] {
+pub fn arguments<const N: usize>(ctx: &RawTracePointContext) -> [u64; N] {
     let args: *mut c_void = ctx.as_ptr();
     // SAFETY: the context of a raw tracepoint is an array of as many words as the tracepoint has arguments, and each caller
     // names its tracepoint's number of them.

@@ -12,7 +12,7 @@ use aya_ebpf::{
 use loopprobe_common::{
     counters::Counter,
     records::{Kind, Registers, STACK_BYTES, STACK_SLOTS, StackRecord, StackSlot},
-    thread::{MAX_DEPTH, Thread},
+    thread::Thread,
 };
 
 use crate::{
@@ -87,13 +87,10 @@ pub fn waits_for_events(futex_too: bool) -> bool {
 /// When the poll or the root future's turn that is open on a thread began, and the stack pointer at its entry.
 #[inline(always)]
 fn open_since(thread: &Thread) -> Option<(u64, u64)> {
-    let depth = thread.depth as usize;
-    if depth > 0 && depth <= MAX_DEPTH {
-        let poll = &thread.polls[depth - 1];
+    if let Some(poll) = thread.innermost() {
         return Some((poll.start_ns, poll.stack_pointer));
     }
-    (depth == 0 && thread.gap_ns != 0 && crate::root::has_root(thread))
-        .then_some((thread.gap_ns, 0))
+    (thread.gap_ns != 0 && crate::root::has_root(thread)).then_some((thread.gap_ns, 0))
 }
 
 #[inline(always)]

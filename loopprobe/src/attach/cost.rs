@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, hint::black_box, time::Instant};
 
-use loopprobe_common::config::{Config, Site, TaskLayout};
+use loopprobe_common::config::{Config, Site, TaskLayout, relative};
 
 use super::{AttachError, Capacity, Kernel, Method, Plan, PlannedImage, Probe, Role, Settings};
 use crate::{
@@ -49,7 +49,7 @@ fn leaf(header: *const Header) -> u64 {
 /// [`AttachError`], if probes do not work here.
 pub fn measure(method: Option<Method>) -> Result<ProbeTiming, AttachError> {
     let header = Header { words: [7; 8] };
-    let own = own_image()?;
+    let (own, probed_at) = own_image()?;
     let mut kernel = Kernel::load(&Settings {
         pid: std::process::id(),
         capacity: Capacity { sites: 1, types: 1 },
@@ -58,11 +58,12 @@ pub fn measure(method: Option<Method>) -> Result<ProbeTiming, AttachError> {
             ..Config::default()
         },
         log: false,
+        all_processes: false,
         method,
     })?;
     let plan = Plan {
         sites: vec![Site {
-            vtable: header.words[2],
+            vtable: relative(header.words[2], probed_at.0),
             task: TaskLayout {
                 index: 0,
                 id_offset: 0x28,
@@ -98,7 +99,7 @@ fn best_round(header: &Header) -> f64 {
 }
 
 /// loopprobe's own executable, with [`probed`] as its only site.
-fn own_image() -> Result<PlannedImage, AttachError> {
+fn own_image() -> Result<(PlannedImage, ProcAddr), AttachError> {
     let failed = |error: &dyn std::fmt::Display| {
         AttachError::Object(format!("cannot probe loopprobe itself: {error}"))
     };
@@ -125,10 +126,15 @@ fn own_image() -> Result<PlannedImage, AttachError> {
         (Role::PollExit, vec![probe]),
         (Role::PollEnter, vec![probe]),
     ]);
-    Ok(PlannedImage {
-        file,
-        probes,
-        tokio: None,
-        bias: 0,
-    })
+    // Where the probe will be hit: as far behind the function's address as it was moved.
+    let probed_at =
+        ProcAddr(address.0 + offset.0 - mapping.to_file(address).map_or(offset.0, |o| o.0));
+    Ok((
+        PlannedImage {
+            file,
+            probes,
+            tokio: None,
+        },
+        probed_at,
+    ))
 }

@@ -58,6 +58,8 @@ pub struct Settings {
     pub config: Config,
     /// Whether the programs log.
     pub log: bool,
+    /// Whether probes are placed for every process and the programs tell the target apart.
+    pub all_processes: bool,
     /// How probes are placed; `None` to find out.
     pub method: Option<Method>,
 }
@@ -68,7 +70,8 @@ pub struct Kernel {
     links: Links,
     programs: HashMap<Role, OwnedFd>,
     method: Method,
-    pid: u32,
+    /// Which process the probes are limited to; 0 for none.
+    scope: u32,
     capacity: Capacity,
     ebpf: Ebpf,
     instructions: HashMap<Role, Vec<bpf_insn>>,
@@ -77,7 +80,7 @@ pub struct Kernel {
 impl std::fmt::Debug for Kernel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Kernel")
-            .field("pid", &self.pid)
+            .field("scope", &self.scope)
             .field("method", &self.method)
             .finish_non_exhaustive()
     }
@@ -114,7 +117,11 @@ impl Kernel {
             links: Links::default(),
             programs: HashMap::new(),
             method: settings.method.unwrap_or(Method::Multi),
-            pid: settings.pid,
+            scope: if settings.all_processes {
+                0
+            } else {
+                settings.pid
+            },
             capacity: settings.capacity,
             ebpf,
             instructions,
@@ -201,7 +208,7 @@ impl Kernel {
             self.load_program(role)?;
             let program = &self.programs[&role];
             let path = image.file.path();
-            let links = uprobe::attach(self.method, program, role, &path, probes, self.pid)?;
+            let links = uprobe::attach(self.method, program, role, &path, probes, self.scope)?;
             self.links.append(links);
         }
         Ok(())

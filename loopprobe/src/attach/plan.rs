@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use loopprobe_common::config::{Range, Site as SiteEntry, TaskLayout};
+use loopprobe_common::config::{Range, Site as SiteEntry, TaskLayout, relative, vtable_key};
 
 use super::{Probe, Role};
 use crate::{
@@ -21,8 +21,6 @@ pub struct PlannedImage {
     pub probes: BTreeMap<Role, Vec<Probe>>,
     /// What it holds of Tokio; `None` for the library with `epoll_wait`.
     pub tokio: Option<TokioImage>,
-    /// Process address minus virtual address, modulo 2^64.
-    pub bias: u64,
 }
 
 /// The tables for the programs, growing with each file that is added.
@@ -32,9 +30,7 @@ pub struct Plan {
     pub sites: Vec<SiteEntry>,
     /// By index: what each task type is.
     pub types: Vec<TaskType>,
-    /// By index: where each type's vtable lies in the process.
-    pub vtables: Vec<u64>,
-    /// Vtables of sites that serve several types.
+    /// Vtables of sites that serve several types, by [`vtable_key`].
     pub shared: Vec<(u64, TaskLayout)>,
     /// Code of the files with Tokio.
     pub text: Vec<Range>,
@@ -43,12 +39,12 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Adds a file with Tokio that lies in the process with `bias`.
-    pub fn add(&mut self, file: ImageFile, tokio: TokioImage, bias: u64) -> PlannedImage {
+    /// Adds a file with Tokio that lies in the process with `bias`, if it lies there already.
+    pub fn add(&mut self, file: ImageFile, tokio: TokioImage, bias: Option<u64>) -> PlannedImage {
         let mut probes: BTreeMap<Role, Vec<Probe>> = BTreeMap::new();
         for site in &tokio.sites {
             let cookie = self.sites.len() as u64;
-            self.add_site(site, bias);
+            self.add_site(site);
             let probe = Probe {
                 offset: site.offset.0,
                 cookie,
@@ -74,6 +70,18 @@ impl Plan {
                 );
             }
         }
+        if let Some(bias) = bias {
+            self.add_text(&tokio, bias);
+        }
+        PlannedImage {
+            file,
+            probes,
+            tokio: Some(tokio),
+        }
+    }
+
+    /// Adds the code of an image with Tokio, once it is known where it lies.
+    pub fn add_text(&mut self, tokio: &TokioImage, bias: u64) {
         self.text.extend(tokio.text.iter().map(|(start, size)| {
             let start = start.0.wrapping_add(bias);
             Range {
@@ -81,38 +89,26 @@ impl Plan {
                 end: start.wrapping_add(*size),
             }
         }));
-        PlannedImage {
-            file,
-            probes,
-            tokio: Some(tokio),
-            bias,
-        }
     }
 
-    fn add_site(&mut self, site: &Site, bias: u64) {
-        let first = self.types.len();
-        for vtable in &site.vtables {
-            let layout = self.add_type(vtable, bias);
-            if site.vtables.len() > 1 {
-                self.shared
-                    .push((self.vtables[layout.index as usize], layout));
-            }
-        }
-        self.slow_sites += usize::from(!site.entry.emulated);
-        let Some(vtable) = self.vtables.get(first) else {
+    fn add_site(&mut self, site: &Site) {
+        let Some(first) = site.vtables.first() else {
             return;
         };
+        let cookie = self.sites.len() as u64;
+        let vtable = |v: &Vtable| relative(v.address.0, site.address.0);
         self.sites.push(SiteEntry {
-            vtable: *vtable,
-            task: layout(first, &site.vtables[0]),
+            vtable: vtable(first),
+            task: layout(self.types.len(), first),
         });
-    }
-
-    fn add_type(&mut self, vtable: &Vtable, bias: u64) -> TaskLayout {
-        let layout = layout(self.types.len(), vtable);
-        self.types.push(vtable.task.clone());
-        self.vtables.push(vtable.address.0.wrapping_add(bias));
-        layout
+        for v in &site.vtables {
+            let layout = layout(self.types.len(), v);
+            if site.vtables.len() > 1 {
+                self.shared.push((vtable_key(cookie, vtable(v)), layout));
+            }
+            self.types.push(v.task.clone());
+        }
+        self.slow_sites += usize::from(!site.entry.emulated);
     }
 }
 
@@ -126,7 +122,6 @@ pub fn epoll(file: ImageFile, offset: FileOffset) -> PlannedImage {
         file,
         probes: BTreeMap::from([(Role::EpollEnter, vec![probe])]),
         tokio: None,
-        bias: 0,
     }
 }
 

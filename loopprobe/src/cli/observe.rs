@@ -37,6 +37,7 @@ impl ObserveArgs {
     pub fn options(&self, pid: u32, global: &GlobalArgs) -> Options {
         Options {
             pid,
+            program: None,
             threshold: self.reported_threshold(),
             duration: self.duration,
             min_block: self.min_block.unwrap_or_else(|| self.default_min_block()),

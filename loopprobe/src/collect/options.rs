@@ -5,6 +5,8 @@ use std::{path::PathBuf, time::Duration};
 pub struct Options {
     /// The process, as this process's `/proc` shows it.
     pub pid: u32,
+    /// The program that the process is about to execute, if it has not yet: its sites are probed from its first instruction on.
+    pub program: Option<PathBuf>,
     /// Polls at least this long are reported; zero reports all.
     pub threshold: Duration,
     /// When to end; `None` until a signal or the target's end.
@@ -29,6 +31,7 @@ impl Options {
     pub fn new(pid: u32) -> Self {
         Self {
             pid,
+            program: None,
             threshold: Self::DEFAULT_THRESHOLD,
             duration: None,
             min_block: Duration::from_millis(1),

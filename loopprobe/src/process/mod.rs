@@ -4,9 +4,11 @@
 //! errors means that it is gone. Process and thread ids are those that `/proc` of this process shows.
 
 mod error;
+mod exit;
 mod image;
 mod maps;
 
 pub use error::ProcessError;
+pub use exit::{name, pidfd};
 pub use image::{ImageError, ImageFile};
 pub use maps::{Mapping, Maps};

@@ -1,0 +1,174 @@
+//! Which files of the target are probed.
+
+use std::{collections::HashSet, fs::File, path::Path};
+
+use object::{Object as _, ObjectSymbol as _};
+
+use super::ObserveError;
+use crate::{
+    attach::{Plan, PlannedImage, bias, epoll, epoll_offset},
+    elf::{Image, VirtAddr},
+    process::{ImageFile, Maps},
+    runtime::tokio::discover,
+};
+
+/// What tells mapped files apart.
+type FileId = ((u32, u32), u64);
+
+/// The files that have been looked at, and what they gave.
+#[derive(Debug, Default)]
+pub struct Images {
+    seen: HashSet<FileId>,
+    /// Inodes of files that were planned by path, before the process mapped them.
+    by_path: Vec<PlannedByPath>,
+    /// What could not be read, a line each.
+    pub unreadable: Vec<String>,
+    /// Tokio's versions.
+    pub tokio: Vec<String>,
+    /// Whether `epoll_wait` is probed.
+    pub epoll: bool,
+    /// Whether a file names the functions in which a thread parks in `block_on`.
+    pub block_on_symbols: bool,
+}
+
+#[derive(Debug)]
+struct PlannedByPath {
+    inode: u64,
+    tokio: crate::runtime::tokio::TokioImage,
+}
+
+impl Images {
+    /// How many files have been looked at.
+    pub fn len(&self) -> usize {
+        self.seen.len()
+    }
+
+    /// Plans probes for the files that the process has mapped and that have not been looked at yet.
+    ///
+    /// # Errors
+    ///
+    /// [`ObserveError::Process`] if the process is gone. Files that cannot be read are listed instead.
+    pub fn plan_mapped(
+        &mut self,
+        pid: u32,
+        plan: &mut Plan,
+    ) -> Result<Vec<PlannedImage>, ObserveError> {
+        let maps = Maps::read(pid)?;
+        let mut planned = Vec::new();
+        for mapping in maps.images() {
+            if !self.seen.insert(mapping.file_id()) {
+                continue;
+            }
+            let file = match ImageFile::open(pid, mapping) {
+                Ok(file) => file,
+                Err(error) => {
+                    self.unreadable.push(error.to_string());
+                    continue;
+                }
+            };
+            let Some(image) = self.read(&file.file, &mapping.path) else {
+                continue;
+            };
+            let bias = maps
+                .executable()
+                .filter(|m| m.file_id() == mapping.file_id())
+                .find_map(|m| bias(&image, m));
+            if let Some(known) = self
+                .by_path
+                .iter()
+                .find(|known| known.inode == mapping.inode)
+            {
+                if let Some(bias) = bias {
+                    plan.add_text(&known.tokio, bias);
+                }
+                continue;
+            }
+            planned.extend(self.plan_file(file, &image, bias, plan));
+        }
+        Ok(planned)
+    }
+
+    /// Plans probes for a program that is to be executed.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read.
+    pub fn plan_program(
+        &mut self,
+        path: &Path,
+        plan: &mut Plan,
+    ) -> Result<Vec<PlannedImage>, ObserveError> {
+        let failed = |source| ObserveError::Program {
+            path: path.to_owned(),
+            source,
+        };
+        let file = File::open(path).map_err(failed)?;
+        let metadata = file.metadata().map_err(failed)?;
+        let inode = std::os::unix::fs::MetadataExt::ino(&metadata);
+        let Some(image) = self.read(&file, path) else {
+            return Ok(Vec::new());
+        };
+        let planned = self.plan_file(ImageFile { file, metadata }, &image, None, plan);
+        for image in planned.iter().filter_map(|p| p.tokio.clone()) {
+            self.by_path.push(PlannedByPath {
+                inode,
+                tokio: image,
+            });
+        }
+        Ok(planned)
+    }
+
+    fn read(&mut self, file: &File, path: &Path) -> Option<Image> {
+        let image = file
+            .try_clone()
+            .map_err(|e| format!("{}: {e}", path.display()))
+            .and_then(|file| Image::from_file(file, path).map_err(|e| e.to_string()));
+        image.map_err(|problem| self.unreadable.push(problem)).ok()
+    }
+
+    /// A file may hold Tokio, `epoll_wait`, or, linked statically, both.
+    fn plan_file(
+        &mut self,
+        file: ImageFile,
+        image: &Image,
+        bias: Option<u64>,
+        plan: &mut Plan,
+    ) -> Vec<PlannedImage> {
+        let mut planned = Vec::new();
+        if !self.epoll
+            && let Some(offset) =
+                epoll_wait(&file.file).and_then(|address| epoll_offset(image, address))
+            && let Ok(copy) = file.file.try_clone()
+        {
+            self.epoll = true;
+            planned.push(epoll(
+                ImageFile {
+                    file: copy,
+                    metadata: file.metadata.clone(),
+                },
+                offset,
+            ));
+        }
+        if let Ok(tokio) = discover(image) {
+            for version in &tokio.tokio {
+                if !self.tokio.contains(version) {
+                    self.tokio.push(version.clone());
+                }
+            }
+            self.block_on_symbols |= !tokio.loop_symbols.park.is_empty();
+            planned.push(plan.add(file, tokio, bias));
+        }
+        planned
+    }
+}
+
+/// Where a file defines `epoll_wait`.
+fn epoll_wait(file: &File) -> Option<VirtAddr> {
+    let cache = object::ReadCache::new(file);
+    let elf = object::File::parse(&cache).ok()?;
+    let named = |name: &[u8]| name == b"epoll_wait";
+    elf.dynamic_symbols()
+        .chain(elf.symbols())
+        .find(|s| s.is_definition() && s.address() != 0 && s.name_bytes().is_ok_and(named))
+        .map(|s| VirtAddr(s.address()))
+}

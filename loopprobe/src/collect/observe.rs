@@ -1,0 +1,408 @@
+//! A session, from the attach to the summary.
+
+use std::{
+    collections::HashSet,
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+    time::{Duration, Instant, SystemTime},
+};
+
+use aya::maps::{MapData, RingBuf};
+use loopprobe_common::{
+    config::Config,
+    records::{Kind, ProcessRecord},
+};
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    time::{ClockId, clock_gettime},
+};
+
+use super::{
+    ObserveError, Options, Stop,
+    images::Images,
+    polls::Polls,
+    record::Record,
+    summary::{Totals, summarize},
+};
+use crate::{
+    attach::{Capacity, Kernel, Plan, PlannedImage, Settings, measure},
+    model::{Event, LongPoll, Notice, PollKind, Session, Summary, TaskKind},
+    report::Sink,
+};
+
+/// How often open polls and newly loaded libraries are looked for.
+const TICK: Duration = Duration::from_millis(250);
+
+/// Observes a process until it ends, the duration is over, `stop` is triggered, or the sink's reader has gone.
+///
+/// # Errors
+///
+/// [`ObserveError`].
+pub fn observe(
+    options: &Options,
+    sink: &mut dyn Sink,
+    stop: &Stop,
+) -> Result<Summary, ObserveError> {
+    Observer::attach(options)?.run(sink, stop)
+}
+
+/// A session that has been attached and not yet run.
+#[derive(Debug)]
+pub struct Observer {
+    options: Options,
+    kernel: Kernel,
+    events: RingBuf<MapData>,
+    exit: OwnedFd,
+    plan: Plan,
+    images: Images,
+    polls: Polls,
+    workers: HashSet<u32>,
+    totals: Totals,
+    start_ns: u64,
+    /// Held as long as its probes.
+    planned: Vec<PlannedImage>,
+}
+
+impl Observer {
+    /// Finds the process's poll sites and places the probes.
+    ///
+    /// # Errors
+    ///
+    /// [`ObserveError`]; nothing is left behind.
+    pub fn attach(options: &Options) -> Result<Self, ObserveError> {
+        let pid = options.pid;
+        let exit = exit_watch(pid)?;
+        let mut images = Images::default();
+        let mut plan = Plan::default();
+        let planned = match &options.program {
+            Some(program) => images.plan_program(program, &mut plan)?,
+            None => images.plan_mapped(pid, &mut plan)?,
+        };
+        if plan.sites.is_empty() && options.program.is_none() {
+            return Err(ObserveError::NoTokio {
+                pid,
+                files: images.len(),
+                unreadable: images.unreadable,
+            });
+        }
+        let cost = measure(None)?;
+        let mut kernel = Kernel::load(&Settings {
+            pid,
+            capacity: Capacity::for_plan(&plan),
+            config: config(options),
+            log: options.kernel_log,
+            all_processes: !cost.all_threads,
+            method: None,
+        })?;
+        kernel.write_tables(&plan, 0, 0)?;
+        let events = kernel.take_events()?;
+        kernel.attach_tracepoints()?;
+        for image in &planned {
+            kernel.attach(image)?;
+        }
+        Ok(Self {
+            options: options.clone(),
+            kernel,
+            events,
+            exit,
+            plan,
+            images,
+            polls: Polls::new(pid),
+            workers: HashSet::new(),
+            totals: Totals {
+                ns_per_poll: Some(cost.ns_per_poll),
+                ..Totals::default()
+            },
+            start_ns: now_ns(),
+            planned,
+        })
+    }
+
+    /// The session's head.
+    pub fn session(&self) -> Session {
+        let pid = self.options.pid;
+        Session {
+            schema: Session::SCHEMA,
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid,
+            name: process_name(pid),
+            start_ns: self.start_ns,
+            start_unix_ns: unix_ns(),
+            threshold_ns: nanoseconds(self.options.threshold),
+            sites: self.plan.sites.len(),
+            task_types: self.plan.types.len(),
+            tokio: self.images.tokio.clone(),
+            limits: self.limits(),
+        }
+    }
+
+    /// Reports until the end.
+    ///
+    /// # Errors
+    ///
+    /// [`ObserveError::Output`] if the sink fails; [`ObserveError::Attach`] if the kernel side does.
+    pub fn run(mut self, sink: &mut dyn Sink, stop: &Stop) -> Result<Summary, ObserveError> {
+        let result = self.report(sink, stop);
+        let quiet = match result {
+            Ok(reason) => {
+                self.totals.reason = reason.into();
+                false
+            }
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.totals.reason = "the output was closed".into();
+                true
+            }
+            Err(error) => return Err(ObserveError::Output(error)),
+        };
+        let summary = self.finish(sink, quiet)?;
+        if !quiet {
+            write(sink, &Event::Summary(summary.clone())).map_err(ObserveError::Output)?;
+        }
+        Ok(summary)
+    }
+
+    fn report(&mut self, sink: &mut dyn Sink, stop: &Stop) -> io::Result<&'static str> {
+        sink.event(&Event::Session(self.session()))?;
+        let end = self
+            .options
+            .duration
+            .map(|duration| Instant::now() + duration);
+        let mut next_tick = Instant::now() + TICK;
+        loop {
+            let now = Instant::now();
+            if end.is_some_and(|end| now >= end) {
+                return Ok("the duration is over");
+            }
+            if now >= next_tick {
+                next_tick = now + TICK;
+                self.tick(sink)?;
+            }
+            let until = end.map_or(next_tick, |end| end.min(next_tick));
+            let ready = self.wait(stop, until.saturating_duration_since(now))?;
+            self.drain(sink)?;
+            if ready.stopped {
+                return Ok("interrupted");
+            }
+            if ready.exited {
+                return Ok("the process ended");
+            }
+        }
+    }
+
+    fn wait(&self, stop: &Stop, timeout: Duration) -> io::Result<Ready> {
+        let mut fds = [
+            PollFd::new(self.events.as_fd(), PollFlags::POLLIN),
+            PollFd::new(stop.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.exit.as_fd(), PollFlags::POLLIN),
+        ];
+        // Rounded up, so as not to spin through the last millisecond.
+        let timeout =
+            PollTimeout::try_from(timeout + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let set = |fd: &PollFd<'_>| fd.revents().is_some_and(|r| !r.is_empty());
+        Ok(Ready {
+            stopped: set(&fds[1]),
+            exited: set(&fds[2]),
+        })
+    }
+
+    /// Takes what the kernel side has sent.
+    fn drain(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
+        let mut executed = None;
+        while let Some(item) = self.events.next() {
+            match Record::parse(&item) {
+                Some(Record::Poll(record)) => {
+                    let poll = self.polls.ended(&record, &self.plan.types);
+                    self.workers.insert(record.tid);
+                    if poll.task.kind == TaskKind::Root {
+                        self.totals.root_polls += 1;
+                        self.totals.root_ns += poll.duration_ns;
+                    }
+                    sink.event(&Event::LongPoll(poll))?;
+                }
+                Some(Record::Stack(..)) => {}
+                Some(Record::Process(record)) => executed = Some(record),
+                None => self.totals.lost.events += 1,
+            }
+        }
+        match executed {
+            Some(record) => self.executed(&record, sink),
+            None => Ok(()),
+        }
+    }
+
+    /// The process has executed another program.
+    fn executed(&mut self, record: &ProcessRecord, sink: &mut dyn Sink) -> io::Result<()> {
+        let name = process_name(self.options.pid);
+        notice(
+            sink,
+            record.time_ns,
+            format!("process {} now runs {name}", self.options.pid),
+        )?;
+        if record.kind == Kind::ExecByThread as u32 {
+            self.kernel.detach();
+            let planned = std::mem::take(&mut self.planned);
+            self.add(planned, sink)?;
+        }
+        self.look_for_images(sink)
+    }
+
+    fn tick(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
+        let threads = self.kernel.threads().map_err(io::Error::other)?;
+        let now = now_ns();
+        let threshold = nanoseconds(self.options.threshold);
+        for (_, thread) in &threads {
+            self.workers.insert(thread.tid);
+            for poll in self.polls.open(thread, now, threshold, &self.plan.types) {
+                sink.event(&Event::LongPoll(poll))?;
+            }
+        }
+        self.look_for_images(sink)
+    }
+
+    /// Probes libraries that have been loaded since.
+    fn look_for_images(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
+        let (sites, shared, text) = (
+            self.plan.sites.len(),
+            self.plan.shared.len(),
+            self.plan.text.len(),
+        );
+        // The process may be gone; its end is noticed elsewhere.
+        let Ok(planned) = self.images.plan_mapped(self.options.pid, &mut self.plan) else {
+            return Ok(());
+        };
+        if planned.is_empty() && self.plan.text.len() == text {
+            return Ok(());
+        }
+        let capacity = self.kernel.capacity();
+        if self.plan.sites.len() > capacity.sites as usize
+            || self.plan.types.len() > capacity.types as usize
+        {
+            let missed = self.plan.sites.len() - sites;
+            self.totals.lost.sites += missed as u64;
+            return notice(
+                sink,
+                now_ns(),
+                format!(
+                    "{missed} poll sites of a library loaded later are not probed: attach again to see them"
+                ),
+            );
+        }
+        self.kernel
+            .write_tables(&self.plan, sites, shared)
+            .map_err(io::Error::other)?;
+        self.add(planned, sink)
+    }
+
+    fn add(&mut self, planned: Vec<PlannedImage>, sink: &mut dyn Sink) -> io::Result<()> {
+        for image in planned {
+            if let Err(error) = self.kernel.attach(&image) {
+                notice(sink, now_ns(), error.to_string())?;
+            } else if let Some(tokio) = &image.tokio {
+                let (path, sites) = (tokio.path.display(), tokio.sites.len());
+                notice(
+                    sink,
+                    now_ns(),
+                    format!("found Tokio in {path}: {sites} more poll sites are probed"),
+                )?;
+            }
+            self.planned.push(image);
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, sink: &mut dyn Sink, quiet: bool) -> Result<Summary, ObserveError> {
+        self.totals.duration_ns = now_ns() - self.start_ns;
+        self.kernel.detach();
+        if !quiet {
+            self.drain(sink).map_err(ObserveError::Output)?;
+        }
+        for (_, thread) in self.kernel.threads()? {
+            self.workers.insert(thread.tid);
+        }
+        self.totals.workers = self.workers.len() as u64;
+        Ok(summarize(
+            &self.kernel,
+            &self.plan.types,
+            self.totals.clone(),
+        )?)
+    }
+
+    fn limits(&self) -> Vec<String> {
+        let mut limits = Vec::new();
+        if !self.images.block_on_symbols {
+            limits.push(
+                "the root future of a multi_thread runtime is not covered: that needs symbols"
+                    .into(),
+            );
+        }
+        if !self.images.epoll {
+            limits.push("turns of a current_thread loop without tasks cannot be told apart: epoll_wait was not found".into());
+        }
+        if self.plan.slow_sites > 0 {
+            let n = self.plan.slow_sites;
+            limits.push(format!("{n} poll sites begin with an instruction that the kernel single-steps: they cost more"));
+        }
+        limits.extend(
+            self.images
+                .unreadable
+                .iter()
+                .map(|problem| format!("not read: {problem}")),
+        );
+        limits
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Ready {
+    stopped: bool,
+    exited: bool,
+}
+
+fn write(sink: &mut dyn Sink, event: &Event) -> io::Result<()> {
+    match sink.event(event) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
+fn notice(sink: &mut dyn Sink, time_ns: u64, message: String) -> io::Result<()> {
+    sink.event(&Event::Notice(Notice { time_ns, message }))
+}
+
+fn config(options: &Options) -> Config {
+    let threshold_ns = nanoseconds(options.threshold);
+    Config {
+        threshold_ns,
+        min_block_ns: nanoseconds(options.min_block),
+        sample_after_ns: threshold_ns / 10,
+        stacks: u64::from(options.stacks),
+    }
+}
+
+/// A descriptor that becomes readable when the process ends.
+fn exit_watch(pid: u32) -> Result<OwnedFd, ObserveError> {
+    crate::process::pidfd(pid).map_err(ObserveError::Process)
+}
+
+fn process_name(pid: u32) -> String {
+    crate::process::name(pid).unwrap_or_else(|_| "?".into())
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The clock of `bpf_ktime_get_ns`.
+fn now_ns() -> u64 {
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |t| nanoseconds(t.into()))
+}
+
+fn unix_ns() -> u64 {
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, nanoseconds)
+}

@@ -1,0 +1,171 @@
+//! Long polls: from the kernel side's records, and from polls that are still open.
+
+use std::collections::HashMap;
+
+use loopprobe_common::{
+    records::{Kind, PollRecord},
+    thread::{OpenPoll, Thread},
+};
+
+use super::threads::ThreadNames;
+use crate::model::{LongPoll, NameSource, Split, TaskKind, TaskType};
+
+/// A poll that is still open is first reported when it is this old, and again each time its age has doubled.
+const FIRST_REPORT_NS: u64 = 1_000_000_000;
+
+/// Makes the model's long polls.
+#[derive(Debug)]
+pub struct Polls {
+    pid: u32,
+    pub(super) threads: ThreadNames,
+    /// When open polls are reported next, by thread and beginning.
+    next_report: HashMap<(u32, u64), u64>,
+}
+
+impl Polls {
+    /// For a process.
+    pub fn new(pid: u32) -> Self {
+        Self {
+            pid,
+            threads: ThreadNames::new(pid),
+            next_report: HashMap::new(),
+        }
+    }
+
+    /// A poll that has ended.
+    pub fn ended(&mut self, record: &PollRecord, types: &[TaskType]) -> LongPoll {
+        self.next_report.remove(&(record.tid, record.poll.start_ns));
+        let duration_ns = record.end_ns.saturating_sub(record.poll.start_ns);
+        let split = split(duration_ns, record.poll.blocked_ns, record.poll.runnable_ns);
+        let root = record.kind == Kind::Root as u32;
+        self.long_poll(
+            record.tid,
+            &record.poll,
+            root,
+            duration_ns,
+            true,
+            split,
+            types,
+        )
+    }
+
+    /// The polls of a thread that are still open and due to be reported, outermost first.
+    pub fn open(
+        &mut self,
+        thread: &Thread,
+        now: u64,
+        threshold_ns: u64,
+        types: &[TaskType],
+    ) -> Vec<LongPoll> {
+        let mut due = Vec::new();
+        let depth = (thread.depth as usize).min(thread.polls.len());
+        for poll in &thread.polls[..depth] {
+            let age = now.saturating_sub(poll.start_ns);
+            if self.is_due(thread.tid, poll.start_ns, age, threshold_ns) {
+                let split = open_split(thread, poll, age, now);
+                due.push(self.long_poll(thread.tid, poll, false, age, false, split, types));
+            }
+        }
+        due
+    }
+
+    fn is_due(&mut self, tid: u32, start_ns: u64, age: u64, threshold_ns: u64) -> bool {
+        let first = threshold_ns.max(FIRST_REPORT_NS);
+        if age < first {
+            return false;
+        }
+        let next = self.next_report.entry((tid, start_ns)).or_insert(first);
+        if age < *next {
+            return false;
+        }
+        *next = age.saturating_mul(2);
+        true
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the two callers have all of these apart"
+    )]
+    fn long_poll(
+        &mut self,
+        tid: u32,
+        poll: &OpenPoll,
+        root: bool,
+        duration_ns: u64,
+        ended: bool,
+        split: Split,
+        types: &[TaskType],
+    ) -> LongPoll {
+        let task = if root {
+            root_type()
+        } else {
+            types
+                .get(poll.task_type as usize)
+                .cloned()
+                .unwrap_or_else(|| unknown_type(poll))
+        };
+        LongPoll {
+            pid: self.pid,
+            tid,
+            thread: self.threads.get(tid).to_owned(),
+            task_id: (!root && poll.task_id != 0).then_some(poll.task_id),
+            task,
+            start_ns: poll.start_ns,
+            duration_ns,
+            ended,
+            since_before_attach: false,
+            block_in_place: poll.flags & OpenPoll::BLOCK_IN_PLACE != 0,
+            split: Some(split),
+            diagnosis: None,
+            stacks: Vec::new(),
+        }
+    }
+}
+
+/// The rest of a poll's time was spent on a CPU.
+fn split(duration_ns: u64, blocked_ns: u64, runnable_ns: u64) -> Split {
+    Split {
+        on_cpu_ns: duration_ns
+            .saturating_sub(blocked_ns)
+            .saturating_sub(runnable_ns),
+        runnable_ns,
+        blocked_ns,
+    }
+}
+
+/// The same for a poll that is still open, with the stretch that the thread may be off its CPU right now.
+fn open_split(thread: &Thread, poll: &OpenPoll, age: u64, now: u64) -> Split {
+    let mut blocked = thread.blocked_ns.saturating_sub(poll.blocked_ns);
+    let mut runnable = thread.runnable_ns.saturating_sub(poll.runnable_ns);
+    let off = now.saturating_sub(thread.off_ns);
+    match thread.off {
+        Thread::OFF_BLOCKED => blocked += off,
+        Thread::OFF_RUNNABLE => runnable += off,
+        _ => {}
+    }
+    split(age, blocked, runnable)
+}
+
+fn root_type() -> TaskType {
+    TaskType {
+        name: "the future given to block_on".into(),
+        full_name: None,
+        name_source: NameSource::None,
+        certain: true,
+        kind: TaskKind::Root,
+        location: None,
+        krate: None,
+    }
+}
+
+fn unknown_type(poll: &OpenPoll) -> TaskType {
+    TaskType {
+        name: format!("unknown task type (header {:#x})", poll.header),
+        full_name: None,
+        name_source: NameSource::None,
+        certain: false,
+        kind: TaskKind::Async,
+        location: None,
+        krate: None,
+    }
+}

@@ -1,0 +1,71 @@
+//! Records as the kernel side writes them, read with every length checked.
+
+use loopprobe_common::records::{Kind, PollRecord, ProcessRecord, StackRecord};
+
+/// One record of the ring buffer.
+#[derive(Debug)]
+pub enum Record<'a> {
+    /// A poll ended.
+    Poll(PollRecord),
+    /// A stack, and its bytes.
+    Stack(StackRecord, &'a [u8]),
+    /// The process executed another program.
+    Process(ProcessRecord),
+}
+
+impl<'a> Record<'a> {
+    /// `None` if the bytes are no record: then loopprobe and its eBPF object do not belong together.
+    pub fn parse(bytes: &'a [u8]) -> Option<Self> {
+        const POLL: u32 = Kind::Poll as u32;
+        const ROOT: u32 = Kind::Root as u32;
+        const OFF_CPU: u32 = Kind::OffCpu as u32;
+        const SAMPLE: u32 = Kind::Sample as u32;
+        const EXEC: u32 = Kind::Exec as u32;
+        const EXEC_BY_THREAD: u32 = Kind::ExecByThread as u32;
+        let kind = u32::from_ne_bytes(bytes.first_chunk().copied()?);
+        match kind {
+            POLL | ROOT => Some(Self::Poll(read(bytes)?)),
+            OFF_CPU | SAMPLE => {
+                let record: StackRecord = read(bytes)?;
+                let stack = bytes
+                    .get(size_of::<StackRecord>()..)?
+                    .get(..record.len as usize)?;
+                Some(Self::Stack(record, stack))
+            }
+            EXEC | EXEC_BY_THREAD => Some(Self::Process(read(bytes)?)),
+            _ => None,
+        }
+    }
+}
+
+fn read<T: aya::Pod>(bytes: &[u8]) -> Option<T> {
+    let bytes = bytes.get(..size_of::<T>())?;
+    // SAFETY: there are enough bytes, alignment does not matter to this read, and every bit pattern is a valid `Pod`.
+    Some(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_or_foreign_bytes_are_no_record() {
+        let mut bytes = vec![0; size_of::<PollRecord>()];
+        assert!(Record::parse(&bytes).is_none());
+        bytes[0] = Kind::Poll as u8;
+        assert!(matches!(Record::parse(&bytes), Some(Record::Poll(_))));
+        assert!(Record::parse(&bytes[..bytes.len() - 1]).is_none());
+        assert!(Record::parse(&[]).is_none());
+    }
+
+    #[test]
+    fn a_stack_longer_than_its_record_is_refused() {
+        let mut bytes = vec![0; size_of::<StackRecord>() + 8];
+        bytes[0] = Kind::Sample as u8;
+        let len = std::mem::offset_of!(StackRecord, len);
+        bytes[len] = 8;
+        assert!(matches!(Record::parse(&bytes), Some(Record::Stack(_, stack)) if stack.len() == 8));
+        bytes[len] = 9;
+        assert!(Record::parse(&bytes).is_none());
+    }
+}

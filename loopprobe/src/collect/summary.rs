@@ -1,0 +1,179 @@
+//! The end of a session: what the kernel side has counted.
+
+use loopprobe_common::{
+    counters::Counter,
+    histogram::{self, BUCKETS, Stats},
+};
+
+use crate::{
+    attach::{AttachError, Kernel},
+    model::{Lost, ProbeCost, Summary, TaskKind, TaskSummary, TaskType},
+};
+
+/// What only the session itself knows.
+#[derive(Clone, Debug, Default)]
+pub struct Totals {
+    /// Why it ended.
+    pub reason: String,
+    /// How long it was.
+    pub duration_ns: u64,
+    /// Threads that polled.
+    pub workers: u64,
+    /// Long polls of root futures.
+    pub root_polls: u64,
+    /// Their total.
+    pub root_ns: u64,
+    /// Nanoseconds a poll that the probes add.
+    pub ns_per_poll: Option<f64>,
+    /// What user space has lost.
+    pub lost: Lost,
+}
+
+/// Reads the tables.
+///
+/// # Errors
+///
+/// [`AttachError::Map`].
+pub fn summarize(
+    kernel: &Kernel,
+    types: &[TaskType],
+    totals: Totals,
+) -> Result<Summary, AttachError> {
+    let mut all = Stats::default();
+    let mut tasks = Vec::new();
+    let mut blocking_polls = 0;
+    for (index, task) in types.iter().enumerate() {
+        let stats = kernel.stats(index as u32)?;
+        if stats.polls == 0 {
+            continue;
+        }
+        if task.kind == TaskKind::Blocking {
+            blocking_polls += stats.polls;
+        } else {
+            add(&mut all, &stats);
+        }
+        tasks.push((task, stats));
+    }
+    let mut tasks = merge(tasks);
+    tasks.sort_by_key(|t| std::cmp::Reverse((t.total_ns, t.polls)));
+    let polls = all.polls;
+    Ok(Summary {
+        reason: totals.reason,
+        duration_ns: totals.duration_ns,
+        polls,
+        blocking_polls,
+        p50_ns: quantile(&all, 0.50),
+        p99_ns: quantile(&all, 0.99),
+        max_ns: all.max_ns,
+        long_polls: all.long + totals.root_polls,
+        long_ns: all.long_ns + totals.root_ns,
+        workers: totals.workers,
+        lost: lost(kernel, totals.lost)?,
+        cost: totals.ns_per_poll.map(|ns| ProbeCost {
+            ns_per_poll: ns,
+            total_ns: (ns * polls as f64) as u64,
+        }),
+        tasks,
+        groups: Vec::new(),
+    })
+}
+
+/// One entry a type: each future is instantiated for two schedulers, and both have the same name.
+fn merge(tasks: Vec<(&TaskType, Stats)>) -> Vec<TaskSummary> {
+    let mut merged: Vec<(&TaskType, Stats)> = Vec::new();
+    for (task, stats) in tasks {
+        match merged.iter_mut().find(|(other, _)| *other == task) {
+            Some((_, sum)) => add(sum, &stats),
+            None => merged.push((task, stats)),
+        }
+    }
+    merged
+        .into_iter()
+        .map(|(task, stats)| TaskSummary {
+            task: task.clone(),
+            polls: stats.polls,
+            total_ns: stats.total_ns,
+            p50_ns: quantile(&stats, 0.50),
+            p99_ns: quantile(&stats, 0.99),
+            max_ns: stats.max_ns,
+            long: stats.long,
+        })
+        .collect()
+}
+
+fn add(sum: &mut Stats, other: &Stats) {
+    sum.polls += other.polls;
+    sum.total_ns += other.total_ns;
+    sum.max_ns = sum.max_ns.max(other.max_ns);
+    sum.long += other.long;
+    sum.long_ns += other.long_ns;
+    for (to, from) in sum.buckets.iter_mut().zip(&other.buckets) {
+        *to = to.saturating_add(*from);
+    }
+}
+
+/// The duration that a share of the polls does not exceed: the middle of its bucket, but never more than the maximum.
+fn quantile(stats: &Stats, share: f64) -> u64 {
+    let total: u64 = stats.buckets.iter().map(|n| u64::from(*n)).sum();
+    let rank = ((total as f64 * share).ceil() as u64).max(1);
+    let mut seen = 0;
+    for (bucket, n) in stats.buckets.iter().enumerate() {
+        seen += u64::from(*n);
+        if seen >= rank {
+            let (low, high) = histogram::bounds(bucket);
+            let middle = if bucket == BUCKETS - 1 {
+                low
+            } else {
+                low + (high - low) / 2
+            };
+            return middle.min(stats.max_ns);
+        }
+    }
+    0
+}
+
+fn lost(kernel: &Kernel, own: Lost) -> Result<Lost, AttachError> {
+    Ok(Lost {
+        events: own.events + kernel.counter(Counter::EventLost)?,
+        too_deep: kernel.counter(Counter::TooDeep)?,
+        unmatched_ends: kernel.counter(Counter::UnmatchedEnd)?,
+        unmatched_starts: kernel.counter(Counter::UnmatchedStart)?,
+        threads: kernel.counter(Counter::ThreadLost)?,
+        unknown_types: kernel.counter(Counter::UnknownType)?,
+        unreadable: kernel.counter(Counter::Unreadable)?,
+        thread_exits: kernel.counter(Counter::ThreadExit)?,
+        stacks: own.stacks + kernel.counter(Counter::StackLost)?,
+        ..own
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stats(durations: &[u64]) -> Stats {
+        let mut stats = Stats::default();
+        for &ns in durations {
+            stats.polls += 1;
+            stats.max_ns = stats.max_ns.max(ns);
+            stats.buckets[histogram::bucket(ns)] += 1;
+        }
+        stats
+    }
+
+    #[test]
+    fn quantiles_are_within_an_eighth() {
+        let durations: Vec<u64> = (1..=1000).map(|i| i * 1000).collect();
+        let stats = stats(&durations);
+        for (share, truth) in [(0.5, 500_000.0), (0.99, 990_000.0)] {
+            let error = (quantile(&stats, share) as f64 - truth).abs() / truth;
+            assert!(error <= 0.126, "{share}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_quantile_never_exceeds_the_maximum() {
+        assert_eq!(quantile(&stats(&[4097]), 0.99), 4097);
+        assert_eq!(quantile(&stats(&[]), 0.5), 0);
+    }
+}
