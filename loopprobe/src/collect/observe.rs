@@ -10,6 +10,7 @@ use std::{
 use aya::maps::{MapData, RingBuf};
 use loopprobe_common::{
     config::Config,
+    counters::Counter,
     records::{Kind, ProcessRecord},
 };
 use nix::{
@@ -26,7 +27,7 @@ use super::{
 };
 use crate::{
     attach::{Capacity, Kernel, Plan, PlannedImage, Settings, measure},
-    model::{Event, LongPoll, Notice, PollKind, Session, Summary, TaskKind},
+    model::{Event, Notice, Session, Summary, TaskKind},
     report::Sink,
 };
 
@@ -47,7 +48,6 @@ pub fn observe(
 }
 
 /// A session that has been attached and not yet run.
-#[derive(Debug)]
 pub struct Observer {
     options: Options,
     kernel: Kernel,
@@ -61,6 +61,12 @@ pub struct Observer {
     start_ns: u64,
     /// Held as long as its probes.
     planned: Vec<PlannedImage>,
+}
+
+impl std::fmt::Debug for Observer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Observer").field("options", &self.options).finish_non_exhaustive()
+    }
 }
 
 impl Observer {
@@ -316,6 +322,8 @@ impl Observer {
 
     fn finish(&mut self, sink: &mut dyn Sink, quiet: bool) -> Result<Summary, ObserveError> {
         self.totals.duration_ns = now_ns() - self.start_ns;
+        // While probes go, entries before returns, polls end whose beginning is not seen: that is no loss.
+        self.totals.unmatched_ends = self.kernel.counter(Counter::UnmatchedEnd)?;
         self.kernel.detach();
         if !quiet {
             self.drain(sink).map_err(ObserveError::Output)?;

@@ -25,6 +25,8 @@ pub struct Totals {
     pub root_ns: u64,
     /// Nanoseconds a poll that the probes add.
     pub ns_per_poll: Option<f64>,
+    /// Ends of polls whose beginning is not known, until the detach.
+    pub unmatched_ends: u64,
     /// What user space has lost.
     pub lost: Lost,
 }
@@ -68,7 +70,7 @@ pub fn summarize(
         long_polls: all.long + totals.root_polls,
         long_ns: all.long_ns + totals.root_ns,
         workers: totals.workers,
-        lost: lost(kernel, totals.lost)?,
+        lost: lost(kernel, &totals)?,
         cost: totals.ns_per_poll.map(|ns| ProbeCost {
             ns_per_poll: ns,
             total_ns: (ns * polls as f64) as u64,
@@ -132,11 +134,12 @@ fn quantile(stats: &Stats, share: f64) -> u64 {
     0
 }
 
-fn lost(kernel: &Kernel, own: Lost) -> Result<Lost, AttachError> {
+fn lost(kernel: &Kernel, totals: &Totals) -> Result<Lost, AttachError> {
+    let own = totals.lost;
     Ok(Lost {
         events: own.events + kernel.counter(Counter::EventLost)?,
         too_deep: kernel.counter(Counter::TooDeep)?,
-        unmatched_ends: kernel.counter(Counter::UnmatchedEnd)?,
+        unmatched_ends: totals.unmatched_ends,
         unmatched_starts: kernel.counter(Counter::UnmatchedStart)?,
         threads: kernel.counter(Counter::ThreadLost)?,
         unknown_types: kernel.counter(Counter::UnknownType)?,

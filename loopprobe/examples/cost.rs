@@ -1,7 +1,0 @@
-fn main() {
-    println!("{:?}", loopprobe::attach::measure(None));
-    println!(
-        "{:?}",
-        loopprobe::attach::measure(Some(loopprobe::attach::Method::PerfEvent))
-    );
-}
