@@ -65,7 +65,9 @@ pub struct Observer {
 
 impl std::fmt::Debug for Observer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Observer").field("options", &self.options).finish_non_exhaustive()
+        f.debug_struct("Observer")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
     }
 }
 

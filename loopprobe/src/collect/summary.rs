@@ -60,7 +60,7 @@ pub fn summarize(
     tasks.sort_by_key(|t| std::cmp::Reverse((t.total_ns, t.polls)));
     let polls = all.polls;
     Ok(Summary {
-        reason: totals.reason,
+        reason: totals.reason.clone(),
         duration_ns: totals.duration_ns,
         polls,
         blocking_polls,

@@ -32,9 +32,4 @@ impl ThreadNames {
             )
         })
     }
-
-    /// How many threads there are a name of.
-    pub fn len(&self) -> usize {
-        self.names.len()
-    }
 }
