@@ -15,6 +15,7 @@ pub mod commands;
 
 pub mod attach;
 pub mod collect;
+pub mod diagnose;
 pub mod elf;
 pub mod process;
 pub mod recording;

@@ -1,0 +1,46 @@
+use super::{Object, RawSyscall};
+use crate::model::{Split, Stack};
+
+/// One stack of a poll, with what is known about it beside the frames.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StackEvidence {
+    /// The stack.
+    pub stack: Stack,
+    /// The system call that the thread was in. `None` on the CPU, and where it was switched out without one.
+    pub syscall: Option<RawSyscall>,
+    /// What the call was about; resolved while it was open.
+    pub object: Option<Object>,
+    /// Whether the thread was switched out by a page fault, where that is known.
+    pub page_fault: bool,
+}
+
+/// What a control group's CPU controller counted during a poll.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ThrottleDelta {
+    /// Periods in which the group was throttled.
+    pub periods: u64,
+    /// How long it was throttled, in nanoseconds, summed over CPUs.
+    pub throttled_ns: u64,
+}
+
+/// Page faults of a thread during a poll.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FaultDelta {
+    /// Faults that needed no I/O.
+    pub minor: u64,
+    /// Faults that had to wait for I/O.
+    pub major: u64,
+}
+
+/// All that is known about one long poll when its cause is sought.
+#[derive(Clone, Debug, Default)]
+pub struct PollEvidence {
+    /// Where the wall time went, where it is known.
+    pub split: Option<Split>,
+    /// The stacks. Their `ns` say how long each stood.
+    pub stacks: Vec<StackEvidence>,
+    /// What the control group's controller counted, where it could be read.
+    pub throttle: Option<ThrottleDelta>,
+    /// The thread's page faults, where they could be read.
+    pub faults: Option<FaultDelta>,
+}

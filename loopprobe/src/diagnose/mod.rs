@@ -1,0 +1,25 @@
+//! From a long poll's time, stacks and system calls to its cause, the call to blame, and advice.
+//!
+//! [`diagnose`] is pure. What it needs of the live process (what a file descriptor stood for, whether the control group
+//! was throttled) is collected beforehand by [`Objects`] and [`CpuQuota`].
+
+mod blame;
+mod causes;
+mod evidence;
+mod object;
+mod objects;
+mod quota;
+mod sockets;
+mod syscall;
+#[cfg(test)]
+mod tests;
+mod verdict;
+mod waits;
+
+pub use causes::{CAUSES, CauseInfo};
+pub use evidence::{FaultDelta, PollEvidence, StackEvidence, ThrottleDelta};
+pub use object::Object;
+pub use objects::Objects;
+pub use quota::CpuQuota;
+pub use syscall::RawSyscall;
+pub use verdict::diagnose;

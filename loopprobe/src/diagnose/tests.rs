@@ -1,0 +1,323 @@
+use super::*;
+use crate::model::{Cause, Frame, Outcome, SourceLocation, Split, Stack, StackKind};
+
+fn frame(name: &str, runtime: bool) -> Frame {
+    Frame {
+        function: Some(name.to_owned()),
+        runtime,
+        ..Frame::default()
+    }
+}
+
+/// A stack of a task: the given runtime frames, then the user's function in an async function, then the poll's glue.
+fn frames(inner: &[&str]) -> Vec<Frame> {
+    let mut frames: Vec<Frame> = inner.iter().map(|name| frame(name, true)).collect();
+    frames.push(frame("app::helper", false));
+    frames.push(Frame {
+        async_body: true,
+        ..frame("app::handle", false)
+    });
+    frames.push(frame("tokio::runtime::task::raw::poll", true));
+    frames
+}
+
+fn blocked(inner: &[&str], number: i64, object: Option<Object>, ns: u64) -> StackEvidence {
+    StackEvidence {
+        stack: Stack {
+            ns,
+            start_ns: 0,
+            kind: StackKind::Blocked,
+            outcome: Outcome::Complete,
+            syscall: None,
+            frames: frames(inner),
+        },
+        syscall: Some(RawSyscall {
+            number: u32::try_from(number).expect("a number"),
+            args: [0; 6],
+        }),
+        object,
+        page_fault: false,
+    }
+}
+
+fn on_cpu(inner: &[&str], ns: u64) -> StackEvidence {
+    let mut found = blocked(inner, 0, None, ns);
+    found.stack.kind = StackKind::OnCpu;
+    found.syscall = None;
+    found
+}
+
+fn diagnosis(stack: StackEvidence) -> crate::model::Diagnosis {
+    diagnose(&PollEvidence {
+        split: Some(Split {
+            blocked_ns: stack.stack.ns,
+            ..Split::default()
+        }),
+        stacks: vec![stack],
+        ..PollEvidence::default()
+    })
+}
+
+fn socket(peer: &str) -> Option<Object> {
+    Some(Object::Socket {
+        protocol: "tcp".to_owned(),
+        peer: Some(peer.to_owned()),
+    })
+}
+
+fn file(path: &str) -> Option<Object> {
+    Some(Object::File {
+        path: path.to_owned(),
+    })
+}
+
+#[test]
+fn each_way_to_block_has_its_cause() {
+    let unnamed: &[&str] = &[];
+    for (inner, number, object, expected) in [
+        (
+            &["clock_nanosleep", "std::thread::sleep"][..],
+            libc::SYS_clock_nanosleep,
+            None,
+            Cause::Sleep,
+        ),
+        (unnamed, libc::SYS_nanosleep, None, Cause::Sleep),
+        (unnamed, libc::SYS_read, file("/var/big"), Cause::FileIo),
+        (unnamed, libc::SYS_openat, file("/var/big"), Cause::FileIo),
+        (unnamed, libc::SYS_read, Some(Object::Pipe), Cause::FileIo),
+        (
+            &["std::process::Command::output"],
+            libc::SYS_read,
+            Some(Object::Pipe),
+            Cause::Child,
+        ),
+        (
+            &["std::process::Command::output"],
+            libc::SYS_poll,
+            Some(Object::Pipe),
+            Cause::Child,
+        ),
+        (unnamed, libc::SYS_fsync, file("/var/big"), Cause::Fsync),
+        (unnamed, libc::SYS_fdatasync, None, Cause::Fsync),
+        (
+            unnamed,
+            libc::SYS_read,
+            socket("10.0.0.1:80"),
+            Cause::Network,
+        ),
+        (
+            unnamed,
+            libc::SYS_recvfrom,
+            socket("10.0.0.1:80"),
+            Cause::Network,
+        ),
+        (unnamed, libc::SYS_connect, None, Cause::Network),
+        (
+            unnamed,
+            libc::SYS_poll,
+            socket("10.0.0.1:80"),
+            Cause::Network,
+        ),
+        (unnamed, libc::SYS_poll, socket("10.0.0.1:53"), Cause::Dns),
+        (&["poll", "getaddrinfo"], libc::SYS_poll, None, Cause::Dns),
+        (
+            &["getaddrinfo"],
+            libc::SYS_openat,
+            file("/etc/hosts"),
+            Cause::Dns,
+        ),
+        (unnamed, libc::SYS_futex, None, Cause::Lock),
+        (unnamed, libc::SYS_flock, file("/run/lock"), Cause::Lock),
+        (unnamed, libc::SYS_wait4, None, Cause::Child),
+        (unnamed, libc::SYS_waitid, None, Cause::Child),
+        (unnamed, libc::SYS_epoll_wait, None, Cause::NestedBlockOn),
+        (
+            &["tokio::runtime::park::Inner::park"],
+            libc::SYS_futex,
+            None,
+            Cause::NestedBlockOn,
+        ),
+        (
+            &["futures_executor::local_pool::block_on"],
+            libc::SYS_futex,
+            None,
+            Cause::NestedBlockOn,
+        ),
+        (unnamed, libc::SYS_brk, None, Cause::Unknown),
+    ] {
+        let found = diagnosis(blocked(inner, number, object.clone(), 20_000_000));
+        assert_eq!(found.cause, expected, "{inner:?} {number} {object:?}");
+        assert_eq!(found.advice, expected.info().advice);
+        assert_eq!(found.call.expect("a call").function, "app::helper");
+        assert_eq!(
+            found.innermost.expect("an async fn").function,
+            "app::handle"
+        );
+    }
+}
+
+#[test]
+fn the_runtime_that_polls_the_task_is_no_nested_loop() {
+    let mut found = blocked(&[], libc::SYS_futex, None, 1_000_000);
+    found.stack.frames.push(frame(
+        "tokio::runtime::scheduler::current_thread::Core::run",
+        true,
+    ));
+    assert_eq!(diagnosis(found).cause, Cause::Lock);
+}
+
+#[test]
+fn a_wait_without_a_system_call_is_a_page_fault() {
+    let mut found = blocked(&[], 0, None, 5_000_000);
+    found.syscall = None;
+    assert_eq!(diagnosis(found).cause, Cause::PageFault);
+}
+
+#[test]
+fn the_largest_part_decides() {
+    let stacks = vec![
+        blocked(&[], libc::SYS_read, file("/a"), 4_000_000),
+        on_cpu(&[], 3_000_000),
+        blocked(&[], libc::SYS_pread64, file("/b"), 5_000_000),
+        blocked(&[], libc::SYS_clock_nanosleep, None, 7_000_000),
+    ];
+    let found = diagnose(&PollEvidence {
+        split: Some(Split {
+            on_cpu_ns: 3_000_000,
+            runnable_ns: 6_000_000,
+            blocked_ns: 16_000_000,
+        }),
+        stacks,
+        ..PollEvidence::default()
+    });
+    assert_eq!(found.cause, Cause::FileIo);
+    assert_eq!(found.evidence["path"], "/b");
+    assert_eq!(found.evidence["syscall"], "pread64");
+    assert_eq!(found.evidence["ns"], "9000000");
+}
+
+#[test]
+fn short_waits_count_with_the_ones_that_were_seen() {
+    let of = |seen| {
+        diagnose(&PollEvidence {
+            split: Some(Split {
+                blocked_ns: 100,
+                ..Split::default()
+            }),
+            stacks: vec![blocked(&[], libc::SYS_fsync, None, seen)],
+            ..PollEvidence::default()
+        })
+    };
+    assert_eq!(of(10).cause, Cause::Fsync);
+    assert_eq!(of(10).evidence["ns"], "100");
+    assert_eq!(of(9).cause, Cause::Unknown);
+}
+
+#[test]
+fn waiting_for_a_cpu_is_preemption_or_throttling() {
+    let of = |throttle| {
+        diagnose(&PollEvidence {
+            split: Some(Split {
+                on_cpu_ns: 5_000_000,
+                runnable_ns: 20_000_000,
+                blocked_ns: 0,
+            }),
+            stacks: vec![on_cpu(&[], 5_000_000)],
+            throttle,
+            ..PollEvidence::default()
+        })
+    };
+    let delta = |throttled_ns| ThrottleDelta {
+        periods: 2,
+        throttled_ns,
+    };
+    assert_eq!(of(None).cause, Cause::Preempted);
+    assert_eq!(of(Some(delta(1_000_000))).cause, Cause::Preempted);
+    assert_eq!(of(Some(delta(18_000_000))).cause, Cause::Throttled);
+    assert_eq!(
+        of(Some(delta(18_000_000))).evidence["throttled_periods"],
+        "2"
+    );
+    assert_eq!(of(None).call.expect("a call").function, "app::helper");
+}
+
+#[test]
+fn computing_is_cpu_unless_page_faults_explain_it() {
+    let of = |minor| {
+        diagnose(&PollEvidence {
+            split: Some(Split {
+                on_cpu_ns: 10_000_000,
+                ..Split::default()
+            }),
+            stacks: vec![on_cpu(&[], 10_000_000)],
+            faults: Some(FaultDelta { minor, major: 0 }),
+            ..PollEvidence::default()
+        })
+        .cause
+    };
+    assert_eq!(of(100), Cause::Cpu);
+    assert_eq!(of(10_000), Cause::PageFault);
+}
+
+#[test]
+fn samples_of_one_function_are_one_call() {
+    let mut stacks = vec![on_cpu(&[], 4), on_cpu(&[], 4), on_cpu(&[], 5)];
+    stacks[2].stack.frames[0].function = Some("app::other".to_owned());
+    let found = diagnose(&PollEvidence {
+        stacks,
+        ..PollEvidence::default()
+    });
+    assert_eq!(found.cause, Cause::Cpu);
+    assert_eq!(found.call.expect("a call").function, "app::helper");
+}
+
+#[test]
+fn a_stripped_stack_blames_the_deepest_frame_that_says_where_it_is_from() {
+    let nameless = |offset, definition: Option<&str>| Frame {
+        module: Some("/opt/app".to_owned()),
+        offset: Some(offset),
+        async_body: definition.is_some(),
+        definition: definition.map(|file| SourceLocation {
+            file: file.to_owned(),
+            line: 7,
+            column: None,
+        }),
+        ..Frame::default()
+    };
+    let mut found = blocked(&[], libc::SYS_nanosleep, None, 1);
+    found.stack.frames = vec![
+        frame("clock_nanosleep", true),
+        nameless(0x10, None),
+        nameless(0x20, Some("src/a.rs")),
+        nameless(0x30, Some("src/b.rs")),
+    ];
+    let call = diagnosis(found.clone()).call.expect("a call");
+    assert_eq!(call.function, "app+0x20");
+    assert_eq!(call.location.expect("a place").file, "src/a.rs");
+    found.stack.frames.truncate(2);
+    assert_eq!(diagnosis(found).call.expect("a call").function, "app+0x10");
+}
+
+#[test]
+fn a_lock_says_what_it_is() {
+    let held = Some(Object::Futex { holder: Some(42) });
+    let of = |inner: &[&str]| {
+        diagnosis(blocked(inner, libc::SYS_futex, held.clone(), 1_000_000)).evidence
+    };
+    let standard = of(&["std::sys::sync::mutex::futex::Mutex::lock_contended"]);
+    assert_eq!(standard["lock"], "mutex");
+    assert!(!standard.contains_key("holder_tid"));
+    let posix = of(&["__lll_lock_wait", "pthread_mutex_lock"]);
+    assert_eq!(posix["holder_tid"], "42");
+    assert_eq!(
+        of(&["std::sys::sync::rwlock::futex::RwLock::write_contended"])["lock"],
+        "rwlock"
+    );
+}
+
+#[test]
+fn nothing_known_is_unknown() {
+    let found = diagnose(&PollEvidence::default());
+    assert_eq!(found.cause, Cause::Unknown);
+    assert_eq!(found.call, None);
+}

@@ -1,0 +1,218 @@
+use std::collections::BTreeMap;
+
+use super::{
+    Object, PollEvidence, StackEvidence, ThrottleDelta,
+    blame::{blocking_call, innermost_async, place},
+    waits,
+};
+use crate::model::{Blocked, Cause, Diagnosis, Frame, Split, StackKind};
+
+/// A page fault that needs no I/O costs at least this much: the exception alone takes about 0.1 us on bare metal, and
+/// clearing or copying the page several times that.
+const MINOR_FAULT_NS: u64 = 500;
+
+/// Names a long poll's cause: what took the largest part of its wall time.
+pub fn diagnose(evidence: &PollEvidence) -> Diagnosis {
+    let split = evidence.split.unwrap_or_else(|| from_stacks(evidence));
+    let mut parts = blocked_parts(evidence, split.blocked_ns);
+    add(
+        &mut parts,
+        on_cpu(evidence, split.on_cpu_ns),
+        split.on_cpu_ns,
+    );
+    add(
+        &mut parts,
+        runnable(evidence, split.runnable_ns),
+        split.runnable_ns,
+    );
+    let (cause, ns) = parts
+        .into_iter()
+        .max_by_key(|&(cause, ns)| (ns, cause != Cause::Unknown))
+        .filter(|&(_, ns)| ns > 0)
+        .unwrap_or((Cause::Unknown, 0));
+    let stacks = stacks_of(evidence, cause);
+    let (call, dominant) = heaviest_call(&stacks);
+    Diagnosis {
+        cause,
+        call,
+        innermost: dominant.and_then(|found| innermost_async(&found.stack.frames)),
+        evidence: facts(evidence, cause, ns, dominant),
+        advice: cause.info().advice.to_owned(),
+    }
+}
+
+type Parts = BTreeMap<Cause, u64>;
+
+fn add(parts: &mut Parts, cause: Cause, ns: u64) {
+    *parts.entry(cause).or_default() += ns;
+}
+
+/// Where the wall time is not known, the stacks say what they saw.
+fn from_stacks(evidence: &PollEvidence) -> Split {
+    let of = |kind| {
+        evidence
+            .stacks
+            .iter()
+            .filter(|found| found.stack.kind == kind)
+            .map(|found| found.stack.ns)
+            .sum()
+    };
+    Split {
+        on_cpu_ns: of(StackKind::OnCpu),
+        runnable_ns: of(StackKind::Runnable),
+        blocked_ns: of(StackKind::Blocked),
+    }
+}
+
+/// Blocked time by cause. Stretches too short for a stack of their own are taken to be like the ones that have one, if
+/// those are at least a tenth of it: a loop of short reads gives few stacks.
+fn blocked_parts(evidence: &PollEvidence, blocked_ns: u64) -> Parts {
+    let mut parts = Parts::new();
+    for found in blocked(evidence) {
+        add(&mut parts, waits::cause(found), found.stack.ns);
+    }
+    let seen: u64 = parts.values().sum();
+    let unseen = blocked_ns.saturating_sub(seen);
+    let largest = parts
+        .iter()
+        .max_by_key(|(_, ns)| **ns)
+        .map(|(cause, _)| *cause);
+    match largest {
+        Some(cause) if seen >= blocked_ns / 10 => add(&mut parts, cause, unseen),
+        _ => add(&mut parts, Cause::Unknown, unseen),
+    }
+    parts
+}
+
+fn blocked(evidence: &PollEvidence) -> impl Iterator<Item = &StackEvidence> {
+    evidence
+        .stacks
+        .iter()
+        .filter(|found| found.stack.kind == StackKind::Blocked)
+}
+
+fn on_cpu(evidence: &PollEvidence, on_cpu_ns: u64) -> Cause {
+    let faults = evidence.faults.unwrap_or_default();
+    let spent = faults.minor.saturating_mul(MINOR_FAULT_NS);
+    if on_cpu_ns > 0 && spent >= on_cpu_ns / 2 {
+        Cause::PageFault
+    } else {
+        Cause::Cpu
+    }
+}
+
+fn runnable(evidence: &PollEvidence, runnable_ns: u64) -> Cause {
+    match evidence.throttle {
+        // The counter is the sum over the CPUs, so it can exceed this thread's waiting but, where quota was the reason,
+        // hardly stay below half of it.
+        Some(ThrottleDelta {
+            periods,
+            throttled_ns,
+        }) if periods > 0 && throttled_ns >= runnable_ns / 2 => Cause::Throttled,
+        _ => Cause::Preempted,
+    }
+}
+
+/// The stacks that show a cause.
+fn stacks_of(evidence: &PollEvidence, cause: Cause) -> Vec<&StackEvidence> {
+    evidence
+        .stacks
+        .iter()
+        .filter(|found| match (cause, found.stack.kind) {
+            (Cause::Cpu, kind) => kind == StackKind::OnCpu,
+            (Cause::Preempted | Cause::Throttled, kind) => kind != StackKind::Blocked,
+            (Cause::PageFault, StackKind::OnCpu) => true,
+            (_, StackKind::Blocked) => waits::cause(found) == cause,
+            _ => false,
+        })
+        .collect()
+}
+
+/// The blocking call with the most time, and the longest stack that has it.
+fn heaviest_call<'a>(stacks: &[&'a StackEvidence]) -> (Option<Blocked>, Option<&'a StackEvidence>) {
+    let mut calls: Vec<(Option<Blocked>, u64, &StackEvidence)> = Vec::new();
+    for &found in stacks {
+        let call = blocking_call(&found.stack.frames);
+        let same = calls
+            .iter_mut()
+            .find(|(known, ..)| key(known.as_ref()) == key(call.as_ref()));
+        match same {
+            Some((_, ns, longest)) => {
+                *ns += found.stack.ns;
+                if found.stack.ns > longest.stack.ns {
+                    *longest = found;
+                }
+            }
+            None => calls.push((call, found.stack.ns, found)),
+        }
+    }
+    calls
+        .into_iter()
+        .max_by_key(|(call, ns, _)| (call.is_some(), *ns))
+        .map_or((None, None), |(call, _, longest)| (call, Some(longest)))
+}
+
+/// Samples at several lines of one function are one call.
+fn key(call: Option<&Blocked>) -> Option<&str> {
+    call.map(|call| call.function.as_str())
+}
+
+fn facts(
+    evidence: &PollEvidence,
+    cause: Cause,
+    ns: u64,
+    dominant: Option<&StackEvidence>,
+) -> BTreeMap<String, String> {
+    let mut facts = BTreeMap::new();
+    let mut fact = |name: &str, value: String| {
+        facts.insert(name.to_owned(), value);
+    };
+    fact("ns", ns.to_string());
+    if let Some(faults) = evidence.faults.filter(|_| cause == Cause::PageFault) {
+        fact("major_faults", faults.major.to_string());
+        fact("minor_faults", faults.minor.to_string());
+    }
+    if let Some(throttle) = evidence.throttle.filter(|_| cause == Cause::Throttled) {
+        fact("throttled_ns", throttle.throttled_ns.to_string());
+        fact("throttled_periods", throttle.periods.to_string());
+    }
+    let Some(found) = dominant else {
+        return facts;
+    };
+    if let Some(syscall) = found.syscall {
+        fact("syscall", syscall.name());
+    }
+    if let Some(function) = entry(&found.stack.frames) {
+        fact("function", function);
+    }
+    if cause == Cause::Lock
+        && let Some(kind) = waits::lock_kind(&found.stack.frames)
+    {
+        fact("lock", kind.to_owned());
+    }
+    match &found.object {
+        Some(Object::File { path }) => fact("path", path.clone()),
+        Some(Object::Socket { protocol, peer }) => {
+            fact("protocol", protocol.clone());
+            if let Some(peer) = peer {
+                fact("peer", peer.clone());
+            }
+        }
+        Some(Object::Pipe) => fact("object", "pipe".to_owned()),
+        Some(Object::Futex { holder }) => {
+            if let Some(holder) = holder.filter(|_| waits::names_its_holder(&found.stack.frames)) {
+                fact("holder_tid", holder.to_string());
+            }
+        }
+        Some(Object::Other { name }) => fact("object", name.clone()),
+        None => {}
+    }
+    facts
+}
+
+/// The function through which the user's code entered the runtime or the standard library: `std::fs::read`.
+fn entry(frames: &[Frame]) -> Option<String> {
+    let own = frames.iter().position(|frame| !frame.runtime)?;
+    let last = frames.get(own.checked_sub(1)?)?;
+    Some(last.function.clone().unwrap_or_else(|| place(last)))
+}
