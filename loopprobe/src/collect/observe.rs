@@ -12,6 +12,7 @@ use loopprobe_common::{
     config::Config,
     counters::Counter,
     records::{Kind, ProcessRecord},
+    thread::Thread,
 };
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
@@ -21,13 +22,14 @@ use nix::{
 use super::{
     ObserveError, Options, Stop,
     images::Images,
-    polls::Polls,
+    polls::{Polls, open_polls},
     record::Record,
+    stacks::Stacks,
     summary::{Totals, summarize},
 };
 use crate::{
     attach::{Capacity, Kernel, Plan, PlannedImage, Settings, measure},
-    model::{Event, Notice, Session, Summary, TaskKind},
+    model::{Event, LongPoll, Notice, Session, Summary, TaskKind},
     report::Sink,
 };
 
@@ -56,6 +58,8 @@ pub struct Observer {
     plan: Plan,
     images: Images,
     polls: Polls,
+    /// `None` if stacks are not wanted.
+    stacks: Option<Stacks>,
     workers: HashSet<u32>,
     totals: Totals,
     start_ns: u64,
@@ -104,7 +108,15 @@ impl Observer {
         })?;
         kernel.write_tables(&plan, 0, 0)?;
         let events = kernel.take_events()?;
+        let stacks = if options.stacks {
+            Some(Stacks::new(options)?)
+        } else {
+            None
+        };
         kernel.attach_tracepoints()?;
+        if options.stacks && options.sample_hz > 0 {
+            kernel.attach_sampler(options.sample_hz)?;
+        }
         for image in &planned {
             kernel.attach(image)?;
         }
@@ -116,6 +128,7 @@ impl Observer {
             plan,
             images,
             polls: Polls::new(pid),
+            stacks,
             workers: HashSet::new(),
             totals: Totals {
                 ns_per_poll: Some(cost.ns_per_poll),
@@ -223,7 +236,11 @@ impl Observer {
         while let Some(item) = self.events.next() {
             match Record::parse(&item) {
                 Some(Record::Poll(record)) => {
-                    let poll = self.polls.ended(&record, &self.plan.types);
+                    let mut poll = self.polls.ended(&record, &self.plan.types);
+                    if let Some(stacks) = &mut self.stacks {
+                        stacks.explain(&mut poll, record.end_ns);
+                    }
+                    self.totals.groups.add(&poll);
                     self.workers.insert(record.tid);
                     if poll.task.kind == TaskKind::Root {
                         self.totals.root_polls += 1;
@@ -231,7 +248,11 @@ impl Observer {
                     }
                     sink.event(&Event::LongPoll(poll))?;
                 }
-                Some(Record::Stack(..)) => {}
+                Some(Record::Stack(record, bytes)) => {
+                    if let Some(stacks) = &mut self.stacks {
+                        stacks.take(&record, bytes);
+                    }
+                }
                 Some(Record::Process(record)) => executed = Some(record),
                 None => self.totals.lost.events += 1,
             }
@@ -244,6 +265,9 @@ impl Observer {
 
     /// The process has executed another program.
     fn executed(&mut self, record: &ProcessRecord, sink: &mut dyn Sink) -> io::Result<()> {
+        if let Some(stacks) = &mut self.stacks {
+            stacks.reload();
+        }
         let name = process_name(self.options.pid);
         notice(
             sink,
@@ -262,13 +286,43 @@ impl Observer {
         let threads = self.kernel.threads().map_err(io::Error::other)?;
         let now = now_ns();
         let threshold = nanoseconds(self.options.threshold);
-        for (_, thread) in &threads {
+        for (kernel_tid, thread) in &threads {
             self.workers.insert(thread.tid);
-            for poll in self.polls.open(thread, now, threshold, &self.plan.types) {
+            for mut poll in self.polls.open(thread, now, threshold, &self.plan.types) {
+                self.explain_open(&mut poll, *kernel_tid, thread, now);
                 sink.event(&Event::LongPoll(poll))?;
             }
         }
+        if let Some(stacks) = &mut self.stacks {
+            let open: HashSet<(u32, u64)> = threads
+                .iter()
+                .flat_map(|(_, t)| open_polls(t).iter().map(|poll| (t.tid, poll.start_ns)))
+                .collect();
+            stacks.tick(now, |key| open.contains(&key));
+        }
         self.look_for_images(sink)
+    }
+
+    /// Adds what is known so far to a poll that is still open.
+    fn explain_open(&mut self, poll: &mut LongPoll, kernel_tid: u32, thread: &Thread, now: u64) {
+        let Some(stacks) = &mut self.stacks else {
+            return;
+        };
+        let slot = (thread.off == Thread::OFF_BLOCKED)
+            .then(|| self.kernel.slot(kernel_tid).ok())
+            .flatten();
+        // The slot may hold an older stack, or another thread's.
+        let slot = slot.filter(|slot| {
+            let record = &slot.record;
+            record.tid == thread.tid
+                && record.start_ns == thread.off_ns
+                && record.poll_ns == poll.start_ns
+        });
+        let current = slot.as_ref().map(|slot| {
+            let len = (slot.record.len as usize).min(slot.bytes.len());
+            (&slot.record, &slot.bytes[..len])
+        });
+        stacks.explain_open(poll, current, now);
     }
 
     /// Probes libraries that have been loaded since.
@@ -334,6 +388,11 @@ impl Observer {
             self.workers.insert(thread.tid);
         }
         self.totals.workers = self.workers.len() as u64;
+        if let Some(stacks) = &self.stacks {
+            self.totals.lost.stacks += stacks.lost.stacks;
+            self.totals.lost.incomplete_stacks += stacks.lost.incomplete_stacks;
+            self.totals.lost.unresolved_frames += stacks.lost.unresolved_frames;
+        }
         Ok(summarize(
             &self.kernel,
             &self.plan.types,

@@ -58,8 +58,7 @@ impl Polls {
         types: &[TaskType],
     ) -> Vec<LongPoll> {
         let mut due = Vec::new();
-        let depth = (thread.depth as usize).min(thread.polls.len());
-        for poll in &thread.polls[..depth] {
+        for poll in open_polls(thread) {
             let age = now.saturating_sub(poll.start_ns);
             if self.is_due(thread.tid, poll.start_ns, age, threshold_ns) {
                 let split = open_split(thread, poll, age, now);
@@ -120,6 +119,11 @@ impl Polls {
             stacks: Vec::new(),
         }
     }
+}
+
+/// The polls that are open on a thread, outermost first.
+pub fn open_polls(thread: &Thread) -> &[OpenPoll] {
+    &thread.polls[..(thread.depth as usize).min(thread.polls.len())]
 }
 
 /// The rest of a poll's time was spent on a CPU.

@@ -5,6 +5,7 @@ use loopprobe_common::{
     histogram::{self, BUCKETS, Stats},
 };
 
+use super::groups::Groups;
 use crate::{
     attach::{AttachError, Kernel},
     model::{Lost, ProbeCost, Summary, TaskKind, TaskSummary, TaskType},
@@ -27,6 +28,8 @@ pub struct Totals {
     pub ns_per_poll: Option<f64>,
     /// Ends of polls whose beginning is not known, until the detach.
     pub unmatched_ends: u64,
+    /// Long polls by cause.
+    pub groups: Groups,
     /// What user space has lost.
     pub lost: Lost,
 }
@@ -59,8 +62,9 @@ pub fn summarize(
     let mut tasks = merge(tasks);
     tasks.sort_by_key(|t| std::cmp::Reverse((t.total_ns, t.polls)));
     let polls = all.polls;
+    let lost = lost(kernel, &totals)?;
     Ok(Summary {
-        reason: totals.reason.clone(),
+        reason: totals.reason,
         duration_ns: totals.duration_ns,
         polls,
         blocking_polls,
@@ -70,13 +74,13 @@ pub fn summarize(
         long_polls: all.long + totals.root_polls,
         long_ns: all.long_ns + totals.root_ns,
         workers: totals.workers,
-        lost: lost(kernel, &totals)?,
+        lost,
         cost: totals.ns_per_poll.map(|ns| ProbeCost {
             ns_per_poll: ns,
             total_ns: (ns * polls as f64) as u64,
         }),
         tasks,
-        groups: Vec::new(),
+        groups: totals.groups.ranked(),
     })
 }
 

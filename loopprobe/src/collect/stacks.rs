@@ -1,0 +1,293 @@
+//! Stacks of long polls: unwound as they come, named only when their poll turns out to be long.
+
+use std::collections::HashMap;
+
+use loopprobe_common::records::{Kind, StackRecord};
+
+use super::Options;
+use crate::{
+    diagnose::{CpuQuota, Object, Objects, PollEvidence, RawSyscall, StackEvidence, diagnose},
+    elf::ProcAddr,
+    model::{LongPoll, Lost, Outcome, Stack, StackKind},
+    process::ProcessError,
+    symbolize::Symbolizer,
+    unwind::{RawFrame, RawStack, Registers, Unwinder},
+};
+
+/// Different stacks kept of one poll; more are counted as lost.
+const MAX_STACKS: usize = 256;
+
+/// Stacks whose poll has ended below the threshold are dropped after this long.
+const KEEP_NS: u64 = 2_000_000_000;
+
+/// A thread and the beginning of its poll.
+type PollKey = (u32, u64);
+
+/// Makes a long poll's stacks and diagnosis.
+pub struct Stacks {
+    unwinder: Unwinder,
+    symbolizer: Symbolizer,
+    objects: Objects,
+    quota: Option<CpuQuota>,
+    polls: HashMap<PollKey, Taken>,
+    /// What was lost on the way.
+    pub lost: Lost,
+}
+
+impl std::fmt::Debug for Stacks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stacks")
+            .field("polls", &self.polls.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What was seen of one poll.
+#[derive(Debug, Default)]
+struct Taken {
+    last_ns: u64,
+    stacks: Vec<Seen>,
+}
+
+/// One stack, and how often or how long it was seen.
+#[derive(Clone, Debug)]
+struct Seen {
+    frames: Vec<RawFrame>,
+    outcome: Outcome,
+    syscall: Option<RawSyscall>,
+    object: Option<Object>,
+    start_ns: u64,
+    blocked_ns: u64,
+    runnable_ns: u64,
+    samples: u32,
+}
+
+impl Stacks {
+    /// For a process.
+    ///
+    /// # Errors
+    ///
+    /// If its memory map cannot be read.
+    pub fn new(options: &Options) -> Result<Self, ProcessError> {
+        Ok(Self {
+            unwinder: Unwinder::new(options.pid)?,
+            symbolizer: Symbolizer::new(&options.debug_files),
+            objects: Objects::of(options.pid),
+            quota: CpuQuota::of(options.pid),
+            polls: HashMap::new(),
+            lost: Lost::default(),
+        })
+    }
+
+    /// The process has executed another program.
+    pub fn reload(&mut self) {
+        // If it has ended meanwhile, no stack will come any more.
+        let _ = self.unwinder.reload();
+    }
+
+    /// Reads what must be read a few times a second, and forgets polls that were not long.
+    pub fn tick(&mut self, now_ns: u64, is_open: impl Fn(PollKey) -> bool) {
+        if let Some(quota) = &mut self.quota {
+            quota.read(now_ns);
+        }
+        self.polls
+            .retain(|key, taken| taken.last_ns + KEEP_NS > now_ns || is_open(*key));
+    }
+
+    /// A stack that the kernel side has taken.
+    pub fn take(&mut self, record: &StackRecord, bytes: &[u8]) {
+        let end_ns = if record.end_ns == 0 {
+            record.start_ns
+        } else {
+            record.end_ns
+        };
+        let seen = self.unwind(record, bytes, end_ns);
+        let taken = self.polls.entry((record.tid, record.poll_ns)).or_default();
+        taken.last_ns = end_ns;
+        if !taken.add(seen) {
+            self.lost.stacks += 1;
+        }
+    }
+
+    fn unwind(&mut self, record: &StackRecord, bytes: &[u8], end_ns: u64) -> Seen {
+        let syscall = syscall(record);
+        let object = syscall.and_then(|call| self.objects.resolve(&call));
+        let unwound = self.unwinder.unwind(RawStack {
+            regs: registers(record),
+            bytes: bytes.to_vec(),
+            entry_sp: (record.entry_sp != 0).then_some(ProcAddr(record.entry_sp)),
+        });
+        let sample = record.kind == Kind::Sample as u32;
+        let ready_ns = if record.woken_ns == 0 {
+            end_ns
+        } else {
+            record.woken_ns
+        };
+        Seen {
+            frames: unwound.frames,
+            outcome: unwound.outcome,
+            syscall: if sample { None } else { syscall },
+            object,
+            start_ns: record.start_ns,
+            blocked_ns: if sample {
+                0
+            } else {
+                ready_ns.saturating_sub(record.start_ns)
+            },
+            runnable_ns: if sample {
+                0
+            } else {
+                end_ns.saturating_sub(ready_ns)
+            },
+            samples: u32::from(sample),
+        }
+    }
+
+    /// Adds stacks and diagnosis to a poll that has ended.
+    pub fn explain(&mut self, poll: &mut LongPoll, now_ns: u64) {
+        let stacks = self
+            .polls
+            .remove(&(poll.tid, poll.start_ns))
+            .map_or_else(Vec::new, |taken| taken.stacks);
+        self.describe(poll, stacks, now_ns);
+    }
+
+    /// Adds what is known so far to a poll that is still open. `current` is the stack of its thread, if that is off its CPU.
+    pub fn explain_open(
+        &mut self,
+        poll: &mut LongPoll,
+        current: Option<(&StackRecord, &[u8])>,
+        now_ns: u64,
+    ) {
+        let mut so_far = Taken::default();
+        if let Some(taken) = self.polls.get(&(poll.tid, poll.start_ns)) {
+            so_far.stacks.clone_from(&taken.stacks);
+        }
+        if let Some((record, bytes)) = current {
+            let seen = self.unwind(record, bytes, now_ns);
+            so_far.add(seen);
+        }
+        self.describe(poll, so_far.stacks, now_ns);
+    }
+
+    fn describe(&mut self, poll: &mut LongPoll, seen: Vec<Seen>, now_ns: u64) {
+        if let Some(quota) = &mut self.quota {
+            quota.read(now_ns);
+        }
+        let on_cpu_ns = poll.split.map_or(0, |split| split.on_cpu_ns);
+        let samples: u32 = seen.iter().map(|s| s.samples).sum();
+        let mut stacks = Vec::new();
+        for one in &seen {
+            stacks.extend(self.evidence(one, on_cpu_ns, samples, poll.ended));
+        }
+        stacks.sort_by_key(|s| std::cmp::Reverse(s.stack.ns));
+        let throttle = self
+            .quota
+            .as_ref()
+            .and_then(|quota| quota.between(poll.start_ns, poll.start_ns + poll.duration_ns));
+        let evidence = PollEvidence {
+            split: poll.split,
+            stacks,
+            throttle,
+            faults: None,
+        };
+        poll.diagnosis = Some(diagnose(&evidence));
+        poll.stacks = evidence.stacks.into_iter().map(|s| s.stack).collect();
+    }
+
+    /// A stack that was seen blocked may have waited for a CPU as well; that is a stack of its own.
+    fn evidence(
+        &mut self,
+        seen: &Seen,
+        on_cpu_ns: u64,
+        samples: u32,
+        count: bool,
+    ) -> Vec<StackEvidence> {
+        let frames = self.symbolizer.frames(&seen.frames);
+        if count {
+            self.lost.incomplete_stacks += u64::from(seen.outcome != Outcome::Complete);
+            self.lost.unresolved_frames +=
+                frames.iter().filter(|f| f.function.is_none()).count() as u64;
+        }
+        let cpu_ns =
+            (u128::from(on_cpu_ns) * u128::from(seen.samples)).checked_div(u128::from(samples));
+        [
+            (StackKind::OnCpu, cpu_ns.map_or(0, |ns| ns as u64)),
+            (StackKind::Blocked, seen.blocked_ns),
+            (StackKind::Runnable, seen.runnable_ns),
+        ]
+        .into_iter()
+        .filter(|(_, ns)| *ns > 0)
+        .map(|(kind, ns)| {
+            let blocked = kind == StackKind::Blocked;
+            StackEvidence {
+                stack: Stack {
+                    ns,
+                    start_ns: seen.start_ns,
+                    kind,
+                    outcome: seen.outcome,
+                    syscall: seen.syscall.filter(|_| blocked).map(|call| call.name()),
+                    frames: frames.clone(),
+                },
+                syscall: seen.syscall.filter(|_| blocked),
+                object: seen.object.clone().filter(|_| blocked),
+                page_fault: blocked && seen.syscall.is_none(),
+            }
+        })
+        .collect()
+    }
+}
+
+impl Taken {
+    /// `false` if there was no room.
+    fn add(&mut self, seen: Seen) -> bool {
+        if let Some(same) = self.stacks.iter_mut().find(|other| other.is_like(&seen)) {
+            same.blocked_ns += seen.blocked_ns;
+            same.runnable_ns += seen.runnable_ns;
+            same.samples += seen.samples;
+            return true;
+        }
+        let room = self.stacks.len() < MAX_STACKS;
+        if room {
+            self.stacks.push(seen);
+        }
+        room
+    }
+}
+
+impl Seen {
+    fn is_like(&self, other: &Self) -> bool {
+        self.outcome == other.outcome
+            && (self.samples == 0) == (other.samples == 0)
+            && self.syscall.map(|c| c.number) == other.syscall.map(|c| c.number)
+            && self.object == other.object
+            && self.frames.len() == other.frames.len()
+            && self
+                .frames
+                .iter()
+                .zip(&other.frames)
+                .all(|(a, b)| a.address == b.address)
+    }
+}
+
+fn syscall(record: &StackRecord) -> Option<RawSyscall> {
+    Some(RawSyscall {
+        number: u32::try_from(record.syscall).ok()?,
+        args: record.args,
+    })
+}
+
+fn registers(record: &StackRecord) -> Registers {
+    let regs = &record.registers;
+    let [_, bx, _, _, _, _, _, _, _, _, r12, r13, r14, r15] = regs.general;
+    Registers {
+        ip: regs.ip,
+        sp: regs.sp,
+        bp: regs.bp,
+        bx,
+        r12,
+        r13,
+        r14,
+        r15,
+    }
+}
