@@ -83,6 +83,8 @@ impl Thread {
     pub const SHARED: u32 = 16;
     /// It parks as a thread in `block_on` of a multi_thread runtime does.
     pub const BLOCK_ON: u32 = 32;
+    /// Its stack is kept while it is off its CPU.
+    pub const KEPT: u32 = 64;
 
     /// The innermost open poll.
     #[inline(always)]

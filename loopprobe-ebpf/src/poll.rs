@@ -1,5 +1,7 @@
 //! The beginning and the end of polls: the hot path, paid for by every poll of the target.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::{
     EbpfContext as _,
     helpers::{
@@ -45,27 +47,32 @@ fn try_poll_enter(ctx: &ProbeContext) -> Option<()> {
     let thread = current()?;
     // SAFETY: the context's registers are the thread's at the probe.
     let sp = unsafe { (*ctx.regs).rsp };
-
-    let mut poll = OpenPoll {
-        stack_pointer: sp,
-        header,
-        blocked_ns: thread.blocked_ns,
-        runnable_ns: thread.runnable_ns,
-        ..OpenPoll::default()
-    };
-    let layout = identify(ctx, cookie, site, &mut poll);
-
-    drop_stale(thread, sp);
-    if thread.depth == 0 {
-        outermost(thread, layout, &poll);
+    if thread
+        .innermost()
+        .is_some_and(|outer| outer.stack_pointer <= sp)
+    {
+        drop_missed(thread, sp);
     }
     let depth = thread.depth;
-    let Some(place) = thread.polls.get_mut(depth as usize) else {
+    let task = identify(ctx, cookie, site, header);
+    if depth == 0 {
+        outermost(thread, &task);
+    }
+    let (blocked_ns, runnable_ns) = (thread.blocked_ns, thread.runnable_ns);
+    let Some(poll) = thread.polls.get_mut(depth as usize) else {
         count(Counter::TooDeep);
         return None;
     };
+    // Field by field: a struct on the program's stack would be zeroed and copied byte by byte.
+    poll.stack_pointer = sp;
+    poll.header = header;
+    poll.task_id = task.id;
+    poll.scheduler = task.scheduler;
+    poll.blocked_ns = blocked_ns;
+    poll.runnable_ns = runnable_ns;
+    poll.task_type = task.index;
+    poll.flags = 0;
     poll.start_ns = now();
-    *place = poll;
     thread.depth = depth + 1;
     Some(())
 }
@@ -83,27 +90,28 @@ fn try_poll_exit(ctx: &RetProbeContext, end_ns: u64) -> Option<()> {
     let thread = known(current_tid())?;
     // SAFETY: as above. The return address has been popped.
     let sp = unsafe { (*ctx.regs).rsp } - 8;
-    // A poll whose return was missed lies below the stack pointer, on stack that has been given back.
-    for _ in 0..MAX_DEPTH {
-        let Some(poll) = thread.innermost().copied() else {
-            break;
-        };
-        if poll.stack_pointer > sp {
-            break;
-        }
-        thread.depth -= 1;
-        if poll.stack_pointer == sp {
-            finish(thread, &poll, end_ns);
-            return Some(());
-        }
-        count(Counter::UnmatchedStart);
+    if thread
+        .innermost()
+        .is_some_and(|poll| poll.stack_pointer < sp)
+    {
+        drop_missed(thread, sp - 1);
     }
-    count(Counter::UnmatchedEnd);
-    None
+    match thread.innermost() {
+        Some(poll) if poll.stack_pointer == sp => finish(thread, poll, end_ns),
+        _ => {
+            count(Counter::UnmatchedEnd);
+            return None;
+        }
+    }
+    thread.depth -= 1;
+    if thread.depth == 0 && thread.flags & Thread::LOCAL != 0 {
+        root::begin(thread, end_ns);
+    }
+    Some(())
 }
 
 #[inline(always)]
-fn finish(thread: &mut Thread, poll: &OpenPoll, end_ns: u64) {
+fn finish(thread: &Thread, poll: &OpenPoll, end_ns: u64) {
     let duration = end_ns - poll.start_ns;
     let long = CONFIG.get(0).is_some_and(|c| duration >= c.threshold_ns);
     if let Some(stats) = STATS.get_ptr_mut(poll.task_type) {
@@ -127,9 +135,6 @@ fn finish(thread: &mut Thread, poll: &OpenPoll, end_ns: u64) {
     if long {
         event::poll(Kind::Poll, thread, poll, end_ns);
     }
-    if thread.depth == 0 {
-        root::begin(thread, end_ns);
-    }
 }
 
 /// A closure on the blocking pool begins. Its end is not probed: a worker's own closure never ends.
@@ -148,12 +153,8 @@ fn try_blocking_enter(ctx: &ProbeContext) -> Option<()> {
         thread.gap_ns = 0;
     }
     thread.launcher = core::mem::take(&mut thread.waker);
-    let mut poll = OpenPoll {
-        header: ctx.arg(0)?,
-        ..OpenPoll::default()
-    };
-    identify(ctx, cookie, site, &mut poll);
-    if let Some(stats) = STATS.get_ptr_mut(poll.task_type) {
+    let task = identify(ctx, cookie, site, ctx.arg(0)?);
+    if let Some(stats) = STATS.get_ptr_mut(task.index) {
         // SAFETY: the pointer is to this CPU's own value.
         unsafe { (*stats).polls += 1 }
     }
@@ -162,14 +163,13 @@ fn try_blocking_enter(ctx: &ProbeContext) -> Option<()> {
 
 /// What an outermost poll says of its thread.
 #[inline(always)]
-fn outermost(thread: &mut Thread, layout: Option<&TaskLayout>, poll: &OpenPoll) {
-    let local = layout.is_some_and(|l| l.flags & TaskLayout::FLAG_LOCAL != 0);
-    thread.flags |= if local { Thread::LOCAL } else { Thread::SHARED };
-    if local {
+fn outermost(thread: &mut Thread, task: &Task) {
+    if task.flags & TaskLayout::FLAG_LOCAL != 0 {
+        thread.flags |= Thread::LOCAL;
         root::end(thread);
     } else if thread.flags & Thread::WORKER == 0 {
-        thread.flags |= Thread::WORKER;
-        mark_block_in_place(&thread.launcher, poll.scheduler);
+        thread.flags |= Thread::WORKER | Thread::SHARED;
+        mark_block_in_place(&thread.launcher, task.scheduler);
     }
     thread.gap_ns = 0;
 }
@@ -191,9 +191,10 @@ fn mark_block_in_place(launcher: &Waker, scheduler: u64) {
     }
 }
 
-/// Drops polls whose return was missed: an inner poll's stack pointer is always below the outer one's.
-#[inline(always)]
-fn drop_stale(thread: &mut Thread, sp: u64) {
+/// Drops polls whose return was missed: they lie at or below `sp`, on stack that has been given back, for an inner poll's stack
+/// pointer is always below the outer one's.
+#[inline(never)]
+fn drop_missed(thread: &mut Thread, sp: u64) {
     for _ in 0..MAX_DEPTH {
         if thread
             .innermost()
@@ -213,28 +214,41 @@ fn site(ctx: &ProbeContext) -> Option<(u64, &'static Site)> {
     Some((cookie, SITES.get(cookie as u32)?))
 }
 
+/// What a header says of its task.
+struct Task {
+    index: u32,
+    flags: u32,
+    id: u64,
+    scheduler: u64,
+}
+
+impl Task {
+    const UNKNOWN: Self = Self {
+        index: UNKNOWN_TYPE,
+        flags: 0,
+        id: 0,
+        scheduler: 0,
+    };
+}
+
 /// Reads the task's header: which type it is of, its id, its scheduler.
 #[inline(always)]
-fn identify(
-    ctx: &ProbeContext,
-    cookie: u64,
-    site: &'static Site,
-    poll: &mut OpenPoll,
-) -> Option<&'static TaskLayout> {
-    poll.task_type = UNKNOWN_TYPE;
-    let mut words = [0u64; WORDS];
-    // SAFETY: the helper writes at most the given size to `words`, and fails on a bad address.
+fn identify(ctx: &ProbeContext, cookie: u64, site: &'static Site, header: u64) -> Task {
+    let mut words = MaybeUninit::<[u64; WORDS]>::uninit();
+    // SAFETY: the helper writes the given size to `words`, zeros if the address is bad.
     let failed = unsafe {
         probe_read_user(
             words.as_mut_ptr().cast(),
             size_of_val(&words) as u32,
-            poll.header as *const _,
+            header as *const _,
         )
     };
     if failed != 0 {
         count(Counter::Unreadable);
-        return None;
+        return Task::UNKNOWN;
     }
+    // SAFETY: the helper has filled it.
+    let words = unsafe { words.assume_init_ref() };
     // SAFETY: the context's registers are the thread's at the probe.
     let vtable = relative(words[VTABLE], unsafe { (*ctx.regs).rip });
     let layout = if vtable == site.vtable {
@@ -245,19 +259,16 @@ fn identify(
             Some(layout) => layout,
             None => {
                 count(Counter::UnknownType);
-                return None;
+                return Task::UNKNOWN;
             }
         }
     };
-    poll.task_type = layout.index;
-    poll.task_id = field(poll.header, layout.id_offset, ID, words[ID]);
-    poll.scheduler = field(
-        poll.header,
-        layout.scheduler_offset,
-        SCHEDULER,
-        words[SCHEDULER],
-    );
-    Some(layout)
+    Task {
+        index: layout.index,
+        flags: layout.flags,
+        id: field(header, layout.id_offset, ID, words[ID]),
+        scheduler: field(header, layout.scheduler_offset, SCHEDULER, words[SCHEDULER]),
+    }
 }
 
 /// A word of the header: the one that has been read if it is at its usual place, else read now. 0 if there is none.

@@ -51,9 +51,11 @@ fn try_sample() -> Option<()> {
 
 /// Keeps the stack of a thread that goes off its CPU.
 #[inline(always)]
-pub fn keep(tid: u32, thread: &Thread, now: u64) {
-    if let Some(slot) = slot(tid) {
-        let _ = fill(slot, Kind::OffCpu, thread, now);
+pub fn keep(tid: u32, thread: &mut Thread, now: u64) {
+    if let Some(slot) = slot(tid)
+        && fill(slot, Kind::OffCpu, thread, now).is_some()
+    {
+        thread.flags |= Thread::KEPT;
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a probed poll costs on this machine, measured on a function of loopprobe's own.
 
-use std::{collections::BTreeMap, hint::black_box, time::Instant};
+use std::{hint::black_box, time::Instant};
 
 use loopprobe_common::config::{Config, Site, TaskLayout, relative};
 
@@ -15,6 +15,8 @@ use crate::{
 pub struct ProbeTiming {
     /// Nanoseconds that entry and return probe together add to a call.
     pub ns_per_poll: f64,
+    /// Of these, what an entry and a return probe cost that do nothing.
+    pub empty_ns: f64,
     /// Whether probes limited to one process run on all of its threads. Linux 6.6 to 6.9 runs them on its first one only.
     pub all_threads: bool,
 }
@@ -49,7 +51,7 @@ fn leaf(header: *const Header) -> u64 {
 /// [`AttachError`], if probes do not work here.
 pub fn measure(method: Option<Method>) -> Result<ProbeTiming, AttachError> {
     let header = Header { words: [7; 8] };
-    let (own, probed_at) = own_image()?;
+    let (site, probed_at) = own_site()?;
     let mut kernel = Kernel::load(&Settings {
         pid: std::process::id(),
         capacity: Capacity { sites: 1, types: 1 },
@@ -74,20 +76,25 @@ pub fn measure(method: Option<Method>) -> Result<ProbeTiming, AttachError> {
         ..Plan::default()
     };
     kernel.write_tables(&plan, 0, 0)?;
-    // On a thread that is not the process's first, as the target's workers are not.
-    let run = || std::thread::scope(|s| s.spawn(|| best_round(&header)).join().unwrap_or(f64::NAN));
-    let without = run();
-    kernel.attach(&own)?;
-    let with = run();
-    let polls = kernel.stats(0)?.polls;
+    let without = best_round(&header);
+    kernel.attach(&site.with([Role::BaselineExit, Role::BaselineEnter])?)?;
+    let empty = best_round(&header);
+    kernel.detach();
+    kernel.attach(&site.with([Role::PollExit, Role::PollEnter])?)?;
+    let with = best_round(&header);
     Ok(ProbeTiming {
         ns_per_poll: (with - without).max(0.0),
-        all_threads: polls > 0,
+        empty_ns: (empty - without).max(0.0),
+        all_threads: kernel.stats(0)?.polls > 0,
     })
 }
 
-/// Nanoseconds a call.
+/// Nanoseconds a call, on a thread that is not the process's first, as the target's workers are not.
 fn best_round(header: &Header) -> f64 {
+    std::thread::scope(|s| s.spawn(|| rounds(header)).join().unwrap_or(f64::NAN))
+}
+
+fn rounds(header: &Header) -> f64 {
     let round = |_| {
         let start = Instant::now();
         for _ in 0..CALLS {
@@ -98,11 +105,8 @@ fn best_round(header: &Header) -> f64 {
     (0..ROUNDS).map(round).fold(f64::INFINITY, f64::min)
 }
 
-/// loopprobe's own executable, with [`probed`] as its only site.
-fn own_image() -> Result<(PlannedImage, ProcAddr), AttachError> {
-    let failed = |error: &dyn std::fmt::Display| {
-        AttachError::Object(format!("cannot probe loopprobe itself: {error}"))
-    };
+/// [`probed`] in loopprobe's own executable, and where it is hit.
+fn own_site() -> Result<(OwnSite, ProcAddr), AttachError> {
     let pid = std::process::id();
     let address = ProcAddr(probed as *const () as u64);
     let maps = Maps::read(pid).map_err(|e| failed(&e))?;
@@ -122,19 +126,33 @@ fn own_image() -> Result<(PlannedImage, ProcAddr), AttachError> {
         offset: offset.0,
         cookie: 0,
     };
-    let probes = BTreeMap::from([
-        (Role::PollExit, vec![probe]),
-        (Role::PollEnter, vec![probe]),
-    ]);
-    // Where the probe will be hit: as far behind the function's address as it was moved.
-    let probed_at =
-        ProcAddr(address.0 + offset.0 - mapping.to_file(address).map_or(offset.0, |o| o.0));
-    Ok((
-        PlannedImage {
-            file,
-            probes,
+    // As far behind the function's address as the probe was moved.
+    let moved = offset.0 - mapping.to_file(address).map_or(offset.0, |o| o.0);
+    Ok((OwnSite { file, probe }, ProcAddr(address.0 + moved)))
+}
+
+fn failed(error: &dyn std::fmt::Display) -> AttachError {
+    AttachError::Object(format!("cannot probe loopprobe itself: {error}"))
+}
+
+struct OwnSite {
+    file: ImageFile,
+    probe: Probe,
+}
+
+impl OwnSite {
+    fn with(&self, roles: [Role; 2]) -> Result<PlannedImage, AttachError> {
+        let file = self.file.file.try_clone().map_err(|e| failed(&e))?;
+        Ok(PlannedImage {
+            file: ImageFile {
+                file,
+                metadata: self.file.metadata.clone(),
+            },
+            probes: roles
+                .into_iter()
+                .map(|role| (role, vec![self.probe]))
+                .collect(),
             tokio: None,
-        },
-        probed_at,
-    ))
+        })
+    }
 }

@@ -31,17 +31,23 @@ pub enum Role {
     ParkEnter,
     /// The entry of `CachedParkThread::block_on`.
     BlockOnEnter,
+    /// A return that does nothing, to compare with.
+    BaselineExit,
+    /// An entry that does nothing, to compare with.
+    BaselineEnter,
 }
 
 impl Role {
     /// All of them, in the order in which they are attached: returns before entries, so that no poll is left open.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::PollExit,
         Self::PollEnter,
         Self::BlockingEnter,
         Self::EpollEnter,
         Self::ParkEnter,
         Self::BlockOnEnter,
+        Self::BaselineExit,
+        Self::BaselineEnter,
     ];
 
     /// The program's name in the object.
@@ -53,12 +59,14 @@ impl Role {
             Self::EpollEnter => "epoll_enter",
             Self::ParkEnter => "park_enter",
             Self::BlockOnEnter => "block_on_enter",
+            Self::BaselineExit => "baseline_exit",
+            Self::BaselineEnter => "baseline_enter",
         }
     }
 
     /// Whether the probe is at the function's return.
     pub const fn is_return(self) -> bool {
-        matches!(self, Self::PollExit)
+        matches!(self, Self::PollExit | Self::BaselineExit)
     }
 }
 
