@@ -14,6 +14,7 @@ pub mod cli;
 pub mod commands;
 
 pub mod attach;
+pub mod code;
 pub mod collect;
 pub mod diagnose;
 pub mod elf;

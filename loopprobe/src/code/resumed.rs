@@ -1,0 +1,74 @@
+use std::collections::HashSet;
+
+use iced_x86::Register;
+use memchr::memmem;
+
+use super::{Registers, references};
+use crate::elf::{Image, VirtAddr};
+
+/// What a state machine panics with when it is polled after its end: "completion", "panicking" or "async drop" follows.
+/// Source: `compiler/rustc_middle/src/mir/terminator.rs`, `AssertKind` (Rust 1.39 to 1.97).
+const RESUMED: &[u8] = b"`async fn` resumed after ";
+/// Since about Rust 1.80 a function of `core` takes the location, loads the message and goes on to panic. Code of older
+/// compilers loads the message itself, in functions that are larger than this.
+const MAX_PANIC_FUNCTION: u64 = 112;
+
+/// The panics of finished async state machines in one image.
+#[derive(Debug, Default)]
+pub struct ResumedPanics {
+    messages: HashSet<VirtAddr>,
+    functions: HashSet<VirtAddr>,
+}
+
+impl ResumedPanics {
+    /// Finds the messages, and the panic functions that load them.
+    pub fn find(image: &Image) -> Self {
+        let messages = messages(image);
+        let holders = references(image, &messages)
+            .into_iter()
+            .filter_map(|(at, _)| image.function_at(at));
+        let small =
+            holders.filter(|function| function.end.0 - function.start.0 <= MAX_PANIC_FUNCTION);
+        let functions = small.map(|function| function.start).collect();
+        Self {
+            messages,
+            functions,
+        }
+    }
+
+    /// If calling `target` with these registers is such a panic: the address of its location.
+    ///
+    /// `panic_const_async_fn_resumed*(&Location)`, or in older compilers `panic(message, length, &Location)`.
+    pub fn location(&self, target: VirtAddr, registers: &Registers) -> Option<VirtAddr> {
+        let first = registers.get(Register::RDI)?;
+        if self.functions.contains(&target) {
+            return Some(first);
+        }
+        self.messages
+            .contains(&first)
+            .then(|| registers.get(Register::RDX))?
+    }
+}
+
+/// Where the messages are, and the words that point to them (lists of string pieces).
+fn messages(image: &Image) -> HashSet<VirtAddr> {
+    let finder = memmem::Finder::new(RESUMED);
+    let mut found = HashSet::new();
+    for range in image.data_ranges().chain(image.executable_ranges()) {
+        let bytes = image.bytes_up_to(range.start, (range.end.0 - range.start.0) as usize);
+        found.extend(
+            finder
+                .find_iter(bytes)
+                .map(|at| VirtAddr(range.start.0 + at as u64)),
+        );
+    }
+    if !found.is_empty() {
+        let pieces: Vec<_> = image
+            .pointers()
+            .filter(|(_, to)| found.contains(to))
+            .map(|(slot, _)| slot)
+            .collect();
+        found.extend(pieces);
+    }
+    found
+}
