@@ -7,6 +7,7 @@
 mod block;
 mod hint;
 mod location;
+mod reach;
 mod references;
 mod registers;
 mod resumed;
@@ -18,6 +19,7 @@ use std::{collections::HashMap, ops::Range, rc::Rc};
 use block::{Block, Exit, Op, Place, absolute_table, relative_table};
 pub use hint::near;
 pub use location::{panic_location, registry_crate, short_path};
+pub use reach::locations_near;
 use references::{references, referred};
 use registers::Registers;
 use resumed::ResumedPanics;

@@ -1,5 +1,5 @@
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     path::PathBuf,
 };
 
@@ -8,6 +8,7 @@ use super::{
     entry::probe_point,
     known,
     names::{self, Context, DebugInfo, TaskName},
+    scheduler,
     version::{self, Version},
     vtable::{self, RawVtable, VtableLayout},
 };
@@ -86,6 +87,7 @@ pub fn discover_with(
         debug: &debug,
         vtables: &vtables,
     });
+    let schedulers = scheduler::from_code(image, &vtables);
     let (tokio, tokio_source) = name_versions(&versions, &vtables);
     let text: Vec<_> = image
         .executable_ranges()
@@ -106,7 +108,7 @@ pub fn discover_with(
             total: text.iter().map(|(_, size)| size).sum(),
         },
         text,
-        sites: sites(image, vtables.into_iter().zip(names)),
+        sites: sites(image, vtables.into_iter().zip(names), &schedulers),
         loop_symbols: known::loop_symbols(image, &symbols),
     })
 }
@@ -192,7 +194,11 @@ fn name_versions(versions: &BTreeSet<Version>, vtables: &[RawVtable]) -> (Vec<St
 }
 
 /// Groups vtables by where their poll function is probed.
-fn sites(image: &Image, vtables: impl Iterator<Item = (RawVtable, Option<TaskName>)>) -> Vec<Site> {
+fn sites(
+    image: &Image,
+    vtables: impl Iterator<Item = (RawVtable, Option<TaskName>)>,
+    told: &HashMap<VirtAddr, Scheduler>,
+) -> Vec<Site> {
     let mut sites: BTreeMap<_, Site> = BTreeMap::new();
     for (raw, name) in vtables {
         let Some(point) = probe_point(image, raw.poll) else {
@@ -207,13 +213,13 @@ fn sites(image: &Image, vtables: impl Iterator<Item = (RawVtable, Option<TaskNam
             entry: point.instruction,
             vtables: Vec::new(),
         });
-        site.vtables.push(vtable(&raw, name));
+        site.vtables.push(vtable(&raw, name, told));
     }
     sites.into_values().collect()
 }
 
-fn vtable(raw: &RawVtable, name: Option<TaskName>) -> Vtable {
-    let scheduler = scheduler(raw, name.as_ref());
+fn vtable(raw: &RawVtable, name: Option<TaskName>, told: &HashMap<VirtAddr, Scheduler>) -> Vtable {
+    let scheduler = scheduler_of(raw, name.as_ref(), told);
     let kind = if scheduler == Scheduler::Blocking {
         TaskKind::Blocking
     } else {
@@ -232,12 +238,18 @@ fn vtable(raw: &RawVtable, name: Option<TaskName>) -> Vtable {
     }
 }
 
-/// The structure tells async from blocking where the scheduler's size is not 8; the name's source tells the rest.
-fn scheduler(raw: &RawVtable, name: Option<&TaskName>) -> Scheduler {
+/// The structure tells async from blocking where the scheduler's size is not 8; the name's source or the code of
+/// `raw::schedule` tells the rest.
+fn scheduler_of(
+    raw: &RawVtable,
+    name: Option<&TaskName>,
+    told: &HashMap<VirtAddr, Scheduler>,
+) -> Scheduler {
     match raw.scheduler_size() {
         Some(size) if size != 8 => Scheduler::Blocking,
         _ => name
             .and_then(|name| name.scheduler)
+            .or_else(|| told.get(&raw.schedule?).copied())
             .unwrap_or(Scheduler::Unknown),
     }
 }

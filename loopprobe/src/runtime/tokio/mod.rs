@@ -8,6 +8,7 @@ mod discover;
 mod entry;
 mod known;
 mod names;
+mod scheduler;
 mod site;
 mod version;
 mod vtable;

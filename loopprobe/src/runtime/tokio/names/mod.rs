@@ -7,6 +7,7 @@ mod callees;
 mod calls;
 mod debug_info;
 mod dwarf;
+mod location;
 mod readable;
 mod rust_path;
 mod scheduler;
@@ -15,6 +16,7 @@ mod symbols;
 
 use super::{Scheduler, vtable::RawVtable};
 use crate::{
+    code::registry_crate,
     elf::{Image, SymbolTable},
     model::{NameSource, SourceLocation, TaskKind, TaskType},
 };
@@ -50,7 +52,7 @@ pub(super) struct Context<'a> {
 
 /// The best name for each vtable, in their order; `None` where only place and size are known.
 pub(super) fn resolve(context: &Context<'_>) -> Vec<Option<TaskName>> {
-    let sources = [symbols::names, dwarf::names, calls::names];
+    let sources = [symbols::names, dwarf::names, calls::names, location::names];
     let mut best: Vec<Option<TaskName>> = vec![None; context.vtables.len()];
     for source in sources {
         for (best, found) in best.iter_mut().zip(source(context)) {
@@ -67,7 +69,8 @@ fn merge(best: &mut Option<TaskName>, found: Option<TaskName>) {
         None => *best = Some(found),
         Some(best) => {
             best.scheduler = best.scheduler.or(found.scheduler);
-            best.location = best.location.take().or(found.location);
+            let location = found.location.filter(|_| found.certain);
+            best.location = best.location.take().or(location);
             // DWARF numbers the impl blocks; symbols name their types.
             if let Some(name) = symbols::with_impl_named(&best.type_name, &found.type_name) {
                 best.type_name = name;
@@ -78,7 +81,15 @@ fn merge(best: &mut Option<TaskName>, found: Option<TaskName>) {
 
 /// The task type that a name stands for.
 pub(super) fn task_type(name: TaskName, kind: TaskKind) -> TaskType {
-    let short = readable(&name.type_name, kind);
+    let krate = name
+        .location
+        .as_ref()
+        .and_then(|location| registry_crate(&location.file))
+        .map(str::to_owned);
+    let short = match name.source {
+        NameSource::Location => name.type_name.clone(),
+        _ => readable(&name.type_name, kind),
+    };
     TaskType {
         full_name: (short != name.type_name).then_some(name.type_name),
         name: short,
@@ -86,6 +97,6 @@ pub(super) fn task_type(name: TaskName, kind: TaskKind) -> TaskType {
         certain: name.certain,
         kind,
         location: name.location,
-        krate: None,
+        krate,
     }
 }

@@ -1,0 +1,44 @@
+use std::collections::{HashSet, VecDeque};
+
+use super::{Blocks, Op, Registers, panic_location};
+use crate::{
+    elf::{Image, VirtAddr},
+    model::SourceLocation,
+};
+
+/// A function's own code and that of what it calls, directly and at second or third hand, in blocks.
+const MAX_BLOCKS: usize = 600;
+
+/// The panic locations that the code from `start` on refers to, nearest first, through at most `max_calls` calls in
+/// each other.
+pub fn locations_near(image: &Image, start: VirtAddr, max_calls: u32) -> Vec<SourceLocation> {
+    let mut blocks = Blocks::default();
+    let mut queue = VecDeque::from([(0, start, Registers::default())]);
+    let (mut seen, mut addresses, mut found) = (HashSet::new(), HashSet::new(), Vec::new());
+    while let Some((calls, at, mut registers)) = queue.pop_front() {
+        if seen.len() >= MAX_BLOCKS {
+            break;
+        }
+        if !seen.insert(at) {
+            continue;
+        }
+        let block = blocks.at(image, at);
+        for op in &block.ops {
+            match *op {
+                Op::Address(_, address) if addresses.insert(address) => {
+                    found.extend(panic_location(image, address));
+                }
+                Op::Call(Some(target)) if calls < max_calls => {
+                    queue.push_back((calls + 1, target, Registers::default()));
+                }
+                _ => {}
+            }
+            op.apply(&mut registers);
+        }
+        // Blocks of the same function come before those of its callees.
+        for target in blocks.targets(image, &block, &registers) {
+            queue.push_front((calls, target, registers.clone()));
+        }
+    }
+    found
+}
