@@ -23,4 +23,5 @@ pub mod recording;
 pub mod report;
 pub mod runtime;
 pub mod symbolize;
+pub mod top;
 pub mod unwind;

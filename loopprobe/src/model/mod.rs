@@ -5,6 +5,7 @@
 //! carry the same words.
 
 mod cause;
+mod live;
 mod poll;
 mod session;
 mod stack;
@@ -12,6 +13,7 @@ mod summary;
 mod task;
 
 pub use cause::{Blocked, Cause, Diagnosis};
+pub use live::{CurrentPoll, Live, Worker};
 pub use poll::{LongPoll, PollKind, Split};
 pub use session::{Event, Notice, Session};
 pub use stack::{Frame, Outcome, Stack, StackKind};

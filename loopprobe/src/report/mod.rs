@@ -7,6 +7,7 @@ mod escape;
 mod flamegraph;
 mod fold;
 mod folded;
+mod histogram;
 mod html;
 mod json;
 mod label;
@@ -27,9 +28,10 @@ pub use escape::clean;
 pub use flamegraph::Flamegraph;
 pub use fold::{Fold, Node, Weight};
 pub use folded::Folded;
+pub use histogram::Histogram;
 pub use html::Html;
 pub use json::JsonSink;
-pub use label::Owner;
+pub use label::{Owner, frame_name};
 pub use pprof::Pprof;
 pub use ranking::{Ranking, Row};
 pub use speedscope::Speedscope;
@@ -40,7 +42,7 @@ pub use wall_clock::WallClock;
 
 use std::io;
 
-use crate::model::Event;
+use crate::model::{Event, Live};
 
 /// A view of a session.
 pub trait Sink {
@@ -50,4 +52,18 @@ pub trait Sink {
     ///
     /// Whatever writing gives; [`io::ErrorKind::BrokenPipe`] means that the reader has gone and ends the session quietly.
     fn event(&mut self, event: &Event) -> io::Result<()>;
+
+    /// Whether [`Self::live`] does anything: a snapshot costs time to make.
+    fn wants_live(&self) -> bool {
+        false
+    }
+
+    /// Takes a snapshot of a session that runs, a few times a second.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::event`].
+    fn live(&mut self, _live: Live) -> io::Result<()> {
+        Ok(())
+    }
 }

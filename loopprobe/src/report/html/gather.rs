@@ -6,10 +6,7 @@ use std::{
 
 use crate::model::{Event, LongPoll, Notice, Session, Summary};
 
-use super::{
-    super::{EachOnce, Fold, Ranking},
-    histogram::Histogram,
-};
+use super::super::{EachOnce, Fold, Histogram, Ranking};
 
 /// The timeline shows so many polls, the longest: a page with more is slow to open and not readable.
 pub const MAX_POLLS: usize = 2_000;

@@ -1,8 +1,8 @@
 //! One self-contained page to attach to a ticket.
 
+mod bars;
 mod escape;
 mod gather;
-mod histogram;
 mod lanes;
 mod page;
 mod polls;

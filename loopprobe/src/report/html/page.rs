@@ -5,6 +5,7 @@ use std::{
 
 use super::{
     super::{Chosen, Drawing as _, Flamegraph, units},
+    bars,
     escape::{Escaped, data_url},
     gather::Gathered,
     lanes, polls, tables, words,
@@ -43,7 +44,7 @@ pub fn write(gathered: &Gathered, out: &mut impl Write) -> io::Result<()> {
         writeln!(
             out,
             "<h2>How long they took</h2>{}",
-            gathered.histogram.svg()
+            bars::svg(&gathered.histogram)
         )?;
         flamegraph(gathered, out)?;
     }

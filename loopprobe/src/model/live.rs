@@ -1,0 +1,45 @@
+use super::{Lost, TaskSummary};
+
+/// What a session knows at one moment. Not part of the stream of events, and never recorded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Live {
+    /// When (`CLOCK_MONOTONIC`, nanoseconds).
+    pub time_ns: u64,
+    /// Polls at least this long are reported from now on, in nanoseconds.
+    pub threshold_ns: u64,
+    /// The threads that poll tasks, by thread id.
+    pub workers: Vec<Worker>,
+    /// The task types so far, most total time first.
+    pub tasks: Vec<TaskSummary>,
+    /// Polls of async tasks so far.
+    pub polls: u64,
+    /// What was lost so far.
+    pub lost: Lost,
+}
+
+/// A thread that polls tasks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Worker {
+    /// The thread.
+    pub tid: u32,
+    /// Its name.
+    pub thread: String,
+    /// How long it has been off its CPU since it was first seen, in nanoseconds: waiting, or ready without a CPU. The
+    /// stretch that it may be off right now is included.
+    pub off_ns: u64,
+    /// Whether it is waiting in the kernel right now.
+    pub blocked: bool,
+    /// The innermost async poll that is open on it.
+    pub poll: Option<CurrentPoll>,
+}
+
+/// A poll that is open.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CurrentPoll {
+    /// The task type's name.
+    pub task: String,
+    /// The task's id, where it has one.
+    pub task_id: Option<u64>,
+    /// When it began (`CLOCK_MONOTONIC`, nanoseconds).
+    pub start_ns: u64,
+}

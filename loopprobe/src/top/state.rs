@@ -1,0 +1,313 @@
+use std::collections::{HashMap, VecDeque};
+
+use crate::{
+    model::{Event, Live, LongPoll, Session},
+    report::{EachOnce, Fold, Histogram, words},
+};
+
+use super::{Action, workers::Busy};
+
+/// So many long polls can be scrolled through.
+const MAX_POLLS: usize = 1_000;
+/// The threshold can be set between a microsecond and a minute.
+const THRESHOLDS: std::ops::RangeInclusive<u64> = 1_000..=60_000_000_000;
+
+/// What a list of the view gets the keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Focus {
+    /// The task types.
+    Tasks,
+    /// The long polls.
+    #[default]
+    Polls,
+}
+
+/// What task types are sorted by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SortBy {
+    /// Time in long polls.
+    #[default]
+    Blocked,
+    /// How many long polls.
+    Count,
+    /// The longest poll.
+    Longest,
+    /// How many polls in all.
+    Polls,
+}
+
+impl SortBy {
+    fn next(self) -> Self {
+        match self {
+            Self::Blocked => Self::Count,
+            Self::Count => Self::Longest,
+            Self::Longest => Self::Polls,
+            Self::Polls => Self::Blocked,
+        }
+    }
+
+    /// The column's title.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Blocked => "blocked",
+            Self::Count => "long",
+            Self::Longest => "longest",
+            Self::Polls => "polls",
+        }
+    }
+}
+
+/// A row of the task types.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TaskRow {
+    /// The task type's name.
+    pub name: String,
+    /// Time in long polls, in nanoseconds.
+    pub blocked_ns: u64,
+    /// How many long polls.
+    pub long: u64,
+    /// The longest poll, in nanoseconds.
+    pub max_ns: u64,
+    /// How many polls.
+    pub polls: u64,
+}
+
+/// What is known, and what the user has chosen to see of it.
+#[derive(Debug, Default)]
+pub struct State {
+    /// The session's head.
+    pub session: Option<Session>,
+    /// The last snapshot.
+    pub live: Live,
+    /// How busy each worker was between the last two snapshots.
+    pub busy: Busy,
+    /// Polls a second, between the last two snapshots.
+    pub rate: f64,
+    /// Long polls by duration.
+    pub histogram: Histogram,
+    /// The session so far, to draw.
+    pub fold: Fold,
+    /// Which list gets the keys.
+    pub focus: Focus,
+    /// What task types are sorted by.
+    pub sort: SortBy,
+    /// Only names and causes with this text are shown.
+    pub filter: String,
+    /// Whether the filter is being typed.
+    pub typing: bool,
+    /// Whether the display stands still.
+    pub paused: bool,
+    /// Whether the keys are shown.
+    pub help: bool,
+    /// What the last key did.
+    pub message: Option<String>,
+    /// The threshold that the user wants, in nanoseconds, until a snapshot has it.
+    pub wanted_threshold_ns: Option<u64>,
+    /// How the session ended.
+    pub ended: Option<String>,
+    /// How many long polls there were.
+    pub long_polls: u64,
+    selected_task: usize,
+    /// The chosen poll by when it came; `None` follows the newest.
+    selected_poll: Option<u64>,
+    polls: VecDeque<(u64, LongPoll)>,
+    by_task: HashMap<String, TaskRow>,
+    once: EachOnce,
+    shown: Option<Shown>,
+}
+
+/// What stays on the screen while the display stands still.
+#[derive(Debug)]
+struct Shown {
+    tasks: Vec<TaskRow>,
+    newest: u64,
+}
+
+impl State {
+    /// Takes the session's next event.
+    pub fn event(&mut self, event: &Event) {
+        self.fold.event(event);
+        match event {
+            Event::Session(session) => {
+                self.live.threshold_ns = session.threshold_ns;
+                self.session = Some(session.clone());
+            }
+            Event::LongPoll(poll) => self.poll(poll),
+            Event::Notice(notice) => self.message = Some(notice.message.clone()),
+            Event::Summary(summary) => self.ended = Some(summary.reason.clone()),
+        }
+    }
+
+    /// Takes a snapshot.
+    pub fn snapshot(&mut self, live: Live) {
+        let elapsed = live.time_ns.saturating_sub(self.live.time_ns);
+        if self.live.time_ns > 0 && elapsed > 0 {
+            let polls = live.polls.saturating_sub(self.live.polls);
+            self.rate = polls as f64 * 1e9 / elapsed as f64;
+        }
+        self.busy.update(&self.live, &live);
+        if self.wanted_threshold_ns == Some(live.threshold_ns) {
+            self.wanted_threshold_ns = None;
+        }
+        self.live = live;
+    }
+
+    fn poll(&mut self, poll: &LongPoll) {
+        let number = self.polls.back().map_or(0, |(number, _)| number + 1);
+        let same = |(_, old): &&mut (u64, LongPoll)| {
+            old.tid == poll.tid && old.start_ns == poll.start_ns && !old.ended
+        };
+        match self.polls.iter_mut().rev().find(same) {
+            Some((_, old)) => old.clone_from(poll),
+            None => self.polls.push_back((number, poll.clone())),
+        }
+        if self.polls.len() > MAX_POLLS {
+            self.polls.pop_front();
+        }
+        let Some(poll) = self.once.settle(poll) else {
+            return;
+        };
+        self.long_polls += 1;
+        self.histogram.add(poll.duration_ns);
+        self.busy.long_poll(poll);
+        let row = self.by_task.entry(poll.task.name.clone()).or_default();
+        row.long += 1;
+        row.blocked_ns = row.blocked_ns.saturating_add(poll.duration_ns);
+        row.max_ns = row.max_ns.max(poll.duration_ns);
+    }
+
+    /// Does what a key asked for, as far as it concerns the state alone.
+    pub fn apply(&mut self, action: Action) {
+        self.message = None;
+        match action {
+            Action::Quit | Action::Flamegraph => {}
+            Action::Move(rows) => self.move_by(rows),
+            Action::SwitchFocus => {
+                self.focus = match self.focus {
+                    Focus::Tasks => Focus::Polls,
+                    Focus::Polls => Focus::Tasks,
+                }
+            }
+            Action::Pause => self.pause(),
+            Action::Sort => self.sort = self.sort.next(),
+            Action::Filter => self.typing = true,
+            Action::Type(c) => self.filter.push(c),
+            Action::Erase => {
+                self.filter.pop();
+            }
+            Action::Accept => self.typing = false,
+            Action::Clear => {
+                self.filter.clear();
+                self.typing = false;
+            }
+            Action::Threshold { up } => self.change_threshold(up),
+            Action::Help => self.help = !self.help,
+        }
+    }
+
+    fn pause(&mut self) {
+        self.paused = !self.paused;
+        self.shown = self.paused.then(|| Shown {
+            tasks: self.all_tasks(),
+            newest: self.polls.back().map_or(0, |(number, _)| *number),
+        });
+    }
+
+    fn change_threshold(&mut self, up: bool) {
+        let now = self.threshold_ns();
+        let wanted = if up { now.saturating_mul(2) } else { now / 2 };
+        self.wanted_threshold_ns = Some(wanted.clamp(*THRESHOLDS.start(), *THRESHOLDS.end()));
+    }
+
+    /// The threshold, or what the user has just set it to.
+    pub fn threshold_ns(&self) -> u64 {
+        self.wanted_threshold_ns.unwrap_or(self.live.threshold_ns)
+    }
+
+    fn move_by(&mut self, rows: isize) {
+        match self.focus {
+            Focus::Tasks => {
+                let last = self.tasks().len().saturating_sub(1);
+                self.selected_task = self.selected_task().saturating_add_signed(rows).min(last);
+            }
+            Focus::Polls => {
+                let polls = self.polls();
+                let last = polls.len().saturating_sub(1);
+                let index = self.selected_poll().saturating_add_signed(rows).min(last);
+                // The first row is the newest poll, and choosing it means to follow.
+                self.selected_poll = match index {
+                    0 => None,
+                    _ => polls.get(index).map(|(number, _)| *number),
+                };
+            }
+        }
+    }
+
+    /// The long polls to show, newest first, each with its number.
+    pub fn polls(&self) -> Vec<&(u64, LongPoll)> {
+        let newest = self.shown.as_ref().map_or(u64::MAX, |shown| shown.newest);
+        let polls = self.polls.iter().rev();
+        polls
+            .filter(|(number, poll)| *number <= newest && self.wants(poll))
+            .collect()
+    }
+
+    /// Which of [`Self::polls`] is chosen.
+    pub fn selected_poll(&self) -> usize {
+        let Some(selected) = self.selected_poll else {
+            return 0;
+        };
+        let polls = self.polls();
+        let at = polls.iter().position(|(number, _)| *number <= selected);
+        at.unwrap_or(polls.len().saturating_sub(1))
+    }
+
+    /// The task types to show, in order.
+    pub fn tasks(&self) -> Vec<TaskRow> {
+        let mut tasks = match &self.shown {
+            Some(shown) => shown.tasks.clone(),
+            None => self.all_tasks(),
+        };
+        tasks.retain(|task| self.matches(&task.name));
+        tasks.sort_by(|a, b| {
+            let key = |row: &TaskRow| match self.sort {
+                SortBy::Blocked => row.blocked_ns,
+                SortBy::Count => row.long,
+                SortBy::Longest => row.max_ns,
+                SortBy::Polls => row.polls,
+            };
+            key(b).cmp(&key(a)).then_with(|| a.name.cmp(&b.name))
+        });
+        tasks
+    }
+
+    /// Which of [`Self::tasks`] is chosen.
+    pub fn selected_task(&self) -> usize {
+        self.selected_task.min(self.tasks().len().saturating_sub(1))
+    }
+
+    fn all_tasks(&self) -> Vec<TaskRow> {
+        let mut rows = self.by_task.clone();
+        for task in &self.live.tasks {
+            let row = rows.entry(task.task.name.clone()).or_default();
+            row.polls = task.polls;
+            row.max_ns = row.max_ns.max(task.max_ns);
+        }
+        let named = rows.into_iter().map(|(name, row)| TaskRow { name, ..row });
+        named.filter(|row| row.polls > 0 || row.long > 0).collect()
+    }
+
+    fn wants(&self, poll: &LongPoll) -> bool {
+        let diagnosis = poll.diagnosis.as_ref();
+        self.matches(&poll.task.name)
+            || diagnosis.is_some_and(|diagnosis| {
+                let call = diagnosis.call.as_ref();
+                self.matches(words::cause(diagnosis.cause))
+                    || call.is_some_and(|call| self.matches(&call.function))
+            })
+    }
+
+    fn matches(&self, text: &str) -> bool {
+        self.filter.is_empty() || text.to_lowercase().contains(&self.filter.to_lowercase())
+    }
+}
