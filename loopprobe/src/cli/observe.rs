@@ -39,6 +39,7 @@ impl ObserveArgs {
             pid,
             program: None,
             threshold: self.reported_threshold(),
+            threshold_dial: None,
             duration: self.duration,
             min_block: self.min_block.unwrap_or_else(|| self.default_min_block()),
             sample_hz: self.sample_hz,

@@ -1,8 +1,10 @@
 //! From the kernel's records to the model's events.
 
+mod dial;
 mod error;
 mod groups;
 mod images;
+mod live;
 mod observe;
 mod options;
 mod polls;
@@ -12,6 +14,7 @@ mod stop;
 mod summary;
 mod threads;
 
+pub use dial::ThresholdDial;
 pub use error::ObserveError;
 pub use observe::{Observer, observe};
 pub use options::Options;

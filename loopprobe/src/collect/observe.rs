@@ -20,8 +20,9 @@ use nix::{
 };
 
 use super::{
-    ObserveError, Options, Stop,
+    ObserveError, Options, Stop, ThresholdDial,
     images::Images,
+    live,
     polls::{Polls, open_polls},
     record::Record,
     stacks::Stacks,
@@ -29,7 +30,7 @@ use super::{
 };
 use crate::{
     attach::{Capacity, Kernel, Plan, PlannedImage, Settings, measure},
-    model::{Event, LongPoll, Notice, Session, Summary, TaskKind},
+    model::{Event, Live, LongPoll, Notice, Session, Summary, TaskKind},
     report::Sink,
 };
 
@@ -283,6 +284,7 @@ impl Observer {
     }
 
     fn tick(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
+        self.follow_dial()?;
         let threads = self.kernel.threads().map_err(io::Error::other)?;
         let now = now_ns();
         let threshold = nanoseconds(self.options.threshold);
@@ -300,7 +302,35 @@ impl Observer {
                 .collect();
             stacks.tick(now, |key| open.contains(&key));
         }
+        if sink.wants_live() {
+            sink.live(self.live(&threads, now)?)?;
+        }
         self.look_for_images(sink)
+    }
+
+    fn live(&mut self, threads: &[(u32, Thread)], now: u64) -> io::Result<Live> {
+        let summary = summarize(&self.kernel, &self.plan.types, self.totals.clone())
+            .map_err(io::Error::other)?;
+        Ok(live::snapshot(
+            threads,
+            now,
+            nanoseconds(self.options.threshold),
+            &self.plan.types,
+            &mut self.polls.threads,
+            summary,
+        ))
+    }
+
+    /// Takes over a threshold that was changed from outside.
+    fn follow_dial(&mut self) -> io::Result<()> {
+        let dial = self.options.threshold_dial.as_ref();
+        let Some(threshold_ns) = dial.and_then(ThresholdDial::take) else {
+            return Ok(());
+        };
+        self.options.threshold = Duration::from_nanos(threshold_ns);
+        self.kernel
+            .set_config(&config(&self.options))
+            .map_err(io::Error::other)
     }
 
     /// Adds what is known so far to a poll that is still open.

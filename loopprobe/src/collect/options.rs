@@ -1,5 +1,7 @@
 use std::{path::PathBuf, time::Duration};
 
+use super::ThresholdDial;
+
 /// What to observe, and how.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -9,6 +11,8 @@ pub struct Options {
     pub program: Option<PathBuf>,
     /// Polls at least this long are reported; zero reports all.
     pub threshold: Duration,
+    /// Changes the threshold while the session runs.
+    pub threshold_dial: Option<ThresholdDial>,
     /// When to end; `None` until a signal or the target's end.
     pub duration: Option<Duration>,
     /// Off-CPU stretches at least this long get a stack.
@@ -33,6 +37,7 @@ impl Options {
             pid,
             program: None,
             threshold: Self::DEFAULT_THRESHOLD,
+            threshold_dial: None,
             duration: None,
             min_block: Duration::from_millis(1),
             sample_hz: 499,

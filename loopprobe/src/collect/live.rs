@@ -1,0 +1,68 @@
+//! What a session knows at one moment.
+
+use loopprobe_common::thread::{OpenPoll, Thread};
+
+use super::threads::ThreadNames;
+use crate::model::{CurrentPoll, Live, Summary, TaskKind, TaskType, Worker};
+
+/// Puts a snapshot together from the kernel side's threads and a summary of the session so far.
+pub fn snapshot(
+    threads: &[(u32, Thread)],
+    now_ns: u64,
+    threshold_ns: u64,
+    types: &[TaskType],
+    names: &mut ThreadNames,
+    summary: Summary,
+) -> Live {
+    let mut workers: Vec<Worker> = threads
+        .iter()
+        .filter_map(|(_, thread)| worker(thread, now_ns, types, names))
+        .collect();
+    workers.sort_by_key(|worker| worker.tid);
+    Live {
+        time_ns: now_ns,
+        threshold_ns,
+        workers,
+        tasks: summary.tasks,
+        polls: summary.polls,
+        lost: summary.lost,
+    }
+}
+
+/// `None` for a thread that only runs blocking closures.
+fn worker(
+    thread: &Thread,
+    now_ns: u64,
+    types: &[TaskType],
+    names: &mut ThreadNames,
+) -> Option<Worker> {
+    const POLLS_TASKS: u32 = Thread::WORKER | Thread::LOCAL | Thread::SHARED;
+    let poll = innermost_async(thread, types);
+    if poll.is_none() && thread.flags & POLLS_TASKS == 0 {
+        return None;
+    }
+    let off_now = match thread.off {
+        Thread::OFF_NOT => 0,
+        _ => now_ns.saturating_sub(thread.off_ns),
+    };
+    Some(Worker {
+        tid: thread.tid,
+        thread: names.get(thread.tid).to_owned(),
+        off_ns: thread.blocked_ns + thread.runnable_ns + off_now,
+        blocked: thread.off == Thread::OFF_BLOCKED,
+        poll,
+    })
+}
+
+/// A worker of a multi_thread runtime itself runs inside a blocking closure, which is not what it polls.
+fn innermost_async(thread: &Thread, types: &[TaskType]) -> Option<CurrentPoll> {
+    let depth = (thread.depth as usize).min(thread.polls.len());
+    let task = |poll: &OpenPoll| types.get(poll.task_type as usize);
+    let is_async = |poll: &&OpenPoll| task(poll).is_none_or(|task| task.kind == TaskKind::Async);
+    let poll = thread.polls[..depth].iter().rev().find(is_async)?;
+    Some(CurrentPoll {
+        task: task(poll).map_or_else(|| "?".to_owned(), |task| task.name.clone()),
+        task_id: (poll.task_id != 0).then_some(poll.task_id),
+        start_ns: poll.start_ns,
+    })
+}
