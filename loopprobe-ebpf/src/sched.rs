@@ -77,13 +77,15 @@ fn switch_in(tid: u32, thread: &mut Thread, now: u64) {
     if thread.flags & Thread::PARKED != 0 {
         thread.flags &= !Thread::PARKED;
         root::begin(thread, now);
-    } else if off == Thread::OFF_BLOCKED
-        && (thread.depth > 0 || thread.gap_ns != 0)
-        && CONFIG
+    }
+    if thread.flags & Thread::KEPT != 0 {
+        thread.flags &= !Thread::KEPT;
+        if CONFIG
             .get(0)
-            .is_some_and(|c| c.stacks != 0 && now - thread.off_ns >= c.min_block_ns)
-    {
-        stack::send_kept(tid, thread, now);
+            .is_some_and(|c| now - thread.off_ns >= c.min_block_ns)
+        {
+            stack::send_kept(tid, thread, now);
+        }
     }
 }
 
