@@ -136,19 +136,43 @@ fn copy(bytes: &mut [u8; STACK_BYTES], address: u64, wanted: u64) -> u32 {
     if len > STACK_BYTES as u64 {
         len = STACK_BYTES as u64;
     }
-    // The rest of a thread's stack may be shorter than asked for: then half of it may do.
-    for _ in 0..5 {
-        // SAFETY: the helper writes at most `len` bytes, which fit, and fails on a bad address.
+    // SAFETY: the helper writes at most `len` bytes, which fit, and fails on a bad address.
+    if unsafe { bpf_probe_read_user(bytes.as_mut_ptr().cast(), len as u32, address as *const _) }
+        == 0
+    {
+        return len as u32;
+    }
+    copy_to_end(bytes, address)
+}
+
+/// Copies what is left of a stack that ends within [`STACK_BYTES`], by ever smaller pieces.
+#[inline(never)]
+fn copy_to_end(bytes: &mut [u8; STACK_BYTES], address: u64) -> u32 {
+    const SMALLEST: usize = 256;
+    let mut copied = 0;
+    let mut piece = STACK_BYTES / 2;
+    while piece >= SMALLEST {
+        let at = core::hint::black_box(copied);
+        let Some(place) = bytes.get_mut(at..at + piece) else {
+            break;
+        };
+        // SAFETY: the helper writes `piece` bytes, which fit, and fails on a bad address.
         if unsafe {
-            bpf_probe_read_user(bytes.as_mut_ptr().cast(), len as u32, address as *const _)
+            bpf_probe_read_user(
+                place.as_mut_ptr().cast(),
+                piece as u32,
+                (address + at as u64) as *const _,
+            )
         } == 0
         {
-            return len as u32;
+            copied = at + piece;
         }
-        len /= 2;
+        piece /= 2;
     }
-    count(Counter::Unreadable);
-    0
+    if copied == 0 {
+        count(Counter::Unreadable);
+    }
+    copied as u32
 }
 
 #[inline(always)]
