@@ -3,6 +3,7 @@
 //! Each source looks at all vtables at once and says what it knows of each future's type. What a better source left
 //! open, a later one fills in.
 
+mod boxed;
 mod callees;
 mod calls;
 mod debug_info;
@@ -21,6 +22,7 @@ use crate::{
     model::{NameSource, SourceLocation, TaskKind, TaskType},
 };
 
+pub use boxed::{BoxedFutures, ProcessMemory, may_be_boxed};
 pub use debug_info::{DebugInfo, DebugInfoLevel};
 pub use readable::readable;
 pub(super) use rust_path::without_arguments;

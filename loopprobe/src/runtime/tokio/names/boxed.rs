@@ -1,0 +1,318 @@
+//! The futures behind `Pin<Box<dyn Future>>` tasks: the task's type says nothing, its memory does.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{TaskName, location, symbols, task_type};
+use crate::{
+    code::{Definition, StateMachines},
+    elf::{Image, ProcAddr, SymbolTable, VirtAddr},
+    model::{NameSource, TaskKind, TaskType},
+    process::{ImageFile, Maps, ProcessError},
+    runtime::tokio::Vtable,
+};
+
+/// How many words of a future are searched for a box.
+const MAX_WORDS: usize = 16;
+/// Boxes in boxes: middleware stacks reach three or four.
+const MAX_DEPTH: usize = 4;
+/// No future on the heap is larger.
+const MAX_SIZE: u64 = 1 << 26;
+const MAX_ALIGN: u64 = 1 << 12;
+const WORD: u64 = 8;
+
+/// Reads the target's memory.
+pub trait ProcessMemory {
+    /// Fills `buffer` from `address`; returns how many bytes could be read, counted from the start.
+    fn read(&self, address: ProcAddr, buffer: &mut [u8]) -> usize;
+}
+
+/// Whether tasks of this type may be boxed futures whose own type only their memory tells.
+pub fn may_be_boxed(task: &TaskType) -> bool {
+    let full_name = task.full_name.as_ref().unwrap_or(&task.name);
+    let unknown = matches!(task.name_source, NameSource::None) || !task.certain;
+    task.kind == TaskKind::Async && (unknown || full_name.contains("dyn "))
+}
+
+/// Names the boxed futures of one process.
+#[derive(Debug)]
+pub struct BoxedFutures {
+    pid: u32,
+    maps: Maps,
+    modules: Vec<Module>,
+    unreadable: HashSet<FileId>,
+    names: HashMap<ProcAddr, Option<TaskName>>,
+}
+
+type FileId = ((u32, u32), u64);
+
+#[derive(Debug)]
+struct Module {
+    file: FileId,
+    image: Image,
+    symbols: SymbolTable,
+    machines: StateMachines,
+}
+
+/// The start of a trait object's vtable: drop glue (or none), size, alignment, then the methods. `Future` has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct DynVtable {
+    size: u64,
+    poll: VirtAddr,
+}
+
+impl BoxedFutures {
+    /// Prepares for a process; reads its memory map.
+    ///
+    /// # Errors
+    ///
+    /// If the process is gone.
+    pub fn new(pid: u32) -> Result<Self, ProcessError> {
+        Ok(Self {
+            pid,
+            maps: Maps::read(pid)?,
+            modules: Vec::new(),
+            unreadable: HashSet::new(),
+            names: HashMap::new(),
+        })
+    }
+
+    /// Reads the memory map again, after files were mapped or unmapped.
+    ///
+    /// # Errors
+    ///
+    /// If the process is gone.
+    pub fn refresh(&mut self) -> Result<(), ProcessError> {
+        self.maps = Maps::read(self.pid)?;
+        self.names.clear();
+        Ok(())
+    }
+
+    /// The type of the future in the box that the task at `header`, of the type `vtable`, holds.
+    ///
+    /// The task may run meanwhile, or be gone: what is read is checked, and a type that is returned is one that the
+    /// memory named at that time.
+    pub fn name(
+        &mut self,
+        memory: &impl ProcessMemory,
+        vtable: &Vtable,
+        header: ProcAddr,
+    ) -> Option<TaskType> {
+        // Source: `tokio/src/runtime/task/core.rs`: `Core` is scheduler, task id, (spawn location,) stage.
+        let stage = u64::from(vtable.id_offset) + WORD;
+        let len = u64::from(vtable.trailer_offset).checked_sub(stage)?;
+        let at = ProcAddr(header.0.checked_add(stage)?);
+        let name = self.boxed_in(memory, at, len, 0)?;
+        Some(task_type(name, TaskKind::Async))
+    }
+
+    /// The first box among `len` bytes of memory whose future has a name.
+    fn boxed_in(
+        &mut self,
+        memory: &impl ProcessMemory,
+        at: ProcAddr,
+        len: u64,
+        depth: usize,
+    ) -> Option<TaskName> {
+        if depth == MAX_DEPTH {
+            return None;
+        }
+        let mut bytes = [0; MAX_WORDS * WORD as usize];
+        let wanted = usize::try_from(len).map_or(bytes.len(), |len| len.min(bytes.len()));
+        let read = memory.read(at, &mut bytes[..wanted]);
+        let words: Vec<_> = bytes[..read]
+            .chunks_exact(WORD as usize)
+            .filter_map(|word| Some(u64::from_le_bytes(word.try_into().ok()?)))
+            .collect();
+        let mut pairs = words.windows(2).enumerate();
+        let (index, mut name) = pairs.find_map(|(index, pair)| {
+            let name = self.boxed(memory, ProcAddr(pair[0]), ProcAddr(pair[1]), depth)?;
+            Some((index, name))
+        })?;
+        // The box itself is the first word, or the second one behind the stage's tag; any other may be a part of
+        // something larger.
+        name.certain &= index <= 1;
+        Some(name)
+    }
+
+    /// The future that `data` and `vtable` would make a box of.
+    fn boxed(
+        &mut self,
+        memory: &impl ProcessMemory,
+        data: ProcAddr,
+        vtable: ProcAddr,
+        depth: usize,
+    ) -> Option<TaskName> {
+        let (index, address) = self.module_at(vtable)?;
+        let module = &mut self.modules[index];
+        let found = dyn_vtable(&module.image, address)?;
+        if found.size > 0 && memory.read(data, &mut [0; 1]) == 0 {
+            return None;
+        }
+        let named = self
+            .names
+            .entry(vtable)
+            .or_insert_with(|| module.name(found.poll));
+        match named {
+            Some(name) => Some(name.clone()),
+            None => self.boxed_in(memory, data, found.size, depth + 1),
+        }
+    }
+
+    /// The file that is mapped at `address`, and where in it that is.
+    fn module_at(&mut self, address: ProcAddr) -> Option<(usize, VirtAddr)> {
+        if !address.0.is_multiple_of(WORD) {
+            return None;
+        }
+        let mapping = self.maps.at(address)?;
+        let (file, offset) = (mapping.file_id(), mapping.to_file(address)?);
+        let known = self.modules.iter().position(|module| module.file == file);
+        let index = match known {
+            Some(index) => index,
+            None if self.unreadable.contains(&file) => return None,
+            None => {
+                let opened = ImageFile::open(self.pid, mapping).ok();
+                let module = opened.and_then(|opened| Module::read(file, opened, &mapping.path));
+                let Some(module) = module else {
+                    self.unreadable.insert(file);
+                    return None;
+                };
+                self.modules.push(module);
+                self.modules.len() - 1
+            }
+        };
+        let address = self.modules[index].image.address(offset)?;
+        Some((index, address))
+    }
+}
+
+impl Module {
+    fn read(file: FileId, opened: ImageFile, path: &std::path::Path) -> Option<Self> {
+        let image = Image::from_file(opened.file, path).ok()?;
+        let symbols = image
+            .sections()
+            .and_then(|sections| SymbolTable::read(&sections))
+            .unwrap_or_default();
+        let machines = StateMachines::new(&image);
+        Some(Self {
+            file,
+            image,
+            symbols,
+            machines,
+        })
+    }
+
+    /// A name for the future whose poll function is `poll`.
+    fn name(&mut self, poll: VirtAddr) -> Option<TaskName> {
+        let definition = self.machines.outermost(&self.image, poll);
+        symbol_name(&self.symbols, poll, definition.as_ref())
+            .or_else(|| definition.map(location::from_definition))
+    }
+}
+
+/// The one async body that the symbols name at `poll`; none if several were folded there.
+fn symbol_name(
+    symbols: &SymbolTable,
+    poll: VirtAddr,
+    definition: Option<&Definition>,
+) -> Option<TaskName> {
+    let last = |name: &str| name.rsplit("::").next().map(str::to_owned);
+    let is_body = |name: &String| {
+        last(name)
+            .is_some_and(|last| last.starts_with("{{closure") || last.starts_with("{closure#"))
+    };
+    let mut bodies: Vec<_> = symbols
+        .at(poll)
+        .filter_map(|symbol| {
+            Some((
+                symbols::demangle(symbol.name)?,
+                symbol.name.starts_with("_R"),
+            ))
+        })
+        .filter(|(name, _)| is_body(name))
+        .collect();
+    bodies.sort();
+    bodies.dedup();
+    let [(type_name, is_v0)] = &bodies[..] else {
+        return None;
+    };
+    Some(TaskName {
+        type_name: type_name.clone(),
+        source: if *is_v0 {
+            NameSource::V0
+        } else {
+            NameSource::Calls
+        },
+        certain: true,
+        scheduler: None,
+        location: definition
+            .filter(|definition| definition.certain)
+            .map(|definition| definition.location.clone()),
+    })
+}
+
+/// Source: `compiler/rustc_middle/src/ty/vtable.rs`, `COMMON_VTABLE_ENTRIES`; the order of the methods is the trait's.
+fn dyn_vtable(image: &Image, address: VirtAddr) -> Option<DynVtable> {
+    let slot = |index: u64| Some(VirtAddr(address.0.checked_add(index * WORD)?));
+    let code = |index| {
+        image
+            .pointer_at(slot(index)?)
+            .filter(|target| image.is_code(*target))
+    };
+    let plain = |index| image.u64_at(slot(index)?).filter(|_| code(index).is_none());
+    if code(0).is_none() && plain(0)? != 0 {
+        return None;
+    }
+    let (size, align) = (plain(1)?, plain(2)?);
+    let credible =
+        size <= MAX_SIZE && align.is_power_of_two() && align <= MAX_ALIGN && size % align == 0;
+    credible.then_some(DynVtable {
+        size,
+        poll: code(3)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(name: &str, source: NameSource, certain: bool) -> TaskType {
+        TaskType {
+            name: name.into(),
+            full_name: None,
+            name_source: source,
+            certain,
+            kind: TaskKind::Async,
+            location: None,
+            krate: None,
+        }
+    }
+
+    #[test]
+    fn only_types_that_say_nothing_are_looked_into() {
+        assert!(may_be_boxed(&task(
+            "task type @0x10",
+            NameSource::None,
+            false
+        )));
+        assert!(may_be_boxed(&task(
+            "Pin<Box<dyn Future>>",
+            NameSource::V0,
+            true
+        )));
+        assert!(may_be_boxed(&task(
+            "src/main.rs:3",
+            NameSource::Location,
+            false
+        )));
+        assert!(!may_be_boxed(&task(
+            "src/main.rs:3",
+            NameSource::Location,
+            true
+        )));
+        let blocking = TaskType {
+            kind: TaskKind::Blocking,
+            ..task("", NameSource::None, false)
+        };
+        assert!(!may_be_boxed(&blocking));
+    }
+}
