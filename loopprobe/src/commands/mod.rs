@@ -3,6 +3,7 @@
 
 mod completions;
 mod failure;
+mod inspect;
 mod man;
 
 use std::process::ExitCode;
@@ -14,6 +15,8 @@ use crate::cli::{Cli, Exit, GlobalArgs};
 /// The subcommands, each with what was typed for it.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Show what a program, or a process, has of Tokio: task types, names, probe sites
+    Inspect(inspect::InspectArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
     /// Print the manual page
@@ -24,6 +27,7 @@ impl Command {
     fn run(self, global: &GlobalArgs) -> anyhow::Result<Exit> {
         let _ = global;
         match self {
+            Self::Inspect(args) => inspect::run(&args),
             Self::Completions(args) => completions::run(&args),
             Self::Man(args) => man::run(&args),
         }

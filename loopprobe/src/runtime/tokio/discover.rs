@@ -13,7 +13,7 @@ use super::{
     vtable::{self, RawVtable, VtableLayout},
 };
 use crate::{
-    elf::{Image, Sections, SymbolTable, VirtAddr},
+    elf::{Image, Sections, SymbolTable, VirtAddr, find_debug_file},
     model::{NameSource, TaskKind, TaskType},
 };
 
@@ -42,16 +42,22 @@ pub enum DiscoverError {
     },
 }
 
-/// Finds all poll sites of an image, with the names that its own symbols and debug information give.
+/// Finds all poll sites of an image, with the names that its own symbols and debug information give, or those of a
+/// separate debug file where distributions install it ([`find_debug_file`]).
 ///
 /// # Errors
 /// When the image holds no task type of Tokio's.
 pub fn discover(image: &Image) -> Result<TokioImage, DiscoverError> {
-    discover_with(image, None)
+    let lacks = |sections: &Sections| !sections.has(".symtab") || !sections.has(".debug_info");
+    let own = image.sections().ok().filter(lacks);
+    discover_with(
+        image,
+        own.and_then(|own| find_debug_file(image, &own)).as_ref(),
+    )
 }
 
 /// Finds all poll sites of an image; `debug_file` is the image's separate debug file, which fills in what the image
-/// itself lacks (see [`crate::elf::find_debug_file`]).
+/// itself lacks (see [`crate::elf::open_debug_file`]).
 ///
 /// # Errors
 /// When the image holds no task type of Tokio's.

@@ -1,0 +1,113 @@
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+
+use super::report::FileReport;
+use crate::{
+    elf::{DebugFileError, Image, Sections, open_debug_file},
+    process::{ImageFile, Maps},
+    runtime::tokio::{DiscoverError, discover, discover_with},
+};
+
+/// What was found, and what was not and why.
+pub struct Inspected {
+    pub files: Vec<FileReport>,
+    pub remarks: Vec<String>,
+}
+
+/// Looks at a file, or at all executable files of a process.
+pub fn inspect(
+    path: Option<&Path>,
+    pid: Option<u32>,
+    debug_files: &[PathBuf],
+) -> anyhow::Result<Inspected> {
+    let mut found = Inspected {
+        files: Vec::new(),
+        remarks: Vec::new(),
+    };
+    let mut debug_files = DebugFiles::new(debug_files);
+    match (path, pid) {
+        (Some(path), _) => found.add(&Image::open(path)?, &mut debug_files)?,
+        (None, Some(pid)) => found.add_process(pid, &mut debug_files)?,
+        (None, None) => bail!("name a file, or a process with --pid"),
+    }
+    debug_files.check_all_used()?;
+    Ok(found)
+}
+
+impl Inspected {
+    fn add(
+        &mut self,
+        image: &Image,
+        debug_files: &mut DebugFiles<'_>,
+    ) -> Result<(), DiscoverError> {
+        let tokio = match debug_files.of(image) {
+            Some(debug_file) => discover_with(image, Some(&debug_file)),
+            None => discover(image),
+        };
+        self.files.push(FileReport::new(&tokio?));
+        Ok(())
+    }
+
+    fn add_process(&mut self, pid: u32, debug_files: &mut DebugFiles<'_>) -> anyhow::Result<()> {
+        let maps = Maps::read(pid)?;
+        let mut looked_at = 0;
+        for mapping in maps.images() {
+            let image = ImageFile::open(pid, mapping)
+                .map_err(anyhow::Error::from)
+                .and_then(|file| Ok(Image::from_file(file.file, &mapping.path)?));
+            looked_at += 1;
+            match image.map(|image| self.add(&image, debug_files)) {
+                // Most files of a process have nothing to do with Tokio, which is not worth a remark.
+                Ok(Ok(()) | Err(DiscoverError::NoTokio { .. })) => {}
+                Ok(Err(error)) => self.remarks.push(error.to_string()),
+                Err(error) => self.remarks.push(error.to_string()),
+            }
+        }
+        if self.files.is_empty() {
+            let whole = format!(
+                "process {pid} does not use Tokio: none of its {looked_at} executable files contains it"
+            );
+            self.remarks.insert(0, whole);
+        }
+        Ok(())
+    }
+}
+
+/// The debug files that the user named, each of which must belong to some image.
+struct DebugFiles<'a> {
+    named: Vec<(&'a Path, Option<DebugFileError>)>,
+    used: Vec<&'a Path>,
+}
+
+impl<'a> DebugFiles<'a> {
+    fn new(paths: &'a [PathBuf]) -> Self {
+        Self {
+            named: paths.iter().map(|path| (path.as_path(), None)).collect(),
+            used: Vec::new(),
+        }
+    }
+
+    fn of(&mut self, image: &Image) -> Option<Sections> {
+        for (path, problem) in &mut self.named {
+            match open_debug_file(image, path) {
+                Ok(sections) => {
+                    self.used.push(path);
+                    return Some(sections);
+                }
+                Err(error) => *problem = Some(error),
+            }
+        }
+        None
+    }
+
+    fn check_all_used(self) -> anyhow::Result<()> {
+        for (path, problem) in self.named {
+            if let Some(problem) = problem.filter(|_| !self.used.contains(&path)) {
+                return Err(problem)
+                    .with_context(|| format!("--debug-file {} is of no use", path.display()));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,138 @@
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::{
+    elf::{FileOffset, VirtAddr},
+    model::{NameSource, TaskKind, TaskType},
+    runtime::tokio::{DebugInfoLevel, HeaderLayout, Mangling, Scheduler, Site, TokioImage, Vtable},
+};
+
+/// All that `inspect` prints: `docs/inspect.md` describes it.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    pub files: Vec<FileReport>,
+}
+
+/// A file with Tokio in it.
+#[derive(Debug, Serialize)]
+pub struct FileReport {
+    pub path: PathBuf,
+    pub build_id: Option<String>,
+    pub tokio: Vec<String>,
+    pub tokio_source: String,
+    pub stripped: bool,
+    pub mangling: Mangling,
+    pub debug_info: DebugInfoLevel,
+    pub debug_file: Option<PathBuf>,
+    /// The part of the code that `.eh_frame` describes, 0 to 1.
+    pub eh_frame_coverage: f64,
+    pub header: HeaderLayout,
+    pub sites: Vec<SiteReport>,
+}
+
+/// A function that polls tasks.
+#[derive(Debug, Serialize)]
+pub struct SiteReport {
+    pub offset: FileOffset,
+    pub address: VirtAddr,
+    pub entry: String,
+    pub emulated: bool,
+    pub kind: TaskKind,
+    pub name: String,
+    pub full_name: Option<String>,
+    pub name_source: NameSource,
+    pub certain: bool,
+    pub file: Option<String>,
+    pub line: Option<u32>,
+    pub column: Option<u32>,
+    #[serde(rename = "crate")]
+    pub krate: Option<String>,
+    pub vtables: Vec<VtableReport>,
+}
+
+/// A task type that a site polls; several where the linker folded identical functions.
+#[derive(Debug, Serialize)]
+pub struct VtableReport {
+    pub address: VirtAddr,
+    pub scheduler: Scheduler,
+    /// Bytes from the task's header to its trailer.
+    pub size: u32,
+    pub name: String,
+    pub certain: bool,
+}
+
+impl FileReport {
+    pub fn new(image: &TokioImage) -> Self {
+        let coverage = image.eh_frame;
+        Self {
+            path: image.path.clone(),
+            build_id: image.build_id.clone(),
+            tokio: image.tokio.clone(),
+            tokio_source: image.tokio_source.clone(),
+            stripped: image.stripped,
+            mangling: image.mangling,
+            debug_info: image.debug_info,
+            debug_file: image.debug_file.clone(),
+            eh_frame_coverage: coverage.covered as f64 / coverage.total.max(1) as f64,
+            header: image.header,
+            sites: image.sites.iter().filter_map(SiteReport::new).collect(),
+        }
+    }
+}
+
+impl SiteReport {
+    fn new(site: &Site) -> Option<Self> {
+        let tasks = || site.vtables.iter().map(|vtable| &vtable.task);
+        let best = tasks().min_by_key(|task| (!task.certain, task.name_source))?;
+        let all_the_same = tasks().all(|task| task.name == best.name);
+        let location = best.location.as_ref();
+        Some(Self {
+            offset: site.offset,
+            address: site.address,
+            entry: site.entry.mnemonic.clone(),
+            emulated: site.entry.emulated,
+            kind: kind(tasks()),
+            name: if all_the_same {
+                best.name.clone()
+            } else {
+                either(tasks())
+            },
+            full_name: best.full_name.clone().filter(|_| all_the_same),
+            name_source: best.name_source,
+            certain: tasks().all(|task| task.certain),
+            file: location.map(|l| l.file.clone()).filter(|_| all_the_same),
+            line: location.map(|l| l.line).filter(|_| all_the_same),
+            column: location.and_then(|l| l.column).filter(|_| all_the_same),
+            krate: best.krate.clone().filter(|_| all_the_same),
+            vtables: site.vtables.iter().map(VtableReport::new).collect(),
+        })
+    }
+}
+
+fn kind<'a>(mut tasks: impl Iterator<Item = &'a TaskType>) -> TaskKind {
+    if tasks.all(|task| task.kind == TaskKind::Blocking) {
+        TaskKind::Blocking
+    } else {
+        TaskKind::Async
+    }
+}
+
+fn either<'a>(tasks: impl Iterator<Item = &'a TaskType>) -> String {
+    let mut names: Vec<_> = tasks.map(|task| task.name.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names.join(" or ")
+}
+
+impl VtableReport {
+    fn new(vtable: &Vtable) -> Self {
+        Self {
+            address: vtable.address,
+            scheduler: vtable.scheduler,
+            size: vtable.trailer_offset,
+            name: vtable.task.name.clone(),
+            certain: vtable.task.certain,
+        }
+    }
+}
