@@ -4,7 +4,7 @@
 //! is one that the future awaits. And drop glue keeps the whole type in its name (`drop_in_place<Stage<F>>`), unless it
 //! was folded with another type's: then one name of several survives. Where both agree, the name is certain.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::{
     Context, TaskName,
@@ -19,6 +19,8 @@ use crate::{elf::VirtAddr, model::NameSource, runtime::tokio::vtable::RawVtable}
 /// The poll chain has at most seven links without inlining.
 const MAX_DEPTH: usize = 8;
 const MAX_VISITED: usize = 256;
+/// More possible names than this are no help.
+const MAX_NAMES: usize = 3;
 
 /// What the functions behind a vtable say about its types.
 #[derive(Debug, Default)]
@@ -51,63 +53,79 @@ pub fn names(context: &Context<'_>) -> Vec<Option<TaskName>> {
         .collect()
 }
 
-/// Glue that tasks with different bodies lead to has been folded: its names are not to be trusted.
+/// Glue that two tasks of the same scheduler lead to has been folded: no two of them have the same future, so its names
+/// are not to be trusted. (A future's tasks on two schedulers may share the glue of the future itself.)
 fn shared_glue(vtables: &[RawVtable], evidence: &[Evidence]) -> HashSet<VirtAddr> {
-    let mut users: HashMap<VirtAddr, HashSet<_>> = HashMap::new();
+    let (mut seen, mut shared) = (HashSet::new(), HashSet::new());
     for (vtable, evidence) in vtables.iter().zip(evidence) {
         for glue in evidence.glue.keys() {
-            users
-                .entry(*glue)
-                .or_default()
-                .insert((evidence.bodies.first(), vtable.trailer_offset));
+            if !seen.insert((*glue, vtable.schedule)) {
+                shared.insert(*glue);
+            }
         }
     }
-    users
-        .into_iter()
-        .filter(|(_, users)| users.len() > 1)
-        .map(|(glue, _)| glue)
-        .collect()
+    shared
 }
 
 fn decide(evidence: &Evidence, shared: &HashSet<VirtAddr>) -> Option<TaskName> {
-    let confirmed = evidence.bodies.iter().take(1).find_map(|body| {
-        let agrees = |name: &&String| bare(unwrap_blocking(name)) == bare(body);
-        evidence.glue.values().flatten().find(agrees).cloned()
-    });
+    let named = |type_name: String, certain| TaskName {
+        type_name,
+        others: Vec::new(),
+        source: NameSource::Calls,
+        certain,
+        scheduler: evidence.scheduler.as_deref().and_then(scheduler::from_type),
+        location: None,
+    };
+    if let Some(name) = confirmed(evidence) {
+        return Some(named(name, true));
+    }
     let own_glue = evidence
         .glue
         .iter()
         .filter(|(address, _)| !shared.contains(address))
         .map(|(_, names)| names);
-    let (type_name, certain) = match (confirmed, unanimous(own_glue)) {
-        (Some(name), _) => (name, true),
-        (None, Some(name)) => (name, evidence.bodies.is_empty()),
-        (None, None) => (
-            evidence
-                .bodies
-                .first()
-                .cloned()
-                .or_else(|| unanimous(evidence.glue.values()))?,
-            false,
-        ),
-    };
-    Some(TaskName {
-        type_name,
-        source: NameSource::Calls,
-        certain,
-        scheduler: evidence.scheduler.as_deref().and_then(scheduler::from_type),
-        location: None,
-    })
+    let mut common = common(own_glue).into_iter();
+    match (
+        common.next(),
+        evidence.bodies.iter().find(|body| !is_library(body)),
+    ) {
+        (Some(first), _) if common.len() == 0 => Some(named(first, evidence.bodies.is_empty())),
+        (Some(first), _) if common.len() < MAX_NAMES => Some(TaskName {
+            others: common.collect(),
+            ..named(first, false)
+        }),
+        (_, Some(body)) => Some(named(body.clone(), false)),
+        (_, None) => None,
+    }
 }
 
-/// The only type that all sets have, if there is just one.
-fn unanimous<'a>(sets: impl Iterator<Item = &'a BTreeSet<String>>) -> Option<String> {
-    let common = sets
-        .cloned()
-        .reduce(|a, b| a.intersection(&b).cloned().collect())?;
-    (common.len() == 1)
-        .then(|| common.into_iter().next())
-        .flatten()
+/// The type that the nearest body and some glue agree on.
+fn confirmed(evidence: &Evidence) -> Option<String> {
+    let body = evidence.bodies.first()?;
+    let agrees = |name: &&String| bare(unwrap_blocking(name)) == bare(body);
+    evidence.glue.values().flatten().find(agrees).cloned()
+}
+
+/// The types that all sets have.
+fn common<'a>(sets: impl Iterator<Item = &'a BTreeSet<String>>) -> BTreeSet<String> {
+    sets.cloned()
+        .reduce(|a, b| a.intersection(&b).cloned().collect())
+        .unwrap_or_default()
+}
+
+/// Whether a body is a library's: almost certainly a future that the task awaits, not the task's own.
+fn is_library(body: &str) -> bool {
+    const LIBRARIES: [&str; 6] = [
+        "tokio::",
+        "core::",
+        "alloc::",
+        "std::",
+        "futures_util::",
+        "futures_core::",
+    ];
+    LIBRARIES
+        .iter()
+        .any(|library| body.trim_start_matches('<').starts_with(library))
 }
 
 /// A path with the generic arguments of all its segments dropped: call targets do not have them.
@@ -142,7 +160,23 @@ impl Walker<'_> {
         {
             self.walk(function, false, &mut evidence);
         }
+        if let Some(scheduler) = vtable.schedule.filter(|_| evidence.scheduler.is_none()) {
+            evidence.scheduler = self.scheduler_behind(scheduler);
+        }
         evidence
+    }
+
+    /// The first function that `raw::schedule<S>` leads to and that names a scheduler.
+    fn scheduler_behind(&self, schedule: VirtAddr) -> Option<String> {
+        let near = self.callees.of(schedule);
+        let far = near
+            .iter()
+            .flat_map(|function| self.callees.of(*function).to_vec());
+        let functions = near.iter().copied().chain(far).take(MAX_VISITED);
+        let mut names = functions
+            .flat_map(|f| self.context.symbols.at(f).take(4))
+            .filter_map(|s| demangle(s.name));
+        names.find(|name| scheduler::from_type(name).is_some())
     }
 
     /// Visits the functions that `start` leads to through Tokio's own, nearest first.

@@ -25,6 +25,7 @@ pub fn names(context: &Context<'_>) -> Vec<Option<TaskName>> {
 pub fn from_definition(definition: Definition) -> TaskName {
     TaskName {
         type_name: readable(&definition.location),
+        others: Vec::new(),
         source: NameSource::Location,
         certain: definition.certain,
         scheduler: None,

@@ -15,6 +15,8 @@ mod scheduler;
 mod slots;
 mod symbols;
 
+use std::collections::{BTreeSet, HashMap};
+
 use super::{Scheduler, vtable::RawVtable};
 use crate::{
     code::registry_crate,
@@ -25,6 +27,7 @@ use crate::{
 pub use boxed::{BoxedFutures, ProcessMemory, may_be_boxed};
 pub use debug_info::{DebugInfo, DebugInfoLevel};
 pub use readable::readable;
+use readable::unwrap_blocking;
 pub(super) use rust_path::without_arguments;
 pub(super) use slots::functions;
 pub(super) use symbols::{demangle, is_poll, mangling};
@@ -34,6 +37,8 @@ pub(super) use symbols::{demangle, is_poll, mangling};
 pub struct TaskName {
     /// The full name of the future's type, as the source spells it.
     pub type_name: String,
+    /// Other types that it could be as well.
+    pub others: Vec<String>,
     /// How it was learnt.
     pub source: NameSource,
     /// Whether it is certain.
@@ -62,13 +67,56 @@ pub(super) fn resolve(context: &Context<'_>) -> Vec<Option<TaskName>> {
         }
     }
     scheduler::share(context.vtables, &mut best);
+    name_by_location(context.vtables, &mut best);
     best
+}
+
+/// Names a type of which only the definition is known like another one with the same definition and size: a future has a
+/// vtable for each scheduler, and its body may be inlined into the poll function of one and not of the other.
+fn name_by_location(vtables: &[RawVtable], names: &mut [Option<TaskName>]) {
+    let mut known: HashMap<_, Option<(NameSource, String)>> = HashMap::new();
+    for (vtable, name) in vtables.iter().zip(&*names) {
+        let Some(name) = name
+            .as_ref()
+            .filter(|n| n.certain && n.source != NameSource::Location)
+        else {
+            continue;
+        };
+        let Some(location) = name.location.clone().filter(|l| l.column.is_some()) else {
+            continue;
+        };
+        let found = (name.source, name.type_name.clone());
+        let entry = known
+            .entry((location, vtable.trailer_offset))
+            .or_insert_with(|| Some(found.clone()));
+        *entry = entry.take().filter(|known| *known == found);
+    }
+    for (vtable, name) in vtables.iter().zip(names) {
+        let Some(name) = name
+            .as_mut()
+            .filter(|n| n.certain && n.source == NameSource::Location)
+        else {
+            continue;
+        };
+        let key = name
+            .location
+            .clone()
+            .map(|location| (location, vtable.trailer_offset));
+        if let Some(Some((source, type_name))) = key.and_then(|key| known.get(&key)) {
+            name.source = *source;
+            name.type_name.clone_from(type_name);
+        }
+    }
 }
 
 fn merge(best: &mut Option<TaskName>, found: Option<TaskName>) {
     let Some(found) = found else { return };
     match best {
         None => *best = Some(found),
+        Some(best) if found.certain && !best.certain => {
+            let scheduler = best.scheduler.or(found.scheduler);
+            *best = TaskName { scheduler, ..found };
+        }
         Some(best) => {
             best.scheduler = best.scheduler.or(found.scheduler);
             let location = found.location.filter(|_| found.certain);
@@ -76,6 +124,10 @@ fn merge(best: &mut Option<TaskName>, found: Option<TaskName>) {
             // DWARF numbers the impl blocks; symbols name their types.
             if let Some(name) = symbols::with_impl_named(&best.type_name, &found.type_name) {
                 best.type_name = name;
+            }
+            // DWARF gives a function item on the blocking pool the type of its pointer; symbols know which function.
+            if found.certain && unwrap_blocking(&best.type_name).starts_with("fn(") {
+                best.type_name = found.type_name;
             }
         }
     }
@@ -88,9 +140,15 @@ pub(super) fn task_type(name: TaskName, kind: TaskKind) -> TaskType {
         .as_ref()
         .and_then(|location| registry_crate(&location.file))
         .map(str::to_owned);
-    let short = match name.source {
-        NameSource::Location => name.type_name.clone(),
-        _ => readable(&name.type_name, kind),
+    let short = match (name.source, &name.others[..]) {
+        (NameSource::Location, _) => name.type_name.clone(),
+        (_, []) => readable(&name.type_name, kind),
+        (_, others) => either(
+            [&name.type_name]
+                .into_iter()
+                .chain(others)
+                .map(|name| readable(name, kind)),
+        ),
     };
     TaskType {
         full_name: (short != name.type_name).then_some(name.type_name),
@@ -101,4 +159,10 @@ pub(super) fn task_type(name: TaskName, kind: TaskKind) -> TaskType {
         location: name.location,
         krate,
     }
+}
+
+/// `a or b`; one name if all are the same.
+fn either(names: impl Iterator<Item = String>) -> String {
+    let names: BTreeSet<_> = names.collect();
+    names.into_iter().collect::<Vec<_>>().join(" or ")
 }

@@ -114,10 +114,14 @@ fn base_segment(segment: &str, kind: TaskKind, depth: usize) -> String {
 }
 
 fn plain_name(type_name: &str, kind: TaskKind, depth: usize) -> String {
-    let base = without_arguments(type_name);
-    if base.starts_with("dyn ") || type_name.starts_with("dyn ") {
-        return dyn_name(type_name);
+    let bare = type_name
+        .strip_prefix('(')
+        .and_then(|t| t.strip_suffix(')'))
+        .unwrap_or(type_name);
+    if bare.starts_with("dyn ") {
+        return dyn_name(bare);
     }
+    let base = without_arguments(type_name);
     let arguments = arguments(type_name);
     if arguments.is_empty() {
         return type_name.to_owned();
@@ -152,12 +156,14 @@ fn argument_name(argument: &str, kind: TaskKind, depth: usize) -> String {
     }
 }
 
-/// `dyn Future` from `dyn core::future::future::Future<Output = ()> + core::marker::Send`.
+/// `dyn Future` from `dyn core::future::future::Future<Output = ()> + core::marker::Send`; DWARF puts parentheses around
+/// it, legacy symbols write `dyn core::future::future::Future+Output = ()+core::marker::Send`.
 fn dyn_name(type_name: &str) -> String {
-    let first = split_top(type_name, " + ")
+    let first = split_top(type_name, "+")
         .first()
         .copied()
-        .unwrap_or(type_name);
+        .unwrap_or(type_name)
+        .trim();
     let path = first.strip_prefix("dyn ").unwrap_or(first);
     format!("dyn {}", last_segment(path))
 }

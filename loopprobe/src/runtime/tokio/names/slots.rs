@@ -56,6 +56,7 @@ pub fn decide(
         Some(TaskName {
             scheduler: scheduler::from_type(&scheduler),
             type_name: future,
+            others: Vec::new(),
             source,
             certain,
             location: None,
