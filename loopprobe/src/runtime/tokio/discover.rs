@@ -13,6 +13,7 @@ use super::{
     vtable::{self, RawVtable, VtableLayout},
 };
 use crate::{
+    code::StateMachines,
     elf::{Image, Sections, SymbolTable, VirtAddr, find_debug_file},
     model::{NameSource, TaskKind, TaskType},
 };
@@ -92,6 +93,7 @@ pub fn discover_with(
         symbols: &symbols,
         debug: &debug,
         vtables: &vtables,
+        machines: StateMachines::new(image).into(),
     });
     let schedulers = scheduler::from_code(image, &vtables);
     let (tokio, tokio_source) = name_versions(&versions, &vtables);
@@ -253,6 +255,13 @@ fn scheduler_of(
 ) -> Scheduler {
     match raw.scheduler_size() {
         Some(size) if size != 8 => Scheduler::Blocking,
+        _ if name.is_some_and(|name| {
+            name.type_name
+                .starts_with("tokio::runtime::blocking::task::BlockingTask<")
+        }) =>
+        {
+            Scheduler::Blocking
+        }
         _ => name
             .and_then(|name| name.scheduler)
             .or_else(|| told.get(&raw.schedule?).copied())

@@ -237,6 +237,7 @@ fn symbol_name(
     };
     Some(TaskName {
         type_name: type_name.clone(),
+        others: Vec::new(),
         source: if *is_v0 {
             NameSource::V0
         } else {

@@ -26,7 +26,7 @@ const MAX_NAMES: usize = 3;
 #[derive(Debug, Default)]
 struct Evidence {
     /// Bodies that the poll chain calls, nearest first.
-    bodies: Vec<String>,
+    bodies: Vec<(VirtAddr, String)>,
     /// Drop glue and the types that its symbols name.
     glue: BTreeMap<VirtAddr, BTreeSet<String>>,
     /// The scheduler's type.
@@ -47,9 +47,9 @@ pub fn names(context: &Context<'_>) -> Vec<Option<TaskName>> {
         .map(|vtable| walker.evidence(vtable))
         .collect();
     let shared = shared_glue(context.vtables, &evidence);
-    evidence
-        .iter()
-        .map(|evidence| decide(evidence, &shared))
+    let with_evidence = context.vtables.iter().zip(&evidence);
+    with_evidence
+        .map(|(vtable, evidence)| decide(context, vtable, evidence, &shared))
         .collect()
 }
 
@@ -67,7 +67,12 @@ fn shared_glue(vtables: &[RawVtable], evidence: &[Evidence]) -> HashSet<VirtAddr
     shared
 }
 
-fn decide(evidence: &Evidence, shared: &HashSet<VirtAddr>) -> Option<TaskName> {
+fn decide(
+    context: &Context<'_>,
+    vtable: &RawVtable,
+    evidence: &Evidence,
+    shared: &HashSet<VirtAddr>,
+) -> Option<TaskName> {
     let named = |type_name: String, certain| TaskName {
         type_name,
         others: Vec::new(),
@@ -76,7 +81,7 @@ fn decide(evidence: &Evidence, shared: &HashSet<VirtAddr>) -> Option<TaskName> {
         scheduler: evidence.scheduler.as_deref().and_then(scheduler::from_type),
         location: None,
     };
-    if let Some(name) = confirmed(evidence) {
+    if let Some(name) = confirmed(evidence).or_else(|| same_definition(context, vtable, evidence)) {
         return Some(named(name, true));
     }
     let own_glue = evidence
@@ -87,7 +92,11 @@ fn decide(evidence: &Evidence, shared: &HashSet<VirtAddr>) -> Option<TaskName> {
     let mut common = common(own_glue).into_iter();
     match (
         common.next(),
-        evidence.bodies.iter().find(|body| !is_library(body)),
+        evidence
+            .bodies
+            .iter()
+            .map(|(_, body)| body)
+            .find(|body| !is_library(body)),
     ) {
         (Some(first), _) if common.len() == 0 => Some(named(first, evidence.bodies.is_empty())),
         (Some(first), _) if common.len() < MAX_NAMES => Some(TaskName {
@@ -101,9 +110,29 @@ fn decide(evidence: &Evidence, shared: &HashSet<VirtAddr>) -> Option<TaskName> {
 
 /// The type that the nearest body and some glue agree on.
 fn confirmed(evidence: &Evidence) -> Option<String> {
-    let body = evidence.bodies.first()?;
+    let (_, body) = evidence.bodies.first()?;
     let agrees = |name: &&String| bare(unwrap_blocking(name)) == bare(body);
     evidence.glue.values().flatten().find(agrees).cloned()
+}
+
+/// The body that has the definition of the task itself: it is not one that the task awaits.
+fn same_definition(
+    context: &Context<'_>,
+    vtable: &RawVtable,
+    evidence: &Evidence,
+) -> Option<String> {
+    let bodies = evidence
+        .bodies
+        .iter()
+        .filter(|(_, name)| name.ends_with("{{closure}}"));
+    let nearest: Vec<_> = bodies.take(MAX_NAMES).collect();
+    let own = context
+        .definition(vtable.poll)
+        .filter(|_| !nearest.is_empty())?;
+    let found = nearest
+        .into_iter()
+        .find(|(body, _)| context.definition(*body).as_ref() == Some(&own));
+    found.map(|(_, name)| name.clone())
 }
 
 /// The types that all sets have.
@@ -214,7 +243,7 @@ impl Walker<'_> {
             } else if is_plumbing(&name) {
                 follow = true;
             } else if is_poll && let Some(body) = body(&name) {
-                evidence.bodies.push(body);
+                evidence.bodies.push((function, body));
             }
         }
         follow

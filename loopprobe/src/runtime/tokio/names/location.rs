@@ -2,7 +2,7 @@
 
 use super::{Context, TaskName};
 use crate::{
-    code::{Definition, StateMachines, short_path},
+    code::{Definition, short_path},
     model::{NameSource, SourceLocation},
     runtime::tokio::vtable::RawVtable,
 };
@@ -10,7 +10,7 @@ use crate::{
 /// The definition of the outermost async function or block of each async task type. Adapters around it, such as
 /// `Timeout<F>` or `Instrumented<F>`, do not show; a task that is none, or a `Pin<Box<dyn Future>>`, has no name here.
 pub fn names(context: &Context<'_>) -> Vec<Option<TaskName>> {
-    let mut machines = StateMachines::new(context.image);
+    let mut machines = context.machines.borrow_mut();
     let mut name = |vtable: &RawVtable| {
         let is_async = vtable.scheduler_size().is_none_or(|size| size == 8);
         let definition = is_async

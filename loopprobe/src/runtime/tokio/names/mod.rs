@@ -15,12 +15,15 @@ mod scheduler;
 mod slots;
 mod symbols;
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    cell::RefCell,
+    collections::{BTreeSet, HashMap},
+};
 
 use super::{Scheduler, vtable::RawVtable};
 use crate::{
-    code::registry_crate,
-    elf::{Image, SymbolTable},
+    code::{StateMachines, registry_crate},
+    elf::{Image, SymbolTable, VirtAddr},
     model::{NameSource, SourceLocation, TaskKind, TaskType},
 };
 
@@ -55,6 +58,15 @@ pub(super) struct Context<'a> {
     pub symbols: &'a SymbolTable,
     pub debug: &'a DebugInfo,
     pub vtables: &'a [RawVtable],
+    pub machines: RefCell<StateMachines>,
+}
+
+impl Context<'_> {
+    /// Where the async function or block that `function` polls is defined, if that is certain.
+    fn definition(&self, function: VirtAddr) -> Option<SourceLocation> {
+        let found = self.machines.borrow_mut().outermost(self.image, function)?;
+        found.certain.then_some(found.location)
+    }
 }
 
 /// The best name for each vtable, in their order; `None` where only place and size are known.
