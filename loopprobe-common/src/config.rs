@@ -12,6 +12,8 @@ pub struct Config {
     pub sample_after_ns: u64,
     /// Whether stacks are taken: 0 or 1.
     pub stacks: u64,
+    /// Whether threads of the target without a known poll are sampled too, for polls that began before the attach: 0 or 1.
+    pub scan: u64,
 }
 
 /// One poll site; element `cookie` of the map `SITES`.

@@ -19,6 +19,8 @@ pub enum Kind {
     /// As [`Kind::Exec`], but another thread than the process's first one asked for it. Probes limited to the process do not
     /// follow it then.
     ExecByThread = 6,
+    /// A [`StackRecord`] of a thread on its CPU without a known poll.
+    Scan = 7,
 }
 
 /// A poll that has ended.
@@ -51,6 +53,22 @@ pub struct Registers {
     pub bp: u64,
     /// rax, rbx, rcx, rdx, rsi, rdi, r8 to r15.
     pub general: [u64; 14],
+}
+
+/// The registers of a thread, as the program `task_registers` writes them. They are right only while the thread is off its CPU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ThreadRegisters {
+    /// The thread, as the kernel numbers it.
+    pub tid: u32,
+    /// Keeps the layout free of padding.
+    pub reserved: u32,
+    /// The number of the system call, -1 outside any.
+    pub syscall: i64,
+    /// Its arguments.
+    pub args: [u64; 6],
+    /// The registers of the user code.
+    pub registers: Registers,
 }
 
 /// A stack inside an open poll; `len` bytes of stack from the stack pointer upwards follow.
@@ -111,4 +129,11 @@ pub struct ProcessRecord {
     pub time_ns: u64,
 }
 
-crate::pod!(PollRecord, Registers, StackRecord, StackSlot, ProcessRecord);
+crate::pod!(
+    PollRecord,
+    Registers,
+    ThreadRegisters,
+    StackRecord,
+    StackSlot,
+    ProcessRecord
+);

@@ -9,6 +9,7 @@ mod event;
 mod maps;
 mod poll;
 mod process;
+mod registers;
 mod root;
 mod sched;
 mod stack;

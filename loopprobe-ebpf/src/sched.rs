@@ -160,7 +160,7 @@ pub fn arguments<const N: usize>(ctx: &RawTracePointContext) -> [u64; N] {
 
 /// A 32-bit field of a `task_struct`.
 #[inline(always)]
-fn task_field(task: u64, offset: u64) -> Option<u32> {
+pub fn task_field(task: u64, offset: u64) -> Option<u32> {
     // SAFETY: the helper fails on a bad address.
     unsafe { bpf_probe_read_kernel((task + offset) as *const u32) }.ok()
 }

@@ -18,7 +18,7 @@ use loopprobe_common::{
 use crate::{
     maps::{CONFIG, EVENTS, SLOTS, count},
     poll::now,
-    thread::{current_tid, known},
+    thread::{current_tid, known, visible_tid},
 };
 
 const SYS_FUTEX: i64 = 202;
@@ -36,16 +36,34 @@ pub fn sample(_ctx: PerfEventContext) -> u32 {
 #[inline(always)]
 fn try_sample() -> Option<()> {
     let tid = current_tid();
-    let thread = known(tid)?;
-    let (start_ns, _) = open_since(thread)?;
-    let now = now();
     let config = CONFIG.get(0)?;
-    if config.stacks == 0 || now - start_ns < config.sample_after_ns {
+    if config.stacks == 0 {
         return None;
     }
-    let slot = slot(tid)?;
-    fill(slot, Kind::Sample, thread, now)?;
-    send(slot);
+    let now = now();
+    match known(tid).and_then(|thread| Some((&*thread, open_since(thread)?))) {
+        Some((thread, open)) if now - open.since_ns >= config.sample_after_ns => {
+            let slot = slot(tid)?;
+            slot.record.off = thread.off;
+            fill(slot, Kind::Sample, thread.tid, &open, now)?;
+            send(slot);
+        }
+        None if config.scan != 0 => {
+            let slot = slot(tid)?;
+            fill(
+                slot,
+                Kind::Scan,
+                visible_tid()?,
+                &Open {
+                    since_ns: 0,
+                    entry_sp: 0,
+                },
+                now,
+            )?;
+            send(slot);
+        }
+        _ => {}
+    }
     Some(())
 }
 
@@ -53,8 +71,10 @@ fn try_sample() -> Option<()> {
 #[inline(always)]
 pub fn keep(tid: u32, thread: &mut Thread, now: u64) {
     if let Some(slot) = slot(tid)
-        && fill(slot, Kind::OffCpu, thread, now).is_some()
+        && let Some(open) = open_since(thread)
+        && fill(slot, Kind::OffCpu, thread.tid, &open, now).is_some()
     {
+        slot.record.off = thread.off;
         thread.flags |= Thread::KEPT;
     }
 }
@@ -86,39 +106,42 @@ pub fn waits_for_events(futex_too: bool) -> bool {
     }
 }
 
-/// When the poll or the root future's turn that is open on a thread began, and the stack pointer at its entry.
-#[inline(always)]
-fn open_since(thread: &Thread) -> Option<(u64, u64)> {
-    if let Some(poll) = thread.innermost() {
-        return Some((poll.start_ns, poll.stack_pointer));
-    }
-    (thread.gap_ns != 0 && crate::root::has_root(thread)).then_some((thread.gap_ns, 0))
+/// The poll or the root future's turn that is open on a thread.
+struct Open {
+    since_ns: u64,
+    /// The stack pointer at its entry; 0 if unknown.
+    entry_sp: u64,
 }
 
 #[inline(always)]
-fn fill(slot: &mut StackSlot, kind: Kind, thread: &Thread, now: u64) -> Option<()> {
-    let (poll_ns, entry_sp) = open_since(thread)?;
+fn open_since(thread: &Thread) -> Option<Open> {
+    if let Some(poll) = thread.innermost() {
+        return Some(Open {
+            since_ns: poll.start_ns,
+            entry_sp: poll.stack_pointer,
+        });
+    }
+    (thread.gap_ns != 0 && crate::root::has_root(thread)).then_some(Open {
+        since_ns: thread.gap_ns,
+        entry_sp: 0,
+    })
+}
+
+#[inline(always)]
+fn fill(slot: &mut StackSlot, kind: Kind, tid: u32, open: &Open, now: u64) -> Option<()> {
+    let entry_sp = open.entry_sp;
     let regs = user_registers()?;
     let record = &mut slot.record;
     record.kind = kind as u32;
-    record.tid = thread.tid;
-    record.poll_ns = poll_ns;
+    record.tid = tid;
+    record.poll_ns = open.since_ns;
     record.start_ns = now;
     record.woken_ns = 0;
     record.end_ns = 0;
     record.entry_sp = entry_sp;
     record.syscall = regs.orig_rax as i64;
     record.args = [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9];
-    record.registers = Registers {
-        ip: regs.rip,
-        sp: regs.rsp,
-        bp: regs.rbp,
-        general: [
-            regs.rax, regs.rbx, regs.rcx, regs.rdx, regs.rsi, regs.rdi, regs.r8, regs.r9, regs.r10,
-            regs.r11, regs.r12, regs.r13, regs.r14, regs.r15,
-        ],
-    };
-    record.off = thread.off;
+    record.registers = registers(&regs);
     // The return address of the poll lies at its entry stack pointer, so it is copied too.
     let wanted = if entry_sp == 0 {
         STACK_BYTES as u64
@@ -208,16 +231,35 @@ fn slot(tid: u32) -> Option<&'static mut StackSlot> {
 /// The registers that the current thread's user code had when it entered the kernel.
 #[inline(always)]
 fn user_registers() -> Option<pt_regs> {
+    // SAFETY: the helpers give the current task's saved registers (Linux 5.15, `kernel/trace/bpf_trace.c`).
+    read_registers(unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as u64)
+}
+
+/// Copies saved registers.
+#[inline(always)]
+pub fn read_registers(saved: u64) -> Option<pt_regs> {
     let mut regs = core::mem::MaybeUninit::<pt_regs>::uninit();
-    // SAFETY: the helpers give the current task's saved registers (Linux 5.15, `kernel/trace/bpf_trace.c`), which are read with a
-    // helper that fails on a bad address and else fills `regs`.
+    // SAFETY: the helper fails on a bad address and else fills `regs`.
     unsafe {
-        let saved = bpf_task_pt_regs(bpf_get_current_task_btf());
         let failed = bpf_probe_read_kernel(
             regs.as_mut_ptr().cast(),
             size_of::<pt_regs>() as u32,
             saved as *const _,
         );
         (failed == 0).then(|| regs.assume_init())
+    }
+}
+
+/// The registers that an unwinder needs.
+#[inline(always)]
+pub fn registers(regs: &pt_regs) -> Registers {
+    Registers {
+        ip: regs.rip,
+        sp: regs.rsp,
+        bp: regs.rbp,
+        general: [
+            regs.rax, regs.rbx, regs.rcx, regs.rdx, regs.rsi, regs.rdi, regs.r8, regs.r9, regs.r10,
+            regs.r11, regs.r12, regs.r13, regs.r14, regs.r15,
+        ],
     }
 }

@@ -32,6 +32,19 @@ impl TaskOffsets {
     }
 }
 
+/// The id of a kernel function.
+///
+/// # Errors
+///
+/// As [`TaskOffsets::of_this_kernel`].
+pub fn function_id(name: &'static str) -> Result<u32, AttachError> {
+    let data = std::fs::read("/sys/kernel/btf/vmlinux").map_err(AttachError::Btf)?;
+    let btf = Btf::new(&data).ok_or(AttachError::BtfMissing("valid header"))?;
+    btf.find(KIND_FUNC, name)
+        .map(|(id, _)| id)
+        .ok_or(AttachError::BtfMissing(name))
+}
+
 struct Btf<'a> {
     types: &'a [u8],
     strings: &'a [u8],
@@ -42,6 +55,7 @@ const KIND_ARRAY: u32 = 3;
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
 const KIND_ENUM: u32 = 6;
+const KIND_FUNC: u32 = 12;
 const KIND_FUNC_PROTO: u32 = 13;
 const KIND_VAR: u32 = 14;
 const KIND_DATASEC: u32 = 15;
@@ -64,21 +78,28 @@ impl<'a> Btf<'a> {
 
     /// A direct member's offset in bytes.
     fn member_offset(&self, structure: &str, member: &str) -> Option<u64> {
+        let (_, at) = self.find(KIND_STRUCT, structure)?;
+        let info = word(self.types, at + 4)?;
+        self.member(at + 12, (info & 0xffff) as usize, info >> 31 == 1, member)
+    }
+
+    /// A type's id, and where its description begins.
+    fn find(&self, kind: u32, name: &str) -> Option<(u32, usize)> {
         let mut at = 0;
-        while at < self.types.len() {
-            let (name, info) = (word(self.types, at)?, word(self.types, at + 4)?);
-            let (kind, count) = ((info >> 24) & 0x1f, (info & 0xffff) as usize);
-            at += 12;
-            if kind == KIND_STRUCT && self.is(name, structure) && count > 0 {
-                return self.member(at, count, info >> 31 == 1, member);
+        for id in 1.. {
+            let (name_at, info) = (word(self.types, at)?, word(self.types, at + 4)?);
+            let (this, count) = ((info >> 24) & 0x1f, (info & 0xffff) as usize);
+            if this == kind && self.is(name_at, name) {
+                return Some((id, at));
             }
-            at += match kind {
-                KIND_INT | KIND_VAR | KIND_DECL_TAG => 4,
-                KIND_ARRAY => 12,
-                KIND_STRUCT | KIND_UNION | KIND_DATASEC | KIND_ENUM64 => 12 * count,
-                KIND_ENUM | KIND_FUNC_PROTO => 8 * count,
-                _ => 0,
-            };
+            at += 12
+                + match this {
+                    KIND_INT | KIND_VAR | KIND_DECL_TAG => 4,
+                    KIND_ARRAY => 12,
+                    KIND_STRUCT | KIND_UNION | KIND_DATASEC | KIND_ENUM64 => 12 * count,
+                    KIND_ENUM | KIND_FUNC_PROTO => 8 * count,
+                    _ => 0,
+                };
         }
         None
     }

@@ -49,6 +49,9 @@ pub enum AttachError {
         /// The verifier's last words.
         log: String,
     },
+    /// The threads' registers could not be read.
+    #[error("cannot read the registers of the process's threads: {0}")]
+    Registers(#[source] io::Error),
     /// The probes could not be placed.
     #[error("cannot place {count} probes in {}: {source}", .path.display())]
     Probe {

@@ -19,13 +19,19 @@ use loopprobe_common::{
     config::{Config, LOOP_TEXT_RANGES, Range, Site, TaskLayout},
     counters::Counter,
     histogram::Stats,
-    records::StackSlot,
+    records::{StackSlot, ThreadRegisters},
     thread::Thread,
 };
 
 use super::{
-    AttachError, Links, Method, Plan, PlannedImage, Role, btf::TaskOffsets, object::OBJECT, uprobe,
+    AttachError, Links, Method, Plan, PlannedImage, Role,
+    btf::{self, TaskOffsets},
+    object::OBJECT,
+    registers, sys, uprobe,
 };
+
+/// The program that reads threads' registers.
+const REGISTERS: &str = "task_registers";
 
 /// How large the tables are made; they cannot grow.
 #[derive(Clone, Copy, Debug)]
@@ -74,7 +80,7 @@ pub struct Kernel {
     scope: u32,
     capacity: Capacity,
     ebpf: Ebpf,
-    instructions: HashMap<Role, Vec<bpf_insn>>,
+    instructions: HashMap<&'static str, Vec<bpf_insn>>,
 }
 
 impl std::fmt::Debug for Kernel {
@@ -147,9 +153,9 @@ impl Kernel {
         }
         let instructions = self
             .instructions
-            .get(&role)
+            .get(role.program())
             .ok_or_else(|| AttachError::Object(format!("no program {}", role.program())))?;
-        let program = uprobe::load(role.program(), instructions, self.method)?;
+        let program = sys::load(role.program(), instructions, self.method.purpose())?;
         self.programs.insert(role, program);
         Ok(())
     }
@@ -265,6 +271,18 @@ impl Kernel {
                 .map_err(error)?;
         }
         Ok(())
+    }
+
+    /// The registers of the process's threads; right only for those that are off their CPUs.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachError`]; the kernel must be 6.1 or later.
+    pub fn thread_registers(&self, pid: u32) -> Result<Vec<ThreadRegisters>, AttachError> {
+        let function = btf::function_id("bpf_iter_task")?;
+        let instructions = &self.instructions[REGISTERS];
+        let program = sys::load(REGISTERS, instructions, sys::Purpose::Iterator(function))?;
+        registers::read(&program, pid).map_err(AttachError::Registers)
     }
 
     /// Takes all uprobes away.
@@ -407,7 +425,7 @@ fn set_config(ebpf: &mut Ebpf, config: &Config) -> Result<(), AttachError> {
 
 /// The probes' programs, with the maps that aya has made written into them. aya 0.14 can load programs for perf events only,
 /// not for `uprobe_multi` links.
-fn instructions(ebpf: &Ebpf) -> Result<HashMap<Role, Vec<bpf_insn>>, AttachError> {
+fn instructions(ebpf: &Ebpf) -> Result<HashMap<&'static str, Vec<bpf_insn>>, AttachError> {
     let damaged = |error: &dyn std::fmt::Display| AttachError::Object(error.to_string());
     let mut object = Object::parse(OBJECT).map_err(|e| damaged(&e))?;
     let text: HashSet<usize> = object
@@ -421,11 +439,12 @@ fn instructions(ebpf: &Ebpf) -> Result<HashMap<Role, Vec<bpf_insn>>, AttachError
         .filter_map(|(name, map)| Some((name.as_str(), map_fd(ebpf.map(name)?)?, map)));
     object.relocate_maps(fds, &text).map_err(|e| damaged(&e))?;
     object.relocate_calls(&text).map_err(|e| damaged(&e))?;
-    let program = |role: Role| {
-        let key = object.programs.get(role.program())?.function_key();
-        Some((role, object.functions.get(&key)?.instructions.clone()))
+    let program = |name: &'static str| {
+        let key = object.programs.get(name)?.function_key();
+        Some((name, object.functions.get(&key)?.instructions.clone()))
     };
-    Ok(Role::ALL.into_iter().filter_map(program).collect())
+    let probes = Role::ALL.into_iter().map(Role::program);
+    Ok(probes.chain([REGISTERS]).filter_map(program).collect())
 }
 
 fn map_fd(map: &Map) -> Option<RawFd> {

@@ -9,6 +9,8 @@ mod error;
 mod kernel;
 mod object;
 mod plan;
+mod registers;
+mod sys;
 mod uprobe;
 
 pub use cost::{ProbeTiming, measure};

@@ -4,17 +4,18 @@ use std::{
     ffi::CString,
     io,
     os::{
-        fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
+        fd::{AsRawFd as _, OwnedFd},
         unix::ffi::OsStrExt as _,
     },
     path::Path,
 };
 
-use aya_obj::generated::{
-    bpf_attach_type, bpf_attr, bpf_cmd, bpf_insn, bpf_prog_type, perf_event_attr,
-};
+use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, perf_event_attr};
 
-use super::AttachError;
+use super::{
+    AttachError,
+    sys::{Purpose, bpf, owned},
+};
 
 /// What a probe's program does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -86,6 +87,16 @@ pub enum Method {
     Multi,
     /// One perf event a probe.
     PerfEvent,
+}
+
+impl Method {
+    /// What programs are loaded for.
+    pub const fn purpose(self) -> Purpose {
+        match self {
+            Self::Multi => Purpose::UprobeMulti,
+            Self::PerfEvent => Purpose::PerfEvent,
+        }
+    }
 }
 
 /// Placed probes; dropping removes them.
@@ -240,83 +251,4 @@ fn perf_link(program: &OwnedFd, event: &OwnedFd, cookie: u64) -> io::Result<Owne
     attr.link_create.attach_type = bpf_attach_type::BPF_PERF_EVENT as u32;
     attr.link_create.__bindgen_anon_3.perf_event.bpf_cookie = cookie;
     bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr)
-}
-
-/// Loads a program for one of the methods.
-///
-/// # Errors
-///
-/// [`AttachError::Verifier`].
-pub fn load(
-    name: &'static str,
-    instructions: &[bpf_insn],
-    method: Method,
-) -> Result<OwnedFd, AttachError> {
-    try_load(name, instructions, method, &mut []).or_else(|_| {
-        // Once more, to hear why.
-        let mut log = vec![0; 1 << 20];
-        try_load(name, instructions, method, &mut log).map_err(|source| AttachError::Verifier {
-            program: name,
-            source,
-            log: last_lines(&log),
-        })
-    })
-}
-
-fn try_load(
-    name: &str,
-    instructions: &[bpf_insn],
-    method: Method,
-    log: &mut [u8],
-) -> io::Result<OwnedFd> {
-    // SAFETY: all-zero is a valid `bpf_attr`.
-    let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
-    // SAFETY: the variant of `BPF_PROG_LOAD`; all its fields are integers.
-    let load = unsafe { &mut attr.__bindgen_anon_3 };
-    load.prog_type = bpf_prog_type::BPF_PROG_TYPE_KPROBE as u32;
-    load.insns = instructions.as_ptr() as u64;
-    load.insn_cnt = instructions.len() as u32;
-    load.license = c"Dual MIT/GPL".as_ptr() as u64;
-    if method == Method::Multi {
-        load.expected_attach_type = bpf_attach_type::BPF_TRACE_UPROBE_MULTI as u32;
-    }
-    for (to, from) in load.prog_name.iter_mut().zip(name.bytes().take(15)) {
-        *to = from as _;
-    }
-    if !log.is_empty() {
-        load.log_level = 1;
-        load.log_buf = log.as_mut_ptr() as u64;
-        load.log_size = log.len() as u32;
-    }
-    bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr)
-}
-
-fn last_lines(log: &[u8]) -> String {
-    const LINES: usize = 20;
-    let end = log.iter().position(|&b| b == 0).unwrap_or(log.len());
-    let text = String::from_utf8_lossy(&log[..end]);
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(LINES)..].join("\n")
-}
-
-/// All commands used here give a descriptor.
-fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
-    let size = size_of::<bpf_attr>();
-    // SAFETY: `attr` is of the size given, and what it points to outlives the call.
-    owned(unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            command as u32,
-            std::ptr::from_mut(attr),
-            size,
-        )
-    })
-}
-
-fn owned(fd: i64) -> io::Result<OwnedFd> {
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel has just given this descriptor to us alone.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }

@@ -11,6 +11,7 @@ mod polls;
 mod record;
 mod stacks;
 mod stop;
+mod stuck;
 mod summary;
 mod threads;
 

@@ -26,6 +26,7 @@ use super::{
     polls::{Polls, open_polls},
     record::Record,
     stacks::Stacks,
+    stuck::Stuck,
     summary::{Totals, summarize},
 };
 use crate::{
@@ -61,6 +62,9 @@ pub struct Observer {
     polls: Polls,
     /// `None` if stacks are not wanted.
     stacks: Option<Stacks>,
+    stuck: Option<Stuck>,
+    /// Whether threads without a known poll are sampled.
+    scans: bool,
     workers: HashSet<u32>,
     totals: Totals,
     start_ns: u64,
@@ -102,14 +106,14 @@ impl Observer {
         let mut kernel = Kernel::load(&Settings {
             pid,
             capacity: Capacity::for_plan(&plan),
-            config: config(options),
+            config: config(options, options.stacks),
             log: options.kernel_log,
             all_processes: !cost.all_threads,
             method: None,
         })?;
         kernel.write_tables(&plan, 0, 0)?;
         let events = kernel.take_events()?;
-        let stacks = if options.stacks {
+        let mut stacks = if options.stacks {
             Some(Stacks::new(options)?)
         } else {
             None
@@ -121,6 +125,10 @@ impl Observer {
         for image in &planned {
             kernel.attach(image)?;
         }
+        let start_ns = now_ns();
+        let stuck = stacks
+            .as_mut()
+            .map(|stacks| Stuck::look(pid, start_ns, &planned, &kernel, stacks));
         Ok(Self {
             options: options.clone(),
             kernel,
@@ -130,12 +138,14 @@ impl Observer {
             images,
             polls: Polls::new(pid),
             stacks,
+            stuck,
+            scans: options.stacks,
             workers: HashSet::new(),
             totals: Totals {
                 ns_per_poll: Some(cost.ns_per_poll),
                 ..Totals::default()
             },
-            start_ns: now_ns(),
+            start_ns,
             planned,
         })
     }
@@ -244,16 +254,18 @@ impl Observer {
                     self.totals.groups.add(&poll);
                     self.workers.insert(record.tid);
                     if poll.task.kind == TaskKind::Root {
-                        self.totals.root_polls += 1;
-                        self.totals.root_ns += poll.duration_ns;
+                        self.totals.unprobed_polls += 1;
+                        self.totals.unprobed_ns += poll.duration_ns;
                     }
                     sink.event(&Event::LongPoll(poll))?;
                 }
-                Some(Record::Stack(record, bytes)) => {
-                    if let Some(stacks) = &mut self.stacks {
-                        stacks.take(&record, bytes);
+                Some(Record::Stack(record, bytes)) => match (&mut self.stacks, &mut self.stuck) {
+                    (Some(stacks), Some(stuck)) if record.kind == Kind::Scan as u32 => {
+                        stuck.sample(&record, bytes, record.start_ns, stacks);
                     }
-                }
+                    (Some(stacks), _) => stacks.take(&record, bytes),
+                    (None, _) => {}
+                },
                 Some(Record::Process(record)) => executed = Some(record),
                 None => self.totals.lost.events += 1,
             }
@@ -302,6 +314,7 @@ impl Observer {
                 .collect();
             stacks.tick(now, |key| open.contains(&key));
         }
+        self.look_at_stuck(&threads, now, threshold, sink)?;
         if sink.wants_live() {
             sink.live(self.live(&threads, now)?)?;
         }
@@ -329,8 +342,44 @@ impl Observer {
         };
         self.options.threshold = Duration::from_nanos(threshold_ns);
         self.kernel
-            .set_config(&config(&self.options))
+            .set_config(&config(&self.options, self.scans))
             .map_err(io::Error::other)
+    }
+
+    /// Reports polls that began before the attach.
+    fn look_at_stuck(
+        &mut self,
+        threads: &[(u32, Thread)],
+        now: u64,
+        threshold: u64,
+        sink: &mut dyn Sink,
+    ) -> io::Result<()> {
+        let (Some(stacks), Some(stuck)) = (&mut self.stacks, &mut self.stuck) else {
+            return Ok(());
+        };
+        for poll in stuck.due(
+            threads,
+            now,
+            threshold,
+            &mut self.polls.threads,
+            &self.kernel,
+            stacks,
+        ) {
+            if poll.ended {
+                self.totals.groups.add(&poll);
+                self.totals.unprobed_polls += 1;
+                self.totals.unprobed_ns += poll.duration_ns;
+            }
+            sink.event(&Event::LongPoll(poll))?;
+        }
+        let scan = stuck.wants_samples(now);
+        if scan != self.scans {
+            self.scans = scan;
+            self.kernel
+                .set_config(&config(&self.options, scan))
+                .map_err(io::Error::other)?;
+        }
+        Ok(())
     }
 
     /// Adds what is known so far to a poll that is still open.
@@ -472,13 +521,14 @@ fn notice(sink: &mut dyn Sink, time_ns: u64, message: String) -> io::Result<()> 
     sink.event(&Event::Notice(Notice { time_ns, message }))
 }
 
-fn config(options: &Options) -> Config {
+fn config(options: &Options, scan: bool) -> Config {
     let threshold_ns = nanoseconds(options.threshold);
     Config {
         threshold_ns,
         min_block_ns: nanoseconds(options.min_block),
         sample_after_ns: threshold_ns / 10,
         stacks: u64::from(options.stacks),
+        scan: u64::from(scan),
     }
 }
 

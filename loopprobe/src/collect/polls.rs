@@ -101,7 +101,7 @@ impl Polls {
             types
                 .get(poll.task_type as usize)
                 .cloned()
-                .unwrap_or_else(|| unknown_type(poll))
+                .unwrap_or_else(|| TaskType::unknown(poll.header))
         };
         LongPoll {
             pid: self.pid,
@@ -157,18 +157,6 @@ fn root_type() -> TaskType {
         name_source: NameSource::None,
         certain: true,
         kind: TaskKind::Root,
-        location: None,
-        krate: None,
-    }
-}
-
-fn unknown_type(poll: &OpenPoll) -> TaskType {
-    TaskType {
-        name: format!("unknown task type (header {:#x})", poll.header),
-        full_name: None,
-        name_source: NameSource::None,
-        certain: false,
-        kind: TaskKind::Async,
         location: None,
         krate: None,
     }

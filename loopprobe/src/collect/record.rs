@@ -20,12 +20,13 @@ impl<'a> Record<'a> {
         const ROOT: u32 = Kind::Root as u32;
         const OFF_CPU: u32 = Kind::OffCpu as u32;
         const SAMPLE: u32 = Kind::Sample as u32;
+        const SCAN: u32 = Kind::Scan as u32;
         const EXEC: u32 = Kind::Exec as u32;
         const EXEC_BY_THREAD: u32 = Kind::ExecByThread as u32;
         let kind = u32::from_ne_bytes(bytes.first_chunk().copied()?);
         match kind {
             POLL | ROOT => Some(Self::Poll(read(bytes)?)),
-            OFF_CPU | SAMPLE => {
+            OFF_CPU | SAMPLE | SCAN => {
                 let record: StackRecord = read(bytes)?;
                 let stack = bytes
                     .get(size_of::<StackRecord>()..)?

@@ -1,17 +1,17 @@
 //! Stacks of long polls: unwound as they come, named only when their poll turns out to be long.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
-use loopprobe_common::records::{Kind, StackRecord};
+use loopprobe_common::records::{self, Kind, StackRecord};
 
-use super::Options;
+use super::{Options, stuck::SeenStack};
 use crate::{
     diagnose::{CpuQuota, Object, Objects, PollEvidence, RawSyscall, StackEvidence, diagnose},
     elf::ProcAddr,
     model::{LongPoll, Lost, Outcome, Stack, StackKind},
     process::ProcessError,
     symbolize::Symbolizer,
-    unwind::{RawFrame, RawStack, Registers, Unwinder},
+    unwind::{Module, RawFrame, RawStack, Registers, Unwinder},
 };
 
 /// Different stacks kept of one poll; more are counted as lost.
@@ -113,7 +113,7 @@ impl Stacks {
         let syscall = syscall(record);
         let object = syscall.and_then(|call| self.objects.resolve(&call));
         let unwound = self.unwinder.unwind(RawStack {
-            regs: registers(record),
+            regs: registers(&record.registers),
             bytes: bytes.to_vec(),
             entry_sp: (record.entry_sp != 0).then_some(ProcAddr(record.entry_sp)),
         });
@@ -168,6 +168,33 @@ impl Stacks {
             so_far.add(seen);
         }
         self.describe(poll, so_far.stacks, now_ns);
+    }
+
+    /// Adds stack and diagnosis to a poll that was open before the attach.
+    pub fn explain_stuck(&mut self, poll: &mut LongPoll, seen: SeenStack, now_ns: u64) {
+        let split = poll.split.unwrap_or_default();
+        let object = seen.syscall.and_then(|call| self.objects.resolve(&call));
+        let seen = Seen {
+            frames: seen.frames,
+            outcome: Outcome::Complete,
+            syscall: seen.syscall,
+            object,
+            start_ns: poll.start_ns,
+            blocked_ns: if seen.on_cpu { 0 } else { split.blocked_ns },
+            runnable_ns: 0,
+            samples: u32::from(seen.on_cpu),
+        };
+        self.describe(poll, vec![seen], now_ns);
+    }
+
+    /// The frames of a whole stack, innermost first, without names.
+    pub fn walk(&mut self, raw: &RawStack) -> Vec<RawFrame> {
+        self.unwinder.unwind_thread(raw).frames
+    }
+
+    /// The process's modules.
+    pub fn modules(&self) -> Vec<Arc<Module>> {
+        self.unwinder.modules().to_vec()
     }
 
     fn describe(&mut self, poll: &mut LongPoll, seen: Vec<Seen>, now_ns: u64) {
@@ -277,8 +304,8 @@ fn syscall(record: &StackRecord) -> Option<RawSyscall> {
     })
 }
 
-fn registers(record: &StackRecord) -> Registers {
-    let regs = &record.registers;
+/// The registers that an unwinder wants.
+pub fn registers(regs: &records::Registers) -> Registers {
     let [_, bx, _, _, _, _, _, _, _, _, r12, r13, r14, r15] = regs.general;
     Registers {
         ip: regs.ip,

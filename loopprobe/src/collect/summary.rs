@@ -20,10 +20,10 @@ pub struct Totals {
     pub duration_ns: u64,
     /// Threads that polled.
     pub workers: u64,
-    /// Long polls of root futures.
-    pub root_polls: u64,
+    /// Long polls that the kernel side does not count: of root futures, and those open since before the attach.
+    pub unprobed_polls: u64,
     /// Their total.
-    pub root_ns: u64,
+    pub unprobed_ns: u64,
     /// Nanoseconds a poll that the probes add.
     pub ns_per_poll: Option<f64>,
     /// Ends of polls whose beginning is not known, until the detach.
@@ -71,8 +71,8 @@ pub fn summarize(
         p50_ns: quantile(&all, 0.50),
         p99_ns: quantile(&all, 0.99),
         max_ns: all.max_ns,
-        long_polls: all.long + totals.root_polls,
-        long_ns: all.long_ns + totals.root_ns,
+        long_polls: all.long + totals.unprobed_polls,
+        long_ns: all.long_ns + totals.unprobed_ns,
         workers: totals.workers,
         lost,
         cost: totals.ns_per_poll.map(|ns| ProbeCost {

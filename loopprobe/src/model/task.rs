@@ -69,3 +69,18 @@ pub struct TaskType {
     #[serde(rename = "crate", default, skip_serializing_if = "Option::is_none")]
     pub krate: Option<String>,
 }
+
+impl TaskType {
+    /// An async task of a type that could not be told; `header` is the task's address.
+    pub fn unknown(header: u64) -> Self {
+        Self {
+            name: format!("unknown task type (header {header:#x})"),
+            full_name: None,
+            name_source: NameSource::None,
+            certain: false,
+            kind: TaskKind::Async,
+            location: None,
+            krate: None,
+        }
+    }
+}

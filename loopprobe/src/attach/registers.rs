@@ -1,0 +1,56 @@
+//! The registers of threads that are off their CPUs, through a task iterator: without stopping them.
+
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    os::fd::{AsRawFd as _, OwnedFd},
+};
+
+use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd};
+use loopprobe_common::records::ThreadRegisters;
+
+use super::sys::bpf;
+
+/// `union bpf_iter_link_info` for tasks: thread id, process id, pidfd (`include/uapi/linux/bpf.h`, Linux 6.1). Ids are those of
+/// the caller's pid namespace.
+#[repr(C)]
+#[derive(Default)]
+struct TaskSelection {
+    tid: u32,
+    pid: u32,
+    pid_fd: u32,
+    unused: u32,
+}
+
+/// Runs the program over the threads of a process.
+///
+/// # Errors
+///
+/// What bpf(2) gives; `EINVAL` before Linux 6.1.
+pub fn read(program: &OwnedFd, pid: u32) -> io::Result<Vec<ThreadRegisters>> {
+    let selection = TaskSelection {
+        pid,
+        ..TaskSelection::default()
+    };
+    // SAFETY: all-zero is a valid `bpf_attr`.
+    let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
+    attr.link_create.__bindgen_anon_1.prog_fd = program.as_raw_fd() as u32;
+    attr.link_create.attach_type = bpf_attach_type::BPF_TRACE_ITER as u32;
+    attr.link_create.__bindgen_anon_3.__bindgen_anon_1.iter_info = (&raw const selection) as u64;
+    attr.link_create
+        .__bindgen_anon_3
+        .__bindgen_anon_1
+        .iter_info_len = size_of::<TaskSelection>() as u32;
+    let link = bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr)?;
+    // SAFETY: all-zero is a valid `bpf_attr`.
+    let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
+    attr.iter_create.link_fd = link.as_raw_fd() as u32;
+    let mut bytes = Vec::new();
+    File::from(bpf(bpf_cmd::BPF_ITER_CREATE, &mut attr)?).read_to_end(&mut bytes)?;
+    let (records, _) = bytes.as_chunks::<{ size_of::<ThreadRegisters>() }>();
+    // SAFETY: the bytes are as many as the type has, alignment does not matter to this read, and it is made of integers.
+    Ok(records
+        .iter()
+        .map(|record| unsafe { record.as_ptr().cast::<ThreadRegisters>().read_unaligned() })
+        .collect())
+}

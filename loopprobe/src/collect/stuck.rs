@@ -1,0 +1,400 @@
+//! Polls that were open already when loopprobe attached: their beginning was not seen, and their return will not be.
+//!
+//! A process that hangs is what people attach to. The kernel holds the registers of a thread that waits, and a task iterator
+//! reads them; one that computes is sampled. Either stack is walked to its end, and an async poll on it that no
+//! probe has seen has been open since before the attach.
+
+use std::{collections::HashMap, fs};
+
+use loopprobe_common::{
+    records::{StackRecord, ThreadRegisters},
+    thread::Thread,
+};
+
+use super::{
+    stacks::{Stacks, registers},
+    threads::ThreadNames,
+};
+use crate::{
+    attach::{Kernel, PlannedImage},
+    diagnose::RawSyscall,
+    elf::ProcAddr,
+    model::{LongPoll, Split, TaskKind, TaskType},
+    runtime::tokio::TokioImage,
+    unwind::{Memory, OpenPoll, PollFunctions, RawFrame, RawStack},
+};
+
+/// How long such a poll must stay open before it is reported; within two seconds of the attach.
+const PATIENCE_NS: u64 = 1_000_000_000;
+
+/// How much of a stack is read at once.
+const COPY_BYTES: usize = 64 * 1024;
+
+/// Watches over the polls that were open at the attach.
+#[derive(Debug)]
+pub struct Stuck {
+    pid: u32,
+    attach_ns: u64,
+    memory: Memory,
+    functions: PollFunctions,
+    /// What each module with Tokio holds.
+    images: HashMap<u32, TokioImage>,
+    open: HashMap<u32, StuckPoll>,
+}
+
+/// One of them.
+#[derive(Debug)]
+struct StuckPoll {
+    poll: OpenPoll,
+    times: Times,
+    next_report_ns: u64,
+    reported: bool,
+    /// When it was last seen, for a thread that computes.
+    sampled_ns: Option<u64>,
+    seen: SeenStack,
+}
+
+/// The stack of such a poll when it was last looked at.
+#[derive(Clone, Debug)]
+pub struct SeenStack {
+    /// Innermost first, up to the poll function.
+    pub frames: Vec<RawFrame>,
+    /// The system call that the thread waits in; `None` if it computes.
+    pub syscall: Option<RawSyscall>,
+    /// Whether it was on a CPU.
+    pub on_cpu: bool,
+}
+
+impl Stuck {
+    /// Looks at every thread of the process.
+    pub fn look(
+        pid: u32,
+        attach_ns: u64,
+        planned: &[PlannedImage],
+        kernel: &Kernel,
+        stacks: &mut Stacks,
+    ) -> Self {
+        let mut stuck = Self {
+            pid,
+            attach_ns,
+            memory: Memory::of(pid),
+            functions: PollFunctions::default(),
+            images: HashMap::new(),
+            open: HashMap::new(),
+        };
+        for module in stacks.modules() {
+            let tokio = planned.iter().filter_map(|image| image.tokio.as_ref());
+            if let Some(tokio) = tokio.into_iter().find(|tokio| tokio.path == module.path()) {
+                stuck.functions.add(&module, tokio);
+                stuck.images.insert(module.id(), tokio.clone());
+            }
+        }
+        for (tid, waiting) in waiting(pid, kernel, &stuck.memory) {
+            if let Some((poll, frames)) = stuck.open_poll(&waiting.raw, stacks) {
+                let seen = SeenStack {
+                    frames,
+                    syscall: waiting.syscall,
+                    on_cpu: false,
+                };
+                stuck.insert(tid, poll, seen, None);
+            }
+        }
+        stuck
+    }
+
+    /// A thread on its CPU, of which no poll is known.
+    pub fn sample(&mut self, record: &StackRecord, bytes: &[u8], now_ns: u64, stacks: &mut Stacks) {
+        let raw = RawStack {
+            regs: registers(&record.registers),
+            bytes: bytes.to_vec(),
+            entry_sp: None,
+        };
+        let Some((poll, frames)) = self.open_poll(&raw, stacks) else {
+            return;
+        };
+        let seen = SeenStack {
+            frames,
+            syscall: None,
+            on_cpu: true,
+        };
+        match self.open.get_mut(&record.tid) {
+            Some(known) if known.poll.entry_sp == poll.entry_sp && known.poll.task == poll.task => {
+                known.sampled_ns = Some(now_ns);
+                known.seen = seen;
+            }
+            _ => self.insert(record.tid, poll, seen, Some(now_ns)),
+        }
+    }
+
+    /// Whether samples of threads without a known poll are wanted: for the first moments, and while one of them spins.
+    pub fn wants_samples(&self, now_ns: u64) -> bool {
+        now_ns < self.attach_ns + PATIENCE_NS
+            || self.open.values().any(|stuck| stuck.sampled_ns.is_some())
+    }
+
+    /// The polls that are due to be reported, or have ended.
+    pub fn due(
+        &mut self,
+        threads: &[(u32, Thread)],
+        now_ns: u64,
+        threshold_ns: u64,
+        names: &mut ThreadNames,
+        kernel: &Kernel,
+        stacks: &mut Stacks,
+    ) -> Vec<LongPoll> {
+        let mut due = Vec::new();
+        if self.open.is_empty() {
+            return due;
+        }
+        let mut waiting = waiting(self.pid, kernel, &self.memory);
+        for tid in self.open.keys().copied().collect::<Vec<_>>() {
+            let thread = threads
+                .iter()
+                .map(|(_, thread)| thread)
+                .find(|thread| thread.tid == tid);
+            let ended_ns = self.ended(tid, thread, waiting.remove(&tid), now_ns, stacks);
+            let Some(stuck) = self.open.get_mut(&tid) else {
+                continue;
+            };
+            let until_ns = ended_ns.unwrap_or(now_ns);
+            let long = until_ns - self.attach_ns >= threshold_ns.max(PATIENCE_NS);
+            let report = match ended_ns {
+                Some(_) => stuck.reported,
+                None => long && now_ns >= stuck.next_report_ns,
+            };
+            if report {
+                stuck.reported = true;
+                stuck.next_report_ns = now_ns + (now_ns - self.attach_ns);
+                due.push(self.report(tid, until_ns, ended_ns.is_some(), names, stacks));
+            }
+            if ended_ns.is_some() {
+                self.open.remove(&tid);
+            }
+        }
+        due
+    }
+
+    /// When a poll has ended, at most: its thread has begun another one, or no longer has it on its stack.
+    fn ended(
+        &mut self,
+        tid: u32,
+        thread: Option<&Thread>,
+        waiting: Option<Waiting>,
+        now_ns: u64,
+        stacks: &mut Stacks,
+    ) -> Option<u64> {
+        let first = thread.map(|thread| &thread.polls[0]);
+        if let Some(next) = first.filter(|poll| poll.start_ns > self.attach_ns) {
+            return Some(next.start_ns);
+        }
+        let known = self.open.get(&tid)?.poll.clone();
+        match waiting {
+            Some(Waiting { raw, syscall }) => match self.open_poll(&raw, stacks) {
+                Some((poll, frames))
+                    if poll.entry_sp == known.entry_sp && poll.task == known.task =>
+                {
+                    let stuck = self.open.get_mut(&tid)?;
+                    stuck.sampled_ns = None;
+                    stuck.seen = SeenStack {
+                        frames,
+                        syscall,
+                        on_cpu: false,
+                    };
+                    None
+                }
+                _ => Some(now_ns),
+            },
+            // On its CPU: the sampler sees it, or has not seen it for too long.
+            None if !thread_exists(self.pid, tid) => Some(now_ns),
+            None => match self.open.get(&tid)?.sampled_ns {
+                Some(sampled_ns) if sampled_ns + PATIENCE_NS < now_ns => Some(sampled_ns),
+                _ => None,
+            },
+        }
+    }
+
+    fn insert(&mut self, tid: u32, poll: OpenPoll, seen: SeenStack, sampled_ns: Option<u64>) {
+        let times = Times::of(self.pid, tid);
+        let stuck = StuckPoll {
+            poll,
+            times,
+            next_report_ns: self.attach_ns + PATIENCE_NS,
+            reported: false,
+            sampled_ns,
+            seen,
+        };
+        self.open.insert(tid, stuck);
+    }
+
+    /// The innermost async poll on a stack, and the frames inside it.
+    fn open_poll(&self, raw: &RawStack, stacks: &mut Stacks) -> Option<(OpenPoll, Vec<RawFrame>)> {
+        let mut frames = stacks.walk(raw);
+        let poll = self
+            .functions
+            .open_polls(&self.memory, raw, &frames)
+            .into_iter()
+            .find(|poll| {
+                self.task_type(poll)
+                    .is_some_and(|task| task.kind == TaskKind::Async)
+            })?;
+        frames.truncate(poll.frame + 1);
+        Some((poll, frames))
+    }
+
+    /// The task's type: that of its vtable, or the only one that the function polls.
+    fn task_type(&self, poll: &OpenPoll) -> Option<&TaskType> {
+        let image = self.images.get(&poll.module)?;
+        let wanted = poll
+            .task
+            .map(|task| task.vtable)
+            .or_else(|| poll.vtables.first().copied())?;
+        let mut vtables = image.sites.iter().flat_map(|site| &site.vtables);
+        vtables
+            .find(|vtable| vtable.address == wanted)
+            .map(|vtable| &vtable.task)
+    }
+
+    fn task_id(&self, poll: &OpenPoll) -> Option<u64> {
+        let task = poll.task?;
+        let image = self.images.get(&poll.module)?;
+        let mut vtables = image.sites.iter().flat_map(|site| &site.vtables);
+        let offset = vtables
+            .find(|vtable| vtable.address == task.vtable)?
+            .id_offset;
+        let id = self
+            .memory
+            .word(ProcAddr(task.header.0.checked_add(u64::from(offset))?))?;
+        (offset != 0 && id != 0).then_some(id)
+    }
+
+    fn report(
+        &self,
+        tid: u32,
+        until_ns: u64,
+        ended: bool,
+        names: &mut ThreadNames,
+        stacks: &mut Stacks,
+    ) -> LongPoll {
+        let stuck = &self.open[&tid];
+        let duration_ns = until_ns.saturating_sub(self.attach_ns);
+        let task = self
+            .task_type(&stuck.poll)
+            .cloned()
+            .unwrap_or_else(|| TaskType::unknown(0));
+        // Among several types that share the function, only the header tells which it is.
+        let certain = task.certain && (stuck.poll.task.is_some() || stuck.poll.vtables.len() == 1);
+        let mut poll = LongPoll {
+            pid: self.pid,
+            tid,
+            thread: names.get(tid).to_owned(),
+            task_id: self.task_id(&stuck.poll),
+            task: TaskType { certain, ..task },
+            start_ns: self.attach_ns,
+            duration_ns,
+            ended,
+            since_before_attach: true,
+            block_in_place: false,
+            split: Some(
+                stuck
+                    .times
+                    .split(self.pid, tid, duration_ns, stuck.seen.on_cpu),
+            ),
+            diagnosis: None,
+            stacks: Vec::new(),
+        };
+        stacks.explain_stuck(&mut poll, stuck.seen.clone(), until_ns);
+        poll
+    }
+}
+
+/// CPU times of a thread, in nanoseconds: on a CPU, and waiting for one (`/proc/PID/task/TID/schedstat`,
+/// `Documentation/scheduler/sched-stats.rst`, Linux 6.18).
+#[derive(Clone, Copy, Debug, Default)]
+struct Times {
+    on_cpu_ns: u64,
+    runnable_ns: u64,
+}
+
+impl Times {
+    fn of(pid: u32, tid: u32) -> Self {
+        let text =
+            fs::read_to_string(format!("/proc/{pid}/task/{tid}/schedstat")).unwrap_or_default();
+        let mut words = text
+            .split_ascii_whitespace()
+            .map(|word| word.parse().unwrap_or(0));
+        Self {
+            on_cpu_ns: words.next().unwrap_or(0),
+            runnable_ns: words.next().unwrap_or(0),
+        }
+    }
+
+    /// Where the time since then went. Without times, the thread did all along what it was seen doing.
+    fn split(self, pid: u32, tid: u32, duration_ns: u64, on_cpu: bool) -> Split {
+        let now = Self::of(pid, tid);
+        let runnable_ns = now
+            .runnable_ns
+            .saturating_sub(self.runnable_ns)
+            .min(duration_ns);
+        let rest = duration_ns - runnable_ns;
+        let on_cpu_ns = if on_cpu {
+            rest
+        } else {
+            now.on_cpu_ns.saturating_sub(self.on_cpu_ns).min(rest)
+        };
+        Split {
+            on_cpu_ns,
+            runnable_ns,
+            blocked_ns: rest - on_cpu_ns,
+        }
+    }
+}
+
+/// A thread that waits in the kernel.
+struct Waiting {
+    raw: RawStack,
+    syscall: Option<RawSyscall>,
+}
+
+/// The process's threads that wait.
+fn waiting(pid: u32, kernel: &Kernel, memory: &Memory) -> HashMap<u32, Waiting> {
+    // Without them, polls that were open at the attach are not seen on threads that wait.
+    let threads = kernel.thread_registers(pid).unwrap_or_default();
+    threads
+        .into_iter()
+        .filter(|thread| is_waiting(pid, thread.tid))
+        .map(|thread| (thread.tid, Waiting::new(&thread, memory)))
+        .collect()
+}
+
+impl Waiting {
+    fn new(thread: &ThreadRegisters, memory: &Memory) -> Self {
+        let regs = registers(&thread.registers);
+        let mut bytes = vec![0; COPY_BYTES];
+        let copied = memory.read(ProcAddr(regs.sp), &mut bytes);
+        bytes.truncate(copied);
+        let syscall = u32::try_from(thread.syscall).ok().map(|number| RawSyscall {
+            number,
+            args: thread.args,
+        });
+        Self {
+            raw: RawStack {
+                regs,
+                bytes,
+                entry_sp: None,
+            },
+            syscall,
+        }
+    }
+}
+
+/// Whether a thread is neither on a CPU nor ready: its state in `/proc/PID/task/TID/stat` is not `R`.
+fn is_waiting(pid: u32, tid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat")).unwrap_or_default();
+    // The name before the state may hold anything, closing brackets too.
+    stat.rsplit_once(") ")
+        .is_some_and(|(_, rest)| !rest.starts_with('R'))
+}
+
+fn thread_exists(pid: u32, tid: u32) -> bool {
+    fs::exists(format!("/proc/{pid}/task/{tid}")).unwrap_or(false)
+}
