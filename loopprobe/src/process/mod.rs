@@ -5,10 +5,14 @@
 
 mod error;
 mod exit;
+mod find;
 mod image;
 mod maps;
+mod status;
 
 pub use error::ProcessError;
 pub use exit::{name, pidfd};
+pub use find::{all, by_name, program};
 pub use image::{ImageError, ImageFile};
 pub use maps::{Mapping, Maps};
+pub use status::{Namespace, Status};

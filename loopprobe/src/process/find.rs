@@ -1,0 +1,79 @@
+use std::{fs, os::unix::ffi::OsStrExt as _, path::PathBuf};
+
+use super::{ProcessError, name};
+
+/// All processes that `/proc` shows, in the order of their ids. Threads are not among them.
+///
+/// # Errors
+///
+/// If `/proc` is not there.
+pub fn all() -> std::io::Result<Vec<u32>> {
+    let mut pids: Vec<u32> = fs::read_dir("/proc")?
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
+    pids.sort_unstable();
+    Ok(pids)
+}
+
+/// The processes with a name: that of the executable's file, or the one that the first thread carries (which the kernel
+/// cuts after 15 bytes). loopprobe itself is left out.
+///
+/// # Errors
+///
+/// If `/proc` is not there.
+pub fn by_name(wanted: &str) -> std::io::Result<Vec<u32>> {
+    let own = std::process::id();
+    let mut pids = all()?;
+    pids.retain(|&pid| pid != own && has_name(pid, wanted));
+    Ok(pids)
+}
+
+/// The path of a process's program in its own mount namespace, without the kernel's ` (deleted)`.
+///
+/// # Errors
+///
+/// [`ProcessError::Denied`] for somebody else's process, [`ProcessError::NotFound`] if it is gone or a kernel thread.
+pub fn program(pid: u32) -> Result<PathBuf, ProcessError> {
+    const FILE: &str = "exe";
+    let path = fs::read_link(format!("/proc/{pid}/{FILE}"))
+        .map_err(|error| ProcessError::reading(pid, FILE, error))?;
+    let bytes = path.as_os_str().as_bytes();
+    match bytes.strip_suffix(b" (deleted)") {
+        Some(kept) => Ok(std::ffi::OsStr::from_bytes(kept).into()),
+        None => Ok(path),
+    }
+}
+
+fn has_name(pid: u32, wanted: &str) -> bool {
+    name(pid).is_ok_and(|name| name == wanted)
+        || program(pid).is_ok_and(|path| path.file_name().is_some_and(|file| file == wanted))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_itself_among_all_but_not_by_name() {
+        let pid = std::process::id();
+        assert!(all().unwrap().contains(&pid));
+        let exe = std::env::current_exe().unwrap();
+        assert_eq!(program(pid).unwrap(), exe);
+        let own_name = exe.file_name().unwrap().to_str().unwrap();
+        assert!(has_name(pid, own_name));
+        assert!(!by_name(own_name).unwrap().contains(&pid));
+    }
+
+    #[test]
+    fn finds_a_child_by_its_programs_name() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let found = by_name("sleep").unwrap().contains(&child.id());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(found);
+    }
+}

@@ -1,0 +1,112 @@
+use std::{fs, os::unix::fs::MetadataExt as _};
+
+use super::ProcessError;
+
+/// What `/proc/PID/status` and `/proc/PID/ns` say of a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Its effective user.
+    pub uid: u32,
+    /// How many threads it has.
+    pub threads: u32,
+    /// Its own idea of its id, where it lives in a pid namespace below this one.
+    pub inner_pid: u32,
+    /// Its effective capabilities, a bit each (`include/uapi/linux/capability.h`).
+    pub capabilities: u64,
+    /// Its seccomp mode: 0 none, 1 strict, 2 filter.
+    pub seccomp: u32,
+    /// The process that traces it; 0 if none does.
+    pub tracer: u32,
+}
+
+impl Status {
+    /// Reads it.
+    ///
+    /// # Errors
+    ///
+    /// [`ProcessError::NotFound`] if the process is gone.
+    pub fn read(pid: u32) -> Result<Self, ProcessError> {
+        const FILE: &str = "status";
+        let text = fs::read(format!("/proc/{pid}/{FILE}"))
+            .map_err(|error| ProcessError::reading(pid, FILE, error))?;
+        Self::parse(&String::from_utf8_lossy(&text)).ok_or_else(|| ProcessError::Format {
+            pid,
+            file: FILE,
+            text: "a field is missing".to_owned(),
+        })
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let field = |name: &str| {
+            let values = text
+                .lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            values.map(str::split_whitespace)
+        };
+        Some(Self {
+            uid: field("Uid")?.nth(1)?.parse().ok()?,
+            threads: field("Threads")?.next()?.parse().ok()?,
+            inner_pid: field("NSpid")?.last()?.parse().ok()?,
+            capabilities: u64::from_str_radix(field("CapEff")?.next()?, 16).ok()?,
+            // Absent where the kernel was built without seccomp.
+            seccomp: field("Seccomp")
+                .and_then(|mut values| values.next()?.parse().ok())
+                .unwrap_or(0),
+            tracer: field("TracerPid")?.next()?.parse().ok()?,
+        })
+    }
+}
+
+/// A kind of namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Namespace {
+    /// Process ids.
+    Pid,
+    /// Mounts.
+    Mount,
+}
+
+impl Namespace {
+    /// Whether a process lives in another namespace of this kind than loopprobe.
+    ///
+    /// # Errors
+    ///
+    /// [`ProcessError::Denied`] for somebody else's process, [`ProcessError::NotFound`] if it is gone.
+    pub fn differs(self, pid: u32) -> Result<bool, ProcessError> {
+        let file = match self {
+            Self::Pid => "ns/pid",
+            Self::Mount => "ns/mnt",
+        };
+        let id = |pid: u32| {
+            fs::metadata(format!("/proc/{pid}/{file}"))
+                .map(|metadata| (metadata.dev(), metadata.ino()))
+                .map_err(|error| ProcessError::reading(pid, file, error))
+        };
+        Ok(id(pid)? != id(std::process::id())?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_its_own() {
+        let pid = std::process::id();
+        let status = Status::read(pid).unwrap();
+        assert_eq!(status.inner_pid, pid);
+        assert!(status.threads >= 1);
+        assert_eq!(status.uid, nix::unistd::geteuid().as_raw());
+        assert!(!Namespace::Pid.differs(pid).unwrap());
+        assert!(!Namespace::Mount.differs(pid).unwrap());
+    }
+
+    #[test]
+    fn a_name_cannot_forge_a_field() {
+        // The kernel escapes newlines in `Name`, so no field can begin inside it.
+        let text = "Name:\ta\\nUid:\t0\nUid:\t5\t6\t7\t8\nTracerPid:\t0\nThreads:\t3\nNSpid:\t10\t2\nCapEff:\t00000000000000ff\n";
+        let status = Status::parse(text).unwrap();
+        assert_eq!((status.uid, status.threads, status.inner_pid), (6, 3, 2));
+        assert_eq!((status.capabilities, status.seccomp), (0xff, 0));
+    }
+}
