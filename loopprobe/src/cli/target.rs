@@ -1,4 +1,7 @@
+use anyhow::bail;
 use clap::Args;
+
+use crate::process;
 
 /// Which process.
 #[derive(Args, Clone, Debug)]
@@ -10,4 +13,34 @@ pub struct TargetArgs {
     /// The process's name (that of its executable or its first thread); exactly one process must have it
     #[arg(long, short, value_name = "NAME")]
     pub name: Option<String>,
+}
+
+impl TargetArgs {
+    /// The process that is meant.
+    ///
+    /// # Errors
+    ///
+    /// A sentence for the user if no process, or more than one, has the name.
+    pub fn pid(&self) -> anyhow::Result<u32> {
+        match (self.pid, &self.name) {
+            (Some(pid), _) => Ok(pid),
+            (None, Some(name)) => only_one(name, &process::by_name(name)?),
+            (None, None) => bail!("name a process with --pid or --name"),
+        }
+    }
+}
+
+fn only_one(name: &str, pids: &[u32]) -> anyhow::Result<u32> {
+    match pids {
+        [pid] => Ok(*pid),
+        [] => bail!("no process is called `{name}`; `loopprobe ps` lists those that use Tokio"),
+        many => {
+            let list: Vec<String> = many.iter().map(u32::to_string).collect();
+            bail!(
+                "{} processes are called `{name}`: {}; choose one with --pid",
+                many.len(),
+                list.join(", ")
+            )
+        }
+    }
 }

@@ -1,10 +1,21 @@
 //! What each subcommand does. The binary's half of the crate, kept in the library so that tests can reach it:
 //! only here is anything printed, and errors are for people.
 
+mod attach;
 mod completions;
+mod doctor;
+mod fail_over;
 mod failure;
+mod held_child;
 mod inspect;
+mod invoking_user;
 mod man;
+mod output_file;
+mod ps;
+mod run;
+mod session_output;
+mod signals;
+mod survey;
 
 use std::process::ExitCode;
 
@@ -15,8 +26,16 @@ use crate::cli::{Cli, Exit, GlobalArgs};
 /// The subcommands, each with what was typed for it.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Report the long polls of a running process
+    Attach(attach::AttachArgs),
+    /// Start a program and report its long polls from the first one on
+    Run(run::RunArgs),
+    /// List the running processes that use Tokio
+    Ps(ps::PsArgs),
     /// Show what a program, or a process, has of Tokio: task types, names, probe sites
     Inspect(inspect::InspectArgs),
+    /// Say what works on this machine, and how to mend what does not
+    Doctor(doctor::DoctorArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
     /// Print the manual page
@@ -25,9 +44,12 @@ pub enum Command {
 
 impl Command {
     fn run(self, global: &GlobalArgs) -> anyhow::Result<Exit> {
-        let _ = global;
         match self {
+            Self::Attach(args) => attach::run(&args, global),
+            Self::Run(args) => run::run(&args, global),
+            Self::Ps(args) => ps::run(&args, global),
             Self::Inspect(args) => inspect::run(&args),
+            Self::Doctor(args) => doctor::run(&args, global),
             Self::Completions(args) => completions::run(&args),
             Self::Man(args) => man::run(&args),
         }

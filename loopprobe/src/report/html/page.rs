@@ -112,9 +112,8 @@ fn civil(days: u64) -> (u64, u64, u64) {
 
 fn flamegraph(gathered: &Gathered, out: &mut impl Write) -> io::Result<()> {
     let mut svg = Vec::new();
-    Flamegraph::default().draw(&gathered.fold, &mut svg)?;
-    // A zoomed picture writes its state to its address, which a sandboxed frame has not got.
-    let text = String::from_utf8_lossy(&svg).replace("history.replaceState(", "void (");
+    Flamegraph.draw(&gathered.fold, &mut svg)?;
+    let text = String::from_utf8_lossy(&svg);
     let height = text
         .split_once(" height=\"")
         .and_then(|(_, rest)| rest.split('"').next())
@@ -124,7 +123,7 @@ fn flamegraph(gathered: &Gathered, out: &mut impl Write) -> io::Result<()> {
         out,
         "<h2>Flamegraph</h2><p class=\"note\">Width is blocked wall time. Choose a box to zoom in, Ctrl-F to search.</p>\
          <iframe id=\"flamegraph\" title=\"Flamegraph\" sandbox=\"allow-scripts\" style=\"height:{height}px\" data-src=\"{}\"></iframe>",
-        data_url("image/svg+xml", text.as_bytes())
+        data_url("image/svg+xml", &svg)
     )
 }
 

@@ -93,9 +93,7 @@ fn longest(row: &Row, polls: &[&LongPoll]) -> String {
             ", still running at the end"
         },
     );
-    let evidence = poll.diagnosis.iter().flat_map(|d| &d.evidence);
-    // How long the deciding stretch was, without a unit: the stack says it better.
-    for (name, value) in evidence.filter(|(name, _)| *name != "ns") {
+    for (name, value) in poll.diagnosis.iter().flat_map(|d| &d.evidence) {
         let _ = write!(
             html,
             "<span class=\"fact\">{} <code>{}</code></span> ",

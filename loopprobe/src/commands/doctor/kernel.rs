@@ -1,0 +1,104 @@
+//! What the kernel can do, found out by doing it: on a function of loopprobe's own, with nothing left behind.
+
+use super::check::Check;
+use crate::attach::{AttachError, Capacity, Kernel, Method, Settings, measure};
+
+const PERMISSION: &str = "run with sudo, or see the capabilities above";
+const TOO_OLD: &str = "boot a kernel of version 5.15 or later with CONFIG_BPF_SYSCALL, CONFIG_UPROBES and CONFIG_PERF_EVENTS";
+
+pub fn checks() -> Vec<Check> {
+    let mut checks = probes();
+    match load() {
+        Ok(kernel) => {
+            checks.push(Check::good("eBPF programs", "the verifier accepts them"));
+            checks.extend(events(kernel));
+        }
+        Err(error) => checks.push(failed("eBPF programs", &error)),
+    }
+    checks
+}
+
+/// One link for all probes is better; one perf event a probe is enough.
+fn probes() -> Vec<Check> {
+    const MULTI: &str = "uprobe_multi link";
+    const SINGLE: &str = "uprobe perf events";
+    let cost = |ns: f64| {
+        format!(
+            "works; entry and return cost {:.2}us a poll here",
+            ns / 1_000.0
+        )
+    };
+    let multi = measure(Some(Method::Multi));
+    let single = measure(Some(Method::PerfEvent));
+    let multi_works = multi.is_ok();
+    let first = match multi {
+        Ok(timing) if timing.all_threads => Check::good(MULTI, cost(timing.ns_per_poll)),
+        Ok(timing) => Check::note(
+            MULTI,
+            format!(
+                "{}; limited to one process it misses threads, so probes run for all",
+                cost(timing.ns_per_poll)
+            ),
+        ),
+        Err(error) if single.is_ok() => Check::note(
+            MULTI,
+            format!("not here ({error}); perf events take its place"),
+        ),
+        Err(error) => failed(MULTI, &error),
+    };
+    let second = match single {
+        Ok(timing) => Check::good(SINGLE, cost(timing.ns_per_poll)),
+        Err(error) if multi_works => Check::note(SINGLE, format!("not here ({error}); not needed")),
+        Err(error) => failed(SINGLE, &error),
+    };
+    vec![first, second]
+}
+
+fn load() -> Result<Kernel, AttachError> {
+    Kernel::load(&Settings {
+        pid: std::process::id(),
+        capacity: Capacity { sites: 1, types: 1 },
+        config: Default::default(),
+        log: false,
+        all_processes: false,
+        method: None,
+    })
+}
+
+fn events(mut kernel: Kernel) -> Vec<Check> {
+    const SAMPLES_A_SECOND: u32 = 99;
+    // Programs that are loaded later refer to the buffer, so it is kept.
+    let buffer = kernel.take_events();
+    let tracepoints = kernel.attach_tracepoints();
+    let sampler = kernel.attach_sampler(SAMPLES_A_SECOND);
+    let buffer = buffer.map(drop);
+    vec![
+        verdict("ring buffer", "for polls and stacks", buffer),
+        verdict(
+            "scheduler tracepoints",
+            "for waiting time and its stacks",
+            tracepoints,
+        ),
+        verdict(
+            "cpu-clock sampler",
+            "for the stacks of computing polls",
+            sampler,
+        ),
+    ]
+}
+
+fn verdict(name: &'static str, purpose: &str, result: Result<(), AttachError>) -> Check {
+    match result {
+        Ok(()) => Check::good(name, purpose),
+        Err(error) => failed(name, &error),
+    }
+}
+
+fn failed(name: &'static str, error: &AttachError) -> Check {
+    let mend = if error.is_permission() {
+        PERMISSION
+    } else {
+        TOO_OLD
+    };
+    Check::bad(name, error.to_string(), mend)
+}

@@ -1,0 +1,44 @@
+//! Says what works here, by trying it, and for what does not the command that mends it.
+
+mod check;
+mod host;
+mod kernel;
+mod target;
+
+use std::io::{BufWriter, Write as _};
+
+use clap::Args;
+
+use self::check::Check;
+use crate::{
+    cli::{Exit, GlobalArgs},
+    process,
+};
+
+/// What was typed for `doctor`.
+#[derive(Args, Debug)]
+pub struct DoctorArgs {
+    /// Look at this process too
+    #[arg(long, short, value_name = "PID")]
+    pid: Option<u32>,
+}
+
+pub(super) fn run(args: &DoctorArgs, global: &GlobalArgs) -> anyhow::Result<Exit> {
+    let mut checks = host::checks();
+    checks.extend(kernel::checks());
+    if let Some(pid) = args.pid {
+        // A wrong process id is an error of its own, not a finding.
+        process::pidfd(pid)?;
+        checks.extend(target::checks(pid));
+    }
+    let mut out = BufWriter::new(anstream::stdout());
+    for check in checks
+        .iter()
+        .filter(|check| !global.quiet || check.is_bad())
+    {
+        check.write(&mut out)?;
+    }
+    out.flush()?;
+    let bad = checks.iter().any(Check::is_bad);
+    Ok(if bad { Exit::Failed } else { Exit::Done })
+}

@@ -1,0 +1,125 @@
+//! One process: whether it can be observed, and how much can be told.
+
+use super::check::Check;
+use crate::{
+    commands::{
+        ps::symbols,
+        survey::{Found, Survey},
+    },
+    process::{self, Namespace, ProcessError, Status},
+    runtime::tokio::TokioImage,
+};
+
+pub fn checks(pid: u32) -> Vec<Check> {
+    let mut checks = vec![program(pid)];
+    checks.extend(
+        Status::read(pid)
+            .map(|status| situation(&status))
+            .unwrap_or_default(),
+    );
+    checks.extend(namespaces(pid));
+    match Survey::default().process(pid) {
+        Ok(found) => checks.extend(files(pid, &found)),
+        Err(error) => checks.push(unreadable("memory map", &error)),
+    }
+    checks
+}
+
+fn program(pid: u32) -> Check {
+    const NAME: &str = "program";
+    match process::program(pid) {
+        Ok(path) => Check::good(NAME, path.display().to_string()),
+        Err(error) => unreadable(NAME, &error),
+    }
+}
+
+fn unreadable(name: &'static str, error: &ProcessError) -> Check {
+    let mend = match error {
+        ProcessError::Denied { .. } => "run with sudo, or give loopprobe CAP_SYS_PTRACE",
+        _ => "is it still running? `loopprobe ps` lists the processes that use Tokio",
+    };
+    Check::bad(name, error.to_string(), mend)
+}
+
+fn situation(status: &Status) -> Vec<Check> {
+    let mut checks = vec![Check::good(
+        "process",
+        format!("user {}, {} threads", status.uid, status.threads),
+    )];
+    if status.tracer != 0 {
+        checks.push(Check::note(
+            "debugger",
+            format!(
+                "process {} traces it: polls that it stops are long",
+                status.tracer
+            ),
+        ));
+    }
+    if status.seccomp != 0 {
+        checks.push(Check::note(
+            "seccomp",
+            "its system calls are filtered; on x86_64 return probes need none of them",
+        ));
+    }
+    checks
+}
+
+fn namespaces(pid: u32) -> Vec<Check> {
+    let all = [
+        (
+            Namespace::Pid,
+            "pid namespace",
+            "its own; ids are shown as /proc shows them here",
+        ),
+        (
+            Namespace::Mount,
+            "mount namespace",
+            "its own; its files are read below /proc/PID/root",
+        ),
+    ];
+    all.into_iter()
+        .filter(|(namespace, ..)| namespace.differs(pid).unwrap_or(false))
+        .map(|(_, name, finding)| Check::note(name, finding))
+        .collect()
+}
+
+fn files(pid: u32, found: &Found) -> Vec<Check> {
+    let mut checks: Vec<Check> = found.images.iter().flat_map(tokio).collect();
+    if found.images.is_empty() {
+        checks.push(Check::bad(
+            "Tokio",
+            format!("none of the {} mapped files holds it", found.files),
+            "`loopprobe ps` lists the processes that use Tokio 1.21 or later",
+        ));
+    }
+    checks.extend(found.unreadable.iter().map(|(path, reason)| {
+        Check::advice(
+            "file",
+            format!("{} was not read: {reason}", path.display()),
+            format!("loopprobe inspect --pid {pid}"),
+        )
+    }));
+    checks
+}
+
+fn tokio(image: &TokioImage) -> [Check; 2] {
+    let versions = match image.tokio.as_slice() {
+        [] => "unknown version".to_owned(),
+        versions => versions.join(", "),
+    };
+    let types: usize = image.sites.iter().map(|site| site.vtables.len()).sum();
+    let found = format!(
+        "{versions} in {}: {} poll sites, {types} task types",
+        image.path.display(),
+        image.sites.len()
+    );
+    let names = match symbols(image) {
+        "stripped" => Check::advice(
+            "names",
+            "stripped: async functions are named by file and line, other frames by address",
+            "give its debug file with --debug-file, or keep symbols (strip = \"debuginfo\" in Cargo.toml)",
+        ),
+        level => Check::good("names", level),
+    };
+    [Check::good("Tokio", found), names]
+}

@@ -1,0 +1,89 @@
+use std::{
+    ffi::OsString,
+    os::unix::process::ExitStatusExt as _,
+    process::{Child, ExitStatus},
+};
+
+use anyhow::Context as _;
+use clap::Args;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use super::{
+    held_child::{HeldChild, find_program},
+    session_output::SessionOutput,
+    signals::Signals,
+};
+use crate::{
+    cli::{Exit, GlobalArgs, ObserveArgs, OutputArgs},
+    collect::{Observer, Options, Stop},
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  sudo loopprobe run -- ./my-server --port 8080
+  sudo loopprobe run --threshold 1ms --output polls.txt -- cargo-built/app
+
+The program begins only when the probes are in place, so nothing of its early life is missed. Under sudo it runs as the
+user who called sudo. SIGTERM and SIGHUP are passed on to it, and so is a SIGINT that another process sent (the terminal's
+own Ctrl-C reaches it anyway). loopprobe ends when the program does, with its exit code, or 128 + N after signal N.";
+
+/// What was typed for `run`.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct RunArgs {
+    #[command(flatten)]
+    observe: ObserveArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+    /// The program and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    command: Vec<OsString>,
+}
+
+pub(super) fn run(args: &RunArgs, global: &GlobalArgs) -> anyhow::Result<Exit> {
+    let (name, arguments) = args
+        .command
+        .split_first()
+        .context("name a program after --")?;
+    let program = find_program(name)?;
+    let mut output = SessionOutput::open(&args.output, &args.observe, global)?;
+    let signals = Signals::block()?;
+    let child = HeldChild::fork(&program, arguments)?;
+    pass_on(signals, child.pid)?;
+    let observer = Observer::attach(&Options {
+        program: Some(program),
+        ..args.observe.options(child.pid, global)
+    })?;
+    let child = child.release()?;
+    let observed = observer.run(&mut output, &Stop::new()?);
+    let status = wait(child)?;
+    observed?;
+    Ok(exit(status, &output))
+}
+
+fn wait(mut child: Child) -> anyhow::Result<ExitStatus> {
+    child.wait().context("cannot wait for the program")
+}
+
+/// The program's own code, unless it did well and a poll passed the limit.
+fn exit(status: ExitStatus, output: &SessionOutput) -> Exit {
+    match (status.code(), status.signal()) {
+        (Some(0), _) => output.exit(),
+        (Some(code), _) => Exit::Child(u8::try_from(code).unwrap_or(u8::MAX)),
+        (None, signal) => Exit::Child(u8::try_from(128 + signal.unwrap_or(0)).unwrap_or(u8::MAX)),
+    }
+}
+
+fn pass_on(signals: Signals, pid: u32) -> anyhow::Result<()> {
+    let child = Pid::from_raw(i32::try_from(pid)?);
+    signals.on_each(move |signal, from_terminal| {
+        // The terminal has sent its Ctrl-C to the whole foreground group, the program included.
+        if !(signal == Signal::SIGINT && from_terminal) {
+            // It may have ended meanwhile.
+            let _ = kill(child, signal);
+        }
+    })
+}

@@ -1,0 +1,69 @@
+use std::io::{self, BufWriter, Write};
+
+use super::{fail_over::FailOver, output_file::OutputFile};
+use crate::{
+    cli::{Exit, Format, GlobalArgs, ObserveArgs, OutputArgs},
+    model::Event,
+    report::{JsonSink, Sink, TextOptions, TextSink},
+};
+
+/// Everything that a session's events go to: the report, the views that were asked for, and the watch over the limit.
+pub struct SessionOutput {
+    sinks: Vec<Box<dyn Sink>>,
+    fail_over: FailOver,
+}
+
+impl SessionOutput {
+    /// Opens what was asked for, so that a path that cannot be written is known before the session.
+    ///
+    /// # Errors
+    ///
+    /// If a file cannot be created.
+    pub fn open(
+        output: &OutputArgs,
+        observe: &ObserveArgs,
+        global: &GlobalArgs,
+    ) -> anyhow::Result<Self> {
+        let options = TextOptions {
+            quiet: global.quiet,
+        };
+        let report: Box<dyn Sink> = match (&output.output, output.format) {
+            (None, Format::Json) => Box::new(JsonSink::new(io::stdout().lock())),
+            (None, Format::Text) => Box::new(TextSink::new(coloured_stdout(), options)),
+            (Some(path), Format::Json) => Box::new(JsonSink::new(OutputFile::create(path)?)),
+            (Some(path), Format::Text) => {
+                let file: Box<dyn Write> = Box::new(OutputFile::create(path)?);
+                let plain = BufWriter::new(anstream::StripStream::new(file));
+                Box::new(TextSink::new(plain, options))
+            }
+        };
+        Ok(Self {
+            sinks: vec![report],
+            fail_over: FailOver::new(observe.fail_over),
+        })
+    }
+
+    /// How the session ended, but for errors.
+    pub fn exit(&self) -> Exit {
+        if self.fail_over.passed() {
+            Exit::OverLimit
+        } else {
+            Exit::Done
+        }
+    }
+}
+
+impl Sink for SessionOutput {
+    fn event(&mut self, event: &Event) -> io::Result<()> {
+        self.fail_over.event(event)?;
+        for sink in &mut self.sinks {
+            sink.event(event)?;
+        }
+        Ok(())
+    }
+}
+
+/// Buffered whole events, with colours where they belong.
+fn coloured_stdout() -> impl Write {
+    BufWriter::new(anstream::stdout())
+}

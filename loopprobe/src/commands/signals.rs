@@ -1,0 +1,55 @@
+use nix::sys::{
+    signal::{SigSet, Signal},
+    signalfd::{SfdFlags, SignalFd, siginfo},
+};
+
+use crate::collect::Stop;
+
+/// SIGINT, SIGTERM and SIGHUP, taken out of their usual way. To be created before any thread is started, for threads
+/// inherit the mask; child processes do not, as the standard library resets theirs.
+#[derive(Debug)]
+pub struct Signals(SignalFd);
+
+impl Signals {
+    /// Blocks the signals in this thread and those that it starts from now on.
+    pub fn block() -> anyhow::Result<Self> {
+        let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
+        signals.thread_block()?;
+        Ok(Self(SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC)?))
+    }
+
+    /// Ends the session at the first signal, and loopprobe itself at the second.
+    pub fn stop(self, stop: &Stop) -> anyhow::Result<()> {
+        let stop = stop.clone();
+        let mut stopping = false;
+        self.on_each(move |signal, _| {
+            if stopping {
+                std::process::exit(128 + signal as i32);
+            }
+            stopping = true;
+            stop.trigger();
+        })
+    }
+
+    /// Calls `handle` for each signal on a thread of its own: with the signal, and whether the kernel sent it (a
+    /// terminal's Ctrl-C) and not a process.
+    pub fn on_each(
+        self,
+        mut handle: impl FnMut(Signal, bool) + Send + 'static,
+    ) -> anyhow::Result<()> {
+        std::thread::Builder::new()
+            .name("signals".to_owned())
+            .spawn(move || {
+                while let Ok(Some(info)) = self.0.read_signal() {
+                    if let Some(signal) = signal_of(&info) {
+                        handle(signal, info.ssi_code == libc::SI_KERNEL);
+                    }
+                }
+            })?;
+        Ok(())
+    }
+}
+
+fn signal_of(info: &siginfo) -> Option<Signal> {
+    Signal::try_from(i32::try_from(info.ssi_signo).ok()?).ok()
+}
