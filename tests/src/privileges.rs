@@ -1,29 +1,47 @@
-//! Tests that need a kernel's consent.
+//! Tests that need a kernel's consent, and the machine for themselves.
 
-/// Whether this process may load eBPF programs and probe other processes; says aloud what is missing when it may not.
-///
-/// Where the tests are run to prove something, in CI, a missing privilege is a failure and not a reason to skip.
-///
-/// # Panics
-/// In CI (the variable `CI` is set) when the privileges are missing.
-pub fn present() -> bool {
-    // SAFETY: no arguments, no failure.
-    let root = unsafe { libc::geteuid() } == 0;
-    if root {
-        return true;
-    }
-    let missing = "root is needed to attach eBPF programs: run `sudo -E cargo xtask test`";
-    assert!(std::env::var_os("CI").is_none(), "{missing}");
-    eprintln!("SKIPPED: {missing}");
-    false
+use std::fs::File;
+use std::os::fd::AsRawFd;
+
+use anyhow::{Result, ensure};
+
+use crate::matrix;
+
+/// The right to attach, held by one test at a time: their bounds on time would suffer from each other's load.
+#[derive(Debug)]
+pub struct Machine {
+    _lock: File,
 }
 
-/// Leaves the test, with a word of why, when the privileges are missing.
+/// Waits for the machine; `None` where this process may not load eBPF programs, after saying aloud what is missing.
+///
+/// Where the tests are run to prove something, in CI (the variable `CI` is set), a missing privilege is a failure and not
+/// a reason to skip.
+///
+/// # Errors
+/// When the privileges are missing in CI.
+pub fn machine() -> Result<Option<Machine>> {
+    // SAFETY: no arguments, no failure.
+    if unsafe { libc::geteuid() } != 0 {
+        let missing = "root is needed to attach eBPF programs: run `sudo -E cargo xtask test`";
+        ensure!(std::env::var_os("CI").is_none(), "{missing}");
+        eprintln!("SKIPPED: {missing}");
+        return Ok(None);
+    }
+    std::fs::create_dir_all(matrix::target_dir())?;
+    let lock = File::create(matrix::target_dir().join("tests.lock"))?;
+    // SAFETY: a descriptor that `lock` keeps open; the lock goes with it.
+    let result = unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX) };
+    ensure!(result == 0, "cannot lock {lock:?}");
+    Ok(Some(Machine { _lock: lock }))
+}
+
+/// Takes the machine for the rest of the test; leaves the test where privileges are missing.
 #[macro_export]
-macro_rules! require_privileges {
+macro_rules! take_machine {
     () => {
-        if !$crate::privileges::present() {
+        let Some(_machine) = $crate::privileges::machine()? else {
             return Ok(());
-        }
+        };
     };
 }

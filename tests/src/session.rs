@@ -42,6 +42,13 @@ pub struct Report {
 }
 
 impl Report {
+    /// Whether a remark contains `text`.
+    pub fn remarks(&self, text: &str) -> bool {
+        self.notices
+            .iter()
+            .any(|notice| notice.message.contains(text))
+    }
+
     /// Long polls that ended, each once.
     pub fn ended(&self) -> Vec<&LongPoll> {
         self.polls.iter().filter(|poll| poll.ended).collect()

@@ -25,6 +25,8 @@ pub struct Poll {
     pub preempted_at_start: u64,
     /// How often when it ended.
     pub preempted_at_end: u64,
+    /// Whether the future was done with it: then Tokio completes the task before it ends the poll.
+    pub ready: bool,
     /// Whether it went through `block_in_place`.
     pub block_in_place: bool,
 }

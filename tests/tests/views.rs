@@ -134,7 +134,7 @@ fn parts_that_do_not_fit_the_duration_cannot_change_the_total() {
 #[test]
 fn the_flamegraph_is_as_wide_as_the_polls_were_long() {
     let polls = synthetic::polls(201);
-    let svg = draw_text(Flamegraph, &synthetic::session(&polls));
+    let svg = draw_text(Flamegraph::default(), &synthetic::session(&polls));
     let after = |mark: &str| svg.split_once(mark).unwrap().1;
     let samples: u64 = after("total_samples=\"")
         .split('"')
@@ -172,7 +172,7 @@ fn names_from_the_target_cannot_inject_markup() {
     let page = Page::default();
     write_sink(Html::new(page.clone()), &events);
     let html = String::from_utf8(page.0.take()).unwrap();
-    for text in [draw_text(Flamegraph, &events), html] {
+    for text in [draw_text(Flamegraph::default(), &events), html] {
         assert!(!text.contains("<script>alert"));
         assert!(!text.contains("<img"));
         assert!(!text.contains("<b>\u{fffd}"));
@@ -183,7 +183,7 @@ fn names_from_the_target_cannot_inject_markup() {
 
 #[test]
 fn a_session_without_long_polls_gives_a_picture_that_says_so() {
-    let svg = draw_text(Flamegraph, &synthetic::session(&[]));
+    let svg = draw_text(Flamegraph::default(), &synthetic::session(&[]));
     assert!(svg.contains("no long polls"));
 }
 
@@ -300,13 +300,40 @@ fn the_timeline_has_a_track_per_worker_and_its_slices_nest() {
     }
 }
 
+#[test]
+fn all_polls_are_as_wide_as_the_task_types_took() {
+    let polls = synthetic::polls(200);
+    let mut events = synthetic::session(&polls);
+    let all = Flamegraph { all_polls: true };
+    let svg = draw_text(all, &events);
+    let Some(Event::Summary(summary)) = events.pop() else {
+        panic!("no summary");
+    };
+    // The types that the summary does not know have long polls only.
+    let known = summary.tasks[0].total_ns;
+    let uploads = polls
+        .iter()
+        .filter(|poll| poll.task.name == "api::upload::handle");
+    let in_known: u64 = uploads.map(|poll| poll.duration_ns).sum();
+    let truth = known + total(&polls) - in_known;
+    let after = svg.split_once("total_samples=\"").unwrap().1;
+    let samples: u64 = after.split('"').next().unwrap().parse().unwrap();
+    assert_eq!(samples, truth);
+    assert!(svg.contains("[polls below the threshold]"));
+    assert!(svg.contains("Time of all polls"));
+}
+
 /// Writes the pictures of a synthetic session, to be looked at: `LOOPPROBE_PICTURES=DIR cargo test -- --ignored`.
 #[test]
 #[ignore = "writes files for a person to look at"]
 fn pictures() {
     let dir = std::path::PathBuf::from(std::env::var_os("LOOPPROBE_PICTURES").unwrap());
     let events = synthetic::session(&synthetic::polls(201));
-    std::fs::write(dir.join("flamegraph.svg"), draw(Flamegraph, &events)).unwrap();
+    std::fs::write(
+        dir.join("flamegraph.svg"),
+        draw(Flamegraph::default(), &events),
+    )
+    .unwrap();
     let page = Page::default();
     write_sink(Html::new(page.clone()), &events);
     std::fs::write(dir.join("report.html"), page.0.take()).unwrap();

@@ -20,7 +20,7 @@ pub struct Ending {
 impl Ending {
     /// The reason that such a summary gives.
     pub const REASON: &'static str =
-        "the recording was cut off; polls that were not long are not known";
+        "the recording was cut off: what was lost, and polls that were not long, are not known";
 
     /// Takes the next event of the recording.
     pub fn event(&mut self, event: &Event) {

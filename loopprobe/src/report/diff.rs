@@ -3,7 +3,7 @@ use std::{
     io::{self, Write},
 };
 
-use inferno::flamegraph::color::{Color, PaletteMap};
+use inferno::flamegraph::color::{Color, PaletteMap, StrokeColor};
 use serde::Serialize;
 
 use crate::model::{Cause, Event};
@@ -193,10 +193,18 @@ impl Diff {
             ),
             palette: PaletteMap::default(),
             legend: &LEGEND,
+            // What did not change is nearly white.
+            stroke: StrokeColor::Color(GREY),
         };
         picture.draw(&lines, out)
     }
 }
+
+const GREY: Color = Color {
+    r: 190,
+    g: 190,
+    b: 190,
+};
 
 const LEGEND: [(&str, Color); 2] = [
     (

@@ -22,6 +22,14 @@ const MAX_STACKS: usize = 50_000;
 /// No graph is deeper; a recording's stacks are as long as its writer made them.
 const MAX_DEPTH: usize = 1_000;
 
+/// Marks the root of polls that are allowed to block.
+const IN_PLACE: &str = " (block_in_place)";
+
+/// The task type's name of a root.
+pub(super) fn task_of(root: &str) -> &str {
+    root.strip_suffix(IN_PLACE).unwrap_or(root)
+}
+
 /// One box of a graph.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Node {
@@ -158,11 +166,7 @@ impl Fold {
     }
 
     fn root(&mut self, poll: &LongPoll) -> u32 {
-        let mark = if poll.block_in_place {
-            " (block_in_place)"
-        } else {
-            ""
-        };
+        let mark = if poll.block_in_place { IN_PLACE } else { "" };
         self.id(Node {
             name: format!("{}{mark}", plain(&poll.task.name)),
             owner: Owner::Task,

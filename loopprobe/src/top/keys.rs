@@ -11,7 +11,7 @@ pub enum Action {
     Move(isize),
     /// The other list gets the keys.
     SwitchFocus,
-    /// Stops or continues the display; the session goes on.
+    /// Lets the lists stand still, or go on; the session goes on.
     Pause,
     /// Sorts the task types by the next column.
     Sort,
@@ -37,7 +37,8 @@ pub enum Action {
 }
 
 /// The line below the view.
-pub const HINTS: &str = "q quit  Tab list  arrows select  s sort  / filter  p pause  +/- threshold  f flamegraph  ? help";
+pub const HINTS: &str =
+    "q quit  Tab list  s sort  / filter  p pause  +/- threshold  f flamegraph  ? keys";
 
 /// Every key, with what it does.
 pub const HELP: [(&str, &str); 9] = [
@@ -46,7 +47,7 @@ pub const HELP: [(&str, &str); 9] = [
     ("Up, Down, k, j", "select a row (PageUp, PageDown: ten)"),
     ("s", "sort task types: blocked, count, longest, polls"),
     ("/", "show only tasks, calls and causes that contain a text"),
-    ("p, Space", "pause the display; the session goes on"),
+    ("p, Space", "let the lists stand still; the session goes on"),
     ("+, -", "double or halve the threshold"),
     ("f", "write a flamegraph of the session so far"),
     ("?", "show or hide this"),

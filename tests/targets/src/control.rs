@@ -130,12 +130,12 @@ pub async fn go() {
     }
 }
 
-/// Prints the truth; stays for `quit` first where that was asked for.
+/// Prints the truth; then stays for `quit` where that was asked for.
 pub fn finish(options: &Options) {
+    truth::dump();
     while options.hold && !over() {
         std::thread::sleep(Duration::from_millis(5));
     }
-    truth::dump();
 }
 
 /// Whether the input has ended or `quit` was read.

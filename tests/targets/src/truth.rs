@@ -137,15 +137,15 @@ pub struct Span {
 }
 
 impl Span {
-    fn open(label: &'static str, kind: Kind, id: TaskId) -> Self {
-        BUFFER.with(|_| ());
+    /// The caller reads the clock first of all, so that the record's own cost lies inside what it tells.
+    fn open(start_ns: u64, label: &'static str, kind: Kind, id: TaskId) -> Self {
         Span {
             label,
             kind,
             id,
             ready: false,
             outer_block_in_place: BLOCKED_IN_PLACE.with(|flag| flag.replace(false)),
-            start_ns: monotonic_ns(),
+            start_ns,
             start_cpu_ns: thread_cpu_ns(),
             preempted_at_start: preemptions(),
         }
@@ -156,7 +156,6 @@ impl Drop for Span {
     fn drop(&mut self) {
         let preempted_at_end = preemptions();
         let cpu_ns = thread_cpu_ns() - self.start_cpu_ns;
-        let end_ns = monotonic_ns();
         let block_in_place = BLOCKED_IN_PLACE.with(|flag| flag.replace(self.outer_block_in_place));
         BUFFER.with(|buffer| {
             let mut buffer = lock(buffer);
@@ -164,26 +163,29 @@ impl Drop for Span {
                 buffer.dropped += 1;
                 return;
             }
+            let index = buffer.records.len();
             buffer.records.push(Record {
                 label: self.label,
                 kind: self.kind,
                 id: self.id.clone(),
                 tid: thread_id(),
                 start_ns: self.start_ns,
-                end_ns,
+                end_ns: 0,
                 cpu_ns,
                 preempted_at_start: self.preempted_at_start,
                 preempted_at_end,
                 ready: self.ready,
                 block_in_place,
             });
+            // Last of all, for the same reason.
+            buffer.records[index].end_ns = monotonic_ns();
         });
     }
 }
 
 /// Times a part of a poll.
 pub fn span(label: &'static str) -> Span {
-    Span::open(label, Kind::Span, TaskId::default())
+    Span::open(monotonic_ns(), label, Kind::Span, TaskId::default())
 }
 
 /// A future that records each of its own polls.
@@ -213,6 +215,7 @@ impl<F: Future> Future for Timed<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let start_ns = monotonic_ns();
         // SAFETY: `future` is never moved out of the pinned `Timed`, which has no `Drop` and is `Unpin` only by its field.
         let (label, kind, id, future) = unsafe {
             let this = self.get_unchecked_mut();
@@ -223,7 +226,7 @@ impl<F: Future> Future for Timed<F> {
                 Pin::new_unchecked(&mut this.future),
             )
         };
-        let mut span = Span::open(label, kind, id);
+        let mut span = Span::open(start_ns, label, kind, id);
         let result = future.poll(cx);
         span.ready = result.is_ready();
         result
@@ -264,7 +267,7 @@ pub fn spawn_blocking<R: Debug + Send + 'static>(
     let id = TaskId::default();
     let inner = id.clone();
     let handle = tokio::task::spawn_blocking(move || {
-        let mut span = Span::open(label, Kind::Blocking, inner);
+        let mut span = Span::open(monotonic_ns(), label, Kind::Blocking, inner);
         let result = work();
         span.ready = true;
         result

@@ -1,14 +1,18 @@
 mod legend;
 
-use std::io::{self, Write};
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+};
 
 use inferno::flamegraph::{
     self, Options,
-    color::{BackgroundColor, Color, PaletteMap},
+    color::{BackgroundColor, Color, PaletteMap, StrokeColor},
 };
 
 use super::{
     Chosen, Drawing, Fold,
+    fold::task_of,
     folded::join,
     label::{Owner, plain},
     units,
@@ -16,19 +20,40 @@ use super::{
 
 /// An SVG whose width is the wall time of long polls: searchable and zoomable in a browser.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Flamegraph;
+pub struct Flamegraph {
+    /// Whether polls below the threshold are drawn too. They have no stacks: all of a task type's are one box.
+    pub all_polls: bool,
+}
+
+/// The box of polls below the threshold.
+const SHORT: &str = "[polls below the threshold]";
 
 impl Drawing for Flamegraph {
     fn draw(&self, fold: &Fold, out: &mut dyn Write) -> io::Result<()> {
-        let lines: Vec<String> = fold
+        let mut lines: Vec<String> = fold
             .stacks()
             .map(|(path, weight)| format!("{} {}", join(&path), weight.ns))
             .collect();
+        let mut palette = palette(fold);
+        let mut subtitle = subtitle(fold);
+        if self.all_polls {
+            let short = short_polls(fold);
+            let total = short
+                .values()
+                .fold(0, |sum: u64, ns| sum.saturating_add(*ns));
+            for (task, ns) in short {
+                palette.insert(&task, color(Owner::Task));
+                lines.push(format!("{task};{SHORT} {ns}"));
+            }
+            palette.insert(SHORT, color(Owner::Kernel));
+            subtitle += &format!("; {} in shorter polls", units::ns(total));
+        }
         let picture = Picture {
-            title: title(fold),
-            subtitle: subtitle(fold),
-            palette: palette(fold),
+            title: title(fold, self.all_polls),
+            subtitle,
+            palette,
             legend: &LEGEND,
+            stroke: StrokeColor::None,
         };
         picture.draw(&lines, out)
     }
@@ -40,6 +65,7 @@ pub(super) struct Picture<'a> {
     pub subtitle: String,
     pub palette: PaletteMap,
     pub legend: &'a [(&'a str, Color)],
+    pub stroke: StrokeColor,
 }
 
 impl Picture<'_> {
@@ -60,6 +86,7 @@ impl Picture<'_> {
         options.name_type = "Frame:".to_owned();
         options.bgcolors = Some(BackgroundColor::Flat(BACKGROUND));
         options.deterministic = true;
+        options.stroke_color = self.stroke;
         options.min_width = 0.02;
         options.palette_map = Some(&mut self.palette);
         let mut svg = Vec::new();
@@ -109,9 +136,31 @@ fn palette(fold: &Fold) -> PaletteMap {
     palette
 }
 
-fn title(fold: &Fold) -> String {
+fn title(fold: &Fold, all_polls: bool) -> String {
     let name = fold.session.as_ref().map_or("?", |session| &session.name);
-    format!("Blocked time of long polls: {}", plain(name))
+    let what = if all_polls {
+        "Time of all polls"
+    } else {
+        "Blocked time of long polls"
+    };
+    format!("{what}: {}", plain(name))
+}
+
+/// The time in polls below the threshold by task type: the type's total but for its long polls.
+fn short_polls(fold: &Fold) -> BTreeMap<String, u64> {
+    let mut short: BTreeMap<String, u64> = BTreeMap::new();
+    for task in fold.summary.iter().flat_map(|summary| &summary.tasks) {
+        let total = short.entry(plain(&task.task.name)).or_default();
+        *total = total.saturating_add(task.total_ns);
+    }
+    for (path, weight) in fold.stacks() {
+        let task = path.first().map_or("", |node| task_of(&node.name));
+        if let Some(total) = short.get_mut(task) {
+            *total = total.saturating_sub(weight.ns);
+        }
+    }
+    short.retain(|_, ns| *ns > 0);
+    short
 }
 
 fn subtitle(fold: &Fold) -> String {

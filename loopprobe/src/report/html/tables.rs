@@ -93,7 +93,9 @@ fn longest(row: &Row, polls: &[&LongPoll]) -> String {
             ", still running at the end"
         },
     );
-    for (name, value) in poll.diagnosis.iter().flat_map(|d| &d.evidence) {
+    let evidence = poll.diagnosis.iter().flat_map(|d| &d.evidence);
+    // How long the deciding stretch was, without a unit: the stack says it better.
+    for (name, value) in evidence.filter(|(name, _)| *name != "ns") {
         let _ = write!(
             html,
             "<span class=\"fact\">{} <code>{}</code></span> ",

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use targets::control::{self, Options};
+use targets::control::{self, Gate, Options};
 use targets::source::line_of;
 use targets::truth;
 use targets::work::block_ms;
@@ -65,6 +65,10 @@ fn main() {
     ];
     let options = Options::parse(&scenarios);
     control::listen();
+    if options.gate == Gate::Before {
+        control::ready();
+        control::wait_go();
+    }
     let how = match options.scenario.rsplit('_').next() {
         Some("lock") => How::Lock,
         Some("spin") => How::Spin,
@@ -87,6 +91,7 @@ fn main() {
         .expect("a runtime");
     let mutex = Arc::new(Mutex::new(0));
     let millis = options.millis;
+    let gate = options.gate;
 
     let theirs = mutex.clone();
     let watcher = std::thread::spawn(move || {
@@ -102,7 +107,9 @@ fn main() {
             line("child"),
         ));
         block_ms(20);
-        control::ready();
+        if gate == Gate::None {
+            control::ready();
+        }
         block_ms(millis.saturating_sub(20));
         OVER.store(true, Ordering::Relaxed);
         drop(guard);

@@ -1,0 +1,40 @@
+//! One scenario of the `truth` target under one session.
+
+use anyhow::Result;
+
+use crate::matrix::{Build, target};
+use crate::session::{Report, Session};
+use crate::target::Target;
+use crate::truth::Poll;
+
+/// The default threshold, in nanoseconds.
+pub const THRESHOLD_NS: u64 = 10_000_000;
+
+/// A target that is up and waits for `go` before its work.
+///
+/// # Errors
+/// When it cannot be built or does not start.
+pub fn gated(build: Build, program: &str, args: &[&str]) -> Result<Target> {
+    let path = target(build, program)?;
+    Target::start(&path, &[args, &["--gate", "inside", "--hold"]].concat())
+}
+
+/// Attaches, lets the target work, and detaches as Ctrl-C does. The truth begins with the session.
+///
+/// # Errors
+/// When the target or loopprobe fail.
+pub fn observe(target: &mut Target, args: &[&str]) -> Result<(Vec<Poll>, Report)> {
+    let session = Session::attach(target.pid(), args)?;
+    let mut truth = target.work()?;
+    let report = session.interrupt()?;
+    truth.retain(|poll| poll.start_ns >= report.head.start_ns);
+    Ok((truth, report))
+}
+
+/// [`gated`] and [`observe`] for `truth SCENARIO`.
+///
+/// # Errors
+/// When the target or loopprobe fail.
+pub fn run(build: Build, scenario: &str, args: &[&str]) -> Result<(Vec<Poll>, Report)> {
+    observe(&mut gated(build, "truth", &[scenario])?, args)
+}

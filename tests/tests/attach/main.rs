@@ -1,0 +1,15 @@
+//! `loopprobe attach`, as a user sees it: one module for each behaviour. The truth is the target's own.
+
+mod accuracy;
+mod block_in_place;
+mod blocking_pool;
+mod capabilities;
+mod contract;
+mod counts;
+mod endings;
+mod harmless;
+mod lifecycle;
+mod moments;
+mod namespaces;
+mod root_future;
+mod shared_object;
