@@ -58,6 +58,8 @@ impl TaskLayout {
     /// The scheduler belongs to one thread (a current_thread runtime or a `LocalSet`): the time between two polls that the
     /// thread does not spend parked is the root future's.
     pub const FLAG_LOCAL: u32 = 1;
+    /// The type may be no more than a box: the future in it is told by its memory.
+    pub const FLAG_BOXED: u32 = 2;
 }
 
 /// An address range of the process; an element of the map `LOOP_TEXT`.

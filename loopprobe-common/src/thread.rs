@@ -7,6 +7,10 @@ pub const MAX_DEPTH: usize = 8;
 /// How many threads can be tracked. Only threads that poll tasks count.
 pub const MAX_THREADS: u32 = 16_384;
 
+/// How many words of a task's future are kept when its type is only a box: the box itself is the first two or, behind the tag of
+/// the stage, the second two.
+pub const STAGE_WORDS: usize = 4;
+
 /// One open poll.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,8 +31,10 @@ pub struct OpenPoll {
     pub runnable_ns: u64,
     /// Index of the task type, or [`crate::config::UNKNOWN_TYPE`].
     pub task_type: u32,
-    /// Bits of `POLL_*`.
+    /// Bits of [`OpenPoll::BLOCK_IN_PLACE`] and the like.
     pub flags: u32,
+    /// The beginning of the task's future, for types with `TaskLayout::FLAG_BOXED`; else anything.
+    pub stage: [u64; STAGE_WORDS],
 }
 
 impl OpenPoll {

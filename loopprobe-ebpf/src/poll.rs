@@ -72,9 +72,29 @@ fn try_poll_enter(ctx: &ProbeContext) -> Option<()> {
     poll.runnable_ns = runnable_ns;
     poll.task_type = task.index;
     poll.flags = 0;
+    if task.flags & TaskLayout::FLAG_BOXED != 0 {
+        keep_stage(poll, task.id_offset);
+    }
     poll.start_ns = now();
     thread.depth = depth + 1;
     Some(())
+}
+
+/// Keeps the beginning of the task's future, which lies behind the task's id: if the poll completes the task, it is gone.
+#[inline(always)]
+fn keep_stage(poll: &mut OpenPoll, id_offset: u32) {
+    let stage = poll.header + u64::from(id_offset) + 8;
+    // SAFETY: the helper writes the given size to the field, zeros if the address is bad.
+    let failed = unsafe {
+        probe_read_user(
+            poll.stage.as_mut_ptr().cast(),
+            size_of_val(&poll.stage) as u32,
+            stage as *const _,
+        )
+    };
+    if failed != 0 {
+        count(Counter::Unreadable);
+    }
 }
 
 /// A poll of an async task ends.
@@ -218,6 +238,7 @@ fn site(ctx: &ProbeContext) -> Option<(u64, &'static Site)> {
 struct Task {
     index: u32,
     flags: u32,
+    id_offset: u32,
     id: u64,
     scheduler: u64,
 }
@@ -226,6 +247,7 @@ impl Task {
     const UNKNOWN: Self = Self {
         index: UNKNOWN_TYPE,
         flags: 0,
+        id_offset: 0,
         id: 0,
         scheduler: 0,
     };
@@ -266,6 +288,7 @@ fn identify(ctx: &ProbeContext, cookie: u64, site: &'static Site, header: u64) -
     Task {
         index: layout.index,
         flags: layout.flags,
+        id_offset: layout.id_offset,
         id: field(header, layout.id_offset, ID, words[ID]),
         scheduler: field(header, layout.scheduler_offset, SCHEDULER, words[SCHEDULER]),
     }

@@ -9,7 +9,7 @@ use crate::{
     elf::{FileOffset, Image, VirtAddr},
     model::{TaskKind, TaskType},
     process::{ImageFile, Mapping},
-    runtime::tokio::{Scheduler, Site, TokioImage, Vtable},
+    runtime::tokio::{Scheduler, Site, TokioImage, Vtable, may_be_boxed},
 };
 
 /// One file to probe.
@@ -30,6 +30,8 @@ pub struct Plan {
     pub sites: Vec<SiteEntry>,
     /// By index: what each task type is.
     pub types: Vec<TaskType>,
+    /// By index: their vtables.
+    pub vtables: Vec<Vtable>,
     /// Vtables of sites that serve several types, by [`vtable_key`].
     pub shared: Vec<(u64, TaskLayout)>,
     /// Code of the files with Tokio.
@@ -107,6 +109,7 @@ impl Plan {
                 self.shared.push((vtable_key(cookie, vtable(v)), layout));
             }
             self.types.push(v.task.clone());
+            self.vtables.push(v.clone());
         }
         self.slow_sites += usize::from(!site.entry.emulated);
     }
@@ -164,7 +167,12 @@ fn layout(index: usize, vtable: &Vtable) -> TaskLayout {
         } else {
             vtable.scheduler_offset
         },
-        flags: if local { TaskLayout::FLAG_LOCAL } else { 0 },
+        flags: if local { TaskLayout::FLAG_LOCAL } else { 0 }
+            | if may_be_boxed(&vtable.task) {
+                TaskLayout::FLAG_BOXED
+            } else {
+                0
+            },
     }
 }
 

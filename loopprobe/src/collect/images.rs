@@ -1,15 +1,19 @@
 //! Which files of the target are probed.
 
-use std::{collections::HashSet, fs::File, path::Path};
+use std::{
+    collections::HashSet,
+    fs::File,
+    path::{Path, PathBuf},
+};
 
 use object::{Object as _, ObjectSymbol as _};
 
 use super::ObserveError;
 use crate::{
     attach::{Plan, PlannedImage, bias, epoll, epoll_offset},
-    elf::{Image, VirtAddr},
+    elf::{Image, VirtAddr, open_debug_file},
     process::{ImageFile, Maps},
-    runtime::tokio::discover,
+    runtime::tokio::{DiscoverError, TokioImage, discover, discover_with},
 };
 
 /// What tells mapped files apart.
@@ -19,6 +23,8 @@ type FileId = ((u32, u32), u64);
 #[derive(Debug, Default)]
 pub struct Images {
     seen: HashSet<FileId>,
+    /// Debug files that the user gave.
+    debug_files: Vec<PathBuf>,
     /// Inodes of files that were planned by path, before the process mapped them.
     by_path: Vec<PlannedByPath>,
     /// What could not be read, a line each.
@@ -34,10 +40,18 @@ pub struct Images {
 #[derive(Debug)]
 struct PlannedByPath {
     inode: u64,
-    tokio: crate::runtime::tokio::TokioImage,
+    tokio: TokioImage,
 }
 
 impl Images {
+    /// No file has been looked at; `debug_files` were given by the user.
+    pub fn new(debug_files: &[PathBuf]) -> Self {
+        Self {
+            debug_files: debug_files.to_vec(),
+            ..Self::default()
+        }
+    }
+
     /// How many files have been looked at.
     pub fn len(&self) -> usize {
         self.seen.len()
@@ -126,6 +140,18 @@ impl Images {
         image.map_err(|problem| self.unreadable.push(problem)).ok()
     }
 
+    /// With the debug file that the user gave for this image, or the one that is installed.
+    fn discover(&self, image: &Image) -> Result<TokioImage, DiscoverError> {
+        let given = self
+            .debug_files
+            .iter()
+            .find_map(|path| open_debug_file(image, path).ok());
+        match given {
+            Some(sections) => discover_with(image, Some(&sections)),
+            None => discover(image),
+        }
+    }
+
     /// A file may hold Tokio, `epoll_wait`, or, linked statically, both.
     fn plan_file(
         &mut self,
@@ -149,7 +175,7 @@ impl Images {
                 offset,
             ));
         }
-        if let Ok(tokio) = discover(image) {
+        if let Ok(tokio) = self.discover(image) {
             for version in &tokio.tokio {
                 if !self.tokio.contains(version) {
                     self.tokio.push(version.clone());

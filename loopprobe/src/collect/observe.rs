@@ -89,7 +89,7 @@ impl Observer {
     pub fn attach(options: &Options) -> Result<Self, ObserveError> {
         let pid = options.pid;
         let exit = exit_watch(pid)?;
-        let mut images = Images::default();
+        let mut images = Images::new(&options.debug_files);
         let mut plan = Plan::default();
         let planned = match &options.program {
             Some(program) => images.plan_program(program, &mut plan)?,
@@ -247,7 +247,7 @@ impl Observer {
         while let Some(item) = self.events.next() {
             match Record::parse(&item) {
                 Some(Record::Poll(record)) => {
-                    let mut poll = self.polls.ended(&record, &self.plan.types);
+                    let mut poll = self.polls.ended(&record, &self.plan);
                     if let Some(stacks) = &mut self.stacks {
                         stacks.explain(&mut poll, record.end_ns);
                     }
@@ -281,6 +281,7 @@ impl Observer {
         if let Some(stacks) = &mut self.stacks {
             stacks.reload();
         }
+        self.refresh_boxes();
         let name = process_name(self.options.pid);
         notice(
             sink,
@@ -302,7 +303,7 @@ impl Observer {
         let threshold = nanoseconds(self.options.threshold);
         for (kernel_tid, thread) in &threads {
             self.workers.insert(thread.tid);
-            for mut poll in self.polls.open(thread, now, threshold, &self.plan.types) {
+            for mut poll in self.polls.open(thread, now, threshold, &self.plan) {
                 self.explain_open(&mut poll, *kernel_tid, thread, now);
                 sink.event(&Event::LongPoll(poll))?;
             }
@@ -382,6 +383,12 @@ impl Observer {
         Ok(())
     }
 
+    fn refresh_boxes(&mut self) {
+        if let Some(boxes) = &mut self.polls.boxes {
+            boxes.refresh();
+        }
+    }
+
     /// Adds what is known so far to a poll that is still open.
     fn explain_open(&mut self, poll: &mut LongPoll, kernel_tid: u32, thread: &Thread, now: u64) {
         let Some(stacks) = &mut self.stacks else {
@@ -418,6 +425,7 @@ impl Observer {
         if planned.is_empty() && self.plan.text.len() == text {
             return Ok(());
         }
+        self.refresh_boxes();
         let capacity = self.kernel.capacity();
         if self.plan.sites.len() > capacity.sites as usize
             || self.plan.types.len() > capacity.types as usize

@@ -7,7 +7,8 @@ use loopprobe_common::{
     thread::{OpenPoll, Thread},
 };
 
-use super::threads::ThreadNames;
+use super::{boxes::Boxes, threads::ThreadNames};
+use crate::attach::Plan;
 use crate::model::{LongPoll, NameSource, Split, TaskKind, TaskType};
 
 /// A poll that is still open is first reported when it is this old, and again each time its age has doubled.
@@ -18,6 +19,7 @@ const FIRST_REPORT_NS: u64 = 1_000_000_000;
 pub struct Polls {
     pid: u32,
     pub(super) threads: ThreadNames,
+    pub(super) boxes: Option<Boxes>,
     /// When open polls are reported next, by thread and beginning.
     next_report: HashMap<(u32, u64), u64>,
 }
@@ -28,12 +30,13 @@ impl Polls {
         Self {
             pid,
             threads: ThreadNames::new(pid),
+            boxes: Boxes::of(pid).ok(),
             next_report: HashMap::new(),
         }
     }
 
     /// A poll that has ended.
-    pub fn ended(&mut self, record: &PollRecord, types: &[TaskType]) -> LongPoll {
+    pub fn ended(&mut self, record: &PollRecord, plan: &Plan) -> LongPoll {
         self.next_report.remove(&(record.tid, record.poll.start_ns));
         let duration_ns = record.end_ns.saturating_sub(record.poll.start_ns);
         let split = split(duration_ns, record.poll.blocked_ns, record.poll.runnable_ns);
@@ -45,7 +48,7 @@ impl Polls {
             duration_ns,
             true,
             split,
-            types,
+            plan,
         )
     }
 
@@ -55,14 +58,14 @@ impl Polls {
         thread: &Thread,
         now: u64,
         threshold_ns: u64,
-        types: &[TaskType],
+        plan: &Plan,
     ) -> Vec<LongPoll> {
         let mut due = Vec::new();
         for poll in open_polls(thread) {
             let age = now.saturating_sub(poll.start_ns);
             if self.is_due(thread.tid, poll.start_ns, age, threshold_ns) {
                 let split = open_split(thread, poll, age, now);
-                due.push(self.long_poll(thread.tid, poll, false, age, false, split, types));
+                due.push(self.long_poll(thread.tid, poll, false, age, false, split, plan));
             }
         }
         due
@@ -81,6 +84,18 @@ impl Polls {
         true
     }
 
+    /// The type of a poll's task; of a box, that of the future in it.
+    fn task_type(&mut self, poll: &OpenPoll, plan: &Plan) -> TaskType {
+        let index = poll.task_type as usize;
+        let boxed = plan
+            .vtables
+            .get(index)
+            .and_then(|vtable| self.boxes.as_mut()?.name(vtable, poll));
+        boxed
+            .or_else(|| plan.types.get(index).cloned())
+            .unwrap_or_else(|| TaskType::unknown(poll.header))
+    }
+
     #[expect(
         clippy::too_many_arguments,
         reason = "the two callers have all of these apart"
@@ -93,15 +108,12 @@ impl Polls {
         duration_ns: u64,
         ended: bool,
         split: Split,
-        types: &[TaskType],
+        plan: &Plan,
     ) -> LongPoll {
         let task = if root {
             root_type()
         } else {
-            types
-                .get(poll.task_type as usize)
-                .cloned()
-                .unwrap_or_else(|| TaskType::unknown(poll.header))
+            self.task_type(poll, plan)
         };
         LongPoll {
             pid: self.pid,
