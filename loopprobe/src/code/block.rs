@@ -59,7 +59,11 @@ pub enum Exit {
     RelativeTable(Register),
     /// A jump through a table of addresses.
     AbsoluteTable(VirtAddr),
-    /// A return, a trap, a jump that is not understood, or bytes that are no code.
+    /// A return.
+    Return,
+    /// A jump that is not understood.
+    Unknown,
+    /// A trap, the function's end, or bytes that are no code.
     End,
 }
 
@@ -167,13 +171,14 @@ fn exit(image: &Image, instruction: &Instruction, table: Option<Register>) -> Op
             next: VirtAddr(instruction.next_ip()),
         }),
         FlowControl::IndirectBranch => Some(indirect_jump(image, instruction, table)),
+        FlowControl::Return => Some(Exit::Return),
         _ => Some(Exit::End),
     }
 }
 
 fn indirect_jump(image: &Image, instruction: &Instruction, table: Option<Register>) -> Exit {
     if instruction.op0_kind() == OpKind::Register {
-        return table.map_or(Exit::End, Exit::RelativeTable);
+        return table.map_or(Exit::Unknown, Exit::RelativeTable);
     }
     if let Some(target) = through_word(image, instruction) {
         return Exit::Jump(target);
@@ -181,7 +186,7 @@ fn indirect_jump(image: &Image, instruction: &Instruction, table: Option<Registe
     if instruction.memory_base() == Register::None && instruction.memory_index_scale() == 8 {
         return Exit::AbsoluteTable(VirtAddr(instruction.memory_displacement64()));
     }
-    Exit::End
+    Exit::Unknown
 }
 
 /// The target of a call or jump through a word of the image, such as an entry of the global offset table.

@@ -14,7 +14,11 @@ mod resumed;
 mod state_machine;
 mod walk;
 
-use std::{collections::HashMap, ops::Range, rc::Rc};
+use std::{
+    collections::{HashMap, HashSet},
+    ops::Range,
+    rc::Rc,
+};
 
 use block::{Block, Exit, Op, Place, absolute_table, relative_table};
 pub use hint::near;
@@ -31,6 +35,10 @@ use crate::elf::{Image, VirtAddr};
 /// How many operations are kept decoded, of 24 bytes each. Walks from the 135 task types of a 38 MB program need a
 /// tenth of it.
 const MAX_KEPT: usize = 1 << 21;
+/// How far tail calls are followed, and into how many blocks, to see whether a function returns: panic functions are
+/// short.
+const MAX_TAIL_CALLS: u32 = 3;
+const MAX_PANIC_BLOCKS: usize = 48;
 /// No function that has been compiled is larger; unwind tables that say so are not believed.
 const MAX_FUNCTION: u64 = 1 << 22;
 
@@ -42,6 +50,8 @@ struct Blocks {
     kept: usize,
     /// What each function refers to, by its start: where a jump table must end at the latest.
     referred: HashMap<VirtAddr, Vec<VirtAddr>>,
+    /// Whether each called function returns.
+    returns: HashMap<VirtAddr, bool>,
 }
 
 impl Blocks {
@@ -71,7 +81,7 @@ impl Blocks {
             Exit::AbsoluteTable(table) => {
                 absolute_table(image, table, self.table_limit(image, block, table))
             }
-            Exit::End => Vec::new(),
+            Exit::Return | Exit::Unknown | Exit::End => Vec::new(),
         }
     }
 
@@ -87,5 +97,46 @@ impl Blocks {
             .or_insert_with(|| referred(image, &function));
         let after = referred.partition_point(|address| *address <= table);
         referred.get(after).copied().unwrap_or(VirtAddr(u64::MAX))
+    }
+
+    /// Whether `function` may return. Panic functions do not, and the code after a call to one belongs to somebody else.
+    fn returns(&mut self, image: &Image, function: VirtAddr) -> bool {
+        if let Some(known) = self.returns.get(&function) {
+            return *known;
+        }
+        let returns = self.may_return(image, function, MAX_TAIL_CALLS);
+        self.returns.insert(function, returns);
+        returns
+    }
+
+    /// A function that ends in a call, on all of its ways, does not return. In doubt it does.
+    fn may_return(&mut self, image: &Image, function: VirtAddr, tail_calls: u32) -> bool {
+        let Some(range) = image.function_at(function).filter(|_| tail_calls > 0) else {
+            return true;
+        };
+        let (mut queue, mut seen) = (vec![function], HashSet::new());
+        while let Some(at) = queue.pop() {
+            if !seen.insert(at) {
+                continue;
+            }
+            let block = self.at(image, at);
+            let targets = match block.exit {
+                Exit::End => continue,
+                Exit::Next(next) | Exit::Jump(next) => vec![next],
+                Exit::Branch { taken, next } => vec![taken, next],
+                _ => return true,
+            };
+            for target in targets {
+                if range.contains(&target) {
+                    queue.push(target);
+                } else if self.may_return(image, target, tail_calls - 1) {
+                    return true;
+                }
+            }
+            if seen.len() > MAX_PANIC_BLOCKS {
+                return true;
+            }
+        }
+        false
     }
 }

@@ -9,9 +9,13 @@ use crate::{
 /// A function's own code and that of what it calls, directly and at second or third hand, in blocks.
 const MAX_BLOCKS: usize = 600;
 
-/// The panic locations that the code from `start` on refers to, nearest first, through at most `max_calls` calls in
-/// each other.
-pub fn locations_near(image: &Image, start: VirtAddr, max_calls: u32) -> Vec<SourceLocation> {
+/// The panic locations that the code from `start` on refers to, nearest first, with the number of calls on the way
+/// (at most `max_calls`).
+pub fn locations_near(
+    image: &Image,
+    start: VirtAddr,
+    max_calls: u32,
+) -> Vec<(u32, SourceLocation)> {
     let mut blocks = Blocks::default();
     let mut queue = VecDeque::from([(0, start, Registers::default())]);
     let (mut seen, mut addresses, mut found) = (HashSet::new(), HashSet::new(), Vec::new());
@@ -23,17 +27,27 @@ pub fn locations_near(image: &Image, start: VirtAddr, max_calls: u32) -> Vec<Sou
             continue;
         }
         let block = blocks.at(image, at);
+        let mut goes_on = true;
         for op in &block.ops {
             match *op {
                 Op::Address(_, address) if addresses.insert(address) => {
-                    found.extend(panic_location(image, address));
+                    found.extend(panic_location(image, address).map(|location| (calls, location)));
                 }
-                Op::Call(Some(target)) if calls < max_calls => {
-                    queue.push_back((calls + 1, target, Registers::default()));
+                Op::Call(Some(target)) => {
+                    if calls < max_calls {
+                        queue.push_back((calls + 1, target, Registers::default()));
+                    }
+                    if !blocks.returns(image, target) {
+                        goes_on = false;
+                        break;
+                    }
                 }
                 _ => {}
             }
             op.apply(&mut registers);
+        }
+        if !goes_on {
+            continue;
         }
         // Blocks of the same function come before those of its callees.
         for target in blocks.targets(image, &block, &registers) {

@@ -107,6 +107,9 @@ impl<'a> Walk<'a> {
                     if self.sighted(distance, target, &visit) {
                         return;
                     }
+                    if !self.blocks.returns(self.image, target) {
+                        return;
+                    }
                     if self.within.is_none() {
                         let tests = visit.tests;
                         let callee = Visit {

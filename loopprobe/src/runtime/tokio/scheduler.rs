@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// `raw::schedule<S>` reaches its scheduler's own code within two calls in all builds tried (Tokio 1.28 to 1.54).
-const MAX_CALLS: u32 = 5;
+const MAX_CALLS: u32 = 3;
 
 /// The scheduler behind each `raw::schedule<S>` of `vtables`, as the panic locations in its code tell; functions that
 /// say nothing, or that speak of two, are left out.
@@ -20,10 +20,10 @@ pub fn from_code(image: &Image, vtables: &[RawVtable]) -> HashMap<VirtAddr, Sche
         .collect();
     let told = functions.into_iter().filter_map(|schedule| {
         let locations = locations_near(image, schedule, MAX_CALLS);
-        Some((
-            schedule,
-            from_files(locations.iter().map(|location| location.file.as_str()))?,
-        ))
+        let files = locations
+            .iter()
+            .map(|(calls, location)| (*calls, location.file.as_str()));
+        Some((schedule, from_files(files)?))
     });
     told.collect()
 }
@@ -31,10 +31,16 @@ pub fn from_code(image: &Image, vtables: &[RawVtable]) -> HashMap<VirtAddr, Sche
 /// Source: `Handle::schedule` in `runtime/scheduler/{multi_thread/worker.rs,current_thread/mod.rs}` (1.28 to 1.39:
 /// `current_thread.rs`), `BlockingSchedule::schedule` in `runtime/blocking/schedule.rs`, `Shared::schedule` in
 /// `task/local.rs`, which alone asks for the thread's id (`runtime/thread_id.rs`).
-fn from_files<'a>(files: impl Iterator<Item = &'a str>) -> Option<Scheduler> {
-    let schedulers: Vec<_> = files.filter_map(scheduler_of).collect();
-    let (first, others) = schedulers.split_first()?;
-    others.iter().all(|other| other == first).then_some(*first)
+///
+/// The nearest one counts: further off, the code of one scheduler may call another's.
+fn from_files<'a>(files: impl Iterator<Item = (u32, &'a str)>) -> Option<Scheduler> {
+    let schedulers: Vec<_> = files
+        .filter_map(|(calls, file)| Some((calls, scheduler_of(file)?)))
+        .collect();
+    let nearest = schedulers.iter().map(|(calls, _)| *calls).min()?;
+    let mut told = schedulers.iter().filter(|(calls, _)| *calls == nearest);
+    let (_, first) = told.next()?;
+    told.all(|(_, other)| other == first).then_some(*first)
 }
 
 fn scheduler_of(file: &str) -> Option<Scheduler> {
@@ -54,41 +60,42 @@ mod tests {
 
     const TOKIO: &str = "/home/me/.cargo/registry/src/i-1f/tokio-1.54.1/src/";
 
-    fn told(files: &[&str]) -> Option<Scheduler> {
-        let files: Vec<_> = files.iter().map(|file| format!("{TOKIO}{file}")).collect();
-        from_files(files.iter().map(String::as_str))
+    fn told(files: &[(u32, &str)]) -> Option<Scheduler> {
+        let files: Vec<_> = files
+            .iter()
+            .map(|(calls, file)| (*calls, format!("{TOKIO}{file}")))
+            .collect();
+        from_files(files.iter().map(|(calls, file)| (*calls, file.as_str())))
     }
 
     #[test]
     fn a_schedulers_own_files_tell_it() {
-        let shared = "runtime/io/driver.rs";
-        assert_eq!(
-            told(&[shared, "runtime/scheduler/multi_thread/worker.rs"]),
-            Some(Scheduler::MultiThread)
+        let shared = (0, "runtime/io/driver.rs");
+        let multi = (2, "runtime/scheduler/multi_thread/worker.rs");
+        let current = (1, "runtime/scheduler/current_thread.rs");
+        let (blocking, local) = (
+            (0, "runtime/blocking/schedule.rs"),
+            (1, "runtime/thread_id.rs"),
         );
+        assert_eq!(told(&[shared, multi]), Some(Scheduler::MultiThread));
+        assert_eq!(told(&[shared, current]), Some(Scheduler::CurrentThread));
+        assert_eq!(told(&[blocking]), Some(Scheduler::Blocking));
         assert_eq!(
-            told(&[shared, "runtime/scheduler/current_thread.rs"]),
-            Some(Scheduler::CurrentThread)
-        );
-        assert_eq!(
-            told(&["runtime/blocking/schedule.rs"]),
-            Some(Scheduler::Blocking)
-        );
-        assert_eq!(
-            told(&["runtime/thread_id.rs", "task/local.rs"]),
+            told(&[local, (1, "task/local.rs"), multi]),
             Some(Scheduler::Local)
         );
     }
 
     #[test]
     fn contradiction_and_silence_tell_nothing() {
+        let multi = (1, "runtime/scheduler/multi_thread/worker.rs");
         assert_eq!(
-            told(&[
-                "runtime/scheduler/multi_thread/worker.rs",
-                "runtime/scheduler/current_thread/mod.rs"
-            ]),
+            told(&[multi, (1, "runtime/scheduler/current_thread/mod.rs")]),
             None
         );
-        assert_eq!(told(&["runtime/io/driver.rs", "runtime/park.rs"]), None);
+        assert_eq!(
+            told(&[(0, "runtime/io/driver.rs"), (0, "runtime/park.rs")]),
+            None
+        );
     }
 }
