@@ -5,7 +5,7 @@ use super::{
     style::{ALARM, FAINT, FIX, TASK},
 };
 use crate::{
-    model::{Diagnosis, LongPoll, Split, TaskKind},
+    model::{Diagnosis, LongPoll, Split, Stack, TaskKind},
     report::{Measured, WallClock, clean, words},
 };
 
@@ -18,17 +18,32 @@ const SHOWN_STACKS: usize = 3;
 pub fn write(out: &mut impl Write, poll: &LongPoll, clock: WallClock) -> io::Result<()> {
     headline(out, poll, clock)?;
     explanation(out, poll)?;
-    let shown = poll
-        .stacks
-        .iter()
-        .filter(|stack| stack.ns >= poll.duration_ns / SHOWN_SHARE);
-    for stack in shown.take(SHOWN_STACKS) {
-        stack::write(out, stack)?;
+    let shown = merged(&poll.stacks)
+        .into_iter()
+        .filter(|(_, ns)| *ns >= poll.duration_ns / SHOWN_SHARE);
+    for (stack, ns) in shown.take(SHOWN_STACKS) {
+        stack::write(out, stack, ns)?;
     }
     if let Some(diagnosis) = &poll.diagnosis {
         advice(out, diagnosis)?;
     }
     Ok(())
+}
+
+/// Stacks that would look alike, as one with the sum of their times, longest first: samples differ in the last instruction.
+fn merged(stacks: &[Stack]) -> Vec<(&Stack, u64)> {
+    let mut merged: Vec<(&Stack, u64)> = Vec::new();
+    for stack in stacks {
+        match merged
+            .iter_mut()
+            .find(|(other, _)| stack::looks_like(stack, other))
+        {
+            Some((_, ns)) => *ns += stack.ns,
+            None => merged.push((stack, stack.ns)),
+        }
+    }
+    merged.sort_by_key(|(_, ns)| std::cmp::Reverse(*ns));
+    merged
 }
 
 fn headline(out: &mut impl Write, poll: &LongPoll, clock: WallClock) -> io::Result<()> {
@@ -108,9 +123,12 @@ fn split(split: Split) -> String {
 }
 
 fn evidence(diagnosis: &Diagnosis) -> Option<String> {
+    /// Said already: in the split, and by the first frame of the stack.
+    const SHOWN_ELSEWHERE: [&str; 2] = ["ns", "function"];
     let facts: Vec<String> = diagnosis
         .evidence
         .iter()
+        .filter(|(name, _)| !SHOWN_ELSEWHERE.contains(&name.as_str()))
         .map(|(name, value)| format!("{} {}", clean(&name.replace('_', " ")), clean(value)))
         .collect();
     (!facts.is_empty()).then(|| facts.join(", "))

@@ -8,14 +8,15 @@ use crate::{
 
 /// A folded stack, innermost first: the runtime's frames are counted, not shown, but for the outermost of those that the
 /// stack begins with: that is the function that the code above called, such as `std::fs::read`.
-pub fn write(out: &mut impl Write, stack: &Stack) -> io::Result<()> {
+/// `ns` is its time, together with those that look like it.
+pub fn write(out: &mut impl Write, stack: &Stack, ns: u64) -> io::Result<()> {
     if stack.frames.is_empty() {
         return Ok(());
     }
     write!(
         out,
         "    {FAINT}{} {}",
-        Measured(stack.ns),
+        Measured(ns),
         words::stack_kind(stack.kind)
     )?;
     if let Some(syscall) = &stack.syscall {
@@ -31,6 +32,18 @@ pub fn write(out: &mut impl Write, stack: &Stack) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether two stacks show the same functions.
+pub fn looks_like(one: &Stack, other: &Stack) -> bool {
+    let alike = |(a, b): (&Row<'_>, &Row<'_>)| match (a, b) {
+        (Row::Frame(a), Row::Frame(b)) if a.function.is_some() => a.function == b.function,
+        _ => a == b,
+    };
+    let (rows, others) = (fold(&one.frames), fold(&other.frames));
+    (one.kind, &one.syscall, one.outcome) == (other.kind, &other.syscall, other.outcome)
+        && rows.len() == others.len()
+        && rows.iter().zip(&others).all(alike)
 }
 
 #[derive(Debug, PartialEq, Eq)]

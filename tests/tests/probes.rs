@@ -1,0 +1,37 @@
+//! Placing probes: both ways of it, and what a probe costs.
+
+use anyhow::Result;
+use loopprobe::attach::{Method, measure};
+use loopprobe_tests::take_machine;
+
+#[test]
+fn one_link_for_all_probes_times_calls_on_every_thread() -> Result<()> {
+    take_machine!();
+    let timing = measure(Some(Method::Multi))?;
+    assert!(timing.all_threads, "{timing:?}");
+    Ok(())
+}
+
+/// What kernels before 6.6 are left with.
+#[test]
+fn a_perf_event_for_each_probe_times_calls_on_every_thread() -> Result<()> {
+    take_machine!();
+    let timing = measure(Some(Method::PerfEvent))?;
+    assert!(timing.all_threads, "{timing:?}");
+    Ok(())
+}
+
+/// The programs' own work must stay below what the kernel takes to get to them and back. Noise only adds, to either side, so the
+/// best of a few tries counts.
+#[test]
+fn timing_a_poll_costs_less_than_twice_an_empty_pair_of_probes() -> Result<()> {
+    take_machine!();
+    let mut best = f64::INFINITY;
+    for _ in 0..5 {
+        let timing = measure(None)?;
+        println!("{timing:?}");
+        best = best.min(timing.ns_per_poll / timing.empty_ns);
+    }
+    assert!(best < 2.0, "{best}");
+    Ok(())
+}
