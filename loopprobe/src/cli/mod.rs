@@ -6,6 +6,7 @@ mod global;
 mod observe;
 mod output;
 mod target;
+mod views;
 
 pub use duration::parse_duration;
 pub use exit::Exit;
@@ -13,6 +14,7 @@ pub use global::{ColorArg, GlobalArgs, LogLevel};
 pub use observe::ObserveArgs;
 pub use output::{Format, OutputArgs};
 pub use target::TargetArgs;
+pub use views::{RecordArg, ViewArgs};
 
 use clap::Parser;
 
@@ -24,6 +26,9 @@ Examples:
   sudo loopprobe attach --pid 1234               what blocks process 1234, until Ctrl-C
   sudo loopprobe attach --name api --duration 30s --format json
   sudo loopprobe run -- ./my-server --port 80    from the first poll on
+  sudo loopprobe attach --pid 1234 --html report.html --flamegraph flamegraph.svg
+  sudo loopprobe top --pid 1234                  a live view
+  sudo loopprobe record --pid 1234 -o a.lpr      for `loopprobe report a.lpr`, here or elsewhere
   loopprobe doctor                               what this machine lacks
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a --fail-over limit was passed. `run` passes on its child's.";

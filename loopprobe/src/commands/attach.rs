@@ -1,8 +1,8 @@
 use clap::Args;
 
-use super::{session_output::SessionOutput, signals::Signals};
+use super::{session_output::SessionOutput, signals::Signals, views};
 use crate::{
-    cli::{Exit, GlobalArgs, ObserveArgs, OutputArgs, TargetArgs},
+    cli::{Exit, GlobalArgs, ObserveArgs, OutputArgs, RecordArg, TargetArgs, ViewArgs},
     collect::{self, Stop},
 };
 
@@ -10,6 +10,7 @@ const EXAMPLES: &str = "\
 Examples:
   sudo loopprobe attach --pid 1234
   sudo loopprobe attach --name api --threshold 1ms --duration 30s
+  sudo loopprobe attach --pid 1234 --flamegraph flamegraph.svg --html report.html
   sudo loopprobe attach --pid 1234 --format json --output polls.jsonl
   sudo loopprobe attach --pid 1234 --duration 60s --fail-over 50ms    exit code 3 if a poll took longer
 
@@ -25,6 +26,10 @@ pub struct AttachArgs {
     observe: ObserveArgs,
     #[command(flatten)]
     output: OutputArgs,
+    #[command(flatten)]
+    views: ViewArgs,
+    #[command(flatten)]
+    record: RecordArg,
 }
 
 pub(super) fn run(args: &AttachArgs, global: &GlobalArgs) -> anyhow::Result<Exit> {
@@ -32,6 +37,8 @@ pub(super) fn run(args: &AttachArgs, global: &GlobalArgs) -> anyhow::Result<Exit
     let stop = Stop::new()?;
     Signals::block()?.stop(&stop)?;
     let mut output = SessionOutput::open(&args.output, &args.observe, global)?;
+    output.add(views::open(&args.views)?);
+    output.add(views::record(&args.record)?);
     collect::observe(&args.observe.options(pid, global), &mut output, &stop)?;
     Ok(output.exit())
 }

@@ -11,11 +11,16 @@ mod inspect;
 mod invoking_user;
 mod man;
 mod output_file;
+mod progress;
 mod ps;
+mod record;
+mod report;
 mod run;
 mod session_output;
 mod signals;
 mod survey;
+mod top;
+mod views;
 
 use std::process::ExitCode;
 
@@ -36,6 +41,12 @@ pub enum Command {
     Inspect(inspect::InspectArgs),
     /// Say what works on this machine, and how to mend what does not
     Doctor(doctor::DoctorArgs),
+    /// Watch a running process on the terminal
+    Top(top::TopArgs),
+    /// Record a running process's long polls to a file
+    Record(record::RecordArgs),
+    /// Show a recording, in every form
+    Report(report::ReportArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
     /// Print the manual page
@@ -50,6 +61,9 @@ impl Command {
             Self::Ps(args) => ps::run(&args, global),
             Self::Inspect(args) => inspect::run(&args),
             Self::Doctor(args) => doctor::run(&args, global),
+            Self::Top(args) => top::run(&args, global),
+            Self::Record(args) => record::run(&args, global),
+            Self::Report(args) => report::run(&args, global),
             Self::Completions(args) => completions::run(&args),
             Self::Man(args) => man::run(&args),
         }

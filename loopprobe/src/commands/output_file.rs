@@ -50,6 +50,20 @@ impl OutputFile {
         })
     }
 
+    /// Creates a file that is not there yet.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that names the path, also when there is one already.
+    pub fn create_new(path: &Path) -> anyhow::Result<Self> {
+        ensure!(
+            path.symlink_metadata().is_err(),
+            "{} exists already: name another file, or remove it",
+            path.display()
+        );
+        Self::create(path)
+    }
+
     fn named<T>(&self, result: io::Result<T>) -> io::Result<T> {
         result.map_err(|error| {
             io::Error::new(error.kind(), format!("{}: {error}", self.path.display()))

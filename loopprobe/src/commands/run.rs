@@ -15,9 +15,10 @@ use super::{
     held_child::{HeldChild, find_program},
     session_output::SessionOutput,
     signals::Signals,
+    views,
 };
 use crate::{
-    cli::{Exit, GlobalArgs, ObserveArgs, OutputArgs},
+    cli::{Exit, GlobalArgs, ObserveArgs, OutputArgs, RecordArg, ViewArgs},
     collect::{Observer, Options, Stop},
 };
 
@@ -38,6 +39,10 @@ pub struct RunArgs {
     observe: ObserveArgs,
     #[command(flatten)]
     output: OutputArgs,
+    #[command(flatten)]
+    views: ViewArgs,
+    #[command(flatten)]
+    record: RecordArg,
     /// The program and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     command: Vec<OsString>,
@@ -50,6 +55,8 @@ pub(super) fn run(args: &RunArgs, global: &GlobalArgs) -> anyhow::Result<Exit> {
         .context("name a program after --")?;
     let program = find_program(name)?;
     let mut output = SessionOutput::open(&args.output, &args.observe, global)?;
+    output.add(views::open(&args.views)?);
+    output.add(views::record(&args.record)?);
     let signals = Signals::block()?;
     let child = HeldChild::fork(&program, arguments)?;
     pass_on(signals, child.pid)?;

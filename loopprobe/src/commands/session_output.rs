@@ -24,23 +24,35 @@ impl SessionOutput {
         observe: &ObserveArgs,
         global: &GlobalArgs,
     ) -> anyhow::Result<Self> {
-        let options = TextOptions {
-            quiet: global.quiet,
-        };
-        let report: Box<dyn Sink> = match (&output.output, output.format) {
-            (None, Format::Json) => Box::new(JsonSink::new(io::stdout().lock())),
-            (None, Format::Text) => Box::new(TextSink::new(coloured_stdout(), options)),
-            (Some(path), Format::Json) => Box::new(JsonSink::new(OutputFile::create(path)?)),
-            (Some(path), Format::Text) => {
-                let file: Box<dyn Write> = Box::new(OutputFile::create(path)?);
-                let plain = BufWriter::new(anstream::StripStream::new(file));
-                Box::new(TextSink::new(plain, options))
-            }
-        };
         Ok(Self {
-            sinks: vec![report],
+            sinks: vec![report(output, global)?],
             fail_over: FailOver::new(observe.fail_over),
         })
+    }
+
+    /// For a session that is only played back.
+    ///
+    /// # Errors
+    ///
+    /// If a file cannot be created.
+    pub fn for_recording(output: &OutputArgs, global: &GlobalArgs) -> anyhow::Result<Self> {
+        Ok(Self {
+            sinks: vec![report(output, global)?],
+            fail_over: FailOver::new(None),
+        })
+    }
+
+    /// Only the views, and a recording: no report.
+    pub fn without_report(observe: &ObserveArgs) -> Self {
+        Self {
+            sinks: Vec::new(),
+            fail_over: FailOver::new(observe.fail_over),
+        }
+    }
+
+    /// Views beside the report.
+    pub fn add(&mut self, sinks: Vec<Box<dyn Sink>>) {
+        self.sinks.extend(sinks);
     }
 
     /// How the session ended, but for errors.
@@ -56,11 +68,29 @@ impl SessionOutput {
 impl Sink for SessionOutput {
     fn event(&mut self, event: &Event) -> io::Result<()> {
         self.fail_over.event(event)?;
+        // One that fails must not keep the end of the session from the others.
+        let mut result = Ok(());
         for sink in &mut self.sinks {
-            sink.event(event)?;
+            result = result.and(sink.event(event));
         }
-        Ok(())
+        result
     }
+}
+
+fn report(output: &OutputArgs, global: &GlobalArgs) -> anyhow::Result<Box<dyn Sink>> {
+    let options = TextOptions {
+        quiet: global.quiet,
+    };
+    Ok(match (&output.output, output.format) {
+        (None, Format::Json) => Box::new(JsonSink::new(io::stdout().lock())),
+        (None, Format::Text) => Box::new(TextSink::new(coloured_stdout(), options)),
+        (Some(path), Format::Json) => Box::new(JsonSink::new(OutputFile::create(path)?)),
+        (Some(path), Format::Text) => {
+            let file: Box<dyn Write> = Box::new(OutputFile::create(path)?);
+            let plain = BufWriter::new(anstream::StripStream::new(file));
+            Box::new(TextSink::new(plain, options))
+        }
+    })
 }
 
 /// Buffered whole events, with colours where they belong.

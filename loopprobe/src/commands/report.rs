@@ -1,0 +1,166 @@
+use std::{
+    fs::File,
+    io::{self, BufReader, BufWriter, Write},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+
+use super::{output_file::OutputFile, progress::Progress, session_output::SessionOutput, views};
+use crate::{
+    cli::{Exit, Format, GlobalArgs, OutputArgs, ViewArgs},
+    model::{Event, Notice},
+    recording::{Ending, Reader},
+    report::{Diff, Side, Sink},
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  loopprobe report session.lpr
+  loopprobe report session.lpr --html report.html --flamegraph flamegraph.svg
+  loopprobe report session.lpr --format json | jq 'select(.type == \"long_poll\")'
+  loopprobe report --diff before.lpr after.lpr --flamegraph worse.svg";
+
+/// What was typed for `report`.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct ReportArgs {
+    /// A recording, as `loopprobe record` writes it
+    #[arg(value_name = "FILE", required_unless_present = "diff")]
+    file: Option<PathBuf>,
+    /// Compare two recordings: a table of what got worse, and with --flamegraph a picture of it
+    #[arg(long, num_args = 2, value_names = ["BEFORE", "AFTER"], conflicts_with = "file")]
+    diff: Option<Vec<PathBuf>>,
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(flatten)]
+    views: ViewArgs,
+}
+
+pub(super) fn run(args: &ReportArgs, global: &GlobalArgs) -> anyhow::Result<Exit> {
+    if let Some([before, after]) = args.diff.as_deref() {
+        return diff(before, after, args, global);
+    }
+    let Some(file) = &args.file else {
+        bail!("name a recording");
+    };
+    let mut recording = open(file)?;
+    let mut output = SessionOutput::for_recording(&args.output, global)?;
+    output.add(views::open(&args.views)?);
+    replay(&mut recording, file, global, &mut |event| {
+        output.event(event)
+    })?;
+    Ok(Exit::Done)
+}
+
+type Recording = Reader<BufReader<File>>;
+
+fn open(path: &Path) -> anyhow::Result<Recording> {
+    let shown = path.display();
+    let file = File::open(path).with_context(|| format!("cannot read {shown}"))?;
+    Reader::new(BufReader::new(file)).map_err(|error| describe(path, error))
+}
+
+fn describe(path: &Path, error: crate::recording::RecordingError) -> anyhow::Error {
+    use crate::recording::RecordingError;
+    let shown = path.display();
+    match error {
+        RecordingError::Io(error) => {
+            anyhow::Error::from(error).context(format!("cannot read {shown}"))
+        }
+        error => anyhow::anyhow!("{shown} {error}"),
+    }
+}
+
+/// Gives every event of a recording to `take`; one that was cut off gets a summary of what it holds, and says so.
+fn replay(
+    recording: &mut Recording,
+    path: &Path,
+    global: &GlobalArgs,
+    take: &mut dyn FnMut(&Event) -> io::Result<()>,
+) -> anyhow::Result<()> {
+    let mut progress = Progress::new(global, format!("reading {}", path.display()));
+    let mut ending = Ending::default();
+    let mut last_ns = 0;
+    for event in recording.by_ref() {
+        let event = event.map_err(|error| describe(path, error))?;
+        progress.step();
+        if let Event::LongPoll(poll) = &event {
+            last_ns = poll.start_ns.saturating_add(poll.duration_ns);
+        }
+        ending.event(&event);
+        // The views are drawn when they get the summary.
+        if matches!(event, Event::Summary(_)) {
+            progress.now("writing the report");
+        }
+        take(&event)?;
+    }
+    if let Some(tail) = recording.tail() {
+        let message = format!(
+            "{}: {} at byte {}; {} bytes from there on are left out",
+            path.display(),
+            tail.damage,
+            tail.offset,
+            tail.dropped
+        );
+        if ending.is_complete() {
+            log::warn!("{message}");
+        } else {
+            take(&Event::Notice(Notice {
+                time_ns: last_ns,
+                message,
+            }))?;
+        }
+    }
+    if let Some(summary) = ending.summary() {
+        progress.now("writing the report");
+        take(&Event::Summary(summary))?;
+    }
+    Ok(())
+}
+
+fn diff(
+    before: &Path,
+    after: &Path,
+    args: &ReportArgs,
+    global: &GlobalArgs,
+) -> anyhow::Result<Exit> {
+    let views = &args.views;
+    let others = [
+        &views.html,
+        &views.timeline,
+        &views.speedscope,
+        &views.pprof,
+        &views.folded,
+    ];
+    if others.iter().any(|view| view.is_some()) {
+        bail!("--diff goes with --flamegraph and --format only");
+    }
+    let picture = views.flamegraph.as_deref().map(OutputFile::create);
+    let mut picture = picture.transpose()?.map(BufWriter::new);
+    let diff = Diff::new(side(before, global)?, side(after, global)?);
+    let mut out: Box<dyn Write> = match &args.output.output {
+        Some(path) => Box::new(BufWriter::new(OutputFile::create(path)?)),
+        None => Box::new(BufWriter::new(io::stdout().lock())),
+    };
+    match args.output.format {
+        Format::Text => diff.write_text(&mut out)?,
+        Format::Json => diff.write_json(&mut out)?,
+    }
+    out.flush()?;
+    if let Some(picture) = &mut picture {
+        diff.flamegraph(picture)?;
+        picture.flush()?;
+    }
+    Ok(Exit::Done)
+}
+
+fn side(path: &Path, global: &GlobalArgs) -> anyhow::Result<Side> {
+    let mut side = Side::default();
+    replay(&mut open(path)?, path, global, &mut |event| {
+        side.event(event);
+        Ok(())
+    })?;
+    Ok(side)
+}

@@ -1,0 +1,205 @@
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::mpsc::{Receiver, Sender, TryRecvError, channel},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use ratatui::{DefaultTerminal, crossterm::event as terminal_event};
+
+use super::{output_file::OutputFile, signals::Signals};
+use crate::{
+    cli::{Exit, GlobalArgs, ObserveArgs, TargetArgs},
+    collect::{self, Stop, ThresholdDial},
+    model::{Event, Live},
+    report::{Drawing as _, Flamegraph, Sink, TextOptions, TextSink},
+    top::{Action, State, action, draw},
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  sudo loopprobe top --pid 1234
+  sudo loopprobe top --name api --threshold 1ms
+
+Press ? for the keys.";
+
+/// What was typed for `top`.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct TopArgs {
+    #[command(flatten)]
+    target: TargetArgs,
+    #[command(flatten)]
+    observe: ObserveArgs,
+}
+
+/// How long a key may wait, and how old the screen may be.
+const FRAME: Duration = Duration::from_millis(50);
+
+pub(super) fn run(args: &TopArgs, global: &GlobalArgs) -> anyhow::Result<Exit> {
+    use std::io::IsTerminal as _;
+    if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
+        bail!("`top` needs a terminal; `loopprobe attach` writes to files and pipes");
+    }
+    let pid = args.target.pid()?;
+    let stop = Stop::new()?;
+    Signals::block()?.stop(&stop)?;
+    let dial = ThresholdDial::default();
+    let mut options = args.observe.options(pid, global);
+    options.threshold_dial = Some(dial.clone());
+    let (sender, messages) = channel();
+    let session = {
+        let stop = stop.clone();
+        thread::Builder::new()
+            .name("session".to_owned())
+            .spawn(move || collect::observe(&options, &mut ToView(sender), &stop))?
+    };
+    let mut state = State::default();
+    let shown = View {
+        stop: &stop,
+        dial: &dial,
+        messages: &messages,
+        pid,
+    }
+    .show(&mut state);
+    stop.trigger();
+    drop(messages);
+    let summary = match session.join() {
+        Ok(result) => result?,
+        Err(_) => bail!("the session's thread panicked"),
+    };
+    shown?;
+    let mut text = TextSink::new(anstream::stdout(), TextOptions { quiet: true });
+    if let Some(session) = state.session {
+        text.event(&Event::Session(session))?;
+    }
+    text.event(&Event::Summary(summary))?;
+    Ok(Exit::Done)
+}
+
+enum Message {
+    Event(Box<Event>),
+    Live(Live),
+}
+
+/// The session's end of the channel to the view.
+struct ToView(Sender<Message>);
+
+impl ToView {
+    fn send(&self, message: Message) -> io::Result<()> {
+        self.0
+            .send(message)
+            .map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+impl Sink for ToView {
+    fn event(&mut self, event: &Event) -> io::Result<()> {
+        self.send(Message::Event(Box::new(event.clone())))
+    }
+
+    fn wants_live(&self) -> bool {
+        true
+    }
+
+    fn live(&mut self, live: Live) -> io::Result<()> {
+        self.send(Message::Live(live))
+    }
+}
+
+struct View<'a> {
+    stop: &'a Stop,
+    dial: &'a ThresholdDial,
+    messages: &'a Receiver<Message>,
+    pid: u32,
+}
+
+impl View<'_> {
+    /// Shows the session until it ends. The terminal is as before afterwards, also after a panic.
+    fn show(&self, state: &mut State) -> anyhow::Result<()> {
+        // The attach may fail, with an error that belongs on an ordinary screen.
+        match self.messages.recv() {
+            Ok(first) => take(state, first),
+            Err(_) => return Ok(()),
+        }
+        let mut terminal = ratatui::try_init().context("cannot set up the terminal")?;
+        let result = self.run(state, &mut terminal);
+        ratatui::try_restore().context("cannot restore the terminal")?;
+        result
+    }
+
+    fn run(&self, state: &mut State, terminal: &mut DefaultTerminal) -> anyhow::Result<()> {
+        loop {
+            terminal.draw(|frame| draw(state, frame))?;
+            if terminal_event::poll(FRAME)? {
+                self.keys(state)?;
+            }
+            if !self.take_all(state) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn keys(&self, state: &mut State) -> anyhow::Result<()> {
+        while terminal_event::poll(Duration::ZERO)? {
+            let terminal_event::Event::Key(key) = terminal_event::read()? else {
+                continue;
+            };
+            let Some(action) = action(key, state.typing) else {
+                continue;
+            };
+            state.apply(action);
+            match action {
+                Action::Quit => self.stop.trigger(),
+                Action::Threshold { .. } => self.dial.set(state.threshold_ns()),
+                Action::Flamegraph => state.message = Some(self.flamegraph(state)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what the session has sent; `false` when it is over.
+    fn take_all(&self, state: &mut State) -> bool {
+        loop {
+            match self.messages.try_recv() {
+                Ok(message) => take(state, message),
+                Err(TryRecvError::Empty) => return true,
+                Err(TryRecvError::Disconnected) => return false,
+            }
+        }
+    }
+
+    /// Writes the session so far; says what came of it.
+    fn flamegraph(&self, state: &State) -> String {
+        let path = free_name(self.pid);
+        let written = OutputFile::create(&path).and_then(|file| {
+            let mut file = io::BufWriter::new(file);
+            Flamegraph::default().draw(&state.fold, &mut file)?;
+            io::Write::flush(&mut file)?;
+            Ok(())
+        });
+        match written {
+            Ok(()) => format!("wrote {}", path.display()),
+            Err(error) => format!("{error:#}"),
+        }
+    }
+}
+
+fn take(state: &mut State, message: Message) {
+    match message {
+        Message::Event(event) => state.event(&event),
+        Message::Live(live) => state.snapshot(live),
+    }
+}
+
+/// A name that no file in the current folder has yet.
+fn free_name(pid: u32) -> PathBuf {
+    let names = (1_u32..).map(|n| PathBuf::from(format!("loopprobe-{pid}-{n}.svg")));
+    let mut free = names.filter(|path: &PathBuf| !Path::new(path).exists());
+    free.next()
+        .unwrap_or_else(|| PathBuf::from("loopprobe.svg"))
+}
