@@ -175,22 +175,22 @@ impl Observer {
     /// [`ObserveError::Output`] if the sink fails; [`ObserveError::Attach`] if the kernel side does.
     pub fn run(mut self, sink: &mut dyn Sink, stop: &Stop) -> Result<Summary, ObserveError> {
         let result = self.report(sink, stop);
-        let quiet = match result {
-            Ok(reason) => {
-                self.totals.reason = reason.into();
-                false
-            }
+        let quiet = result.is_err();
+        let (reason, failed) = match result {
+            Ok(reason) => (reason, None),
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                self.totals.reason = "the output was closed".into();
-                true
+                ("the output was closed", None)
             }
-            Err(error) => return Err(ObserveError::Output(error)),
+            Err(error) => ("the output failed", Some(error)),
         };
+        self.totals.reason = reason.into();
         let summary = self.finish(sink, quiet)?;
-        if !quiet {
-            write(sink, &Event::Summary(summary.clone())).map_err(ObserveError::Output)?;
+        // A sink may stand for many, and those that have not failed want the end.
+        let ended = write(sink, &Event::Summary(summary.clone()));
+        match failed.map_or(ended, Err) {
+            Ok(()) => Ok(summary),
+            Err(error) => Err(ObserveError::Output(error)),
         }
-        Ok(summary)
     }
 
     fn report(&mut self, sink: &mut dyn Sink, stop: &Stop) -> io::Result<&'static str> {

@@ -1,5 +1,7 @@
 use std::{
     io::{IsTerminal as _, Write as _},
+    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -69,5 +71,57 @@ impl Drop for Progress {
         if self.shown.is_some() {
             let _ = write!(anstream::stderr(), "\r\x1b[K");
         }
+    }
+}
+
+/// Says on a terminal that something which cannot be counted takes long; wiped when dropped.
+#[derive(Debug)]
+pub struct Waiting {
+    done: Option<Sender<()>>,
+    shown: Option<JoinHandle<()>>,
+}
+
+impl Waiting {
+    /// Begins something that may take long.
+    pub fn new(global: &GlobalArgs, what: &'static str) -> Self {
+        let nothing = Self {
+            done: None,
+            shown: None,
+        };
+        if global.quiet || !std::io::stderr().is_terminal() {
+            return nothing;
+        }
+        let (done, ended) = channel();
+        let thread = thread::Builder::new().name("progress".to_owned());
+        // Progress is not worth failing for.
+        match thread.spawn(move || show_until(&ended, what)) {
+            Ok(shown) => Self {
+                done: Some(done),
+                shown: Some(shown),
+            },
+            Err(_) => nothing,
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.done = None;
+        if let Some(shown) = self.shown.take() {
+            let _ = shown.join();
+        }
+    }
+}
+
+fn show_until(ended: &Receiver<()>, what: &str) {
+    let since = Instant::now();
+    let mut pause = PATIENCE;
+    while ended.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+        pause = PATIENCE / 4;
+        let seconds = since.elapsed().as_secs();
+        let _ = write!(anstream::stderr(), "\r\x1b[K{what}: {seconds}s");
+    }
+    if since.elapsed() >= PATIENCE {
+        let _ = write!(anstream::stderr(), "\r\x1b[K");
     }
 }

@@ -36,7 +36,7 @@ pub(super) fn run(args: &RecordArgs, global: &GlobalArgs) -> anyhow::Result<Exit
     let pid = args.target.pid()?;
     let stop = Stop::new()?;
     Signals::block()?.stop(&stop)?;
-    let mut output = SessionOutput::without_report(&args.observe);
+    let mut output = SessionOutput::without_report(&args.observe, global);
     output.add(views::open(&args.views)?);
     output.add(views::record(&RecordArg {
         record: Some(args.output.clone()),

@@ -1,16 +1,20 @@
 use std::io::{self, BufWriter, Write};
 
-use super::{fail_over::FailOver, output_file::OutputFile};
+use super::{fail_over::FailOver, output_file::OutputFile, progress::Waiting};
 use crate::{
     cli::{Exit, Format, GlobalArgs, ObserveArgs, OutputArgs},
     model::Event,
     report::{JsonSink, Sink, TextOptions, TextSink},
 };
 
+const ATTACHING: &str = "looking for poll sites and their names";
+
 /// Everything that a session's events go to: the report, the views that were asked for, and the watch over the limit.
 pub struct SessionOutput {
     sinks: Vec<Box<dyn Sink>>,
     fail_over: FailOver,
+    /// Until the session begins.
+    waiting: Option<Waiting>,
 }
 
 impl SessionOutput {
@@ -27,6 +31,7 @@ impl SessionOutput {
         Ok(Self {
             sinks: vec![report(output, global)?],
             fail_over: FailOver::new(observe.fail_over),
+            waiting: Some(Waiting::new(global, ATTACHING)),
         })
     }
 
@@ -39,14 +44,16 @@ impl SessionOutput {
         Ok(Self {
             sinks: vec![report(output, global)?],
             fail_over: FailOver::new(None),
+            waiting: None,
         })
     }
 
     /// Only the views, and a recording: no report.
-    pub fn without_report(observe: &ObserveArgs) -> Self {
+    pub fn without_report(observe: &ObserveArgs, global: &GlobalArgs) -> Self {
         Self {
             sinks: Vec::new(),
             fail_over: FailOver::new(observe.fail_over),
+            waiting: Some(Waiting::new(global, ATTACHING)),
         }
     }
 
@@ -67,6 +74,7 @@ impl SessionOutput {
 
 impl Sink for SessionOutput {
     fn event(&mut self, event: &Event) -> io::Result<()> {
+        self.waiting = None;
         self.fail_over.event(event)?;
         // One that fails must not keep the end of the session from the others.
         let mut result = Ok(());
