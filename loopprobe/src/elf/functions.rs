@@ -1,6 +1,8 @@
 use std::ops::Range;
 
-use gimli::{BaseAddresses, EhFrame, EhFrameHdr, EndianSlice, LittleEndian, UnwindSection};
+use gimli::{
+    BaseAddresses, EhFrame, EhFrameHdr, EhFrameOffset, EndianSlice, LittleEndian, UnwindSection,
+};
 use object::elf;
 
 use super::{Image, VirtAddr};
@@ -72,7 +74,7 @@ fn read_ranges(image: &Image) -> Option<Vec<(VirtAddr, VirtAddr)>> {
     let (mut entries, mut ranges) = (table.iter(&bases), Vec::new());
     while let Ok(Some((_, fde))) = entries.next() {
         if let Some(range) =
-            function_range(&section, &bases, &table, fde).filter(|(start, _)| image.is_code(*start))
+            function_range(&section, &bases, frames, fde).filter(|(start, _)| image.is_code(*start))
         {
             ranges.push(range);
         }
@@ -88,10 +90,13 @@ type Slice<'a> = EndianSlice<'a, LittleEndian>;
 fn function_range<'a>(
     section: &EhFrame<Slice<'a>>,
     bases: &BaseAddresses,
-    table: &gimli::EhHdrTable<'_, Slice<'a>>,
+    frames: u64,
     fde: gimli::Pointer,
 ) -> Option<(VirtAddr, VirtAddr)> {
-    let offset = table.pointer_to_offset(fde).ok()?;
+    let gimli::Pointer::Direct(address) = fde else {
+        return None;
+    };
+    let offset = EhFrameOffset(usize::try_from(address.checked_sub(frames)?).ok()?);
     let fde = section
         .fde_from_offset(bases, offset, EhFrame::cie_from_offset)
         .ok()?;

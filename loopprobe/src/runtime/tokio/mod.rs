@@ -15,7 +15,7 @@ mod vtable;
 
 pub use discover::{DiscoverError, discover, discover_with};
 pub use entry::{ProbePoint, decode, is_emulated, probe_point};
-pub use names::{BoxedFutures, DebugInfoLevel, ProcessMemory, may_be_boxed};
+pub use names::{BoxedFutures, DebugInfoLevel, ProcessMemory, may_be_boxed, readable};
 pub use site::{
     CodeCoverage, EntryInstruction, HeaderLayout, LoopSymbols, Mangling, Scheduler, Site,
     TokioImage, Vtable,

@@ -54,12 +54,16 @@ pub fn names(context: &Context<'_>) -> Vec<Option<TaskName>> {
 }
 
 /// Glue that two tasks of the same scheduler lead to has been folded: no two of them have the same future, so its names
-/// are not to be trusted. (A future's tasks on two schedulers may share the glue of the future itself.)
+/// are not to be trusted. (A future's tasks on two schedulers may share the glue of the future itself; a closure has one
+/// task on the blocking pool only.)
 fn shared_glue(vtables: &[RawVtable], evidence: &[Evidence]) -> HashSet<VirtAddr> {
     let (mut seen, mut shared) = (HashSet::new(), HashSet::new());
     for (vtable, evidence) in vtables.iter().zip(evidence) {
         for glue in evidence.glue.keys() {
-            if !seen.insert((*glue, vtable.schedule)) {
+            let scheduler = vtable
+                .schedule
+                .filter(|_| vtable.scheduler_size() == Some(8));
+            if !seen.insert((*glue, scheduler)) {
                 shared.insert(*glue);
             }
         }

@@ -27,7 +27,9 @@ pub fn from_definition(definition: Definition) -> TaskName {
         type_name: readable(&definition.location),
         others: Vec::new(),
         source: NameSource::Location,
-        certain: definition.certain,
+        // Tokio spawns none of its own async functions: one that is reached is one that the task awaits.
+        certain: definition.certain
+            && !short_path(&definition.location.file).starts_with("tokio-1."),
         scheduler: None,
         location: Some(definition.location),
     }
