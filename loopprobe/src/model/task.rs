@@ -16,7 +16,26 @@ pub struct SourceLocation {
 
 impl fmt::Display for SourceLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.file, self.line)
+        write!(f, "{}:{}", self.short_file(), self.line)
+    }
+}
+
+impl SourceLocation {
+    /// The path for people: a dependency's begins with its crate and version (`axum-0.8.9/src/serve/mod.rs`), the standard
+    /// library's with `library/`. Other paths stay as they are.
+    pub fn short_file(&self) -> &str {
+        let below = |folder: &str, levels: usize| {
+            let (_, mut rest) = self.file.split_once(folder)?;
+            for _ in 0..levels {
+                (_, rest) = rest.split_once('/')?;
+            }
+            Some(rest)
+        };
+        // Cargo's folder of unpacked crates has one folder a registry; the compiler's own paths begin with its commit.
+        below("/registry/src/", 1)
+            .or_else(|| below("/git/checkouts/", 0))
+            .or_else(|| below("/rustc/", 1).filter(|_| self.file.starts_with("/rustc/")))
+            .unwrap_or(&self.file)
     }
 }
 
@@ -82,5 +101,36 @@ impl TaskType {
             location: None,
             krate: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(file: &str) -> String {
+        let file = file.to_owned();
+        SourceLocation {
+            file,
+            line: 7,
+            column: Some(1),
+        }
+        .to_string()
+    }
+
+    #[test]
+    fn paths_begin_where_they_mean_something() {
+        let cargo = "/home/a/.cargo/registry/src/registry-0123/axum-0.8.9/src/serve/mod.rs";
+        assert_eq!(shown(cargo), "axum-0.8.9/src/serve/mod.rs:7");
+        assert_eq!(
+            shown("/rustc/0123/library/std/src/fs.rs"),
+            "library/std/src/fs.rs:7"
+        );
+        assert_eq!(
+            shown("/home/a/.cargo/git/checkouts/x-01/ab/src/x.rs"),
+            "x-01/ab/src/x.rs:7"
+        );
+        assert_eq!(shown("src/main.rs"), "src/main.rs:7");
+        assert_eq!(shown("/registry/src/"), "/registry/src/:7");
     }
 }

@@ -65,9 +65,6 @@ fn headline(out: &mut impl Write, poll: &LongPoll, clock: WallClock) -> io::Resu
     if let Some(location) = &poll.task.location {
         write!(out, "  {}", clean(&location.to_string()))?;
     }
-    if let Some(krate) = &poll.task.krate {
-        write!(out, " ({})", clean(krate))?;
-    }
     write!(
         out,
         "  {FAINT}thread {}/{}{FAINT:#}",
