@@ -489,13 +489,15 @@ impl Observer {
 
     fn limits(&self) -> Vec<String> {
         let mut limits = Vec::new();
-        if !self.images.block_on_symbols {
+        // What a program that is not executed yet will map is not known.
+        let mapped = self.options.program.is_none();
+        if !self.images.block_on_symbols && !self.plan.sites.is_empty() {
             limits.push(
                 "the root future of a multi_thread runtime is not covered: that needs symbols"
                     .into(),
             );
         }
-        if !self.images.epoll {
+        if !self.images.epoll && mapped {
             limits.push("turns of a current_thread loop without tasks cannot be told apart: epoll_wait was not found".into());
         }
         if self.plan.slow_sites > 0 {
