@@ -3,6 +3,7 @@
 pub mod accuracy;
 pub mod lines;
 pub mod matrix;
+pub mod perf;
 pub mod privileges;
 pub mod scenario;
 pub mod session;
