@@ -46,15 +46,6 @@ impl FunctionName {
             kind,
         }
     }
-
-    /// The name when it is known that this closure is the body of an async function or block: the function around it.
-    pub fn async_owner(&self) -> Option<&str> {
-        match self.kind {
-            NameKind::Closure => self.short.strip_suffix("::{closure}"),
-            NameKind::AsyncFn => Some(&self.short),
-            NameKind::AsyncBlock | NameKind::Function => None,
-        }
-    }
 }
 
 /// Takes the last component off a name if it stands for a closure or an async body. Compilers number them; a name for

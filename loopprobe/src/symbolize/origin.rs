@@ -98,7 +98,7 @@ const C_FUNCTIONS: &[&str] = &[
 
 /// Whether a frame belongs to the runtime's, the standard library's or the system's plumbing.
 pub(crate) fn is_plumbing(frame: &Frame) -> bool {
-    if in_system_library(frame) {
+    if frame.module.as_deref().is_some_and(is_system_library) {
         return true;
     }
     match &frame.function {
@@ -111,9 +111,10 @@ pub(crate) fn is_plumbing(frame: &Frame) -> bool {
     }
 }
 
-fn in_system_library(frame: &Frame) -> bool {
-    let file = frame.module.as_deref().map(Path::new);
-    file.and_then(Path::file_name)
+/// Whether a module is one of the system's libraries, by the name of its file.
+pub(crate) fn is_system_library(path: &str) -> bool {
+    Path::new(path)
+        .file_name()
         .and_then(|name| name.to_str())
         .is_some_and(|name| LIBRARIES.iter().any(|library| name.starts_with(library)))
 }

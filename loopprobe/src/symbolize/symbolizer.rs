@@ -1,4 +1,5 @@
 use std::{
+    cell::OnceCell,
     collections::{HashMap, hash_map::Entry},
     os::fd::AsRawFd as _,
     path::PathBuf,
@@ -10,13 +11,17 @@ use blazesym::symbolize::{
     source::{Elf, Source},
 };
 
-use super::{FunctionName, NameKind, origin::is_plumbing, separate::SeparateFiles};
+use super::{
+    FunctionName, NameKind, definitions::Definitions, origin::is_plumbing, separate::SeparateFiles,
+};
 use crate::{
     elf::{Image, VirtAddr},
     model::{Frame, SourceLocation},
     unwind::{Module, RawFrame},
 };
 
+/// How a name ends that stands for a closure or, as far as symbols tell, for an async body.
+const CLOSURE: &str = "::{closure}";
 /// Names kept at most; beyond it the store starts anew.
 const MAX_CACHED: usize = 1 << 17;
 
@@ -32,6 +37,8 @@ pub struct Symbolizer {
 struct ModuleSource {
     /// Files to ask, best first.
     files: Vec<PathBuf>,
+    /// What the code says beside them; read when it is first needed.
+    definitions: OnceCell<Option<Definitions>>,
 }
 
 impl Symbolizer {
@@ -82,8 +89,8 @@ impl Symbolizer {
         }
         for (module, addresses) in wanted.into_values() {
             for (address, mut frames) in self.look_up(&module, &addresses) {
-                for frame in &mut frames {
-                    frame.runtime = is_plumbing(frame);
+                if let Some(source) = self.modules.get_mut(&module.id()) {
+                    source.complete(&module, address, &mut frames);
                 }
                 self.cache.insert((module.id(), address), frames.into());
             }
@@ -128,7 +135,10 @@ impl Symbolizer {
 impl ModuleSource {
     fn of(module: &Module, separate: &SeparateFiles) -> Self {
         let Some(file) = module.file() else {
-            return Self { files: Vec::new() };
+            return Self {
+                files: Vec::new(),
+                definitions: OnceCell::new(),
+            };
         };
         let build_id = file
             .try_clone()
@@ -139,8 +149,55 @@ impl ModuleSource {
         let itself = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
         Self {
             files: apart.into_iter().chain([itself]).collect(),
+            definitions: OnceCell::new(),
         }
     }
+
+    /// Adds what names do not say: where nameless frames come from, which closures are async bodies, and which frames
+    /// are plumbing. Only the outermost function at an address owns its code; the others are inlined into it.
+    fn complete(&mut self, module: &Module, address: VirtAddr, frames: &mut [Frame]) {
+        if let Some(frame) = frames.last_mut() {
+            match &frame.function {
+                None => {
+                    if let Some(definitions) = self.definitions(module) {
+                        definitions.describe(frame, address);
+                    }
+                }
+                Some(name) if name.ends_with(CLOSURE) && !is_plumbing(frame) => {
+                    frame.definition = self
+                        .definitions(module)
+                        .and_then(|definitions| definitions.async_body(address));
+                    mark_async(frame);
+                }
+                Some(_) => {}
+            }
+        }
+        for frame in frames {
+            frame.runtime = is_plumbing(frame);
+        }
+    }
+
+    fn definitions(&mut self, module: &Module) -> Option<&mut Definitions> {
+        self.definitions.get_or_init(|| Definitions::of(module));
+        self.definitions.get_mut()?.as_mut()
+    }
+}
+
+/// A closure that proves to be an async body reads as its function; inside another one it is a block.
+fn mark_async(frame: &mut Frame) {
+    let (Some(name), Some(_)) = (&frame.function, &frame.definition) else {
+        return;
+    };
+    let owner = name.trim_end_matches(CLOSURE);
+    let nested = name.len() - owner.len() > CLOSURE.len();
+    let readable = if nested {
+        format!("{owner}::{{async block}}")
+    } else {
+        owner.to_owned()
+    };
+    frame.full_name.get_or_insert_with(|| name.clone());
+    frame.function = Some(readable);
+    frame.async_body = true;
 }
 
 fn key(frame: &RawFrame) -> Option<(u32, VirtAddr)> {

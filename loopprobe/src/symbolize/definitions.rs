@@ -1,0 +1,54 @@
+use std::ops::Range;
+
+use super::origin::is_system_library;
+use crate::{
+    code::{StateMachines, near},
+    elf::{Image, VirtAddr},
+    model::{Frame, SourceLocation},
+    unwind::Module,
+};
+
+/// What a module's code says of where it comes from: needed where names are missing or do not tell an async body from a
+/// closure.
+pub(crate) struct Definitions {
+    image: Image,
+    machines: StateMachines,
+}
+
+impl Definitions {
+    /// Reads a module's code; `None` for the system's libraries, which have no async functions, and where the file
+    /// cannot be read.
+    pub fn of(module: &Module) -> Option<Self> {
+        if is_system_library(&module.path().to_string_lossy()) {
+            return None;
+        }
+        let file = module.file()?.try_clone().ok()?;
+        let image = Image::from_file(file, module.path()).ok()?;
+        let machines = StateMachines::new(&image);
+        Some(Self { image, machines })
+    }
+
+    /// Where the async function or block is defined whose code stands at an address, if that is certain.
+    pub fn async_body(&mut self, address: VirtAddr) -> Option<SourceLocation> {
+        let function = self.function(address)?;
+        self.machines
+            .within(&self.image, function)
+            .filter(|definition| definition.certain)
+            .map(|definition| definition.location)
+    }
+
+    /// Says of a nameless frame what can be said.
+    pub fn describe(&mut self, frame: &mut Frame, address: VirtAddr) {
+        frame.definition = self.async_body(address);
+        frame.async_body = frame.definition.is_some();
+        if frame.definition.is_none() {
+            frame.near = self
+                .function(address)
+                .and_then(|function| near(&self.image, function));
+        }
+    }
+
+    fn function(&self, address: VirtAddr) -> Option<Range<VirtAddr>> {
+        self.image.function_at(address)
+    }
+}
