@@ -316,6 +316,17 @@ fn a_lock_says_what_it_is() {
 }
 
 #[test]
+fn a_path_that_was_looked_up_too_late_is_known_from_another_stack() {
+    let mut other = blocked(&[], libc::SYS_read, file("/a"), 1);
+    other.stack.frames.remove(0);
+    let found = diagnose(&PollEvidence {
+        stacks: vec![blocked(&[], libc::SYS_read, None, 9), other],
+        ..PollEvidence::default()
+    });
+    assert_eq!(found.evidence["path"], "/a");
+}
+
+#[test]
 fn nothing_known_is_unknown() {
     let found = diagnose(&PollEvidence::default());
     assert_eq!(found.cause, Cause::Unknown);

@@ -36,7 +36,7 @@ pub fn diagnose(evidence: &PollEvidence) -> Diagnosis {
         cause,
         call,
         innermost: dominant.and_then(|found| innermost_async(&found.stack.frames)),
-        evidence: facts(evidence, cause, ns, dominant),
+        evidence: facts(evidence, cause, ns, dominant, object_of(dominant, &stacks)),
         advice: cause.info().advice.to_owned(),
     }
 }
@@ -152,6 +152,22 @@ fn heaviest_call<'a>(stacks: &[&'a StackEvidence]) -> (Option<Blocked>, Option<&
         .map_or((None, None), |(call, _, longest)| (call, Some(longest)))
 }
 
+/// What the dominant stack's call was about. A descriptor may have been closed before it was looked up; then another
+/// stack with the same system call says it, if one does.
+fn object_of<'a>(
+    dominant: Option<&'a StackEvidence>,
+    stacks: &[&'a StackEvidence],
+) -> Option<&'a Object> {
+    let dominant = dominant?;
+    let number = |found: &StackEvidence| found.syscall.map(|call| call.number);
+    dominant.object.as_ref().or_else(|| {
+        stacks
+            .iter()
+            .filter(|found| number(found) == number(dominant))
+            .find_map(|found| found.object.as_ref())
+    })
+}
+
 /// Samples at several lines of one function are one call.
 fn key(call: Option<&Blocked>) -> Option<&str> {
     call.map(|call| call.function.as_str())
@@ -162,6 +178,7 @@ fn facts(
     cause: Cause,
     ns: u64,
     dominant: Option<&StackEvidence>,
+    object: Option<&Object>,
 ) -> BTreeMap<String, String> {
     let mut facts = BTreeMap::new();
     let mut fact = |name: &str, value: String| {
@@ -190,7 +207,7 @@ fn facts(
     {
         fact("lock", kind.to_owned());
     }
-    match &found.object {
+    match object {
         Some(Object::File { path }) => fact("path", path.clone()),
         Some(Object::Socket { protocol, peer }) => {
             fact("protocol", protocol.clone());

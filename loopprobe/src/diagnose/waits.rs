@@ -58,7 +58,8 @@ const LOCKS: &[(&str, &str)] = &[
     ("JoinInner", "thread join"),
     ("pthread_join", "thread join"),
     ("Barrier", "barrier"),
-    ("once", "once cell"),
+    ("sync::once", "once cell"),
+    ("sync::poison::once", "once cell"),
     ("Mutex", "mutex"),
     ("mutex", "mutex"),
     ("__lll_lock_wait", "mutex"),
@@ -94,13 +95,13 @@ pub(crate) fn cause(evidence: &StackEvidence) -> Cause {
     }
 }
 
-/// What kind of lock a futex belongs to, where the frames tell.
+/// What kind of lock a futex belongs to, where the frames between it and the blocking call tell.
 pub(crate) fn lock_kind(frames: &[Frame]) -> Option<&'static str> {
     frames
         .iter()
-        .filter(|frame| frame.runtime)
-        .find_map(|frame| {
-            let name = frame.full_name.as_ref().or(frame.function.as_ref())?;
+        .take_while(|frame| frame.runtime)
+        .filter_map(|frame| frame.function.as_deref())
+        .find_map(|name| {
             LOCKS
                 .iter()
                 .find(|(pattern, _)| name.contains(pattern))

@@ -34,7 +34,7 @@ impl FunctionName {
     }
 
     fn of_demangled(full: &str) -> Self {
-        let (path, kind) = split_kind(&shorten(full));
+        let (path, kind) = split_kind(&unwrap_inherent(&shorten(full)));
         let short = match kind {
             NameKind::Function | NameKind::AsyncFn => path,
             NameKind::AsyncBlock => format!("{path}::{{async block}}"),
@@ -46,6 +46,19 @@ impl FunctionName {
             kind,
         }
     }
+}
+
+/// Methods of a type read as its path: `<std::fs::File>::sync_all` is `std::fs::File::sync_all`. Built-in types and
+/// implementations of traits keep their brackets.
+fn unwrap_inherent(name: &str) -> String {
+    let unwrapped = name.strip_prefix('<').and_then(|rest| {
+        let (subject, method) = rest.split_once('>')?;
+        let is_path = subject
+            .split("::")
+            .all(|part| part.chars().all(|c| c.is_alphanumeric() || c == '_') && !part.is_empty());
+        (is_path && subject.contains("::")).then(|| format!("{subject}{method}"))
+    });
+    unwrapped.unwrap_or_else(|| name.to_owned())
 }
 
 /// Takes the last component off a name if it stands for a closure or an async body. Compilers number them; a name for
@@ -223,6 +236,19 @@ mod tests {
                 NameKind::Closure
             )
         );
+    }
+
+    #[test]
+    fn methods_of_a_type_read_as_its_path() {
+        for (full, short) in [
+            ("<std::fs::File>::sync_all", "std::fs::File::sync_all"),
+            ("<a::B<C>>::d::{closure#0}", "a::B::d::{closure}"),
+            ("<[T]>::sort", "<[T]>::sort"),
+            ("<a::B as c::D>::e", "<a::B as c::D>::e"),
+            ("<T>::f", "<T>::f"),
+        ] {
+            assert_eq!(FunctionName::of_demangled(full).short, short);
+        }
     }
 
     #[test]

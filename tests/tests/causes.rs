@@ -1,0 +1,265 @@
+//! Each cause of a long poll is recognised, with the right function, in every kind of release build.
+//!
+//! The target runs one task for each cause, and says itself which task and which functions belong to it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use loopprobe::{
+    elf::{FileOffset, Image},
+    model::{Cause, Frame, LongPoll, Outcome, Stack},
+};
+use loopprobe_tests::{
+    matrix::{self, Build, Profile},
+    session::Session,
+    target::Target,
+    truth::Poll,
+};
+use serde::Deserialize;
+
+const ROUNDS: &str = "4";
+
+/// What the target says of one cause.
+#[derive(Debug, Deserialize)]
+struct Case {
+    cause: Cause,
+    label: String,
+    child: String,
+    task: String,
+    function: String,
+    file: String,
+    child_line: u32,
+    task_line: u32,
+}
+
+#[test]
+fn release_builds_name_cause_and_function() -> Result<()> {
+    check(Build::DEFAULT)
+}
+
+#[test]
+fn v0_symbols_name_cause_and_function() -> Result<()> {
+    check(of(Profile::V0))
+}
+
+#[test]
+fn fat_lto_names_cause_and_function() -> Result<()> {
+    check(of(Profile::Fat))
+}
+
+#[test]
+fn panic_abort_names_cause_and_function() -> Result<()> {
+    check(of(Profile::Abort))
+}
+
+#[test]
+fn debug_information_names_the_awaited_child_too() -> Result<()> {
+    check(of(Profile::DebugInfo))
+}
+
+#[test]
+fn stripped_builds_name_cause_and_place() -> Result<()> {
+    check(Build::DEFAULT.stripped())?;
+    check(of(Profile::Fat).stripped())
+}
+
+fn of(profile: Profile) -> Build {
+    Build {
+        profile,
+        ..Build::DEFAULT
+    }
+}
+
+fn check(build: Build) -> Result<()> {
+    let program = matrix::target(build, "causes")?;
+    let symbols = Symbols::of(&matrix::target(
+        Build {
+            stripped: false,
+            ..build
+        },
+        "causes",
+    )?)?;
+    let mut target = Target::start(&program, &["all", "--rounds", ROUNDS, "--gate", "before"])?;
+    let cases = cases(&target)?;
+    let session = Session::attach(target.pid(), &[])?;
+    let truth = target.work()?;
+    drop(target);
+    let report = session.finish()?;
+    let mut recognised: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut disturbed: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut stacks = Vec::new();
+    for poll in report.ended() {
+        let Some(case) = case_of(poll, &truth, &cases) else {
+            continue;
+        };
+        // A read that goes to the disk leaves more than the copied part on the stack only in this case, by a buffer.
+        if case.label != "fsync" {
+            stacks.extend(&poll.stacks);
+        }
+        if is_disturbed(poll, case) {
+            *disturbed.entry(&case.label).or_default() += 1;
+            continue;
+        }
+        judge(build, poll, case, &symbols).with_context(|| format!("{poll:#?}"))?;
+        *recognised.entry(&case.label).or_default() += 1;
+    }
+    println!("{build:?}: {recognised:?}, on a busy CPU: {disturbed:?}");
+    for case in &cases {
+        let label = case.label.as_str();
+        ensure!(
+            recognised.contains_key(label) || disturbed.contains_key(label),
+            "{} was never recognised",
+            case.label
+        );
+    }
+    complete(&stacks)
+}
+
+fn cases(target: &Target) -> Result<Vec<Case>> {
+    target
+        .head
+        .iter()
+        .filter(|line| line["type"] == "case")
+        .map(|line| Ok(serde_json::from_value(line.clone())?))
+        .collect()
+}
+
+/// The case whose timed part lies in a poll.
+fn case_of<'a>(poll: &LongPoll, truth: &[Poll], cases: &'a [Case]) -> Option<&'a Case> {
+    let span = truth.iter().find(|span| {
+        span.kind == "span"
+            && span.tid == poll.tid
+            && poll.start_ns <= span.start_ns
+            && span.end_ns <= poll.start_ns + poll.duration_ns
+    })?;
+    cases.iter().find(|case| case.label == span.label)
+}
+
+/// Whether other programs had the CPU so long that this is the true cause of a poll that was made for another one.
+fn is_disturbed(poll: &LongPoll, case: &Case) -> bool {
+    case.cause != Cause::Preempted
+        && poll
+            .split
+            .is_some_and(|split| split.runnable_ns * 3 > poll.duration_ns)
+}
+
+fn judge(build: Build, poll: &LongPoll, case: &Case, symbols: &Symbols) -> Result<()> {
+    let found = poll.diagnosis.as_ref().context("no diagnosis")?;
+    ensure!(
+        found.cause == case.cause,
+        "{:?} is not {:?}",
+        found.cause,
+        case.cause
+    );
+    ensure!(!found.advice.is_empty(), "no advice");
+    let call = found.call.as_ref().context("no blocking call")?;
+    let own = own_frames(poll);
+    if build.stripped {
+        let offset = call.function.rsplit_once("+0x").context("no place")?.1;
+        let offset = FileOffset(u64::from_str_radix(offset, 16)?);
+        let name = symbols.at(offset).context("no function there")?;
+        // Inlining may have put the function into the one that awaits it; the task's poll has them all at the latest.
+        ensure!(
+            name.contains(&case.label) || name.contains("spin_ms") || name.contains("raw4poll"),
+            "{call:?} is {name}, not of {}",
+            case.label
+        );
+        for definition in own.iter().filter_map(|frame| frame.definition.as_ref()) {
+            let lines = [case.child_line, case.task_line];
+            ensure!(
+                definition.file.ends_with(&case.file) && lines.contains(&definition.line),
+                "{definition} is no definition of {}",
+                case.label
+            );
+        }
+        return Ok(());
+    }
+    let near: Vec<&str> = own
+        .iter()
+        .filter_map(|frame| frame.function.as_deref())
+        .take(2)
+        .collect();
+    ensure!(
+        near.contains(&case.function.as_str()),
+        "{near:?} is not {}",
+        case.function
+    );
+    if build.profile == Profile::DebugInfo {
+        let innermost = found.innermost.as_ref().context("no async function")?;
+        ensure!(
+            innermost.function == case.child,
+            "{innermost:?} is not {}",
+            case.child
+        );
+    } else if let Some(innermost) = &found.innermost {
+        ensure!(
+            [&case.child, &case.task].contains(&&innermost.function),
+            "{innermost:?} is neither {} nor {}",
+            case.child,
+            case.task
+        );
+    }
+    Ok(())
+}
+
+/// The frames of the longest stack that has any of the target's own, without plumbing.
+fn own_frames(poll: &LongPoll) -> Vec<&Frame> {
+    poll.stacks
+        .iter()
+        .map(|stack| stack.frames.iter().filter(|frame| !frame.runtime).collect())
+        .find(|frames: &Vec<_>| !frames.is_empty())
+        .unwrap_or_default()
+}
+
+fn complete(stacks: &[&Stack]) -> Result<()> {
+    let outcomes: BTreeSet<Outcome> = stacks.iter().map(|stack| stack.outcome).collect();
+    let complete = stacks
+        .iter()
+        .filter(|stack| stack.outcome == Outcome::Complete)
+        .count();
+    ensure!(
+        complete * 100 >= stacks.len() * 99,
+        "{complete} of {} stacks are complete: {outcomes:?}",
+        stacks.len()
+    );
+    Ok(())
+}
+
+/// The symbols of a program, as `nm` reads them.
+struct Symbols {
+    image: Image,
+    by_address: BTreeMap<u64, String>,
+}
+
+impl Symbols {
+    fn of(program: &Path) -> Result<Self> {
+        let output = Command::new("nm")
+            .arg("--defined-only")
+            .arg(program)
+            .output()?;
+        ensure!(output.status.success(), "nm: {}", output.status);
+        let by_address = String::from_utf8(output.stdout)?
+            .lines()
+            .filter_map(|line| {
+                let mut fields = line.split(' ');
+                let address = u64::from_str_radix(fields.next()?, 16).ok()?;
+                let is_code = matches!(fields.next()?, "t" | "T");
+                is_code.then(|| Some((address, fields.next()?.to_owned())))?
+            })
+            .collect();
+        Ok(Self {
+            image: Image::open(program)?,
+            by_address,
+        })
+    }
+
+    fn at(&self, offset: FileOffset) -> Option<&str> {
+        let address = self.image.address(offset)?;
+        let (_, name) = self.by_address.range(..=address.0).next_back()?;
+        Some(name)
+    }
+}
