@@ -1,18 +1,14 @@
 //! What runs beside the pages.
 
-use std::{sync::Arc, thread, time::Duration};
-
-use tokio::{io::AsyncWriteExt, net::TcpListener};
+use std::{io::Write, net::TcpListener, sync::Arc, thread, time::Duration};
 
 use crate::Shop;
 
-/// The other server: it answers after 60 ms, without blocking.
-pub async fn answer_late(listener: TcpListener) {
-    while let Ok((mut stream, _)) = listener.accept().await {
-        tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_millis(60)).await;
-            let _ = stream.write_all(b"42").await;
-        });
+/// The other server: it answers after 60 ms. It has a thread of its own, for a loop that waits for itself may wait for ever.
+pub fn answer_late(listener: TcpListener) {
+    for mut stream in listener.incoming().flatten() {
+        thread::sleep(Duration::from_millis(60));
+        let _ = stream.write_all(b"42");
     }
 }
 

@@ -23,13 +23,13 @@ async fn main() -> std::io::Result<()> {
     let folder = env::args_os()
         .nth(1)
         .map_or_else(env::temp_dir, PathBuf::from);
-    let upstream = TcpListener::bind("127.0.0.1:0").await?;
+    let upstream = std::net::TcpListener::bind("127.0.0.1:0")?;
     let shop = Arc::new(Shop {
         folder,
         orders: std::sync::Mutex::new(0),
         upstream: upstream.local_addr()?,
     });
-    tokio::spawn(jobs::answer_late(upstream));
+    std::thread::spawn(move || jobs::answer_late(upstream));
     tokio::spawn(jobs::flush_metrics(shop.clone()));
     tokio::spawn(jobs::book_orders(shop.clone()));
     let app = Router::new()

@@ -51,9 +51,11 @@ fn headline(out: &mut impl Write, poll: &LongPoll, clock: WallClock) -> io::Resu
     let duration = Measured(poll.duration_ns);
     let what = match (poll.ended, poll.since_before_attach) {
         (true, false) => format!("LONG POLL  {duration}"),
-        (true, true) => format!("LONG POLL  {duration} since the attach, begun before it"),
+        (true, true) => format!("LONG POLL  at least {duration}, begun before the attach"),
         (false, false) => format!("STILL POLLING for {duration}"),
-        (false, true) => format!("STILL POLLING, open since before the attach, {duration} ago"),
+        (false, true) => {
+            format!("STILL POLLING for at least {duration}, open since before the attach")
+        }
     };
     write!(out, "{time}  {ALARM}{what}{ALARM:#}")?;
     match (poll.task_id, poll.task.kind) {
@@ -63,7 +65,7 @@ fn headline(out: &mut impl Write, poll: &LongPoll, clock: WallClock) -> io::Resu
     }
     write!(out, "  {TASK}{}{TASK:#}", words::task_name(&poll.task))?;
     if let Some(location) = &poll.task.location {
-        write!(out, "  {}", clean(&location.to_string()))?;
+        write!(out, "  {}", words::place(location))?;
     }
     write!(
         out,
@@ -100,7 +102,7 @@ fn cause(diagnosis: &Diagnosis) -> String {
     };
     let function = clean(&call.function);
     match &call.location {
-        Some(location) => format!("{cause} in {function} ({})", clean(&location.to_string())),
+        Some(location) => format!("{cause} in {function} ({})", words::place(location)),
         None => format!("{cause} in {function}"),
     }
 }
@@ -135,7 +137,7 @@ fn advice(out: &mut impl Write, diagnosis: &Diagnosis) -> io::Result<()> {
     if let Some(innermost) = &diagnosis.innermost {
         write!(out, "    awaited: {}", clean(&innermost.function))?;
         if let Some(location) = &innermost.location {
-            write!(out, "  {}", clean(&location.to_string()))?;
+            write!(out, "  {}", words::place(location))?;
         }
         writeln!(out)?;
     }

@@ -75,8 +75,8 @@ fn describe(frame: &Frame) -> String {
     };
     let location = frame.location.as_ref().or(frame.definition.as_ref());
     match (location, &frame.near) {
-        (Some(location), _) => format!("{name}  {}", clean(&location.to_string())),
-        (None, Some(near)) => format!("{name}  near {}?", clean(&near.to_string())),
+        (Some(location), _) => format!("{name}  {}", words::place(location)),
+        (None, Some(near)) => format!("{name}  near {}?", words::place(near)),
         (None, None) => name,
     }
 }

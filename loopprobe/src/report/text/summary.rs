@@ -86,7 +86,7 @@ fn tasks(out: &mut impl Write, tasks: &[TaskSummary]) -> io::Result<()> {
 fn task_row(summary: &TaskSummary) -> Vec<String> {
     let mut name = words::task_name(&summary.task);
     if let Some(location) = &summary.task.location {
-        name = format!("{name}  {}", clean(&location.to_string()));
+        name = format!("{name}  {}", words::place(location));
     }
     if summary.task.kind == TaskKind::Blocking {
         let untimed = || "-".to_owned();
