@@ -54,10 +54,10 @@ fn cargo(args: &[&str]) -> Command {
     command
 }
 
-/// The integration tests run the command itself.
+/// The integration tests run the command itself, as users build it.
 fn build_binary() -> anyhow::Result<()> {
     let status = Command::new(env!("CARGO"))
-        .args(["build", "--locked", "--package", "loopprobe"])
+        .args(["build", "--locked", "--release", "--package", "loopprobe"])
         .current_dir(workspace::root())
         .status()?;
     ensure!(status.success(), "loopprobe does not build");
