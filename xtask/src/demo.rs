@@ -48,6 +48,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         let status = privileged::command(&loopprobe)
             .args(["attach", "--pid", &service.child.id().to_string()])
             .args(["--duration", &format!("{}s", args.seconds)])
+            .args(["--flamegraph", "flamegraph.svg", "--html", "report.html"])
             .current_dir(workspace::root())
             .status();
         done.store(true, Ordering::Relaxed);
@@ -57,6 +58,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let status = status.context("cannot run loopprobe")?;
     ensure!(status.success(), "loopprobe ended with {status}");
     ensure!(alive, "the service has ended, which it should not");
+    println!("\nwrote flamegraph.svg and report.html: open them in a browser");
     Ok(())
 }
 

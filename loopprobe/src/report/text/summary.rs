@@ -57,9 +57,14 @@ fn long_polls(out: &mut impl Write, summary: &Summary, threshold_ns: u64) -> io:
     if summary.long_polls == 0 {
         return writeln!(out, "no polls >= {}", Chosen(threshold_ns));
     }
+    let plural = if summary.long_polls == 1 {
+        "poll"
+    } else {
+        "polls"
+    };
     write!(
         out,
-        "{} polls >= {} blocked {} of worker time",
+        "{} {plural} >= {} blocked {} of worker time",
         Count(summary.long_polls),
         Chosen(threshold_ns),
         Measured(summary.long_ns)
