@@ -1,0 +1,342 @@
+//! Views and recordings of real sessions.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use loopprobe::model::{Event, LongPoll};
+use loopprobe_tests::{
+    matrix::{self, Build},
+    session::Session,
+    take_machine,
+    target::Target,
+    truth::Poll,
+};
+
+const THRESHOLD_NS: u64 = 10_000_000;
+/// Many times what anything here takes on an idle machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A folder of this test's own, removed when dropped.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Result<Self> {
+        let path = std::env::temp_dir().join(format!("loopprobe-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path)?;
+        Ok(Self(path))
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.0.join(name).display().to_string()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn sleepers(rounds: &str) -> Result<Target> {
+    let program = matrix::target(Build::DEFAULT, "causes")?;
+    let args = [
+        "sleep", "--millis", "30", "--rounds", rounds, "--gate", "before", "--hold",
+    ];
+    Target::start(&program, &args)
+}
+
+fn total(polls: &[&LongPoll]) -> u64 {
+    polls.iter().map(|poll| poll.duration_ns).sum()
+}
+
+/// The blocking parts of the target's polls. Each of its polls has one and does next to nothing else.
+fn long(truth: &[Poll]) -> impl Iterator<Item = u64> {
+    let parts = truth.iter().filter(|poll| poll.kind == "span");
+    parts
+        .map(Poll::duration_ns)
+        .filter(|ns| *ns >= THRESHOLD_NS)
+}
+
+fn report(args: &[&str]) -> Result<String> {
+    let output = Command::new(matrix::loopprobe()?)
+        .arg("report")
+        .args(args)
+        .output()?;
+    ensure!(output.status.success(), "{output:?}");
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+fn events(json: &str) -> Result<Vec<Event>> {
+    json.lines()
+        .map(|line| Ok(serde_json::from_str(line)?))
+        .collect()
+}
+
+fn folded_total(path: &str) -> Result<u64> {
+    let text = fs::read_to_string(path)?;
+    let ns = |line: &str| {
+        line.rsplit_once(' ')
+            .and_then(|(_, ns)| ns.parse::<u64>().ok())
+    };
+    text.lines().map(|line| ns(line).context("no weight")).sum()
+}
+
+#[test]
+fn a_flamegraph_is_as_wide_as_the_targets_own_long_polls() -> Result<()> {
+    take_machine!();
+    let folder = Folder::new("width")?;
+    let mut target = sleepers("30")?;
+    let (svg, folded, recording) = (
+        folder.file("a.svg"),
+        folder.file("a.folded"),
+        folder.file("a.lpr"),
+    );
+    let args = [
+        "--flamegraph",
+        &svg,
+        "--folded",
+        &folded,
+        "--record",
+        &recording,
+    ];
+    let session = Session::attach(target.pid(), &args)?;
+    let truth = target.work()?;
+    let said = session.interrupt()?;
+    ensure!(said.status.success(), "{}: {}", said.status, said.errors);
+
+    let own: u64 = long(&truth).sum();
+    let ended = said.ended();
+    ensure!(
+        ended.len() == long(&truth).count() && ended.len() >= 30,
+        "{} and {}",
+        ended.len(),
+        long(&truth).count()
+    );
+    ensure!(folded_total(&folded)? == total(&ended));
+    let text = fs::read_to_string(&svg)?;
+    let (_, rest) = text.split_once("total_samples=\"").context("no total")?;
+    let width: u64 = rest.split('"').next().context("no total")?.parse()?;
+    let off = |a: u64, b: u64| a.abs_diff(b) as f64 / b as f64;
+    ensure!(
+        off(width, total(&ended)) < 0.001,
+        "{width} and {}",
+        total(&ended)
+    );
+    ensure!(off(width, own) < 0.01, "{width} and the target's own {own}");
+    ensure!(text.contains("[sleep]"));
+
+    let replayed = events(&report(&[&recording, "--format", "json"])?)?;
+    let polls: Vec<_> = replayed
+        .iter()
+        .filter_map(|event| match event {
+            Event::LongPoll(poll) => Some(poll),
+            _ => None,
+        })
+        .collect();
+    ensure!(polls.len() == said.polls.len());
+    ensure!(polls.into_iter().eq(&said.polls));
+    ensure!(replayed.last() == Some(&Event::Summary(said.summary)));
+    let again = folder.file("again.folded");
+    report(&[&recording, "--folded", &again])?;
+    ensure!(fs::read(&again)? == fs::read(&folded)?);
+    Ok(())
+}
+
+#[test]
+fn a_recording_of_a_killed_loopprobe_can_be_reported_and_its_target_lives() -> Result<()> {
+    take_machine!();
+    let folder = Folder::new("killed")?;
+    let mut target = sleepers("400")?;
+    target.send("go")?;
+    let recording = folder.file("killed.lpr");
+    let mut loopprobe = Command::new(matrix::loopprobe()?)
+        .args([
+            "record",
+            "--pid",
+            &target.pid().to_string(),
+            "-o",
+            &recording,
+        ])
+        .stdout(Stdio::null())
+        .spawn()?;
+    // The head is 16 bytes; long polls take some hundred each.
+    let grown = wait_for(|| fs::metadata(&recording).is_ok_and(|file| file.len() > 2_000));
+    loopprobe.kill()?;
+    loopprobe.wait()?;
+    grown?;
+    let events = events(&report(&[&recording, "--format", "json"])?)?;
+    let polls = events
+        .iter()
+        .filter(|event| matches!(event, Event::LongPoll(_)));
+    let polls = polls.count() as u64;
+    ensure!(polls > 5, "{polls}");
+    let Some(Event::Summary(summary)) = events.last() else {
+        anyhow::bail!("no summary");
+    };
+    ensure!(summary.long_polls == polls && summary.reason.contains("cut off"));
+    ensure!(target.is_alive()?);
+    Ok(())
+}
+
+#[test]
+fn a_recording_does_not_replace_a_file() -> Result<()> {
+    take_machine!();
+    let folder = Folder::new("replace")?;
+    let path = folder.file("precious");
+    fs::write(&path, "precious")?;
+    let target = sleepers("1")?;
+    let output = Command::new(matrix::loopprobe()?)
+        .args(["record", "--pid", &target.pid().to_string(), "-o", &path])
+        .output()?;
+    ensure!(output.status.code() == Some(1));
+    let said = String::from_utf8(output.stderr)?;
+    ensure!(said.contains("precious exists already"), "{said}");
+    ensure!(fs::read_to_string(&path)? == "precious");
+    Ok(())
+}
+
+#[test]
+fn foreign_files_are_refused_by_name() -> Result<()> {
+    let output = Command::new(matrix::loopprobe()?)
+        .args(["report", "/bin/sh"])
+        .output()?;
+    ensure!(output.status.code() == Some(1));
+    let said = String::from_utf8(output.stderr)?;
+    ensure!(
+        said.contains("/bin/sh is not a loopprobe recording"),
+        "{said}"
+    );
+    Ok(())
+}
+
+/// A terminal of 80 columns and 24 rows, in a tmux server of its own.
+struct Terminal(String);
+
+impl Terminal {
+    fn open(command: &str) -> Result<Self> {
+        let terminal = Self(format!("loopprobe-{}", std::process::id()));
+        // The shell stays, so that the screen can be seen after the end.
+        terminal.tmux(&[
+            "-f",
+            "/dev/null",
+            "new-session",
+            "-d",
+            "-x",
+            "80",
+            "-y",
+            "24",
+            "sh",
+        ])?;
+        terminal.keys(&[command, "Enter"])?;
+        Ok(terminal)
+    }
+
+    fn tmux(&self, args: &[&str]) -> Result<String> {
+        let output = Command::new("tmux")
+            .arg("-L")
+            .arg(&self.0)
+            .args(args)
+            .output()?;
+        ensure!(output.status.success(), "tmux {args:?}: {output:?}");
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    fn keys(&self, keys: &[&str]) -> Result<()> {
+        self.tmux(&[&["send-keys"], keys].concat())?;
+        Ok(())
+    }
+
+    fn shows(&self, text: &str) -> Result<()> {
+        wait_for(|| {
+            self.tmux(&["capture-pane", "-p"])
+                .is_ok_and(|screen| screen.contains(text))
+        })
+        .with_context(|| {
+            format!(
+                "no `{text}`:\n{}",
+                self.tmux(&["capture-pane", "-p"]).unwrap_or_default()
+            )
+        })
+    }
+
+    fn in_alternate_screen(&self) -> Result<bool> {
+        Ok(self
+            .tmux(&["display-message", "-p", "#{alternate_on}"])?
+            .trim()
+            == "1")
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.tmux(&["kill-server"]);
+    }
+}
+
+fn wait_for(mut condition: impl FnMut() -> bool) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        ensure!(Instant::now() < deadline, "nothing came of it");
+        thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
+#[test]
+fn the_live_view_answers_keys_and_leaves_a_clean_terminal_when_killed() -> Result<()> {
+    take_machine!();
+    if Command::new("tmux").arg("-V").output().is_err() {
+        eprintln!("SKIPPED: tmux is not installed (apt-get install tmux)");
+        return Ok(());
+    }
+    let folder = Folder::new("top")?;
+    let mut target = sleepers("2000")?;
+    target.send("go")?;
+    let (loopprobe, pid) = (matrix::loopprobe()?, target.pid());
+    let view = format!(
+        "cd {} && {} top --pid {pid}; echo ended with $?",
+        folder.0.display(),
+        loopprobe.display()
+    );
+    let terminal = Terminal::open(&view)?;
+    terminal.shows("sleep_task")?;
+    terminal.shows("fix: use tokio::time::sleep")?;
+    terminal.shows(">= 10ms")?;
+    terminal.keys(&["+"])?;
+    terminal.shows(">= 20ms")?;
+    terminal.keys(&["f"])?;
+    terminal.shows(&format!("wrote loopprobe-{pid}-1.svg"))?;
+    ensure!(Path::new(&folder.file(&format!("loopprobe-{pid}-1.svg"))).exists());
+    terminal.keys(&["/", "nothing like it", "Enter"])?;
+    terminal.shows("Long polls (0)")?;
+    terminal.keys(&["/", "Escape"])?;
+    terminal.keys(&["p"])?;
+    terminal.shows("PAUSED")?;
+    ensure!(terminal.in_alternate_screen()?);
+
+    let shell: u32 = terminal
+        .tmux(&["display-message", "-p", "#{pane_pid}"])?
+        .trim()
+        .parse()?;
+    let children = fs::read_to_string(format!("/proc/{shell}/task/{shell}/children"))?;
+    let view: i32 = children
+        .split_whitespace()
+        .next()
+        .context("no child")?
+        .parse()?;
+    // SAFETY: the process is a child of the shell that this test has started.
+    unsafe { libc::kill(view, libc::SIGTERM) };
+    terminal.shows("ended with 0")?;
+    ensure!(!terminal.in_alternate_screen()?);
+    terminal.keys(&["stty -a", "Enter"])?;
+    terminal.shows(" icanon")?;
+    terminal.shows(" echo ")?;
+    ensure!(target.is_alive()?);
+    Ok(())
+}
