@@ -14,6 +14,8 @@ pub enum Owner {
     Dependency,
     /// The runtime's and the standard library's plumbing.
     Runtime,
+    /// Nobody can tell: a frame without a name or a definition.
+    Unknown,
     /// What the kernel did: the leaf of a graph.
     Kernel,
 }
@@ -33,6 +35,7 @@ pub fn owner(frame: &Frame, session: Option<&Session>) -> Owner {
         (Some("std" | "core" | "alloc" | "tokio"), _) => Owner::Runtime,
         (Some(_), Some(_)) => Owner::Dependency,
         _ if is_library(frame) => Owner::Dependency,
+        (None, _) if frame.function.is_none() => Owner::Unknown,
         _ => Owner::Own,
     }
 }

@@ -106,11 +106,14 @@ const DEPENDENCY: Color = rgb(0xf4, 0xd0, 0x6f);
 const RUNTIME: Color = rgb(0xc4, 0xc8, 0xcf);
 const KERNEL: Color = rgb(0x8d, 0xb6, 0xe3);
 
-const LEGEND: [(&str, Color); 5] = [
+const UNKNOWN: Color = rgb(0xec, 0xe4, 0xdc);
+
+const LEGEND: [(&str, Color); 6] = [
     ("task type", TASK),
     ("own code", OWN),
     ("dependency", DEPENDENCY),
     ("runtime and std", RUNTIME),
+    ("unnamed", UNKNOWN),
     ("cause, kernel", KERNEL),
 ];
 
@@ -124,6 +127,7 @@ fn color(owner: Owner) -> Color {
         Owner::Own => OWN,
         Owner::Dependency => DEPENDENCY,
         Owner::Runtime => RUNTIME,
+        Owner::Unknown => UNKNOWN,
         Owner::Kernel => KERNEL,
     }
 }
