@@ -27,7 +27,7 @@ pub fn observe(target: &mut Target, args: &[&str]) -> Result<(Vec<Poll>, Report)
     let session = Session::attach(target.pid(), args)?;
     let mut truth = target.work()?;
     let report = session.interrupt()?;
-    truth.retain(|poll| poll.start_ns >= report.head.start_ns);
+    since(&mut truth, report.head.start_ns);
     Ok((truth, report))
 }
 
@@ -37,4 +37,11 @@ pub fn observe(target: &mut Target, args: &[&str]) -> Result<(Vec<Poll>, Report)
 /// When the target or loopprobe fail.
 pub fn run(build: Build, scenario: &str, args: &[&str]) -> Result<(Vec<Poll>, Report)> {
     observe(&mut gated(build, "truth", &[scenario])?, args)
+}
+
+/// Makes polls from before `start_ns` mere spans: they are not compared, but tell of preemptions.
+pub fn since(truth: &mut [Poll], start_ns: u64) {
+    for poll in truth.iter_mut().filter(|poll| poll.start_ns < start_ns) {
+        poll.kind = "span".to_owned();
+    }
 }

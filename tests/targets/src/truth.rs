@@ -188,6 +188,11 @@ pub fn span(label: &'static str) -> Span {
     Span::open(monotonic_ns(), label, Kind::Span, TaskId::default())
 }
 
+/// Notes how often the thread has been preempted so far: between its last poll and its end, or before its first.
+pub fn mark() {
+    drop(span("mark"));
+}
+
 /// A future that records each of its own polls.
 pub struct Timed<F> {
     label: &'static str,

@@ -58,6 +58,8 @@ fn multi() -> Runtime {
     Builder::new_multi_thread()
         .worker_threads(2)
         .enable_time()
+        .on_thread_start(truth::mark)
+        .on_thread_stop(truth::mark)
         .build()
         .expect("a runtime")
 }
@@ -84,6 +86,7 @@ fn run(runtime: &Runtime, options: &Options, work: impl Future<Output = ()>) {
         }
         work.await;
     }));
+    truth::mark();
 }
 
 async fn pause() {
@@ -227,8 +230,12 @@ fn threads(options: &Options) {
         control::wait_go();
     }
     for _ in 0..options.rounds {
-        std::thread::spawn(|| current().block_on(local_tasks("short_lived", 3)))
-            .join()
-            .expect("no panic");
+        std::thread::spawn(|| {
+            truth::mark();
+            current().block_on(local_tasks("short_lived", 3));
+            truth::mark();
+        })
+        .join()
+        .expect("no panic");
     }
 }

@@ -62,6 +62,8 @@ pub async fn file_io_task(rounds: u32) {
     for _ in 0..rounds {
         file_io_child(&scratch, buffer).await;
     }
+    // Removing the file takes time too: not in the poll of the last call.
+    pause().await;
 }
 
 // @file_io_child
@@ -94,6 +96,8 @@ pub async fn fsync_task(rounds: u32) {
     for _ in 0..rounds {
         fsync_child(&mut file).await;
     }
+    // Removing the file takes time too: not in the poll of the last call.
+    pause().await;
 }
 
 // @fsync_child
@@ -107,7 +111,7 @@ async fn fsync_child(file: &mut File) {
 fn fsync_call(file: &mut File) {
     let _span = span("fsync");
     let start = Instant::now();
-    let chunk = [9_u8; 64 << 10];
+    let chunk = vec![9_u8; 64 << 10];
     while !long_enough(start) {
         file.seek(SeekFrom::Start(0)).expect("a regular file");
         file.write_all(&chunk).expect("room on the disk");
@@ -122,6 +126,8 @@ pub async fn page_fault_task(rounds: u32) {
     for _ in 0..rounds {
         page_fault_child(&file).await;
     }
+    // Removing the file takes time too: not in the poll of the last call.
+    pause().await;
 }
 
 // @page_fault_child

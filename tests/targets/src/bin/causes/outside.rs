@@ -12,6 +12,9 @@ const NAME_SERVER: &str = "127.53.53.53";
 /// Microseconds of CPU in each period of 100 ms.
 const QUOTA_US: u64 = 10_000;
 
+/// What the control groups' names begin with.
+const GROUP: &str = "causes-";
+
 /// Undone when dropped.
 pub struct Outside {
     group: Option<PathBuf>,
@@ -37,7 +40,9 @@ impl Outside {
 
     /// Puts this process into a control group with a small CPU quota, version 1 or 2 as mounted.
     pub fn quota() -> Outside {
-        let name = format!("causes-{}", std::process::id());
+        let name = format!("{GROUP}{}", std::process::id());
+        remove_stale(Path::new("/sys/fs/cgroup/cpu"));
+        remove_stale(Path::new("/sys/fs/cgroup"));
         let group = [quota_v1(&name), quota_v2(&name)]
             .into_iter()
             .flatten()
@@ -55,6 +60,19 @@ impl Drop for Outside {
         }
         if let Some(group) = &self.group {
             let _ = fs::remove_dir(group);
+        }
+    }
+}
+
+/// Removes the groups of processes that were killed; a group with a process in it stays.
+fn remove_stale(parent: &Path) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        if entry
+            .file_name()
+            .as_encoded_bytes()
+            .starts_with(GROUP.as_bytes())
+        {
+            let _ = fs::remove_dir(entry.path());
         }
     }
 }
