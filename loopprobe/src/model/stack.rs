@@ -54,7 +54,8 @@ pub struct Frame {
     /// Whether the function was inlined into the next frame.
     #[serde(default)]
     pub inlined: bool,
-    /// Whether it is the body of an async function or block, for certain.
+    /// Whether it is the body of an async function or block: for certain, by its name or the location that it embeds, but
+    /// for an inlined one, which is told by how it is entered.
     #[serde(default)]
     pub async_body: bool,
     /// Whether the frame belongs to the runtime's or the standard library's plumbing; such frames are folded in text.

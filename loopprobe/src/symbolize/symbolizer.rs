@@ -172,6 +172,7 @@ impl ModuleSource {
                 Some(_) => {}
             }
         }
+        mark_inlined_children(frames);
         for frame in frames {
             frame.runtime = is_plumbing(frame);
         }
@@ -180,6 +181,38 @@ impl ModuleSource {
     fn definitions(&mut self, module: &Module) -> Option<&mut Definitions> {
         self.definitions.get_or_init(|| Definitions::of(module));
         self.definitions.get_mut()?.as_mut()
+    }
+}
+
+/// Marks the async bodies that were inlined into an async body, going inwards from it: only debug information shows them,
+/// and it names them like closures. A closure of the body itself is named below the body (`f::{closure}::{closure}`), so
+/// another function's closure that the body enters without that function is the body of what it awaits.
+fn mark_inlined_children(frames: &mut [Frame]) {
+    let Some((outermost, inlined)) = frames.split_last_mut() else {
+        return;
+    };
+    let mut parent = outermost.function.clone().filter(|_| outermost.async_body);
+    for frame in inlined.iter_mut().rev() {
+        let Some(around) = &parent else {
+            return;
+        };
+        if is_plumbing(frame) {
+            continue;
+        }
+        let child = frame
+            .function
+            .as_deref()
+            .and_then(|name| name.strip_suffix(CLOSURE))
+            .filter(|owner| !owner.ends_with(CLOSURE) && owner != around)
+            .map(str::to_owned);
+        if let Some(owner) = &child {
+            frame
+                .full_name
+                .get_or_insert_with(|| format!("{owner}{CLOSURE}"));
+            frame.function = Some(owner.clone());
+            frame.async_body = true;
+        }
+        parent = child;
     }
 }
 
@@ -241,4 +274,56 @@ fn location(code: &CodeInfo<'_>) -> Option<SourceLocation> {
         line: code.line.filter(|&line| line != 0)?,
         column: code.column.filter(|&column| column != 0).map(u32::from),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(function: &str, async_body: bool) -> Frame {
+        Frame {
+            function: Some(function.to_owned()),
+            async_body,
+            ..Frame::default()
+        }
+    }
+
+    fn bodies(names: &[&str], outermost: Frame) -> Vec<(String, bool)> {
+        let mut frames: Vec<Frame> = names.iter().map(|name| frame(name, false)).collect();
+        frames.push(outermost);
+        mark_inlined_children(&mut frames);
+        frames
+            .into_iter()
+            .map(|frame| (frame.function.unwrap_or_default(), frame.async_body))
+            .collect()
+    }
+
+    #[test]
+    fn what_an_async_body_awaits_reads_as_its_function() {
+        let found = bodies(
+            &[
+                "a::helper::{closure}",
+                "a::helper",
+                "a::grandchild::{closure}",
+                "core::future::Future::poll",
+                "a::child::{closure}",
+            ],
+            frame("a::task", true),
+        );
+        let names: Vec<&str> = found
+            .iter()
+            .filter(|(_, body)| *body)
+            .map(|(name, _)| name.as_str())
+            .collect();
+        assert_eq!(names, ["a::grandchild", "a::child", "a::task"]);
+        assert_eq!(found[0].0, "a::helper::{closure}");
+    }
+
+    #[test]
+    fn closures_of_a_body_and_of_plain_functions_stay_closures() {
+        let own = bodies(&["a::task::{closure}::{closure}"], frame("a::task", true));
+        assert!(!own[0].1);
+        let plain = bodies(&["a::child::{closure}"], frame("a::task", false));
+        assert!(!plain[0].1);
+    }
 }
