@@ -149,6 +149,10 @@ fn fill(slot: &mut StackSlot, kind: Kind, tid: u32, open: &Open, now: u64) -> Op
         (entry_sp + 8).wrapping_sub(regs.rsp)
     };
     record.len = copy(&mut slot.bytes, regs.rsp, wanted);
+    // A scan takes threads as they are, also one that has just been started and has no stack yet.
+    if record.len == 0 && kind as u32 != Kind::Scan as u32 {
+        count(Counter::Unreadable);
+    }
     Some(())
 }
 
@@ -191,9 +195,6 @@ fn copy_to_end(bytes: &mut [u8; STACK_BYTES], address: u64) -> u32 {
             copied = at + piece;
         }
         piece /= 2;
-    }
-    if copied == 0 {
-        count(Counter::Unreadable);
     }
     copied as u32
 }

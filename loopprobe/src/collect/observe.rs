@@ -367,9 +367,7 @@ impl Observer {
             stacks,
         ) {
             if poll.ended {
-                self.totals.groups.add(&poll);
-                self.totals.unprobed_polls += 1;
-                self.totals.unprobed_ns += poll.duration_ns;
+                self.totals.count_unprobed(&poll);
             }
             sink.event(&Event::LongPoll(poll))?;
         }
@@ -473,6 +471,11 @@ impl Observer {
         }
         for (_, thread) in self.kernel.threads()? {
             self.workers.insert(thread.tid);
+        }
+        if let (Some(stacks), Some(stuck)) = (&mut self.stacks, &self.stuck) {
+            for poll in stuck.still_open(now_ns(), &mut self.polls.threads, stacks) {
+                self.totals.count_unprobed(&poll);
+            }
         }
         self.totals.workers = self.workers.len() as u64;
         if let Some(stacks) = &self.stacks {

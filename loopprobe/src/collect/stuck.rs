@@ -174,6 +174,19 @@ impl Stuck {
         due
     }
 
+    /// The polls that have been reported and are still open, for the end of the session.
+    pub fn still_open(
+        &self,
+        now_ns: u64,
+        names: &mut ThreadNames,
+        stacks: &mut Stacks,
+    ) -> Vec<LongPoll> {
+        let reported = self.open.iter().filter(|(_, stuck)| stuck.reported);
+        reported
+            .map(|(tid, _)| self.report(*tid, now_ns, false, names, stacks))
+            .collect()
+    }
+
     /// When a poll has ended, at most: its thread has begun another one, or no longer has it on its stack.
     fn ended(
         &mut self,

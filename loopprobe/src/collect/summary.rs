@@ -8,7 +8,7 @@ use loopprobe_common::{
 use super::groups::Groups;
 use crate::{
     attach::{AttachError, Kernel},
-    model::{Lost, ProbeCost, Summary, TaskKind, TaskSummary, TaskType},
+    model::{LongPoll, Lost, ProbeCost, Summary, TaskKind, TaskSummary, TaskType},
 };
 
 /// What only the session itself knows.
@@ -32,6 +32,15 @@ pub struct Totals {
     pub groups: Groups,
     /// What user space has lost.
     pub lost: Lost,
+}
+
+impl Totals {
+    /// Counts a long poll that no probe has seen the beginning of.
+    pub fn count_unprobed(&mut self, poll: &LongPoll) {
+        self.groups.add(poll);
+        self.unprobed_polls += 1;
+        self.unprobed_ns += poll.duration_ns;
+    }
 }
 
 /// Reads the tables.
