@@ -37,6 +37,8 @@ fn attached_to_several_runtimes() -> Result<()> {
 fn a_poll_that_is_stuck_already_is_reported_as_open_since_before() -> Result<()> {
     take_machine!();
     let path = target(Build::DEFAULT, "stuck")?;
+    // If loopprobe had to be built only after the target has started, the poll would be over.
+    loopprobe_tests::matrix::loopprobe()?;
     let target = Target::start(&path, &["block", "--millis", "4000", "--hold"])?;
     let mut session = Session::attach(target.pid(), &[])?;
     let open = session.next_poll(Duration::from_secs(3))?;
