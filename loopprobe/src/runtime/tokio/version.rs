@@ -25,6 +25,7 @@ pub fn from_locations(image: &Image) -> BTreeSet<Version> {
         let bytes = image.bytes_up_to(range.start, (range.end.0 - range.start.0) as usize);
         let found = finder
             .find_iter(bytes)
+            .filter(|&at| !is_end_of_a_longer_name(&bytes[..at]))
             .filter_map(|at| parse(&bytes[at + 6..]));
         versions.extend(found.take(1 << 16));
         if versions.len() > MAX_VERSIONS {
@@ -32,6 +33,12 @@ pub fn from_locations(image: &Image) -> BTreeSet<Version> {
         }
     }
     versions.into_iter().take(MAX_VERSIONS).collect()
+}
+
+/// Whether the crate's name does not begin with `tokio`, as in `reqsign-file-read-tokio-3.0.7`. A path that was cut short at
+/// its beginning can follow any other character.
+fn is_end_of_a_longer_name(before: &[u8]) -> bool {
+    matches!(before.last(), Some(b'-' | b'_'))
 }
 
 /// Reads `X.Y.Z/src/` at the beginning of `bytes`.
@@ -60,5 +67,12 @@ mod tests {
         assert_eq!(parse(b"util-0.7.1/src/"), None);
         assert_eq!(parse(b"1.44/src/"), None);
         assert_eq!(parse(b""), None);
+    }
+
+    #[test]
+    fn a_crate_whose_name_ends_with_tokio_is_another() {
+        assert!(is_end_of_a_longer_name(b"registry/reqsign-file-read-"));
+        assert!(!is_end_of_a_longer_name(b"registry/src/"));
+        assert!(!is_end_of_a_longer_name(b""));
     }
 }
