@@ -167,6 +167,19 @@ fn the_runtime_that_polls_the_task_is_no_nested_loop() {
 }
 
 #[test]
+fn a_loop_that_was_inlined_shows_in_its_callers_hint() {
+    let mut found = blocked(&["syscall"], libc::SYS_futex, None, 1_000_000);
+    found.stack.frames[1].near = Some(SourceLocation {
+        file: "/r/futures-executor-0.3.31/src/local_pool.rs".to_owned(),
+        line: 1,
+        column: None,
+    });
+    assert_eq!(diagnosis(found.clone()).cause, Cause::NestedBlockOn);
+    found.stack.frames[2].near = found.stack.frames[1].near.take();
+    assert_eq!(diagnosis(found).cause, Cause::Lock);
+}
+
+#[test]
 fn a_wait_without_a_system_call_is_a_page_fault() {
     let mut found = blocked(&[], 0, None, 5_000_000);
     found.syscall = None;

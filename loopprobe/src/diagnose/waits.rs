@@ -127,12 +127,16 @@ fn is_loop(frames: &[Frame]) -> bool {
             .as_deref()
             .is_some_and(|name| LOOPS.iter().any(|pattern| name.contains(pattern)))
     });
-    let located = inner(frames).any(|frame| {
-        [&frame.near, &frame.definition, &frame.location]
-            .into_iter()
-            .flatten()
-            .any(|location| LOOP_FILES.iter().any(|file| location.file.contains(file)))
-    });
+    // A loop that was inlined into the function that enters it shows in that function's hint.
+    let own = frames.iter().position(|frame| !frame.runtime);
+    let located = inner(frames)
+        .take(own.map_or(0, |own| own + 1))
+        .any(|frame| {
+            [&frame.near, &frame.definition, &frame.location]
+                .into_iter()
+                .flatten()
+                .any(|location| LOOP_FILES.iter().any(|file| location.file.contains(file)))
+        });
     named || located
 }
 

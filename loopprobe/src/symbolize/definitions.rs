@@ -42,10 +42,13 @@ impl Definitions {
         frame.definition = self.async_body(address);
         frame.async_body = frame.definition.is_some();
         if frame.definition.is_none() {
-            frame.near = self
-                .function(address)
-                .and_then(|function| near(&self.image, function));
+            frame.near = self.near(address);
         }
+    }
+
+    /// A source file that the function at an address refers to; a hint.
+    pub fn near(&self, address: VirtAddr) -> Option<SourceLocation> {
+        near(&self.image, self.function(address)?)
     }
 
     fn function(&self, address: VirtAddr) -> Option<Range<VirtAddr>> {

@@ -157,6 +157,7 @@ impl ModuleSource {
     /// are plumbing. Only the outermost function at an address owns its code; the others are inlined into it.
     fn complete(&mut self, module: &Module, address: VirtAddr, frames: &mut [Frame]) {
         if let Some(frame) = frames.last_mut() {
+            let bare = frame.location.is_none() && !is_plumbing(frame);
             match &frame.function {
                 None => {
                     if let Some(definitions) = self.definitions(module) {
@@ -168,6 +169,11 @@ impl ModuleSource {
                         .definitions(module)
                         .and_then(|definitions| definitions.async_body(address));
                     mark_async(frame);
+                }
+                Some(_) if bare => {
+                    frame.near = self
+                        .definitions(module)
+                        .and_then(|definitions| definitions.near(address));
                 }
                 Some(_) => {}
             }
