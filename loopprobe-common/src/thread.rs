@@ -72,6 +72,10 @@ pub struct Thread {
     pub waker: Waker,
     /// The poll that woke the thread for the blocking closure that it runs.
     pub launcher: Waker,
+    /// That closure's type.
+    pub closure_type: u32,
+    /// Keeps the layout free of padding.
+    pub reserved: u32,
     /// Open polls, outermost first.
     pub polls: [OpenPoll; MAX_DEPTH],
 }

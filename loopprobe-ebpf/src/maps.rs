@@ -27,6 +27,9 @@ pub static VTABLES: HashMap<u64, TaskLayout> = HashMap::with_max_entries(1, NO_P
 /// By task type. User space sets the size.
 #[map]
 pub static STATS: PerCpuArray<Stats> = PerCpuArray::with_max_entries(1, 0);
+/// By task type: 1 for a blocking closure that has turned out to be a worker. User space sets the size.
+#[map]
+pub static WORKER_TYPES: Array<u32> = Array::with_max_entries(1, 0);
 /// Threads that poll tasks, by thread id as the kernel numbers it.
 #[map]
 pub static THREADS: HashMap<u32, Thread> = HashMap::with_max_entries(MAX_THREADS, NO_PREALLOC);

@@ -21,7 +21,7 @@ use loopprobe_common::{
 
 use crate::{
     event,
-    maps::{CONFIG, SITES, STATS, VTABLES, count},
+    maps::{CONFIG, SITES, STATS, VTABLES, WORKER_TYPES, count},
     root,
     thread::{current, current_tid, known},
 };
@@ -174,6 +174,13 @@ fn try_blocking_enter(ctx: &ProbeContext) -> Option<()> {
     }
     thread.launcher = core::mem::take(&mut thread.waker);
     let task = identify(ctx, cookie, site, ctx.arg(0)?);
+    thread.closure_type = task.index;
+    if WORKER_TYPES
+        .get(task.index)
+        .is_some_and(|is_worker| *is_worker != 0)
+    {
+        mark_block_in_place(&thread.launcher);
+    }
     if let Some(stats) = STATS.get_ptr_mut(task.index) {
         // SAFETY: the pointer is to this CPU's own value.
         unsafe { (*stats).polls += 1 }
@@ -189,16 +196,20 @@ fn outermost(thread: &mut Thread, task: &Task) {
         root::end(thread);
     } else if thread.flags & Thread::WORKER == 0 {
         thread.flags |= Thread::WORKER | Thread::SHARED;
-        mark_block_in_place(&thread.launcher, task.scheduler);
+        if task.scheduler != 0 && thread.launcher.scheduler == task.scheduler {
+            // From now on such a closure marks as soon as it begins: its first poll may come too late.
+            let _ = WORKER_TYPES.set(thread.closure_type, 1, 0);
+            mark_block_in_place(&thread.launcher);
+        }
     }
     thread.gap_ns = 0;
 }
 
-/// A blocking closure has turned out to be a worker. If an open poll of the same scheduler woke its thread, that poll has handed
-/// its worker over: `runtime::scheduler::multi_thread::worker::block_in_place` (Tokio 1.0 to 1.54).
+/// A blocking closure is a worker. If an open poll of the same scheduler woke its thread, that poll has handed its own worker
+/// over: `runtime::scheduler::multi_thread::worker::block_in_place` (Tokio 1.0 to 1.54).
 #[inline(always)]
-fn mark_block_in_place(launcher: &Waker, scheduler: u64) {
-    if launcher.tid == 0 || scheduler == 0 || launcher.scheduler != scheduler {
+fn mark_block_in_place(launcher: &Waker) {
+    if launcher.tid == 0 {
         return;
     }
     let Some(other) = known(launcher.tid) else {

@@ -113,13 +113,8 @@ fn try_waking(task: u64) -> Option<()> {
     {
         thread_woken(tid)?;
     }
-    // Who starts a worker on another thread? See `poll::mark_block_in_place`.
-    if woken
-        .as_ref()
-        .is_some_and(|t| t.flags & Thread::WORKER != 0 && t.depth == 0 && t.launcher.tid == 0)
-    {
-        return None;
-    }
+    // Who starts a worker on another thread? See `poll::mark_block_in_place`. A worker that has handed its core over is a thread
+    // of the blocking pool again, so workers are no exception.
     let waker_tid = current_tid();
     let poll = known(waker_tid)?.innermost()?;
     let waker = Waker {

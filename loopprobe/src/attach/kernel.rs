@@ -116,6 +116,7 @@ impl Kernel {
             .map_max_entries("SITES", settings.capacity.sites.max(1))
             .map_max_entries("VTABLES", settings.capacity.types.max(1))
             .map_max_entries("STATS", settings.capacity.types.max(1))
+            .map_max_entries("WORKER_TYPES", settings.capacity.types.max(1))
             .load(OBJECT)?;
         set_config(&mut ebpf, &settings.config)?;
         let instructions = instructions(&ebpf)?;

@@ -29,8 +29,8 @@ fn check(build: Build) -> Result<()> {
         "block_in_place: {marked} polls marked, {} missed",
         missed.len()
     );
-    // The handover is seen when the next worker polls something before this poll ends, which an idle one does not.
-    ensure!(marked > 0, "not marked: {missed:?}");
+    // The first handover teaches which closure is a worker; if that one polls nothing before the poll ends, it is missed.
+    ensure!(marked > 0 && missed.len() <= 1, "not marked: {missed:?}");
     ensure!(
         truth
             .iter()
