@@ -85,7 +85,8 @@ fn check(build: Build) -> Result<()> {
     )?)?;
     let mut target = Target::start(&program, &["all", "--rounds", ROUNDS, "--gate", "before"])?;
     let cases = cases(&target)?;
-    let session = Session::attach(target.pid(), &[])?;
+    // A quick disk makes each of its waits shorter than what gets a stack by default.
+    let session = Session::attach(target.pid(), &["--min-block", "100us"])?;
     let truth = target.work()?;
     drop(target);
     let report = session.finish()?;
@@ -191,7 +192,11 @@ fn judge(build: Build, poll: &LongPoll, case: &Case, symbols: &Symbols) -> Resul
         call.function.starts_with("targets::") || call.function.starts_with(module),
         "{call:?}"
     );
-    if build.profile == Profile::DebugInfo {
+    let whole = poll
+        .stacks
+        .iter()
+        .all(|stack| stack.outcome == Outcome::Complete);
+    if build.profile == Profile::DebugInfo && whole {
         let innermost = found.innermost.as_ref().context("no async function")?;
         ensure!(
             innermost.function == case.child,

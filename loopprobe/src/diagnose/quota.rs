@@ -37,10 +37,16 @@ impl CpuQuota {
             .map(|folder| folder.join("cpu.stat"))
             .filter(|file| read(file).is_some())
             .collect();
-        (!files.is_empty()).then(|| Self {
+        if files.is_empty() {
+            return None;
+        }
+        let mut quota = Self {
             files,
             readings: VecDeque::new(),
-        })
+        };
+        // Before any poll that can be asked about.
+        quota.read(0);
+        Some(quota)
     }
 
     /// Reads the counters. Call it a few times a second (`now_ns`: `CLOCK_MONOTONIC`), and once before a diagnosis.
