@@ -131,6 +131,10 @@ fn open_since(thread: &Thread) -> Option<Open> {
 fn fill(slot: &mut StackSlot, kind: Kind, tid: u32, open: &Open, now: u64) -> Option<()> {
     let entry_sp = open.entry_sp;
     let regs = user_registers()?;
+    if entry_sp != 0 && regs.rsp > entry_sp {
+        // The poll function has returned; its return probe is just being handled.
+        return None;
+    }
     let record = &mut slot.record;
     record.kind = kind as u32;
     record.tid = tid;
