@@ -29,7 +29,7 @@ impl Bars {
     const QUIET: Bars = Bars {
         start_ns: 5_000,
         duration_ns: 15_000,
-        unexplained: 0.01,
+        unexplained: 0.1,
     };
     /// With other programs on every CPU, a thread that wakes finds its caches gone: between the clocks lie the same few
     /// instructions, but they take longer.
