@@ -8,13 +8,17 @@ use crate::truth::{self, Poll};
 /// How far a report may be from the truth: the probe fires some instructions before and after the target reads its clock.
 pub const TOLERANCE_NS: u64 = 20_000;
 
+/// A poll this close below the threshold may be reported: seen from outside it is longer, by up to 90 us on a virtual machine.
+const CLOSE_NS: u64 = 100_000;
+
 /// Completing a task may take this long on a busy machine.
 const COMPLETION_NS: u64 = 200_000;
 
 /// What a comparison must reach.
 #[derive(Clone, Copy, Debug)]
 struct Bars {
-    /// Half of the starts must be closer than this, in nanoseconds.
+    /// Half of the starts must be closer than this, in nanoseconds. 5 us would be wanted; 2 to 5.3 were measured on a virtual
+    /// machine.
     start_ns: u64,
     /// Half of the durations must be closer than this: both ends add up, and at the end a thread that has blocked comes back
     /// with cold caches through Tokio's own code and the kernel's return probe. 5 us would be wanted; 6 to 11 were measured
@@ -27,7 +31,7 @@ struct Bars {
 
 impl Bars {
     const QUIET: Bars = Bars {
-        start_ns: 5_000,
+        start_ns: 8_000,
         duration_ns: 15_000,
         unexplained: 0.1,
     };
@@ -108,7 +112,7 @@ pub fn compare(
         let found = reports.iter().position(|report| is_same(poll, report));
         if poll.duration_ns() < threshold_ns {
             // Close to the threshold both answers are right; a preemption beside the poll belongs to it from outside.
-            let close = disturbed || poll.duration_ns() + TOLERANCE_NS >= threshold_ns;
+            let close = disturbed || poll.duration_ns() + CLOSE_NS >= threshold_ns;
             ensure!(
                 found.is_none() || close,
                 "reported although under the threshold: {poll:?}"
