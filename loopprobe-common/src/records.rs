@@ -35,10 +35,6 @@ pub struct PollRecord {
     pub end_ns: u64,
     /// The poll; its `blocked_ns` and `runnable_ns` are those of this poll.
     pub poll: OpenPoll,
-    /// How many polls were open around it.
-    pub depth: u32,
-    /// The thread's flags.
-    pub thread_flags: u32,
 }
 
 /// Registers of user code, as far as an unwinder needs them.
@@ -71,7 +67,9 @@ pub struct ThreadRegisters {
     pub registers: Registers,
 }
 
-/// A stack inside an open poll; `len` bytes of stack from the stack pointer upwards follow.
+/// A stack inside an open poll; `len` bytes of stack follow: from the stack pointer upwards or, where the poll's entry lies
+/// further away than [`STACK_BYTES`], [`STACK_HEAD`] bytes from the stack pointer and the rest as far as the entry's return
+/// address.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StackRecord {
@@ -95,14 +93,19 @@ pub struct StackRecord {
     pub syscall: i64,
     /// Its arguments.
     pub args: [u64; 6],
-    /// One of `Thread::OFF_*`.
-    pub off: u32,
+    /// Blocked time of the same poll just before, in waits too short to be sent, for which this stack stands too.
+    pub unsent_ns: u64,
     /// How many bytes of stack follow.
     pub len: u32,
+    /// Keeps the layout free of padding.
+    pub reserved: u32,
 }
 
 /// How many bytes of a stack are kept at most. Measured: 8 KiB covers 87 % of the stacks in polls, 32 KiB all.
 pub const STACK_BYTES: usize = 32 * 1024;
+
+/// How many of them are the innermost ones when not all fit. What lies between is lost; large frames there are no loss.
+pub const STACK_HEAD: usize = 24 * 1024;
 
 /// How many threads can have a stack kept at a time.
 pub const STACK_SLOTS: u32 = 256;

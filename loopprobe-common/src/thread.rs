@@ -68,6 +68,8 @@ pub struct Thread {
     pub gap_blocked_ns: u64,
     /// `runnable_ns` at that time.
     pub gap_runnable_ns: u64,
+    /// Blocked time in the innermost poll of which no stack has been sent: of waits shorter than `min_block_ns`.
+    pub unsent_ns: u64,
     /// The last poll of another thread that woke this one, until a blocking closure begins.
     pub waker: Waker,
     /// The poll that woke the thread for the blocking closure that it runs.

@@ -24,8 +24,6 @@ pub fn poll(kind: Kind, thread: &Thread, poll: &OpenPoll, end_ns: u64) {
             runnable_ns: thread.runnable_ns - poll.runnable_ns,
             ..*poll
         },
-        depth: thread.depth,
-        thread_flags: thread.flags,
     });
     entry.submit(0);
 }

@@ -75,6 +75,7 @@ fn try_poll_enter(ctx: &ProbeContext) -> Option<()> {
     if task.flags & TaskLayout::FLAG_BOXED != 0 {
         keep_stage(poll, task.id_offset);
     }
+    thread.unsent_ns = 0;
     poll.start_ns = now();
     thread.depth = depth + 1;
     Some(())
@@ -124,6 +125,7 @@ fn try_poll_exit(ctx: &RetProbeContext, end_ns: u64) -> Option<()> {
         }
     }
     thread.depth -= 1;
+    thread.unsent_ns = 0;
     if thread.depth == 0 && thread.flags & Thread::LOCAL != 0 {
         root::begin(thread, end_ns);
     }

@@ -67,6 +67,7 @@ fn turn(thread: &mut Thread, flag: u32) {
 #[inline(always)]
 pub fn begin(thread: &mut Thread, now: u64) {
     thread.gap_ns = now;
+    thread.unsent_ns = 0;
     thread.gap_blocked_ns = thread.blocked_ns;
     thread.gap_runnable_ns = thread.runnable_ns;
 }

@@ -80,12 +80,21 @@ fn switch_in(tid: u32, thread: &mut Thread, now: u64) {
     }
     if thread.flags & Thread::KEPT != 0 {
         thread.flags &= !Thread::KEPT;
-        if CONFIG
-            .get(0)
-            .is_some_and(|c| now - thread.off_ns >= c.min_block_ns)
-        {
-            stack::send_kept(tid, thread, now);
-        }
+        end_wait(tid, thread, ready_ns, now);
+    }
+}
+
+/// A wait that has a stack is over. One that was long is sent; short ones once together they are.
+#[inline(always)]
+fn end_wait(tid: u32, thread: &mut Thread, ready_ns: u64, now: u64) {
+    let Some(config) = CONFIG.get(0) else { return };
+    let unsent_ns = thread.unsent_ns;
+    let blocked_ns = ready_ns - thread.off_ns;
+    if (now - thread.off_ns).max(unsent_ns + blocked_ns) >= config.min_block_ns {
+        stack::send_kept(tid, thread, unsent_ns, now);
+        thread.unsent_ns = 0;
+    } else {
+        thread.unsent_ns = unsent_ns + blocked_ns;
     }
 }
 

@@ -11,7 +11,7 @@ use aya_ebpf::{
 };
 use loopprobe_common::{
     counters::Counter,
-    records::{Kind, Registers, STACK_BYTES, STACK_SLOTS, StackRecord, StackSlot},
+    records::{Kind, Registers, STACK_BYTES, STACK_HEAD, STACK_SLOTS, StackRecord, StackSlot},
     thread::Thread,
 };
 
@@ -44,7 +44,6 @@ fn try_sample() -> Option<()> {
     match known(tid).and_then(|thread| Some((&*thread, open_since(thread)?))) {
         Some((thread, open)) if now - open.since_ns >= config.sample_after_ns => {
             let slot = slot(tid)?;
-            slot.record.off = thread.off;
             fill(slot, Kind::Sample, thread.tid, &open, now)?;
             send(slot);
         }
@@ -74,14 +73,13 @@ pub fn keep(tid: u32, thread: &mut Thread, now: u64) {
         && let Some(open) = open_since(thread)
         && fill(slot, Kind::OffCpu, thread.tid, &open, now).is_some()
     {
-        slot.record.off = thread.off;
         thread.flags |= Thread::KEPT;
     }
 }
 
 /// Sends the stack that was kept when the thread went off its CPU.
 #[inline(always)]
-pub fn send_kept(tid: u32, thread: &Thread, now: u64) {
+pub fn send_kept(tid: u32, thread: &Thread, unsent_ns: u64, now: u64) {
     let Some(slot) = slot(tid) else { return };
     if slot.record.tid != thread.tid || slot.record.start_ns != thread.off_ns {
         // Another thread with the same slot has been here in between.
@@ -90,6 +88,7 @@ pub fn send_kept(tid: u32, thread: &Thread, now: u64) {
     }
     slot.record.woken_ns = thread.woken_ns;
     slot.record.end_ns = now;
+    slot.record.unsent_ns = unsent_ns;
     send(slot);
 }
 
@@ -142,6 +141,7 @@ fn fill(slot: &mut StackSlot, kind: Kind, tid: u32, open: &Open, now: u64) -> Op
     record.start_ns = now;
     record.woken_ns = 0;
     record.end_ns = 0;
+    record.unsent_ns = 0;
     record.entry_sp = entry_sp;
     record.syscall = regs.orig_rax as i64;
     record.args = [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9];
@@ -153,6 +153,9 @@ fn fill(slot: &mut StackSlot, kind: Kind, tid: u32, open: &Open, now: u64) -> Op
         (entry_sp + 8).wrapping_sub(regs.rsp)
     };
     record.len = copy(&mut slot.bytes, regs.rsp, wanted);
+    if entry_sp != 0 && wanted > STACK_BYTES as u64 {
+        copy_outermost(&mut slot.bytes, entry_sp + 8);
+    }
     // A scan takes threads as they are, also one that has just been started and has no stack yet.
     if record.len == 0 && kind as u32 != Kind::Scan as u32 {
         count(Counter::Unreadable);
@@ -174,6 +177,23 @@ fn copy(bytes: &mut [u8; STACK_BYTES], address: u64, wanted: u64) -> u32 {
         return len as u32;
     }
     copy_to_end(bytes, address)
+}
+
+/// Puts the outermost part of a stack, which ends at `end`, behind the innermost [`STACK_HEAD`] bytes.
+#[inline(always)]
+fn copy_outermost(bytes: &mut [u8; STACK_BYTES], end: u64) {
+    const TAIL: usize = STACK_BYTES - STACK_HEAD;
+    let Some(place) = bytes.get_mut(STACK_HEAD..) else {
+        return;
+    };
+    // SAFETY: the helper writes `TAIL` bytes, which fit, zeros if the address is bad.
+    unsafe {
+        bpf_probe_read_user(
+            place.as_mut_ptr().cast(),
+            TAIL as u32,
+            (end - TAIL as u64) as *const _,
+        )
+    };
 }
 
 /// Copies what is left of a stack that ends within [`STACK_BYTES`], by ever smaller pieces.

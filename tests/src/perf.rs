@@ -146,6 +146,7 @@ impl Sampler {
         Some(RawStack {
             regs,
             bytes,
+            outermost: Vec::new(),
             entry_sp: None,
         })
     }

@@ -4,7 +4,9 @@ use std::{hint::black_box, time::Instant};
 
 use loopprobe_common::config::{Config, Site, TaskLayout, relative};
 
-use super::{AttachError, Capacity, Kernel, Method, Plan, PlannedImage, Probe, Role, Settings};
+use super::{
+    AttachError, Capacity, Kernel, Method, Plan, PlanSize, PlannedImage, Probe, Role, Settings,
+};
 use crate::{
     elf::{Image, ProcAddr, VirtAddr},
     process::{ImageFile, Maps},
@@ -75,7 +77,7 @@ pub fn measure(method: Option<Method>) -> Result<ProbeTiming, AttachError> {
         }],
         ..Plan::default()
     };
-    kernel.write_tables(&plan, 0, 0)?;
+    kernel.write_tables(&plan, PlanSize::default())?;
     let without = best_round(&header);
     kernel.attach(&site.with([Role::BaselineExit, Role::BaselineEnter])?)?;
     let empty = best_round(&header);

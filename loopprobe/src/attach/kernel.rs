@@ -24,7 +24,7 @@ use loopprobe_common::{
 };
 
 use super::{
-    AttachError, Links, Method, Plan, PlannedImage, Role,
+    AttachError, Links, Method, Plan, PlanSize, PlannedImage, Role,
     btf::{self, TaskOffsets},
     object::OBJECT,
     registers, sys, uprobe,
@@ -32,6 +32,9 @@ use super::{
 
 /// The program that reads threads' registers.
 const REGISTERS: &str = "task_registers";
+
+/// Messages of the programs; flushing hands them to the `log` crate.
+pub type Messages = aya_log::EbpfLogger<&'static dyn log::Log>;
 
 /// How large the tables are made; they cannot grow.
 #[derive(Clone, Copy, Debug)]
@@ -43,12 +46,14 @@ pub struct Capacity {
 }
 
 impl Capacity {
-    /// Room for a plan and for libraries that are loaded later.
-    pub fn for_plan(plan: &Plan) -> Self {
-        const SPARE: u32 = 512;
+    /// Room for a plan and for what comes later: libraries, or, if the process has yet to execute its program, another program
+    /// that this one executes in turn (a shell, `env`).
+    pub fn for_plan(plan: &Plan, before_exec: bool) -> Self {
+        // Programs with a thousand types exist; each costs about 600 bytes a CPU.
+        let spare = if before_exec { 4096 } else { 512 };
         Self {
-            sites: plan.sites.len() as u32 + SPARE,
-            types: plan.types.len() as u32 + SPARE,
+            sites: plan.sites.len() as u32 + spare,
+            types: plan.types.len() as u32 + spare,
         }
     }
 }
@@ -171,25 +176,20 @@ impl Kernel {
         self.capacity
     }
 
-    /// Writes the part of the plan's tables from the given lengths on.
+    /// Writes what the plan has got since it had the size `from`.
     ///
     /// # Errors
     ///
     /// [`AttachError::Map`].
-    pub fn write_tables(
-        &mut self,
-        plan: &Plan,
-        sites_from: usize,
-        shared_from: usize,
-    ) -> Result<(), AttachError> {
+    pub fn write_tables(&mut self, plan: &Plan, from: PlanSize) -> Result<(), AttachError> {
         let mut sites: Array<_, Site> = self.map_mut("SITES")?;
-        for (index, site) in plan.sites.iter().enumerate().skip(sites_from) {
+        for (index, site) in plan.sites.iter().enumerate().skip(from.sites) {
             sites
                 .set(index as u32, site, 0)
                 .map_err(map_error("SITES"))?;
         }
         let mut vtables: BpfHashMap<_, u64, TaskLayout> = self.map_mut("VTABLES")?;
-        for (address, layout) in plan.shared.iter().skip(shared_from) {
+        for (address, layout) in plan.shared.iter().skip(from.shared) {
             vtables
                 .insert(address, layout, 0)
                 .map_err(map_error("VTABLES"))?;
@@ -313,13 +313,13 @@ impl Kernel {
         RingBuf::try_from(map).map_err(map_error("EVENTS"))
     }
 
-    /// The programs' own messages, for the `log` crate.
+    /// The programs' own messages, for the `log` crate. They can be taken once.
     ///
     /// # Errors
     ///
-    /// [`aya_log::Error`].
-    pub fn logger(&mut self) -> Result<aya_log::EbpfLogger<&'static dyn log::Log>, aya_log::Error> {
-        aya_log::EbpfLogger::init(&mut self.ebpf)
+    /// [`AttachError::Object`] the second time.
+    pub fn messages(&mut self) -> Result<Messages, AttachError> {
+        aya_log::EbpfLogger::init(&mut self.ebpf).map_err(|e| AttachError::Object(e.to_string()))
     }
 
     /// The polls of one task type, summed over the CPUs.

@@ -15,6 +15,6 @@ mod uprobe;
 
 pub use cost::{ProbeTiming, measure};
 pub use error::AttachError;
-pub use kernel::{Capacity, Kernel, Settings};
-pub use plan::{Plan, PlannedImage, bias, epoll, epoll_offset};
+pub use kernel::{Capacity, Kernel, Messages, Settings};
+pub use plan::{Plan, PlanSize, PlannedImage, bias, epoll, epoll_offset};
 pub use uprobe::{Links, Method, Probe, Role};

@@ -40,7 +40,39 @@ pub struct Plan {
     pub slow_sites: usize,
 }
 
+/// How much is in a plan.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PlanSize {
+    /// Poll sites.
+    pub sites: usize,
+    /// Task types.
+    pub types: usize,
+    /// Vtables of shared sites.
+    pub shared: usize,
+    /// Ranges of code.
+    pub text: usize,
+}
+
 impl Plan {
+    /// How much is in it now.
+    pub fn size(&self) -> PlanSize {
+        PlanSize {
+            sites: self.sites.len(),
+            types: self.types.len(),
+            shared: self.shared.len(),
+            text: self.text.len(),
+        }
+    }
+
+    /// Takes back what was added since it had this size.
+    pub fn shrink(&mut self, size: PlanSize) {
+        self.sites.truncate(size.sites);
+        self.types.truncate(size.types);
+        self.vtables.truncate(size.types);
+        self.shared.truncate(size.shared);
+        self.text.truncate(size.text);
+    }
+
     /// Adds a file with Tokio that lies in the process with `bias`, if it lies there already.
     pub fn add(&mut self, file: ImageFile, tokio: TokioImage, bias: Option<u64>) -> PlannedImage {
         let mut probes: BTreeMap<Role, Vec<Probe>> = BTreeMap::new();

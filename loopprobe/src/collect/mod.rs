@@ -1,9 +1,11 @@
 //! From the kernel's records to the model's events.
 
 mod boxes;
+mod clock;
 mod dial;
 mod error;
 mod groups;
+mod head;
 mod images;
 mod live;
 mod observe;

@@ -4,7 +4,7 @@ use std::{
     collections::HashSet,
     io,
     os::fd::{AsFd as _, OwnedFd},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use aya::maps::{MapData, RingBuf};
@@ -14,13 +14,12 @@ use loopprobe_common::{
     records::{Kind, ProcessRecord},
     thread::Thread,
 };
-use nix::{
-    poll::{PollFd, PollFlags, PollTimeout, poll},
-    time::{ClockId, clock_gettime},
-};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{
     ObserveError, Options, Stop, ThresholdDial,
+    clock::{nanoseconds, now_ns},
+    head::{head, process_name},
     images::Images,
     live,
     polls::{Polls, open_polls},
@@ -30,7 +29,7 @@ use super::{
     summary::{Totals, summarize},
 };
 use crate::{
-    attach::{Capacity, Kernel, Plan, PlannedImage, Settings, measure},
+    attach::{Capacity, Kernel, Messages, Plan, PlanSize, PlannedImage, Settings, measure},
     model::{Event, Live, LongPoll, Notice, Session, Summary, TaskKind},
     report::Sink,
 };
@@ -65,6 +64,8 @@ pub struct Observer {
     stuck: Option<Stuck>,
     /// Whether threads without a known poll are sampled.
     scans: bool,
+    /// The programs' own messages, where they are wanted.
+    messages: Option<Messages>,
     workers: HashSet<u32>,
     totals: Totals,
     start_ns: u64,
@@ -105,14 +106,15 @@ impl Observer {
         let cost = measure(None)?;
         let mut kernel = Kernel::load(&Settings {
             pid,
-            capacity: Capacity::for_plan(&plan),
+            capacity: Capacity::for_plan(&plan, options.program.is_some()),
             config: config(options, options.stacks),
             log: options.kernel_log,
             all_processes: !cost.all_threads,
             method: None,
         })?;
-        kernel.write_tables(&plan, 0, 0)?;
+        kernel.write_tables(&plan, PlanSize::default())?;
         let events = kernel.take_events()?;
+        let messages = options.kernel_log.then(|| kernel.messages()).transpose()?;
         let mut stacks = if options.stacks {
             Some(Stacks::new(options)?)
         } else {
@@ -140,6 +142,7 @@ impl Observer {
             stacks,
             stuck,
             scans: options.stacks,
+            messages,
             workers: HashSet::new(),
             totals: Totals {
                 ns_per_poll: Some(cost.ns_per_poll),
@@ -152,20 +155,7 @@ impl Observer {
 
     /// The session's head.
     pub fn session(&self) -> Session {
-        let pid = self.options.pid;
-        Session {
-            schema: Session::SCHEMA,
-            version: env!("CARGO_PKG_VERSION").into(),
-            pid,
-            name: process_name(pid),
-            start_ns: self.start_ns,
-            start_unix_ns: unix_ns(),
-            threshold_ns: nanoseconds(self.options.threshold),
-            sites: self.plan.sites.len(),
-            task_types: self.plan.types.len(),
-            tokio: self.images.tokio.clone(),
-            limits: self.limits(),
-        }
+        head(&self.options, &self.plan, &self.images, self.start_ns)
     }
 
     /// Reports until the end.
@@ -243,6 +233,9 @@ impl Observer {
 
     /// Takes what the kernel side has sent.
     fn drain(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
+        if let Some(messages) = &mut self.messages {
+            messages.flush();
+        }
         let mut executed = None;
         while let Some(item) = self.events.next() {
             match Record::parse(&item) {
@@ -303,7 +296,7 @@ impl Observer {
         let threshold = nanoseconds(self.options.threshold);
         for (kernel_tid, thread) in &threads {
             self.workers.insert(thread.tid);
-            for mut poll in self.polls.open(thread, now, threshold, &self.plan) {
+            for mut poll in self.polls.due(thread, now, threshold, &self.plan) {
                 self.explain_open(&mut poll, *kernel_tid, thread, now);
                 sink.event(&Event::LongPoll(poll))?;
             }
@@ -411,16 +404,12 @@ impl Observer {
 
     /// Probes libraries that have been loaded since.
     fn look_for_images(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
-        let (sites, shared, text) = (
-            self.plan.sites.len(),
-            self.plan.shared.len(),
-            self.plan.text.len(),
-        );
+        let before = self.plan.size();
         // The process may be gone; its end is noticed elsewhere.
         let Ok(planned) = self.images.plan_mapped(self.options.pid, &mut self.plan) else {
             return Ok(());
         };
-        if planned.is_empty() && self.plan.text.len() == text {
+        if self.plan.size() == before && planned.is_empty() {
             return Ok(());
         }
         self.refresh_boxes();
@@ -428,7 +417,9 @@ impl Observer {
         if self.plan.sites.len() > capacity.sites as usize
             || self.plan.types.len() > capacity.types as usize
         {
-            let missed = self.plan.sites.len() - sites;
+            let missed = self.plan.sites.len() - before.sites;
+            // What is not probed must not be asked for at the end.
+            self.plan.shrink(before);
             self.totals.lost.sites += missed as u64;
             return notice(
                 sink,
@@ -439,7 +430,7 @@ impl Observer {
             );
         }
         self.kernel
-            .write_tables(&self.plan, sites, shared)
+            .write_tables(&self.plan, before)
             .map_err(io::Error::other)?;
         self.add(planned, sink)
     }
@@ -469,9 +460,7 @@ impl Observer {
         if !quiet {
             self.drain(sink).map_err(ObserveError::Output)?;
         }
-        for (_, thread) in self.kernel.threads()? {
-            self.workers.insert(thread.tid);
-        }
+        self.count_open()?;
         if let (Some(stacks), Some(stuck)) = (&mut self.stacks, &self.stuck) {
             for poll in stuck.still_open(now_ns(), &mut self.polls.threads, stacks) {
                 self.totals.count_unprobed(&poll);
@@ -490,30 +479,18 @@ impl Observer {
         )?)
     }
 
-    fn limits(&self) -> Vec<String> {
-        let mut limits = Vec::new();
-        // What a program that is not executed yet will map is not known.
-        let mapped = self.options.program.is_none();
-        if !self.images.block_on_symbols && !self.plan.sites.is_empty() {
-            limits.push(
-                "the root future of a multi_thread runtime is not covered: that needs symbols"
-                    .into(),
-            );
+    /// Counts the long polls that the session's end finds open; the kernel side counts at their end.
+    fn count_open(&mut self) -> Result<(), ObserveError> {
+        let now = now_ns();
+        let threshold = nanoseconds(self.options.threshold);
+        for (kernel_tid, thread) in self.kernel.threads()? {
+            self.workers.insert(thread.tid);
+            for mut poll in self.polls.open(&thread, now, threshold, &self.plan) {
+                self.explain_open(&mut poll, kernel_tid, &thread, now);
+                self.totals.count_unprobed(&poll);
+            }
         }
-        if !self.images.epoll && mapped {
-            limits.push("turns of a current_thread loop without tasks cannot be told apart: epoll_wait was not found".into());
-        }
-        if self.plan.slow_sites > 0 {
-            let n = self.plan.slow_sites;
-            limits.push(format!("{n} poll sites begin with an instruction that the kernel single-steps: they cost more"));
-        }
-        limits.extend(
-            self.images
-                .unreadable
-                .iter()
-                .map(|problem| format!("not read: {problem}")),
-        );
-        limits
+        Ok(())
     }
 }
 
@@ -548,23 +525,4 @@ fn config(options: &Options, scan: bool) -> Config {
 /// A descriptor that becomes readable when the process ends.
 fn exit_watch(pid: u32) -> Result<OwnedFd, ObserveError> {
     crate::process::pidfd(pid).map_err(ObserveError::Process)
-}
-
-fn process_name(pid: u32) -> String {
-    crate::process::name(pid).unwrap_or_else(|_| "?".into())
-}
-
-fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// The clock of `bpf_ktime_get_ns`.
-fn now_ns() -> u64 {
-    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |t| nanoseconds(t.into()))
-}
-
-fn unix_ns() -> u64 {
-    SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0, nanoseconds)
 }

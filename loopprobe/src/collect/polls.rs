@@ -53,6 +53,19 @@ impl Polls {
     }
 
     /// The polls of a thread that are still open and due to be reported, outermost first.
+    pub fn due(
+        &mut self,
+        thread: &Thread,
+        now: u64,
+        threshold_ns: u64,
+        plan: &Plan,
+    ) -> Vec<LongPoll> {
+        let mut polls = self.open(thread, now, threshold_ns, plan);
+        polls.retain(|poll| self.is_due(thread.tid, poll.start_ns, poll.duration_ns, threshold_ns));
+        polls
+    }
+
+    /// The polls of a thread that are still open and as long as the threshold already, outermost first.
     pub fn open(
         &mut self,
         thread: &Thread,
@@ -60,15 +73,15 @@ impl Polls {
         threshold_ns: u64,
         plan: &Plan,
     ) -> Vec<LongPoll> {
-        let mut due = Vec::new();
+        let mut polls = Vec::new();
         for poll in open_polls(thread) {
             let age = now.saturating_sub(poll.start_ns);
-            if self.is_due(thread.tid, poll.start_ns, age, threshold_ns) {
+            if age >= threshold_ns {
                 let split = open_split(thread, poll, age, now);
-                due.push(self.long_poll(thread.tid, poll, false, age, false, split, plan));
+                polls.push(self.long_poll(thread.tid, poll, false, age, false, split, plan));
             }
         }
-        due
+        polls
     }
 
     fn is_due(&mut self, tid: u32, start_ns: u64, age: u64, threshold_ns: u64) -> bool {

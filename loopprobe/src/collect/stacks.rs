@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use loopprobe_common::records::{self, Kind, StackRecord};
+use loopprobe_common::records::{self, Kind, STACK_BYTES, STACK_HEAD, StackRecord};
 
 use super::{Options, stuck::SeenStack};
 use crate::{
@@ -112,11 +112,7 @@ impl Stacks {
     fn unwind(&mut self, record: &StackRecord, bytes: &[u8], end_ns: u64) -> Seen {
         let syscall = syscall(record);
         let object = syscall.and_then(|call| self.objects.resolve(&call));
-        let unwound = self.unwinder.unwind(RawStack {
-            regs: registers(&record.registers),
-            bytes: bytes.to_vec(),
-            entry_sp: (record.entry_sp != 0).then_some(ProcAddr(record.entry_sp)),
-        });
+        let unwound = self.unwinder.unwind(raw_stack(record, bytes));
         let sample = record.kind == Kind::Sample as u32;
         let ready_ns = if record.woken_ns == 0 {
             end_ns
@@ -132,7 +128,7 @@ impl Stacks {
             blocked_ns: if sample {
                 0
             } else {
-                ready_ns.saturating_sub(record.start_ns)
+                ready_ns.saturating_sub(record.start_ns) + record.unsent_ns
             },
             runnable_ns: if sample {
                 0
@@ -302,6 +298,27 @@ fn syscall(record: &StackRecord) -> Option<RawSyscall> {
         number: u32::try_from(record.syscall).ok()?,
         args: record.args,
     })
+}
+
+/// The stack in a record: in one piece or, of a large one, its innermost and its outermost part.
+pub fn raw_stack(record: &StackRecord, bytes: &[u8]) -> RawStack {
+    let size = record
+        .entry_sp
+        .saturating_add(8)
+        .saturating_sub(record.registers.sp);
+    let in_one_piece = record.entry_sp == 0 || size <= bytes.len() as u64;
+    let head = if in_one_piece || bytes.len() < STACK_BYTES {
+        bytes.len()
+    } else {
+        STACK_HEAD
+    };
+    let (bytes, outermost) = bytes.split_at(head);
+    RawStack {
+        regs: registers(&record.registers),
+        bytes: bytes.to_vec(),
+        outermost: outermost.to_vec(),
+        entry_sp: (record.entry_sp != 0).then_some(ProcAddr(record.entry_sp)),
+    }
 }
 
 /// The registers that an unwinder wants.

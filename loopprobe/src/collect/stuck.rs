@@ -12,7 +12,7 @@ use loopprobe_common::{
 };
 
 use super::{
-    stacks::{Stacks, registers},
+    stacks::{Stacks, raw_stack, registers},
     threads::ThreadNames,
 };
 use crate::{
@@ -104,11 +104,7 @@ impl Stuck {
 
     /// A thread on its CPU, of which no poll is known.
     pub fn sample(&mut self, record: &StackRecord, bytes: &[u8], now_ns: u64, stacks: &mut Stacks) {
-        let raw = RawStack {
-            regs: registers(&record.registers),
-            bytes: bytes.to_vec(),
-            entry_sp: None,
-        };
+        let raw = raw_stack(record, bytes);
         let Some((poll, frames)) = self.open_poll(&raw, stacks) else {
             return;
         };
@@ -393,6 +389,7 @@ impl Waiting {
             raw: RawStack {
                 regs,
                 bytes,
+                outermost: Vec::new(),
                 entry_sp: None,
             },
             syscall,

@@ -43,6 +43,8 @@ pub struct RawStack {
     pub regs: Registers,
     /// A copy of the stack from `regs.sp` upwards.
     pub bytes: Vec<u8>,
+    /// A copy of its outermost part, up to the return address at `entry_sp`, where `bytes` do not reach that far.
+    pub outermost: Vec<u8>,
     /// The stack pointer at the first instruction of the poll function, so that its return address was at `[entry_sp]`
     /// and its CFA is `entry_sp + 8`. `None` where the poll's beginning was not seen.
     pub entry_sp: Option<ProcAddr>,
@@ -51,10 +53,19 @@ pub struct RawStack {
 impl RawStack {
     /// The word at a stack address, where the copy holds it.
     pub(crate) fn word(&self, address: u64) -> Option<u64> {
-        let start = usize::try_from(address.checked_sub(self.regs.sp)?).ok()?;
-        let bytes = self.bytes.get(start..start.checked_add(8)?)?;
-        Some(u64::from_le_bytes(bytes.try_into().ok()?))
+        word(&self.bytes, self.regs.sp, address).or_else(|| {
+            let end = self.entry_sp?.0.checked_add(8)?;
+            let start = end.checked_sub(self.outermost.len() as u64)?;
+            word(&self.outermost, start, address)
+        })
     }
+}
+
+/// The word at `address` in bytes that begin at `start`.
+fn word(bytes: &[u8], start: u64, address: u64) -> Option<u64> {
+    let at = usize::try_from(address.checked_sub(start)?).ok()?;
+    let word = bytes.get(at..at.checked_add(8)?)?;
+    Some(u64::from_le_bytes(word.try_into().ok()?))
 }
 
 impl fmt::Debug for RawStack {
@@ -78,6 +89,7 @@ mod tests {
                 ..Registers::default()
             },
             bytes: (0..20).collect(),
+            outermost: Vec::new(),
             entry_sp: None,
         }
     }
@@ -89,6 +101,20 @@ mod tests {
         assert_eq!(stack().word(0x100d), None);
         assert_eq!(stack().word(0xfff), None);
         assert_eq!(stack().word(u64::MAX), None);
+    }
+
+    #[test]
+    fn the_outermost_part_ends_with_the_return_address_at_the_entry() {
+        let stack = RawStack {
+            outermost: (100..116).collect(),
+            entry_sp: Some(ProcAddr(0x2000)),
+            ..stack()
+        };
+        assert_eq!(stack.word(0x2000), Some(0x7372_7170_6f6e_6d6c));
+        assert_eq!(stack.word(0x1ff8), Some(0x6b6a_6968_6766_6564));
+        assert_eq!(stack.word(0x1ff0), None);
+        assert_eq!(stack.word(0x2001), None);
+        assert_eq!(stack.word(0x1000), Some(0x0706_0504_0302_0100));
     }
 
     #[test]

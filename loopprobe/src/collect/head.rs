@@ -1,0 +1,53 @@
+//! The head of a session: what is observed, and what cannot be seen.
+
+use super::{
+    Options,
+    clock::{nanoseconds, unix_ns},
+    images::Images,
+};
+use crate::{attach::Plan, model::Session};
+
+/// The head of a session that began at `start_ns`.
+pub fn head(options: &Options, plan: &Plan, images: &Images, start_ns: u64) -> Session {
+    Session {
+        schema: Session::SCHEMA,
+        version: env!("CARGO_PKG_VERSION").into(),
+        pid: options.pid,
+        name: process_name(options.pid),
+        start_ns,
+        start_unix_ns: unix_ns(),
+        threshold_ns: nanoseconds(options.threshold),
+        sites: plan.sites.len(),
+        task_types: plan.types.len(),
+        tokio: images.tokio.clone(),
+        limits: limits(options, plan, images),
+    }
+}
+
+/// The process's name, `?` if it is gone.
+pub fn process_name(pid: u32) -> String {
+    crate::process::name(pid).unwrap_or_else(|_| "?".into())
+}
+
+fn limits(options: &Options, plan: &Plan, images: &Images) -> Vec<String> {
+    let mut limits = Vec::new();
+    // What a program that is not executed yet will map is not known.
+    let mapped = options.program.is_none();
+    if !images.block_on_symbols && !plan.sites.is_empty() {
+        limits.push(
+            "the root future of a multi_thread runtime is not covered: that needs symbols".into(),
+        );
+    }
+    if !images.epoll && mapped {
+        limits.push("turns of a current_thread loop without tasks cannot be told apart: epoll_wait was not found".into());
+    }
+    if plan.slow_sites > 0 {
+        let n = plan.slow_sites;
+        limits.push(format!(
+            "{n} poll sites begin with an instruction that the kernel single-steps: they cost more"
+        ));
+    }
+    let unreadable = images.unreadable.iter();
+    limits.extend(unreadable.map(|problem| format!("not read: {problem}")));
+    limits
+}
