@@ -6,6 +6,8 @@
 pub struct Config {
     /// Polls at least this long get a record.
     pub threshold_ns: u64,
+    /// How much of such a poll's measured duration is the probes' own, and is taken off.
+    pub dead_ns: u64,
     /// Off-CPU stretches inside a poll at least this long get a stack.
     pub min_block_ns: u64,
     /// A poll must have run for this long before a sample of it is taken.

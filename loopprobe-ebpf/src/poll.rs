@@ -134,8 +134,14 @@ fn try_poll_exit(ctx: &RetProbeContext, end_ns: u64) -> Option<()> {
 
 #[inline(always)]
 fn finish(thread: &Thread, poll: &OpenPoll, end_ns: u64) {
-    let duration = end_ns - poll.start_ns;
-    let long = CONFIG.get(0).is_some_and(|c| duration >= c.threshold_ns);
+    let mut duration = end_ns - poll.start_ns;
+    let mut long = false;
+    if let Some(config) = CONFIG.get(0)
+        && duration >= config.threshold_ns.saturating_add(config.dead_ns)
+    {
+        long = true;
+        duration -= config.dead_ns;
+    }
     if let Some(stats) = STATS.get_ptr_mut(poll.task_type) {
         // SAFETY: the pointer is to this CPU's own value.
         let stats = unsafe { &mut *stats };

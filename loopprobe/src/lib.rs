@@ -10,6 +10,8 @@
 
 pub mod model;
 
+mod clock;
+
 pub mod cli;
 pub mod commands;
 

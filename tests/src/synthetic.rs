@@ -49,6 +49,8 @@ pub fn end(polls: &[LongPoll]) -> Event {
         cost: Some(ProbeCost {
             ns_per_poll: 900.0,
             total_ns: 1_965_898_800,
+            dead_start_ns: 1_700,
+            dead_end_ns: 4_300,
         }),
         tasks: vec![TaskSummary {
             task: task("api::upload::handle", 42),

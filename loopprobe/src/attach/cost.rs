@@ -1,13 +1,20 @@
 //! What a probed poll costs on this machine, measured on a function of loopprobe's own.
 
-use std::{hint::black_box, time::Instant};
+use std::{
+    hint::black_box,
+    time::{Duration, Instant},
+};
 
-use loopprobe_common::config::{Config, Site, TaskLayout, relative};
+use loopprobe_common::{
+    config::{Config, Site, TaskLayout, relative},
+    records::PollRecord,
+};
 
 use super::{
-    AttachError, Capacity, Kernel, Method, Plan, PlanSize, PlannedImage, Probe, Role, Settings,
+    AttachError, Capacity, Kernel, Method, Plan, PlanSize, PlannedImage, Probe, Role, Settings, pod,
 };
 use crate::{
+    clock::now_ns,
     elf::{Image, ProcAddr, VirtAddr},
     process::{ImageFile, Maps},
 };
@@ -19,31 +26,87 @@ pub struct ProbeTiming {
     pub ns_per_poll: f64,
     /// Of these, what an entry and a return probe cost that do nothing.
     pub empty_ns: f64,
+    /// By how much a long poll is measured too long.
+    pub dead_time: DeadTime,
     /// Whether probes limited to one process run on all of its threads. Linux 6.6 to 6.9 runs them on its first one only.
     pub all_threads: bool,
+}
+
+/// The time that passes between the target's own code and the clock readings of the probes around it, when the thread comes
+/// from a long poll: the kernel's way to the programs is out of the caches by then, and takes several times as long as between
+/// polls that follow each other quickly.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeadTime {
+    /// From the entry probe's reading to the first of the function's own code, in nanoseconds.
+    pub start_ns: u64,
+    /// From the last of the function's own code to the return probe's reading, in nanoseconds.
+    pub end_ns: u64,
+}
+
+impl DeadTime {
+    /// A shorter poll has its own: its thread may come from another one just before.
+    const SHORTEST_NS: u64 = 100_000;
+
+    /// This for polls of at least `threshold_ns`, or none where they may be short.
+    pub fn of_polls_over(self, threshold_ns: u64) -> Self {
+        if threshold_ns >= Self::SHORTEST_NS {
+            self
+        } else {
+            Self::default()
+        }
+    }
+
+    /// Both together, in nanoseconds.
+    pub fn total_ns(&self) -> u64 {
+        self.start_ns + self.end_ns
+    }
 }
 
 /// Calls a round. At about 1 us each, a round takes a few milliseconds.
 const CALLS: u32 = 2_000;
 /// The best of so many rounds counts: noise only ever adds.
 const ROUNDS: u32 = 5;
+/// Calls that take long. The median counts.
+const LONG_CALLS: usize = 15;
+/// How long each takes.
+const LONG_CALL: Duration = Duration::from_millis(3);
 
-/// A task header as far as the programs read it.
+/// What [`probed`] is called with: a task header as far as the programs read it, and what the call is to do.
 #[repr(C)]
-struct Header {
+struct Call {
     words: [u64; 8],
+    sleep: Duration,
+    /// When its own code began and ended.
+    start_ns: u64,
+    end_ns: u64,
+}
+
+impl Call {
+    fn new(sleep: Duration) -> Self {
+        Self {
+            words: [7; 8],
+            sleep,
+            start_ns: 0,
+            end_ns: 0,
+        }
+    }
 }
 
 /// Stands for `raw::poll`.
 #[inline(never)]
-extern "C" fn probed(header: *const Header) -> u64 {
+extern "C" fn probed(call: &mut Call) -> u64 {
     // Calling another function makes the compiler begin this one with a `push`, as it does `raw::poll`.
-    black_box(leaf(black_box(header)) + 1)
+    black_box(leaf(black_box(call)) + 1)
 }
 
 #[inline(never)]
-fn leaf(header: *const Header) -> u64 {
-    black_box(header) as u64
+fn leaf(call: &mut Call) -> u64 {
+    if !call.sleep.is_zero() {
+        call.start_ns = now_ns();
+        std::thread::sleep(call.sleep);
+        call.end_ns = now_ns();
+    }
+    black_box(call).words[0]
 }
 
 /// Places an entry and a return probe on a function of loopprobe's own and calls it.
@@ -52,22 +115,18 @@ fn leaf(header: *const Header) -> u64 {
 ///
 /// [`AttachError`], if probes do not work here.
 pub fn measure(method: Option<Method>) -> Result<ProbeTiming, AttachError> {
-    let header = Header { words: [7; 8] };
     let (site, probed_at) = own_site()?;
     let mut kernel = Kernel::load(&Settings {
         pid: std::process::id(),
         capacity: Capacity { sites: 1, types: 1 },
-        config: Config {
-            threshold_ns: u64::MAX,
-            ..Config::default()
-        },
+        config: config(u64::MAX),
         log: false,
         all_processes: false,
         method,
     })?;
     let plan = Plan {
         sites: vec![Site {
-            vtable: relative(header.words[2], probed_at.0),
+            vtable: relative(Call::new(Duration::ZERO).words[2], probed_at.0),
             task: TaskLayout {
                 index: 0,
                 id_offset: 0x28,
@@ -78,33 +137,69 @@ pub fn measure(method: Option<Method>) -> Result<ProbeTiming, AttachError> {
         ..Plan::default()
     };
     kernel.write_tables(&plan, PlanSize::default())?;
-    let without = best_round(&header);
+    let without = best_round();
     kernel.attach(&site.with([Role::BaselineExit, Role::BaselineEnter])?)?;
-    let empty = best_round(&header);
+    let empty = best_round();
     kernel.detach();
     kernel.attach(&site.with([Role::PollExit, Role::PollEnter])?)?;
-    let with = best_round(&header);
+    let with = best_round();
+    let all_threads = kernel.stats(0)?.polls > 0;
     Ok(ProbeTiming {
         ns_per_poll: (with - without).max(0.0),
         empty_ns: (empty - without).max(0.0),
-        all_threads: kernel.stats(0)?.polls > 0,
+        dead_time: dead_time(&mut kernel)?,
+        all_threads,
     })
 }
 
-/// Nanoseconds a call, on a thread that is not the process's first, as the target's workers are not.
-fn best_round(header: &Header) -> f64 {
-    std::thread::scope(|s| s.spawn(|| rounds(header)).join().unwrap_or(f64::NAN))
+fn config(threshold_ns: u64) -> Config {
+    Config {
+        threshold_ns,
+        ..Config::default()
+    }
 }
 
-fn rounds(header: &Header) -> f64 {
+/// Nanoseconds a call, on a thread that is not the process's first, as the target's workers are not.
+fn best_round() -> f64 {
+    std::thread::scope(|s| s.spawn(rounds).join().unwrap_or(f64::NAN))
+}
+
+fn rounds() -> f64 {
+    let mut call = Call::new(Duration::ZERO);
     let round = |_| {
         let start = Instant::now();
         for _ in 0..CALLS {
-            black_box(probed(black_box(header)));
+            black_box(probed(black_box(&mut call)));
         }
         start.elapsed().as_nanos() as f64 / f64::from(CALLS)
     };
     (0..ROUNDS).map(round).fold(f64::INFINITY, f64::min)
+}
+
+/// Holds what the probes say of long calls against what the calls say themselves. Zeros if no probe says anything.
+fn dead_time(kernel: &mut Kernel) -> Result<DeadTime, AttachError> {
+    kernel.set_config(&config(LONG_CALL.as_nanos() as u64))?;
+    let mut events = kernel.take_events()?;
+    let (mut starts, mut ends) = (Vec::new(), Vec::new());
+    for _ in 0..LONG_CALLS {
+        let mut call = Call::new(LONG_CALL);
+        probed(&mut call);
+        while let Some(item) = events.next() {
+            if let Some(record) = pod::read::<PollRecord>(&item) {
+                starts.push(call.start_ns.saturating_sub(record.poll.start_ns));
+                ends.push(record.end_ns.saturating_sub(call.end_ns));
+            }
+        }
+    }
+    Ok(DeadTime {
+        start_ns: median(starts),
+        end_ns: median(ends),
+    })
+}
+
+fn median(mut values: Vec<u64>) -> u64 {
+    values.sort_unstable();
+    values.get(values.len() / 2).copied().unwrap_or(0)
 }
 
 /// [`probed`] in loopprobe's own executable, and where it is hit.

@@ -9,11 +9,12 @@ mod error;
 mod kernel;
 mod object;
 mod plan;
+pub(crate) mod pod;
 mod registers;
 mod sys;
 mod uprobe;
 
-pub use cost::{ProbeTiming, measure};
+pub use cost::{DeadTime, ProbeTiming, measure};
 pub use error::AttachError;
 pub use kernel::{Capacity, Kernel, Messages, Settings};
 pub use plan::{Plan, PlanSize, PlannedImage, bias, epoll, epoll_offset};

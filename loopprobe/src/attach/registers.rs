@@ -9,7 +9,7 @@ use std::{
 use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd};
 use loopprobe_common::records::ThreadRegisters;
 
-use super::sys::bpf;
+use super::{pod, sys::bpf};
 
 /// `union bpf_iter_link_info` for tasks: thread id, process id, pidfd (`include/uapi/linux/bpf.h`, Linux 6.1). Ids are those of
 /// the caller's pid namespace.
@@ -47,10 +47,6 @@ pub fn read(program: &OwnedFd, pid: u32) -> io::Result<Vec<ThreadRegisters>> {
     attr.iter_create.link_fd = link.as_raw_fd() as u32;
     let mut bytes = Vec::new();
     File::from(bpf(bpf_cmd::BPF_ITER_CREATE, &mut attr)?).read_to_end(&mut bytes)?;
-    let (records, _) = bytes.as_chunks::<{ size_of::<ThreadRegisters>() }>();
-    // SAFETY: the bytes are as many as the type has, alignment does not matter to this read, and it is made of integers.
-    Ok(records
-        .iter()
-        .map(|record| unsafe { record.as_ptr().cast::<ThreadRegisters>().read_unaligned() })
-        .collect())
+    let records = bytes.chunks(size_of::<ThreadRegisters>());
+    Ok(records.filter_map(pod::read).collect())
 }

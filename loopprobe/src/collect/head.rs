@@ -1,11 +1,11 @@
 //! The head of a session: what is observed, and what cannot be seen.
 
-use super::{
-    Options,
+use super::{Options, images::Images};
+use crate::{
+    attach::Plan,
     clock::{nanoseconds, unix_ns},
-    images::Images,
+    model::Session,
 };
-use crate::{attach::Plan, model::Session};
 
 /// The head of a session that began at `start_ns`.
 pub fn head(options: &Options, plan: &Plan, images: &Images, start_ns: u64) -> Session {

@@ -1,7 +1,6 @@
 //! From the kernel's records to the model's events.
 
 mod boxes;
-mod clock;
 mod dial;
 mod error;
 mod groups;

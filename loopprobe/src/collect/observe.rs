@@ -18,18 +18,20 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{
     ObserveError, Options, Stop, ThresholdDial,
-    clock::{nanoseconds, now_ns},
     head::{head, process_name},
     images::Images,
     live,
-    polls::{Polls, open_polls},
+    polls::{PollKey, Polls, open_polls},
     record::Record,
     stacks::Stacks,
     stuck::Stuck,
     summary::{Totals, summarize},
 };
 use crate::{
-    attach::{Capacity, Kernel, Messages, Plan, PlanSize, PlannedImage, Settings, measure},
+    attach::{
+        Capacity, DeadTime, Kernel, Messages, Plan, PlanSize, PlannedImage, Settings, measure,
+    },
+    clock::{nanoseconds, now_ns},
     model::{Event, Live, LongPoll, Notice, Session, Summary, TaskKind},
     report::Sink,
 };
@@ -59,6 +61,8 @@ pub struct Observer {
     plan: Plan,
     images: Images,
     polls: Polls,
+    /// As measured at the attach.
+    dead_time: DeadTime,
     /// `None` if stacks are not wanted.
     stacks: Option<Stacks>,
     stuck: Option<Stuck>,
@@ -107,7 +111,7 @@ impl Observer {
         let mut kernel = Kernel::load(&Settings {
             pid,
             capacity: Capacity::for_plan(&plan, options.program.is_some()),
-            config: config(options, options.stacks),
+            config: config(options, options.stacks, cost.dead_time),
             log: options.kernel_log,
             all_processes: !cost.all_threads,
             method: None,
@@ -138,7 +142,8 @@ impl Observer {
             exit,
             plan,
             images,
-            polls: Polls::new(pid),
+            polls: Polls::new(pid, dead_time(options, cost.dead_time)),
+            dead_time: cost.dead_time,
             stacks,
             stuck,
             scans: options.stacks,
@@ -242,7 +247,8 @@ impl Observer {
                 Some(Record::Poll(record)) => {
                     let mut poll = self.polls.ended(&record, &self.plan);
                     if let Some(stacks) = &mut self.stacks {
-                        stacks.explain(&mut poll, record.end_ns);
+                        let key = (record.tid, record.poll.start_ns);
+                        stacks.explain(key, &mut poll, record.end_ns);
                     }
                     self.totals.groups.add(&poll);
                     self.workers.insert(record.tid);
@@ -296,8 +302,8 @@ impl Observer {
         let threshold = nanoseconds(self.options.threshold);
         for (kernel_tid, thread) in &threads {
             self.workers.insert(thread.tid);
-            for mut poll in self.polls.due(thread, now, threshold, &self.plan) {
-                self.explain_open(&mut poll, *kernel_tid, thread, now);
+            for (key, mut poll) in self.polls.due(thread, now, threshold, &self.plan) {
+                self.explain_open(key, &mut poll, *kernel_tid, thread, now);
                 sink.event(&Event::LongPoll(poll))?;
             }
         }
@@ -335,9 +341,7 @@ impl Observer {
             return Ok(());
         };
         self.options.threshold = Duration::from_nanos(threshold_ns);
-        self.kernel
-            .set_config(&config(&self.options, self.scans))
-            .map_err(io::Error::other)
+        self.configure()
     }
 
     /// Reports polls that began before the attach.
@@ -367,11 +371,16 @@ impl Observer {
         let scan = stuck.wants_samples(now);
         if scan != self.scans {
             self.scans = scan;
-            self.kernel
-                .set_config(&config(&self.options, scan))
-                .map_err(io::Error::other)?;
+            self.configure()?;
         }
         Ok(())
+    }
+
+    /// Tells the kernel side what is wanted now.
+    fn configure(&mut self) -> io::Result<()> {
+        let config = config(&self.options, self.scans, self.dead_time);
+        self.polls.dead_time = dead_time(&self.options, self.dead_time);
+        self.kernel.set_config(&config).map_err(io::Error::other)
     }
 
     fn refresh_boxes(&mut self) {
@@ -381,7 +390,14 @@ impl Observer {
     }
 
     /// Adds what is known so far to a poll that is still open.
-    fn explain_open(&mut self, poll: &mut LongPoll, kernel_tid: u32, thread: &Thread, now: u64) {
+    fn explain_open(
+        &mut self,
+        key: PollKey,
+        poll: &mut LongPoll,
+        kernel_tid: u32,
+        thread: &Thread,
+        now: u64,
+    ) {
         let Some(stacks) = &mut self.stacks else {
             return;
         };
@@ -391,15 +407,13 @@ impl Observer {
         // The slot may hold an older stack, or another thread's.
         let slot = slot.filter(|slot| {
             let record = &slot.record;
-            record.tid == thread.tid
-                && record.start_ns == thread.off_ns
-                && record.poll_ns == poll.start_ns
+            record.tid == thread.tid && record.start_ns == thread.off_ns && record.poll_ns == key.1
         });
         let current = slot.as_ref().map(|slot| {
             let len = (slot.record.len as usize).min(slot.bytes.len());
             (&slot.record, &slot.bytes[..len])
         });
-        stacks.explain_open(poll, current, now);
+        stacks.explain_open(key, poll, current, now);
     }
 
     /// Probes libraries that have been loaded since.
@@ -467,6 +481,7 @@ impl Observer {
             }
         }
         self.totals.workers = self.workers.len() as u64;
+        self.totals.dead_time = dead_time(&self.options, self.dead_time);
         if let Some(stacks) = &self.stacks {
             self.totals.lost.stacks += stacks.lost.stacks;
             self.totals.lost.incomplete_stacks += stacks.lost.incomplete_stacks;
@@ -485,8 +500,8 @@ impl Observer {
         let threshold = nanoseconds(self.options.threshold);
         for (kernel_tid, thread) in self.kernel.threads()? {
             self.workers.insert(thread.tid);
-            for mut poll in self.polls.open(&thread, now, threshold, &self.plan) {
-                self.explain_open(&mut poll, kernel_tid, &thread, now);
+            for (key, mut poll) in self.polls.open(&thread, now, threshold, &self.plan) {
+                self.explain_open(key, &mut poll, kernel_tid, &thread, now);
                 self.totals.count_unprobed(&poll);
             }
         }
@@ -511,10 +526,16 @@ fn notice(sink: &mut dyn Sink, time_ns: u64, message: String) -> io::Result<()> 
     sink.event(&Event::Notice(Notice { time_ns, message }))
 }
 
-fn config(options: &Options, scan: bool) -> Config {
+/// What is taken off the durations of the polls that are reported.
+fn dead_time(options: &Options, measured: DeadTime) -> DeadTime {
+    measured.of_polls_over(nanoseconds(options.threshold))
+}
+
+fn config(options: &Options, scan: bool, measured: DeadTime) -> Config {
     let threshold_ns = nanoseconds(options.threshold);
     Config {
         threshold_ns,
+        dead_ns: dead_time(options, measured).total_ns(),
         min_block_ns: nanoseconds(options.min_block),
         sample_after_ns: threshold_ns / 10,
         stacks: u64::from(options.stacks),

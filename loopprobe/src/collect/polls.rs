@@ -8,7 +8,7 @@ use loopprobe_common::{
 };
 
 use super::{boxes::Boxes, threads::ThreadNames};
-use crate::attach::Plan;
+use crate::attach::{DeadTime, Plan};
 use crate::model::{LongPoll, NameSource, Split, TaskKind, TaskType};
 
 /// A poll that is still open is first reported when it is this old, and again each time its age has doubled.
@@ -21,26 +21,36 @@ pub struct Polls {
     pub(super) threads: ThreadNames,
     pub(super) boxes: Option<Boxes>,
     /// When open polls are reported next, by thread and beginning.
-    next_report: HashMap<(u32, u64), u64>,
+    next_report: HashMap<PollKey, u64>,
+    /// What is taken off measured durations.
+    pub(super) dead_time: DeadTime,
 }
 
+/// A poll: its thread, and when the kernel side saw it begin.
+pub type PollKey = (u32, u64);
+
 impl Polls {
-    /// For a process.
-    pub fn new(pid: u32) -> Self {
+    /// For a process; `dead_time` is taken off measured durations.
+    pub fn new(pid: u32, dead_time: DeadTime) -> Self {
         Self {
             pid,
             threads: ThreadNames::new(pid),
             boxes: Boxes::of(pid).ok(),
             next_report: HashMap::new(),
+            dead_time,
         }
     }
 
     /// A poll that has ended.
     pub fn ended(&mut self, record: &PollRecord, plan: &Plan) -> LongPoll {
         self.next_report.remove(&(record.tid, record.poll.start_ns));
-        let duration_ns = record.end_ns.saturating_sub(record.poll.start_ns);
-        let split = split(duration_ns, record.poll.blocked_ns, record.poll.runnable_ns);
         let root = record.kind == Kind::Root as u32;
+        let dead_ns = if root { 0 } else { self.dead_time.total_ns() };
+        let duration_ns = record
+            .end_ns
+            .saturating_sub(record.poll.start_ns)
+            .saturating_sub(dead_ns);
+        let split = split(duration_ns, record.poll.blocked_ns, record.poll.runnable_ns);
         self.long_poll(
             record.tid,
             &record.poll,
@@ -59,9 +69,9 @@ impl Polls {
         now: u64,
         threshold_ns: u64,
         plan: &Plan,
-    ) -> Vec<LongPoll> {
+    ) -> Vec<(PollKey, LongPoll)> {
         let mut polls = self.open(thread, now, threshold_ns, plan);
-        polls.retain(|poll| self.is_due(thread.tid, poll.start_ns, poll.duration_ns, threshold_ns));
+        polls.retain(|(key, poll)| self.is_due(*key, poll.duration_ns, threshold_ns));
         polls
     }
 
@@ -72,24 +82,28 @@ impl Polls {
         now: u64,
         threshold_ns: u64,
         plan: &Plan,
-    ) -> Vec<LongPoll> {
+    ) -> Vec<(PollKey, LongPoll)> {
         let mut polls = Vec::new();
         for poll in open_polls(thread) {
-            let age = now.saturating_sub(poll.start_ns);
+            let age = now
+                .saturating_sub(poll.start_ns)
+                .saturating_sub(self.dead_time.start_ns);
             if age >= threshold_ns {
                 let split = open_split(thread, poll, age, now);
-                polls.push(self.long_poll(thread.tid, poll, false, age, false, split, plan));
+                let key = (thread.tid, poll.start_ns);
+                let poll = self.long_poll(thread.tid, poll, false, age, false, split, plan);
+                polls.push((key, poll));
             }
         }
         polls
     }
 
-    fn is_due(&mut self, tid: u32, start_ns: u64, age: u64, threshold_ns: u64) -> bool {
+    fn is_due(&mut self, key: PollKey, age: u64, threshold_ns: u64) -> bool {
         let first = threshold_ns.max(FIRST_REPORT_NS);
         if age < first {
             return false;
         }
-        let next = self.next_report.entry((tid, start_ns)).or_insert(first);
+        let next = self.next_report.entry(key).or_insert(first);
         if age < *next {
             return false;
         }
@@ -123,10 +137,10 @@ impl Polls {
         split: Split,
         plan: &Plan,
     ) -> LongPoll {
-        let task = if root {
-            root_type()
+        let (task, dead_ns) = if root {
+            (root_type(), 0)
         } else {
-            self.task_type(poll, plan)
+            (self.task_type(poll, plan), self.dead_time.start_ns)
         };
         LongPoll {
             pid: self.pid,
@@ -134,7 +148,7 @@ impl Polls {
             thread: self.threads.get(tid).to_owned(),
             task_id: (!root && poll.task_id != 0).then_some(poll.task_id),
             task,
-            start_ns: poll.start_ns,
+            start_ns: poll.start_ns + dead_ns,
             duration_ns,
             ended,
             since_before_attach: false,

@@ -2,6 +2,8 @@
 
 use loopprobe_common::records::{Kind, PollRecord, ProcessRecord, StackRecord};
 
+use crate::attach::pod;
+
 /// One record of the ring buffer.
 #[derive(Debug)]
 pub enum Record<'a> {
@@ -25,24 +27,18 @@ impl<'a> Record<'a> {
         const EXEC_BY_THREAD: u32 = Kind::ExecByThread as u32;
         let kind = u32::from_ne_bytes(bytes.first_chunk().copied()?);
         match kind {
-            POLL | ROOT => Some(Self::Poll(read(bytes)?)),
+            POLL | ROOT => Some(Self::Poll(pod::read(bytes)?)),
             OFF_CPU | SAMPLE | SCAN => {
-                let record: StackRecord = read(bytes)?;
+                let record: StackRecord = pod::read(bytes)?;
                 let stack = bytes
                     .get(size_of::<StackRecord>()..)?
                     .get(..record.len as usize)?;
                 Some(Self::Stack(record, stack))
             }
-            EXEC | EXEC_BY_THREAD => Some(Self::Process(read(bytes)?)),
+            EXEC | EXEC_BY_THREAD => Some(Self::Process(pod::read(bytes)?)),
             _ => None,
         }
     }
-}
-
-fn read<T: aya::Pod>(bytes: &[u8]) -> Option<T> {
-    let bytes = bytes.get(..size_of::<T>())?;
-    // SAFETY: there are enough bytes, alignment does not matter to this read, and every bit pattern is a valid `Pod`.
-    Some(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
 }
 
 #[cfg(test)]

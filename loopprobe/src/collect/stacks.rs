@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use loopprobe_common::records::{self, Kind, STACK_BYTES, STACK_HEAD, StackRecord};
 
-use super::{Options, stuck::SeenStack};
+use super::{Options, polls::PollKey, stuck::SeenStack};
 use crate::{
     diagnose::{CpuQuota, Object, Objects, PollEvidence, RawSyscall, StackEvidence, diagnose},
     elf::ProcAddr,
@@ -19,9 +19,6 @@ const MAX_STACKS: usize = 256;
 
 /// Stacks whose poll has ended below the threshold are dropped after this long.
 const KEEP_NS: u64 = 2_000_000_000;
-
-/// A thread and the beginning of its poll.
-type PollKey = (u32, u64);
 
 /// Makes a long poll's stacks and diagnosis.
 pub struct Stacks {
@@ -140,10 +137,10 @@ impl Stacks {
     }
 
     /// Adds stacks and diagnosis to a poll that has ended.
-    pub fn explain(&mut self, poll: &mut LongPoll, now_ns: u64) {
+    pub fn explain(&mut self, key: PollKey, poll: &mut LongPoll, now_ns: u64) {
         let stacks = self
             .polls
-            .remove(&(poll.tid, poll.start_ns))
+            .remove(&key)
             .map_or_else(Vec::new, |taken| taken.stacks);
         self.describe(poll, stacks, now_ns);
     }
@@ -151,12 +148,13 @@ impl Stacks {
     /// Adds what is known so far to a poll that is still open. `current` is the stack of its thread, if that is off its CPU.
     pub fn explain_open(
         &mut self,
+        key: PollKey,
         poll: &mut LongPoll,
         current: Option<(&StackRecord, &[u8])>,
         now_ns: u64,
     ) {
         let mut so_far = Taken::default();
-        if let Some(taken) = self.polls.get(&(poll.tid, poll.start_ns)) {
+        if let Some(taken) = self.polls.get(&key) {
             so_far.stacks.clone_from(&taken.stacks);
         }
         if let Some((record, bytes)) = current {

@@ -7,7 +7,7 @@ use loopprobe_common::{
 
 use super::groups::Groups;
 use crate::{
-    attach::{AttachError, Kernel},
+    attach::{AttachError, DeadTime, Kernel},
     model::{LongPoll, Lost, ProbeCost, Summary, TaskKind, TaskSummary, TaskType},
 };
 
@@ -26,6 +26,8 @@ pub struct Totals {
     pub unprobed_ns: u64,
     /// Nanoseconds a poll that the probes add.
     pub ns_per_poll: Option<f64>,
+    /// What was taken off long polls.
+    pub dead_time: DeadTime,
     /// Ends of polls whose beginning is not known, until the detach.
     pub unmatched_ends: u64,
     /// Long polls by cause.
@@ -87,6 +89,8 @@ pub fn summarize(
         cost: totals.ns_per_poll.map(|ns| ProbeCost {
             ns_per_poll: ns,
             total_ns: (ns * polls as f64) as u64,
+            dead_start_ns: totals.dead_time.start_ns,
+            dead_end_ns: totals.dead_time.end_ns,
         }),
         tasks,
         groups: totals.groups.ranked(),

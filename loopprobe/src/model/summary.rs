@@ -83,6 +83,12 @@ pub struct ProbeCost {
     pub ns_per_poll: f64,
     /// Total over the session, in nanoseconds of CPU time.
     pub total_ns: u64,
+    /// Time between the entry probe's clock reading and the beginning of a long poll, in nanoseconds. Taken off.
+    #[serde(default)]
+    pub dead_start_ns: u64,
+    /// Time between the end of a long poll and the return probe's clock reading, in nanoseconds. Taken off.
+    #[serde(default)]
+    pub dead_end_ns: u64,
 }
 
 impl Eq for ProbeCost {}

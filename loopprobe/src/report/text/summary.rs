@@ -189,6 +189,11 @@ fn cost(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
     if let Some(share) = share_of_workers(cost.total_ns, summary) {
         write!(out, " ({share})")?;
     }
+    let dead_ns = cost.dead_start_ns + cost.dead_end_ns;
+    if dead_ns > 0 {
+        let dead_us = dead_ns as f64 / 1_000.0;
+        write!(out, "; {dead_us:.1}us have been taken off each long poll")?;
+    }
     writeln!(out)
 }
 

@@ -1,4 +1,4 @@
-//! Times as the kernel side tells them.
+//! Clocks, in nanoseconds.
 
 use std::time::{Duration, SystemTime};
 
