@@ -20,6 +20,11 @@ pub fn thread_cpu_ns() -> u64 {
     read(libc::CLOCK_THREAD_CPUTIME_ID)
 }
 
+/// The process's CPU time in nanoseconds.
+pub fn process_cpu_ns() -> u64 {
+    read(libc::CLOCK_PROCESS_CPUTIME_ID)
+}
+
 /// The calling thread's id, as this process's pid namespace shows it.
 pub fn thread_id() -> i32 {
     // SAFETY: no arguments, no failure.

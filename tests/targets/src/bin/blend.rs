@@ -27,7 +27,9 @@ fn sort(values: &mut [u64], rounds: u32) {
     for round in 0..rounds {
         let mut state = u64::from(round) + 1;
         for value in values.iter_mut() {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
             *value = state >> 20;
         }
         black_box(&mut *values).sort_unstable();

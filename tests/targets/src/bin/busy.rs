@@ -1,8 +1,9 @@
-//! Polls as fast as it can, and prints its rate each second.
+//! Polls as fast as it can (`busy`), or blocks for a while in each poll (`block`), and prints its rate each second.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use targets::clock::{monotonic_ns, process_cpu_ns};
 use targets::control::{self, Options};
 use tokio::runtime::Builder;
 
@@ -20,8 +21,31 @@ async fn turn(rounds: u32) {
     }
 }
 
+/// Each turn: blocks for `rounds` microseconds.
+async fn block(rounds: u32) {
+    loop {
+        std::thread::sleep(Duration::from_micros(rounds.into()));
+        POLLS.fetch_add(1, Ordering::Relaxed);
+        tokio::task::yield_now().await;
+    }
+}
+
+struct Reading {
+    polls: u64,
+    cpu_ns: u64,
+}
+
+impl Reading {
+    fn now() -> Self {
+        Reading {
+            polls: POLLS.load(Ordering::Relaxed),
+            cpu_ns: process_cpu_ns(),
+        }
+    }
+}
+
 fn main() {
-    let options = Options::parse(&["busy"]);
+    let options = Options::parse(&["busy", "block"]);
     control::listen();
     let runtime = Builder::new_multi_thread()
         .worker_threads(2)
@@ -29,19 +53,26 @@ fn main() {
         .build()
         .expect("a runtime");
     for _ in 0..16 {
-        runtime.spawn(turn(options.rounds));
+        match options.scenario.as_str() {
+            "block" => runtime.spawn(block(options.rounds)),
+            _ => runtime.spawn(turn(options.rounds)),
+        };
     }
     control::ready();
     let end = Instant::now() + Duration::from_millis(options.millis);
-    let (mut before, mut start) = (POLLS.load(Ordering::Relaxed), Instant::now());
+    let (mut before, mut start) = (Reading::now(), Instant::now());
     while Instant::now() < end {
         std::thread::sleep(Duration::from_millis(options.millis.min(1_000)));
-        let polls = POLLS.load(Ordering::Relaxed);
-        let rate = (polls - before) as f64 / start.elapsed().as_secs_f64();
+        let now = Reading::now();
+        let polls = now.polls - before.polls;
+        let rate = polls as f64 / start.elapsed().as_secs_f64();
+        let cpu_ns = (now.cpu_ns - before.cpu_ns) as f64 / polls.max(1) as f64;
         control::say(&format!(
-            r#"{{"type":"rate","polls_per_second":{rate:.0},"polls":{polls}}}"#
+            r#"{{"type":"rate","at_ns":{},"polls_per_second":{rate:.0},"cpu_ns_per_poll":{cpu_ns:.1},"polls":{}}}"#,
+            monotonic_ns(),
+            now.polls
         ));
-        (before, start) = (polls, Instant::now());
+        (before, start) = (now, Instant::now());
     }
     runtime.shutdown_background();
 }
