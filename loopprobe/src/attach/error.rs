@@ -1,5 +1,6 @@
 use std::{io, path::PathBuf};
 
+use aya::programs::ProgramError;
 use thiserror::Error;
 
 /// Why the kernel side could not be set up.
@@ -68,6 +69,9 @@ pub enum AttachError {
 impl AttachError {
     /// Whether privileges are missing.
     pub fn is_permission(&self) -> bool {
+        if self.is_refusal() {
+            return false;
+        }
         let mut source: Option<&dyn std::error::Error> = Some(self);
         while let Some(error) = source {
             if let Some(error) = error.downcast_ref::<io::Error>()
@@ -78,5 +82,17 @@ impl AttachError {
             source = error.source();
         }
         false
+    }
+
+    /// Whether the verifier has looked at a program and refused it: it gives `EACCES` too, but also its reasons.
+    fn is_refusal(&self) -> bool {
+        match self {
+            Self::Verifier { log, .. } => !log.is_empty(),
+            Self::Program {
+                source: ProgramError::LoadError { verifier_log, .. },
+                ..
+            } => !verifier_log.to_string().is_empty(),
+            _ => false,
+        }
     }
 }

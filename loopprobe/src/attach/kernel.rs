@@ -142,15 +142,17 @@ impl Kernel {
         Ok(kernel)
     }
 
-    /// Tries the better way of placing probes, unless told which.
+    /// Tries the better way of placing probes, unless told which. A kernel without `uprobe_multi` links may still load programs
+    /// for them: what a program is to be attached to was not looked at for this type before Linux 6.6.
     fn choose_method(&mut self, method: Option<Method>) -> Result<(), AttachError> {
-        match self.load_program(Role::PollEnter) {
-            Err(_) if method.is_none() => {
-                self.method = Method::PerfEvent;
-                self.load_program(Role::PollEnter)
-            }
-            result => result,
+        const ROLE: Role = Role::PollEnter;
+        let loaded = self.load_program(ROLE);
+        if method.is_some() || (loaded.is_ok() && uprobe::knows_multi(&self.programs[&ROLE])) {
+            return loaded;
         }
+        self.programs.clear();
+        self.method = Method::PerfEvent;
+        self.load_program(ROLE)
     }
 
     fn load_program(&mut self, role: Role) -> Result<(), AttachError> {

@@ -1,7 +1,7 @@
 //! Placing probes: one `uprobe_multi` link for all sites of a file, which aya 0.14 does not know, or else a perf event a site.
 
 use std::{
-    ffi::CString,
+    ffi::{CStr, CString},
     io,
     os::{
         fd::{AsRawFd as _, OwnedFd},
@@ -136,6 +136,17 @@ impl Drop for Links {
     }
 }
 
+/// Whether the kernel has `uprobe_multi` links: where it does, it looks at the file, and a directory is not one
+/// (`bpf_uprobe_multi_link_attach` in `kernel/trace/bpf_trace.c`, Linux 6.6). Nothing is placed.
+pub fn knows_multi(program: &OwnedFd) -> bool {
+    let probe = Probe {
+        offset: 0,
+        cookie: 0,
+    };
+    attach_multi(program, Role::PollEnter, c"/", &[probe], 0)
+        .is_err_and(|error| error.raw_os_error() == Some(libc::EBADF))
+}
+
 /// Places probes. `pid` 0 means every process.
 ///
 /// # Errors
@@ -165,7 +176,7 @@ pub fn attach(
 fn attach_multi(
     program: &OwnedFd,
     role: Role,
-    file: &CString,
+    file: &CStr,
     probes: &[Probe],
     pid: u32,
 ) -> io::Result<Links> {
