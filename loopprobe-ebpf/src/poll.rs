@@ -59,7 +59,8 @@ fn try_poll_enter(ctx: &ProbeContext) -> Option<()> {
         outermost(thread, &task);
     }
     let (blocked_ns, runnable_ns) = (thread.blocked_ns, thread.runnable_ns);
-    let Some(poll) = thread.polls.get_mut(depth as usize) else {
+    // The compiler must not leave out the check where it knows that the depth is 0: the verifier of Linux 6.1 does not.
+    let Some(poll) = thread.polls.get_mut(core::hint::black_box(depth) as usize) else {
         count(Counter::TooDeep);
         return None;
     };
