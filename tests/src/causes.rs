@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use loopprobe::model::{Cause, LongPoll};
 use serde::Deserialize;
 
+use crate::accuracy::TOLERANCE_NS;
 use crate::matrix::{self, Build};
 use crate::session::{Report, Session};
 use crate::target::Target;
@@ -102,8 +103,8 @@ pub fn observe(build: Build, scenario: &str, rounds: u32) -> Result<(Vec<Call>, 
 
 fn is_around(poll: &LongPoll, call: &Poll) -> bool {
     poll.tid == call.tid
-        && poll.start_ns <= call.start_ns
-        && poll.start_ns + poll.duration_ns >= call.end_ns
+        && poll.start_ns <= call.start_ns + TOLERANCE_NS
+        && poll.start_ns + poll.duration_ns + TOLERANCE_NS >= call.end_ns
 }
 
 fn scratch() -> Result<PathBuf> {

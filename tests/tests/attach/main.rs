@@ -13,3 +13,4 @@ mod moments;
 mod namespaces;
 mod root_future;
 mod shared_object;
+mod stuck;
