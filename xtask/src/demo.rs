@@ -33,8 +33,9 @@ pub struct Args {
 
 /// Builds both programs, starts the service and load on it, watches it, and ends it.
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let loopprobe = build("Cargo.toml", "loopprobe")?;
-    let mut program = build("tests/demo/Cargo.toml", "loopprobe-demo")?;
+    let loopprobe = workspace::build("Cargo.toml", "loopprobe")?.join("loopprobe");
+    let mut program =
+        workspace::build("tests/demo/Cargo.toml", "loopprobe-demo")?.join("loopprobe-demo");
     if args.stripped {
         program = strip(&program)?;
     }
@@ -60,28 +61,6 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     ensure!(alive, "the service has ended, which it should not");
     println!("\nwrote flamegraph.svg and report.html: open them in a browser");
     Ok(())
-}
-
-fn build(manifest: &str, name: &str) -> anyhow::Result<PathBuf> {
-    let manifest = workspace::root().join(manifest);
-    eprintln!("building {name}");
-    let status = Command::new(env!("CARGO"))
-        .args([
-            "build",
-            "--quiet",
-            "--release",
-            "--locked",
-            "--package",
-            name,
-            "--manifest-path",
-        ])
-        .arg(&manifest)
-        // As a user would build it, whatever this task was run with.
-        .env_remove("RUSTFLAGS")
-        .env_remove("CARGO_TARGET_DIR")
-        .status()?;
-    ensure!(status.success(), "{name} does not build");
-    Ok(manifest.with_file_name("target").join("release").join(name))
 }
 
 fn strip(program: &PathBuf) -> anyhow::Result<PathBuf> {

@@ -4,6 +4,7 @@ mod build_ebpf;
 mod demo;
 mod privileged;
 mod test;
+mod vm_test;
 mod workspace;
 
 use std::process::ExitCode;
@@ -26,6 +27,8 @@ enum Task {
     Demo(demo::Args),
     /// Run every test, with sudo where needed
     Test(test::Args),
+    /// Run loopprobe on older and newer kernels, in QEMU
+    VmTest(vm_test::Args),
 }
 
 fn main() -> ExitCode {
@@ -43,5 +46,6 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::BuildEbpf(args) => build_ebpf::run(&args),
         Task::Demo(args) => demo::run(&args),
         Task::Test(args) => test::run(&args),
+        Task::VmTest(args) => vm_test::run(&args),
     }
 }

@@ -1,9 +1,10 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 
 /// The workspace's folder.
 pub fn root() -> PathBuf {
@@ -32,4 +33,20 @@ pub fn source_files(root: &Path, krate: &str) -> anyhow::Result<Vec<String>> {
     }
     files.sort();
     Ok(files)
+}
+
+/// Builds a package for release, and returns the folder with its programs. The manifest is a path from the workspace's folder.
+pub fn build(manifest: &str, package: &str) -> anyhow::Result<PathBuf> {
+    let manifest = root().join(manifest);
+    eprintln!("building {package}");
+    let status = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--release", "--locked"])
+        .args(["--package", package, "--manifest-path"])
+        .arg(&manifest)
+        // As a user would build it, whatever this task was run with.
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_TARGET_DIR")
+        .status()?;
+    ensure!(status.success(), "{package} does not build");
+    Ok(manifest.with_file_name("target").join("release"))
 }

@@ -1,0 +1,92 @@
+//! The machine that QEMU plays.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+
+/// The program.
+const QEMU: &str = "qemu-system-x86_64";
+/// A guest needs about a minute by emulation on a machine that does other things too.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Fails if QEMU is not there.
+pub fn check() -> anyhow::Result<()> {
+    let version = Command::new(QEMU)
+        .arg("--version")
+        .stdout(Stdio::null())
+        .status();
+    match version {
+        Ok(status) if status.success() => Ok(()),
+        _ => bail!("{QEMU} does not run; on Debian: sudo apt-get install qemu-system-x86"),
+    }
+}
+
+/// Boots a kernel with a file system and waits until it powers off. What the guest printed is in `folder`: the kernel's
+/// messages in `console.log`, the rest in `output.log`, which this returns.
+pub fn run(kernel: &Path, initramfs: &Path, folder: &Path, kvm: bool) -> anyhow::Result<String> {
+    let (console, output) = (folder.join("console.log"), folder.join("output.log"));
+    let mut command = Command::new("nice");
+    command
+        .arg(QEMU)
+        .args(["-machine", "q35"])
+        .args(if kvm {
+            ["-accel", "kvm", "-cpu", "host"]
+        } else {
+            ["-accel", "tcg", "-cpu", "max"]
+        })
+        .args(["-smp", "2", "-m", "1536", "-nodefaults", "-no-reboot"])
+        .args(["-display", "none"])
+        .args(["-serial", &format!("file:{}", console.display())])
+        .args(["-serial", &format!("file:{}", output.display())])
+        .arg("-kernel")
+        .arg(kernel)
+        .arg("-initrd")
+        .arg(initramfs)
+        .args(["-append", "console=ttyS0 loglevel=6 panic=-1"])
+        .stdin(Stdio::null());
+    let guest = Guest(command.spawn().context("cannot run nice")?);
+    let in_time = guest.wait()?;
+    let text = fs::read(&output).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    if !in_time {
+        let last: Vec<&str> = text.lines().rev().take(3).collect();
+        bail!(
+            "the guest did not end within {PATIENCE:?}; its last lines, latest first: {last:?}; see {}",
+            console.display()
+        );
+    }
+    Ok(text)
+}
+
+/// A running QEMU; killed by its process id when dropped.
+struct Guest(Child);
+
+impl Guest {
+    /// Whether it ended in time.
+    fn wait(mut self) -> anyhow::Result<bool> {
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
+            if let Some(status) = self.0.try_wait()? {
+                if !status.success() {
+                    bail!("{QEMU} ended with {status}");
+                }
+                return Ok(true);
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+        Ok(false)
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

@@ -1,0 +1,218 @@
+//! Compares what loopprobe said in a guest with what the target says of itself.
+
+use anyhow::{Context as _, ensure};
+use serde_json::Value;
+
+use super::output::Output;
+
+/// The default threshold.
+const THRESHOLD_NS: u64 = 10_000_000;
+/// Polls that are this close to the threshold may fall on either side of it.
+const MARGIN_NS: u64 = 2_000_000;
+/// How far a duration may be off in the middle of all. An emulated processor stops for milliseconds whenever the real one does
+/// something else, also between a probe and the target's own look at the clock.
+const MEDIAN_NS: u64 = 2_000_000;
+/// How far at worst.
+const WORST_NS: u64 = 100_000_000;
+/// With fewer polls nothing is shown.
+const FEWEST: usize = 4;
+
+/// A scenario of the `truth` target and what its long polls are.
+struct Scenario {
+    name: &'static str,
+    kind: &'static str,
+    cause: &'static str,
+    call: &'static str,
+}
+
+const SCENARIOS: [Scenario; 4] = [
+    Scenario::new("sleep", "async", "sleep", "truth::steps"),
+    Scenario::new("current_thread", "async", "sleep", "truth::steps"),
+    Scenario::new("root", "root", "sleep", "truth::steps"),
+    Scenario::new("cpu", "async", "cpu", "targets::work::spin_ms"),
+];
+
+impl Scenario {
+    const fn new(
+        name: &'static str,
+        kind: &'static str,
+        cause: &'static str,
+        call: &'static str,
+    ) -> Self {
+        Self {
+            name,
+            kind,
+            cause,
+            call,
+        }
+    }
+}
+
+/// What was found wrong, a line each.
+pub fn failures(output: &Output) -> Vec<String> {
+    let mut failures = Vec::new();
+    let mut note = |what: &str, result: anyhow::Result<()>| {
+        if let Err(error) = result {
+            failures.push(format!("{what}: {error:#}"));
+        }
+    };
+    note("doctor", doctor(output));
+    for scenario in &SCENARIOS {
+        note(scenario.name, session(output, scenario));
+        note(scenario.name, harmless(output, scenario.name));
+    }
+    note("stuck", stuck(output));
+    failures
+}
+
+fn doctor(output: &Output) -> anyhow::Result<()> {
+    let exit = output.value("doctor/exits", "doctor");
+    ensure!(exit == Some("0"), "{}", output.text("doctor"));
+    Ok(())
+}
+
+/// Every long poll is reported, nothing else is, and most of them have the right length, cause and stack.
+fn session(output: &Output, scenario: &Scenario) -> anyhow::Result<()> {
+    let name = scenario.name;
+    let events = output.json(&format!("{name}/events"))?;
+    let of_type = |kind: &'static str| events.iter().filter(move |event| event["type"] == kind);
+    let head = of_type("session").next();
+    let head = head.with_context(|| output.text(&format!("{name}/errors")).to_owned())?;
+    let summary = of_type("summary").next().context("no summary")?;
+    let start_ns = number(head, "start_ns");
+    let truth: Vec<Value> = output
+        .json(&format!("{name}/truth"))?
+        .into_iter()
+        .filter(|poll| poll["kind"] == scenario.kind && number(poll, "start_ns") >= start_ns)
+        .collect();
+    let all = of_type("long_poll").map(|poll| number(poll, "start_ns"));
+    // Where there is no I/O driver, a thread is known to run a loop from the first poll of a task on.
+    let known_ns = all.min().filter(|_| scenario.kind == "root").unwrap_or(0);
+    let truth: Vec<Value> = truth
+        .into_iter()
+        .filter(|poll| number(poll, "start_ns") >= known_ns)
+        .collect();
+    // On a slow machine polls of other kinds can be long too.
+    let reported: Vec<&Value> = of_type("long_poll")
+        .filter(|poll| poll["ended"] == true && poll["task"]["kind"] == scenario.kind)
+        .collect();
+    let mut errors = missing(&truth, &reported)?;
+    ensure!(
+        errors.len() >= FEWEST,
+        "only {} long polls: {truth:?}",
+        errors.len()
+    );
+    errors.sort_unstable();
+    let (median, worst) = (errors[errors.len() / 2], errors[errors.len() - 1]);
+    ensure!(
+        median <= MEDIAN_NS && worst <= WORST_NS,
+        "durations are off by {median}ns, at worst by {worst}ns"
+    );
+    most(&reported, "cause", |poll| poll["cause"] == scenario.cause)?;
+    most(&reported, "call", |poll| {
+        poll["call"]["function"] == scenario.call
+    })?;
+    most(&reported, "stack", |poll| {
+        frames(poll, "complete").any(|frame| frame == "truth::steps")
+    })?;
+    ensure!(number(summary, "polls") > 0, "no polls: {summary}");
+    for what in ["events", "stacks", "threads", "unreadable", "unknown_types"] {
+        ensure!(summary["lost"][what] == 0, "lost: {}", summary["lost"]);
+    }
+    Ok(())
+}
+
+/// How far the durations of the long polls are off. Fails for a long poll that was not reported.
+fn missing(truth: &[Value], reported: &[&Value]) -> anyhow::Result<Vec<u64>> {
+    let mut errors = Vec::new();
+    for poll in truth {
+        let (start, end) = (number(poll, "start_ns"), number(poll, "end_ns"));
+        let same = reported.iter().find(|report| {
+            let report_start = number(report, "start_ns");
+            report["tid"] == poll["tid"]
+                && report_start < end
+                && report_start + number(report, "duration_ns") > start
+        });
+        match same {
+            Some(report) => errors.push(number(report, "duration_ns").abs_diff(end - start)),
+            None => ensure!(
+                end - start < THRESHOLD_NS + MARGIN_NS,
+                "not reported: {poll}"
+            ),
+        }
+    }
+    ensure!(
+        errors.len() >= reported.len(),
+        "{} reports, but only {} polls that they could be of",
+        reported.len(),
+        errors.len()
+    );
+    Ok(errors)
+}
+
+fn most(polls: &[&Value], what: &str, good: impl Fn(&Value) -> bool) -> anyhow::Result<()> {
+    let right = polls.iter().filter(|poll| good(poll)).count();
+    ensure!(
+        right * 2 > polls.len(),
+        "the {what} is right for {right} of {} long polls, such as {}",
+        polls.len(),
+        polls.first().map_or(&Value::Null, |poll| poll)
+    );
+    Ok(())
+}
+
+/// The functions on the first of a poll's stacks that ends as wanted.
+fn frames<'a>(poll: &'a Value, outcome: &str) -> impl Iterator<Item = &'a str> {
+    let stacks = poll["stacks"].as_array().map_or(&[][..], Vec::as_slice);
+    let stack = stacks.iter().find(|stack| stack["outcome"] == outcome);
+    stack
+        .and_then(|stack| stack["frames"].as_array())
+        .into_iter()
+        .flatten()
+        .filter_map(|frame| frame["function"].as_str())
+}
+
+/// Both programs ended well; the target's code was changed only while loopprobe was there.
+fn harmless(output: &Output, name: &str) -> anyhow::Result<()> {
+    let (exits, code) = (format!("{name}/exits"), format!("{name}/code"));
+    for program in ["loopprobe", "target"] {
+        let exit = output.value(&exits, program);
+        ensure!(
+            exit == Some("0"),
+            "{program} ended with {exit:?}: {}",
+            output.text(&format!("{name}/errors"))
+        );
+    }
+    let sum = |when| output.value(&code, when).context(when);
+    let file = sum("file")?;
+    ensure!(
+        sum("before")? == file && sum("after")? == file,
+        "the target's code is not as in its file:\n{}",
+        output.text(&code)
+    );
+    ensure!(
+        sum("during")? != file,
+        "no probes were seen in the target's code, so this shows nothing"
+    );
+    Ok(())
+}
+
+/// A poll that is stuck already is reported with the call that it is stuck in.
+fn stuck(output: &Output) -> anyhow::Result<()> {
+    let events = output.json("stuck/events")?;
+    let poll = events
+        .iter()
+        .find(|event| event["since_before_attach"] == true)
+        .with_context(|| format!("not seen: {}", output.text("stuck/errors")))?;
+    ensure!(poll["cause"] == "sleep", "another cause: {poll}");
+    let mut frames = frames(poll, "complete");
+    ensure!(
+        frames.any(|frame| frame == "std::thread::functions::sleep"),
+        "another stack: {poll}"
+    );
+    Ok(())
+}
+
+fn number(value: &Value, field: &str) -> u64 {
+    value[field].as_u64().unwrap_or(0)
+}
