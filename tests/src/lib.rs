@@ -2,6 +2,7 @@
 
 pub mod accuracy;
 pub mod causes;
+pub mod folder;
 pub mod lines;
 pub mod matrix;
 pub mod perf;

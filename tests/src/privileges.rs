@@ -21,11 +21,8 @@ pub struct Machine {
 /// # Errors
 /// When the privileges are missing in CI.
 pub fn machine() -> Result<Option<Machine>> {
-    // SAFETY: no arguments, no failure.
-    if unsafe { libc::geteuid() } != 0 {
-        let missing = "root is needed to attach eBPF programs: run `sudo -E cargo xtask test`";
-        ensure!(std::env::var_os("CI").is_none(), "{missing}");
-        eprintln!("SKIPPED: {missing}");
+    if !is_root() {
+        skip("root is needed to attach eBPF programs: run `sudo -E cargo xtask test`")?;
         return Ok(None);
     }
     std::fs::create_dir_all(matrix::target_dir())?;
@@ -34,6 +31,22 @@ pub fn machine() -> Result<Option<Machine>> {
     let result = unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX) };
     ensure!(result == 0, "cannot lock {lock:?}");
     Ok(Some(Machine { _lock: lock }))
+}
+
+/// Whether the tests are run by root.
+pub fn is_root() -> bool {
+    // SAFETY: no arguments, no failure.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// Says aloud why a test is skipped.
+///
+/// # Errors
+/// In CI, where every test must run.
+pub fn skip(missing: &str) -> Result<()> {
+    ensure!(std::env::var_os("CI").is_none(), "{missing}");
+    eprintln!("SKIPPED: {missing}");
+    Ok(())
 }
 
 /// Takes the machine for the rest of the test; leaves the test where privileges are missing.

@@ -34,18 +34,18 @@ pub fn end(polls: &[LongPoll]) -> Event {
     Event::Summary(Summary {
         reason: "interrupted".to_owned(),
         duration_ns: 30_000 * MS,
-        polls: 2_184_332,
-        blocking_polls: 3,
-        p50_ns: 3_100,
-        p99_ns: 212_000,
-        max_ns: durations().max().unwrap_or(0),
+        polls: Some(2_184_332),
+        blocking_polls: Some(3),
+        p50_ns: Some(3_100),
+        p99_ns: Some(212_000),
+        max_ns: durations().max(),
         long_polls: polls.len() as u64,
         long_ns: durations().sum(),
-        workers: 4,
-        lost: Lost {
+        workers: Some(4),
+        lost: Some(Lost {
             events: 7,
             ..Lost::default()
-        },
+        }),
         cost: Some(ProbeCost {
             ns_per_poll: 900.0,
             total_ns: 1_965_898_800,
@@ -54,10 +54,10 @@ pub fn end(polls: &[LongPoll]) -> Event {
         }),
         tasks: vec![TaskSummary {
             task: task("api::upload::handle", 42),
-            polls: 2_184_332,
-            total_ns: 20_000 * MS,
-            p50_ns: 3_100,
-            p99_ns: 212_000,
+            polls: Some(2_184_332),
+            total_ns: Some(20_000 * MS),
+            p50_ns: Some(3_100),
+            p99_ns: Some(212_000),
             max_ns: durations().max().unwrap_or(0),
             long: polls.len() as u64,
         }],

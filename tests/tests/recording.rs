@@ -12,7 +12,7 @@ use std::{
 use loopprobe::{
     model::Event,
     recording::{Damage, Ending, FLUSH_INTERVAL, Reader, Recorder, RecordingError, Tail},
-    report::Sink as _,
+    report::{Html, Sink as _, TextOptions, TextSink},
 };
 use loopprobe_tests::synthetic;
 
@@ -186,6 +186,42 @@ fn a_recording_without_its_end_gets_a_summary_of_its_long_polls() {
     );
     assert_eq!(summary.reason, Ending::REASON);
     assert_eq!(summary.groups.len(), 3);
+}
+
+#[test]
+fn what_a_recording_without_its_end_does_not_say_is_unknown_in_every_view() {
+    let mut events = synthetic::session(&synthetic::polls(20));
+    events.pop();
+    let mut ending = Ending::default();
+    events.iter().for_each(|event| ending.event(event));
+    events.push(Event::Summary(ending.summary().unwrap()));
+
+    let summary = serde_json::to_value(events.last()).unwrap();
+    for field in ["polls", "p50_ns", "p99_ns", "lost", "workers"] {
+        assert_eq!(
+            summary.get(field),
+            Some(&serde_json::Value::Null),
+            "{field}"
+        );
+    }
+    assert!(summary["max_ns"].is_u64());
+
+    let mut text = Vec::new();
+    let plain = anstream::StripStream::new(&mut text);
+    let mut sink = TextSink::new(plain, TextOptions { quiet: true });
+    events.iter().for_each(|event| sink.event(event).unwrap());
+    drop(sink);
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.contains("polls and percentiles unknown"), "{text}");
+    assert!(text.contains("lost: unknown"), "{text}");
+    assert!(!text.contains("p50 0"), "{text}");
+
+    let mut html = Vec::new();
+    let mut sink = Html::new(&mut html);
+    events.iter().for_each(|event| sink.event(event).unwrap());
+    let html = String::from_utf8(html).unwrap();
+    assert!(html.contains("What was lost is not known."));
+    assert!(!html.contains("Nothing was lost"));
 }
 
 #[test]

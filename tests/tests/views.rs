@@ -310,7 +310,7 @@ fn all_polls_are_as_wide_as_the_task_types_took() {
         panic!("no summary");
     };
     // The types that the summary does not know have long polls only.
-    let known = summary.tasks[0].total_ns;
+    let known = summary.tasks[0].total_ns.unwrap();
     let uploads = polls
         .iter()
         .filter(|poll| poll.task.name == "api::upload::handle");

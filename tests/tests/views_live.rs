@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -11,7 +11,9 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use loopprobe::model::{Event, LongPoll};
 use loopprobe_tests::{
+    folder::{Folder, SmallDisk},
     matrix::{self, Build},
+    privileges,
     session::Session,
     take_machine,
     target::Target,
@@ -21,27 +23,6 @@ use loopprobe_tests::{
 const THRESHOLD_NS: u64 = 10_000_000;
 /// Many times what anything here takes on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A folder of this test's own, removed when dropped.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Result<Self> {
-        let path = std::env::temp_dir().join(format!("loopprobe-{name}-{}", std::process::id()));
-        fs::create_dir_all(&path)?;
-        Ok(Self(path))
-    }
-
-    fn file(&self, name: &str) -> String {
-        self.0.join(name).display().to_string()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 fn sleepers(rounds: &str) -> Result<Target> {
     let program = matrix::target(Build::DEFAULT, "causes")?;
@@ -180,6 +161,33 @@ fn a_recording_of_a_killed_loopprobe_can_be_reported_and_its_target_lives() -> R
         anyhow::bail!("no summary");
     };
     ensure!(summary.long_polls == polls && summary.reason.contains("cut off"));
+    ensure!(
+        summary.lost.is_none() && summary.p99_ns.is_none(),
+        "{summary:?}"
+    );
+    ensure!(target.is_alive()?);
+    Ok(())
+}
+
+#[test]
+fn a_disk_that_fills_up_ends_the_session_and_keeps_what_was_recorded() -> Result<()> {
+    take_machine!();
+    let folder = Folder::new("fills-up")?;
+    let disk = SmallDisk::mount("fills-up-disk", 8)?;
+    let (recording, svg) = (disk.file("full.lpr"), folder.file("whole.svg"));
+    let mut target = sleepers("2000")?;
+    target.send("go")?;
+    let output = Command::new(matrix::loopprobe()?)
+        .args(["record", "--pid", &target.pid().to_string(), "-o"])
+        .args([&recording, "--flamegraph", &svg, "--duration", "20s"])
+        .output()?;
+    ensure!(output.status.code() == Some(1), "{output:?}");
+    let said = String::from_utf8(output.stderr)?;
+    ensure!(said.matches(&recording).count() == 1, "{said}");
+    ensure!(said.matches("No space left").count() == 1, "{said}");
+    ensure!(fs::read_to_string(&svg)?.contains("[sleep]"));
+    let events = events(&report(&[&recording, "--format", "json"])?)?;
+    ensure!(events.len() > 5, "{}", events.len());
     ensure!(target.is_alive()?);
     Ok(())
 }
@@ -292,8 +300,7 @@ fn wait_for(mut condition: impl FnMut() -> bool) -> Result<()> {
 fn the_live_view_answers_keys_and_leaves_a_clean_terminal_when_killed() -> Result<()> {
     take_machine!();
     if Command::new("tmux").arg("-V").output().is_err() {
-        eprintln!("SKIPPED: tmux is not installed (apt-get install tmux)");
-        return Ok(());
+        return privileges::skip("tmux is not installed (apt-get install tmux)");
     }
     let folder = Folder::new("top")?;
     let mut target = sleepers("2000")?;
@@ -301,7 +308,7 @@ fn the_live_view_answers_keys_and_leaves_a_clean_terminal_when_killed() -> Resul
     let (loopprobe, pid) = (matrix::loopprobe()?, target.pid());
     let view = format!(
         "cd {} && {} top --pid {pid}; echo ended with $?",
-        folder.0.display(),
+        folder.path().display(),
         loopprobe.display()
     );
     let terminal = Terminal::open(&view)?;

@@ -24,8 +24,8 @@ pub fn snapshot(
         threshold_ns,
         workers,
         tasks: summary.tasks,
-        polls: summary.polls,
-        lost: summary.lost,
+        polls: summary.polls.unwrap_or_default(),
+        lost: summary.lost.unwrap_or_default(),
     }
 }
 

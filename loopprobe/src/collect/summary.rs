@@ -77,15 +77,15 @@ pub fn summarize(
     Ok(Summary {
         reason: totals.reason,
         duration_ns: totals.duration_ns,
-        polls,
-        blocking_polls,
-        p50_ns: quantile(&all, 0.50),
-        p99_ns: quantile(&all, 0.99),
-        max_ns: all.max_ns,
+        polls: Some(polls),
+        blocking_polls: Some(blocking_polls),
+        p50_ns: Some(quantile(&all, 0.50)),
+        p99_ns: Some(quantile(&all, 0.99)),
+        max_ns: Some(all.max_ns),
         long_polls: all.long + totals.unprobed_polls,
         long_ns: all.long_ns + totals.unprobed_ns,
-        workers: totals.workers,
-        lost,
+        workers: Some(totals.workers),
+        lost: Some(lost),
         cost: totals.ns_per_poll.map(|ns| ProbeCost {
             ns_per_poll: ns,
             total_ns: (ns * polls as f64) as u64,
@@ -110,10 +110,10 @@ fn merge(tasks: Vec<(&TaskType, Stats)>) -> Vec<TaskSummary> {
         .into_iter()
         .map(|(task, stats)| TaskSummary {
             task: task.clone(),
-            polls: stats.polls,
-            total_ns: stats.total_ns,
-            p50_ns: quantile(&stats, 0.50),
-            p99_ns: quantile(&stats, 0.99),
+            polls: Some(stats.polls),
+            total_ns: Some(stats.total_ns),
+            p50_ns: Some(quantile(&stats, 0.50)),
+            p99_ns: Some(quantile(&stats, 0.99)),
             max_ns: stats.max_ns,
             long: stats.long,
         })

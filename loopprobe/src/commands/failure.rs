@@ -11,8 +11,20 @@ pub fn report(error: &anyhow::Error) -> Exit {
     if is_closed_pipe(error) {
         return Exit::Done;
     }
-    anstream::eprintln!("{ERROR}error:{ERROR:#} {error:#}");
+    anstream::eprintln!("{ERROR}error:{ERROR:#} {}", sentence(error));
     Exit::Failed
+}
+
+/// The error and its causes. Many an error says in its own words what its cause is; that is not said twice.
+pub fn sentence(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |said, cause| {
+        let cause = cause.to_string();
+        match said.as_str() {
+            "" => cause,
+            _ if said.contains(&cause) => said,
+            _ => format!("{said}: {cause}"),
+        }
+    })
 }
 
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
@@ -20,4 +32,24 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
         .chain()
         .filter_map(|cause| cause.downcast_ref::<io::Error>())
         .any(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context as _;
+
+    use super::*;
+    use crate::collect::ObserveError;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let full = || io::Error::new(io::ErrorKind::StorageFull, "/x/a.svg: no space");
+        let known = anyhow::Error::from(ObserveError::Output(full()));
+        assert_eq!(
+            sentence(&known),
+            "cannot write the output: /x/a.svg: no space"
+        );
+        let context = Err::<(), _>(full()).context("cannot draw").unwrap_err();
+        assert_eq!(sentence(&context), "cannot draw: /x/a.svg: no space");
+    }
 }

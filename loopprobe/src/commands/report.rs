@@ -48,10 +48,16 @@ pub(super) fn run(args: &ReportArgs, global: &GlobalArgs) -> anyhow::Result<Exit
     let mut recording = open(file)?;
     let mut output = SessionOutput::for_recording(&args.output, global)?;
     output.add(views::open(&args.views)?);
+    let mut failed = None;
     replay(&mut recording, file, global, &mut |event| {
-        output.event(event)
+        match output.event(event) {
+            Err(error) if output.is_closed() => return Err(error),
+            Err(error) => failed = failed.take().or(Some(error)),
+            Ok(()) => {}
+        }
+        Ok(())
     })?;
-    Ok(Exit::Done)
+    failed.map_or(Ok(Exit::Done), |error| Err(error.into()))
 }
 
 type Recording = Reader<BufReader<File>>;

@@ -62,6 +62,11 @@ impl SessionOutput {
         self.sinks.extend(sinks);
     }
 
+    /// Whether nobody takes events any more.
+    pub fn is_closed(&self) -> bool {
+        self.sinks.is_empty()
+    }
+
     /// How the session ended, but for errors.
     pub fn exit(&self) -> Exit {
         if self.fail_over.passed() {
@@ -76,12 +81,16 @@ impl Sink for SessionOutput {
     fn event(&mut self, event: &Event) -> io::Result<()> {
         self.waiting = None;
         self.fail_over.event(event)?;
-        // One that fails must not keep the end of the session from the others.
-        let mut result = Ok(());
-        for sink in &mut self.sinks {
-            result = result.and(sink.event(event));
-        }
-        result
+        // One that fails is given no more, and does not keep the end of the session from the others.
+        let mut failed = None;
+        self.sinks.retain_mut(|sink| match sink.event(event) {
+            Ok(()) => true,
+            Err(error) => {
+                failed.get_or_insert(error);
+                false
+            }
+        });
+        failed.map_or(Ok(()), Err)
     }
 }
 

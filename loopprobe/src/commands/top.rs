@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use ratatui::{DefaultTerminal, crossterm::event as terminal_event};
 
-use super::{output_file::OutputFile, signals::Signals};
+use super::{failure, output_file::OutputFile, signals::Signals};
 use crate::{
     cli::{Exit, GlobalArgs, ObserveArgs, TargetArgs},
     collect::{self, Stop, ThresholdDial},
@@ -184,7 +184,7 @@ impl View<'_> {
         });
         match written {
             Ok(()) => format!("wrote {}", path.display()),
-            Err(error) => format!("{error:#}"),
+            Err(error) => failure::sentence(&error),
         }
     }
 }

@@ -39,20 +39,20 @@ impl Lost {
     }
 }
 
-/// The polls of one task type.
+/// The polls of one task type. What is `None` is not known: see [`Summary`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskSummary {
     /// Which type.
     #[serde(flatten)]
     pub task: TaskType,
     /// How many polls (of a blocking-pool closure: how many began).
-    pub polls: u64,
+    pub polls: Option<u64>,
     /// Their total, in nanoseconds. Blocking-pool closures are counted, not timed.
-    pub total_ns: u64,
+    pub total_ns: Option<u64>,
     /// Median; relative error at most 12.5 %.
-    pub p50_ns: u64,
+    pub p50_ns: Option<u64>,
     /// 99th percentile; relative error at most 12.5 %.
-    pub p99_ns: u64,
+    pub p99_ns: Option<u64>,
     /// The longest, exact.
     pub max_ns: u64,
     /// How many were at or over the threshold.
@@ -93,7 +93,8 @@ pub struct ProbeCost {
 
 impl Eq for ProbeCost {}
 
-/// The end of a session.
+/// The end of a session. What is `None` is not known, because the recording was cut off: of polls that were not long it
+/// has nothing but the counts that come with its end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
     /// Why the session ended: `interrupted`, `duration`, `target exited`, ...
@@ -101,23 +102,23 @@ pub struct Summary {
     /// How long it was, in nanoseconds.
     pub duration_ns: u64,
     /// Polls of async tasks.
-    pub polls: u64,
+    pub polls: Option<u64>,
     /// Polls of blocking-pool closures.
-    pub blocking_polls: u64,
+    pub blocking_polls: Option<u64>,
     /// Median over all async polls; relative error at most 12.5 %.
-    pub p50_ns: u64,
+    pub p50_ns: Option<u64>,
     /// 99th percentile; relative error at most 12.5 %.
-    pub p99_ns: u64,
+    pub p99_ns: Option<u64>,
     /// The longest async poll, exact.
-    pub max_ns: u64,
+    pub max_ns: Option<u64>,
     /// Async and root polls at or over the threshold.
     pub long_polls: u64,
     /// The sum of their durations.
     pub long_ns: u64,
     /// Threads that polled async tasks.
-    pub workers: u64,
+    pub workers: Option<u64>,
     /// What was lost.
-    pub lost: Lost,
+    pub lost: Option<Lost>,
     /// What the probes cost, where it could be measured.
     pub cost: Option<ProbeCost>,
     /// By task type, most total time first.

@@ -1,7 +1,7 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::{
-    model::{Event, Group, LongPoll, Lost, Summary, TaskSummary},
+    model::{Event, Group, LongPoll, Summary, TaskSummary, TaskType},
     report::{EachOnce, Ranking, Row},
 };
 
@@ -12,9 +12,16 @@ pub struct Ending {
     last_ns: u64,
     complete: bool,
     once: EachOnce,
-    tasks: BTreeMap<String, TaskSummary>,
+    tasks: BTreeMap<String, LongPolls>,
     ranking: Ranking,
-    threads: BTreeSet<u32>,
+}
+
+/// The long polls of a task type.
+struct LongPolls {
+    task: TaskType,
+    count: u64,
+    total_ns: u64,
+    max_ns: u64,
 }
 
 impl Ending {
@@ -53,45 +60,58 @@ impl Ending {
         }
         let mut tasks: Vec<_> = self.tasks.into_values().collect();
         tasks.sort_by_key(|task| std::cmp::Reverse(task.total_ns));
-        let long_polls = tasks.iter().map(|task| task.long).sum();
         Some(Summary {
             reason: Self::REASON.to_owned(),
             duration_ns: self.last_ns.saturating_sub(self.start_ns),
-            polls: long_polls,
-            blocking_polls: 0,
-            p50_ns: 0,
-            p99_ns: 0,
-            max_ns: tasks.iter().map(|task| task.max_ns).max().unwrap_or(0),
-            long_polls,
-            long_ns: tasks.iter().map(|task| task.total_ns).sum(),
-            workers: self.threads.len() as u64,
-            lost: Lost::default(),
+            polls: None,
+            blocking_polls: None,
+            p50_ns: None,
+            p99_ns: None,
+            // Without a long poll, the longest is one that is not in the recording.
+            max_ns: tasks.iter().map(|task| task.max_ns).max(),
+            long_polls: tasks.iter().map(|task| task.count).sum(),
+            long_ns: sum(tasks.iter().map(|task| task.total_ns)),
+            workers: None,
+            lost: None,
             cost: None,
-            tasks,
+            tasks: tasks.into_iter().map(LongPolls::summary).collect(),
             groups: self.ranking.rows().into_iter().map(group).collect(),
         })
     }
 
     fn poll(&mut self, poll: &LongPoll) {
-        self.threads.insert(poll.tid);
         self.ranking.add(poll);
         let task = self
             .tasks
             .entry(poll.task.name.clone())
-            .or_insert_with(|| TaskSummary {
+            .or_insert_with(|| LongPolls {
                 task: poll.task.clone(),
-                polls: 0,
+                count: 0,
                 total_ns: 0,
-                p50_ns: 0,
-                p99_ns: 0,
                 max_ns: 0,
-                long: 0,
             });
-        task.polls += 1;
-        task.long += 1;
+        task.count += 1;
         task.total_ns = task.total_ns.saturating_add(poll.duration_ns);
         task.max_ns = task.max_ns.max(poll.duration_ns);
     }
+}
+
+impl LongPolls {
+    fn summary(self) -> TaskSummary {
+        TaskSummary {
+            task: self.task,
+            polls: None,
+            total_ns: None,
+            p50_ns: None,
+            p99_ns: None,
+            max_ns: self.max_ns,
+            long: self.count,
+        }
+    }
+}
+
+fn sum(values: impl Iterator<Item = u64>) -> u64 {
+    values.fold(0, u64::saturating_add)
 }
 
 fn group(row: &Row) -> Group {

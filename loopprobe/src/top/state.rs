@@ -290,7 +290,7 @@ impl State {
         let mut rows = self.by_task.clone();
         for task in &self.live.tasks {
             let row = rows.entry(task.task.name.clone()).or_default();
-            row.polls = task.polls;
+            row.polls = task.polls.unwrap_or_default();
             row.max_ns = row.max_ns.max(task.max_ns);
         }
         let named = rows.into_iter().map(|(name, row)| TaskRow { name, ..row });

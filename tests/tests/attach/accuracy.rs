@@ -23,7 +23,7 @@ fn measure(build: Build, scenario: &str) -> Result<()> {
         incomplete_stacks: 0,
         stacks: 0,
         unresolved_frames: 0,
-        ..report.summary.lost
+        ..report.summary.lost.unwrap_or_default()
     };
     ensure!(lost.is_empty(), "{what}: {lost:?}");
     Ok(())

@@ -25,7 +25,7 @@ fn ended_by(signal: i32) -> Result<()> {
         report.status,
         report.errors
     );
-    ensure!(report.summary.polls > 0, "an empty summary");
+    ensure!(report.summary.polls > Some(0), "an empty summary");
     ensure!(changed_bytes(target.pid())? == 0, "probes are left");
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use loopprobe_tests::matrix::{Build, target};
 use loopprobe_tests::scenario::gated;
 use loopprobe_tests::session::Session;
@@ -49,16 +49,9 @@ fn panicking(build: Build) -> Result<()> {
         long >= 20,
         "20 tasks panicked after 12 ms, {long} long polls were reported"
     );
-    ensure!(
-        report.summary.lost.unmatched_starts == 0,
-        "{:?}",
-        report.summary.lost
-    );
-    ensure!(
-        report.summary.lost.unmatched_ends == 0,
-        "{:?}",
-        report.summary.lost
-    );
+    let lost = report.summary.lost.context("what was lost is not known")?;
+    ensure!(lost.unmatched_starts == 0, "{lost:?}");
+    ensure!(lost.unmatched_ends == 0, "{lost:?}");
     Ok(())
 }
 

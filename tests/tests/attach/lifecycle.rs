@@ -15,8 +15,8 @@ fn threads_that_end_are_survived() -> Result<()> {
     compare(&truth, &report.polls, "async", THRESHOLD_NS)?.check("threads that come and go")?;
     let polls = truth.iter().filter(|poll| poll.kind == "async").count() as u64;
     ensure!(
-        report.summary.polls == polls,
-        "{polls} polls, {} counted",
+        report.summary.polls == Some(polls),
+        "{polls} polls, {:?} counted",
         report.summary.polls
     );
     Ok(())
@@ -85,8 +85,8 @@ fn a_forked_child_is_not_the_target_and_lives_on() -> Result<()> {
     compare(&truth, &report.polls, "async", THRESHOLD_NS)?.check("a process that forked")?;
     let polls = truth.iter().filter(|poll| poll.kind == "async").count() as u64;
     ensure!(
-        report.summary.polls == polls,
-        "{polls} polls, {} counted",
+        report.summary.polls == Some(polls),
+        "{polls} polls, {:?} counted",
         report.summary.polls
     );
     Ok(())

@@ -155,7 +155,7 @@ fn short_polls(fold: &Fold) -> BTreeMap<String, u64> {
     let mut short: BTreeMap<String, u64> = BTreeMap::new();
     for task in fold.summary.iter().flat_map(|summary| &summary.tasks) {
         let total = short.entry(plain(&task.task.name)).or_default();
-        *total = total.saturating_add(task.total_ns);
+        *total = total.saturating_add(task.total_ns.unwrap_or(0));
     }
     for (path, weight) in fold.stacks() {
         let task = path.first().map_or("", |node| task_of(&node.name));
@@ -182,7 +182,7 @@ fn subtitle(fold: &Fold) -> String {
         text += &format!(
             " in {}, {} events lost",
             units::ns(summary.duration_ns),
-            summary.lost.events
+            units::known(summary.lost, |lost| lost.events.to_string())
         );
     }
     text

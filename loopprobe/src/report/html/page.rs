@@ -3,6 +3,8 @@ use std::{
     io::{self, Write},
 };
 
+use crate::model::Lost;
+
 use super::{
     super::{Chosen, Drawing as _, Flamegraph, units},
     bars,
@@ -145,7 +147,7 @@ fn remarks(gathered: &Gathered) -> String {
     }
     if let Some(summary) = gathered.summary() {
         remark(&format!("The session ended: {}.", summary.reason));
-        remark(&lost(&summary.lost));
+        remark(&lost(summary.lost.as_ref()));
         if let Some(cost) = &summary.cost {
             remark(&format!(
                 "Observing cost the program {:.0}ns for each poll, {} in total.",
@@ -157,7 +159,10 @@ fn remarks(gathered: &Gathered) -> String {
     html + "</ul>"
 }
 
-fn lost(lost: &crate::model::Lost) -> String {
+fn lost(lost: Option<&Lost>) -> String {
+    let Some(lost) = lost else {
+        return "What was lost is not known.".to_owned();
+    };
     let counters = match serde_json::to_value(lost) {
         Ok(serde_json::Value::Object(counters)) => counters,
         _ => return String::new(),

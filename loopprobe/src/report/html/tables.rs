@@ -137,10 +137,10 @@ pub fn tasks(summary: &Summary) -> String {
                 &task.task.name,
                 task.task.location.as_ref().map(ToString::to_string)
             ),
-            Count(task.polls),
-            units::ns(task.total_ns),
-            units::ns(task.p50_ns),
-            units::ns(task.p99_ns),
+            units::known(task.polls, |n| Count(n).to_string()),
+            units::known(task.total_ns, units::ns),
+            units::known(task.p50_ns, units::ns),
+            units::known(task.p99_ns, units::ns),
             units::ns(task.max_ns),
             Count(task.long),
         );

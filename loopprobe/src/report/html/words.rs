@@ -51,7 +51,10 @@ pub fn paragraph(gathered: &Gathered) -> String {
     text + "</p>"
 }
 
-fn worker_share(total_ns: u64, workers: u64, duration_ns: u64) -> String {
+fn worker_share(total_ns: u64, workers: Option<u64>, duration_ns: u64) -> String {
+    let Some(workers) = workers else {
+        return String::new();
+    };
     let time = workers.saturating_mul(duration_ns);
     if time == 0 {
         return String::new();

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     model::{Group, Lost, Summary, TaskKind, TaskSummary},
-    report::{Chosen, Count, Measured, clean, words},
+    report::{Chosen, Count, Measured, clean, units, words},
 };
 
 /// Longer tables are cut here; the JSON has all rows.
@@ -19,36 +19,29 @@ pub fn write(out: &mut impl Write, summary: &Summary, threshold_ns: u64) -> io::
     long_polls(out, summary, threshold_ns)?;
     tasks(out, &summary.tasks)?;
     groups(out, &summary.groups)?;
-    lost(out, &summary.lost)?;
+    lost(out, summary.lost.as_ref())?;
     cost(out, summary)
 }
 
 fn polls(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
     let duration = Measured(summary.duration_ns);
-    let rate = per_second(summary.polls, summary.duration_ns);
-    write!(
-        out,
-        "{duration} ({}): {} polls ({}/s)",
-        clean(&summary.reason),
-        Count(summary.polls),
-        Count(rate)
-    )?;
-    if summary.polls > 0 {
-        let (p50, p99, max) = (summary.p50_ns, summary.p99_ns, summary.max_ns);
+    write!(out, "{duration} ({}): ", clean(&summary.reason))?;
+    let Some(polls) = summary.polls else {
+        return writeln!(out, "polls and percentiles unknown");
+    };
+    let rate = per_second(polls, summary.duration_ns);
+    write!(out, "{} polls ({}/s)", Count(polls), Count(rate))?;
+    if polls > 0 {
         write!(
             out,
             ", p50 {} p99 {} max {}",
-            Measured(p50),
-            Measured(p99),
-            Measured(max)
+            units::known(summary.p50_ns, units::ns),
+            units::known(summary.p99_ns, units::ns),
+            units::known(summary.max_ns, units::ns)
         )?;
     }
-    if summary.blocking_polls > 0 {
-        write!(
-            out,
-            "; {} on the blocking pool",
-            Count(summary.blocking_polls)
-        )?;
+    if let Some(closures) = summary.blocking_polls.filter(|&n| n > 0) {
+        write!(out, "; {} on the blocking pool", Count(closures))?;
     }
     writeln!(out)
 }
@@ -93,11 +86,12 @@ fn task_row(summary: &TaskSummary) -> Vec<String> {
     if let Some(location) = &summary.task.location {
         name = format!("{name}  {}", words::place(location));
     }
+    let polls = units::known(summary.polls, |n| Count(n).to_string());
     if summary.task.kind == TaskKind::Blocking {
         let untimed = || "-".to_owned();
         name.push_str("  (blocking pool)");
         return vec![
-            Count(summary.polls).to_string(),
+            polls,
             untimed(),
             untimed(),
             untimed(),
@@ -107,10 +101,10 @@ fn task_row(summary: &TaskSummary) -> Vec<String> {
         ];
     }
     vec![
-        Count(summary.polls).to_string(),
-        Measured(summary.total_ns).to_string(),
-        Measured(summary.p50_ns).to_string(),
-        Measured(summary.p99_ns).to_string(),
+        polls,
+        units::known(summary.total_ns, units::ns),
+        units::known(summary.p50_ns, units::ns),
+        units::known(summary.p99_ns, units::ns),
         Measured(summary.max_ns).to_string(),
         Count(summary.long).to_string(),
         name,
@@ -155,8 +149,11 @@ fn more(out: &mut impl Write, rows: usize) -> io::Result<()> {
     )
 }
 
-fn lost(out: &mut impl Write, lost: &Lost) -> io::Result<()> {
+fn lost(out: &mut impl Write, lost: Option<&Lost>) -> io::Result<()> {
     writeln!(out)?;
+    let Some(lost) = lost else {
+        return writeln!(out, "{NOTE}lost:{NOTE:#} {}", units::UNKNOWN);
+    };
     let counters = lost_counters(lost);
     if counters.is_empty() {
         return writeln!(out, "lost: nothing");
@@ -204,22 +201,16 @@ fn per_second(count: u64, duration_ns: u64) -> u64 {
 
 /// `0.8% of 8 workers`.
 fn share_of_workers(ns: u64, summary: &Summary) -> Option<String> {
+    let workers = summary.workers?;
     let available = summary
         .duration_ns
-        .checked_mul(summary.workers)
+        .checked_mul(workers)
         .filter(|&ns| ns > 0)?;
     #[expect(clippy::cast_precision_loss, reason = "two digits are shown")]
     let percent = ns as f64 / available as f64 * 100.0;
     let digits = if percent < 10.0 { 2 } else { 1 };
-    let plural = if summary.workers == 1 {
-        "worker"
-    } else {
-        "workers"
-    };
-    Some(format!(
-        "{percent:.digits$}% of {} {plural}",
-        summary.workers
-    ))
+    let plural = if workers == 1 { "worker" } else { "workers" };
+    Some(format!("{percent:.digits$}% of {workers} {plural}"))
 }
 
 #[cfg(test)]
