@@ -4,6 +4,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     process::Command,
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
 };
 
 use anyhow::{Result, ensure};
@@ -13,13 +14,15 @@ use anyhow::{Result, ensure};
 pub struct Folder(PathBuf);
 
 impl Folder {
-    /// Creates it below the folder for temporary files; `name` tells it from others of this process.
+    /// Creates it below the folder for temporary files; `name` says what for.
     ///
     /// # Errors
     ///
     /// If it cannot be created.
     pub fn new(name: &str) -> io::Result<Self> {
-        let path = std::env::temp_dir().join(format!("loopprobe-{name}-{}", std::process::id()));
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let (process, number) = (std::process::id(), NEXT.fetch_add(1, Relaxed));
+        let path = std::env::temp_dir().join(format!("loopprobe-{name}-{process}-{number}"));
         fs::create_dir_all(&path)?;
         Ok(Self(path))
     }

@@ -1,6 +1,7 @@
 //! What the integration tests share: building the targets, running them, running loopprobe, and comparing the two.
 
 pub mod accuracy;
+pub mod browser;
 pub mod causes;
 pub mod folder;
 pub mod lines;

@@ -1,6 +1,7 @@
 //! The model's enums in words.
 
-use crate::model::{Cause, SourceLocation, StackKind, TaskType};
+use super::Count;
+use crate::model::{Cause, Lost, SourceLocation, StackKind, TaskType};
 
 /// A cause as a person would say it.
 pub fn cause(cause: Cause) -> &'static str {
@@ -40,23 +41,21 @@ pub fn task_name(task: &TaskType) -> String {
     }
 }
 
-/// A place in the source, without the folders that say only where a dependency was unpacked:
-/// `axum-0.8.9/src/serve/mod.rs:389`.
+/// A place in the source, without the folders that say only where a dependency was unpacked.
 pub fn place(location: &SourceLocation) -> String {
-    let file = short_path(&location.file);
-    super::clean(&format!("{file}:{}", location.line)).into_owned()
+    super::clean(&location.to_string()).into_owned()
 }
 
-fn short_path(file: &str) -> &str {
-    // cargo: .../registry/src/INDEX/CRATE-VERSION/...; the standard library: /rustc/HASH/library/...
-    let dependency = file
-        .split_once("/registry/src/")
-        .and_then(|(_, rest)| rest.split_once('/'));
-    let library = || {
-        file.strip_prefix("/rustc/")
-            .and_then(|rest| rest.split_once('/'))
+/// What was lost: every counter that is not zero, by its name in the JSON.
+pub fn lost(lost: &Lost) -> Vec<String> {
+    let Ok(serde_json::Value::Object(counters)) = serde_json::to_value(lost) else {
+        return Vec::new();
     };
-    dependency.or_else(library).map_or(file, |(_, kept)| kept)
+    counters
+        .into_iter()
+        .filter_map(|(name, count)| Some((name, count.as_u64().filter(|&count| count > 0)?)))
+        .map(|(name, count)| format!("{} {}", Count(count), name.replace('_', " ")))
+        .collect()
 }
 
 #[cfg(test)]
@@ -64,20 +63,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_names_the_crate_and_not_where_it_was_unpacked() {
-        for (file, short) in [
-            (
-                "/home/u/.cargo/registry/src/index.crates.io-1949cf8c6b5b557f/axum-0.8.9/src/lib.rs",
-                "axum-0.8.9/src/lib.rs",
-            ),
-            (
-                "/rustc/59807616e1fa/library/std/src/io/mod.rs",
-                "library/std/src/io/mod.rs",
-            ),
-            ("src/main.rs", "src/main.rs"),
-            ("/rustc/", "/rustc/"),
-        ] {
-            assert_eq!(short_path(file), short);
-        }
+    fn every_counter_that_is_not_zero_is_named() {
+        let counters = Lost {
+            events: 1_200,
+            too_deep: 1,
+            ..Lost::default()
+        };
+        let mut names = lost(&counters);
+        names.sort();
+        assert_eq!(names, ["1 too deep", "1,200 events"]);
+        assert!(lost(&Lost::default()).is_empty());
     }
 }

@@ -1,4 +1,5 @@
 mod legend;
+mod theme;
 
 use std::{
     collections::BTreeMap,
@@ -92,10 +93,10 @@ impl Picture<'_> {
         let mut svg = Vec::new();
         flamegraph::from_lines(&mut options, lines.iter().map(String::as_str), &mut svg)?;
         let svg = String::from_utf8_lossy(&svg);
-        match legend::add(&svg, self.legend) {
-            Some(svg) => out.write_all(svg.as_bytes()),
-            None => out.write_all(svg.as_bytes()),
-        }
+        // A picture of another shape than expected is as good without these.
+        let svg = legend::add(&svg, self.legend).unwrap_or(svg.into_owned());
+        let svg = theme::add(&svg).unwrap_or(svg);
+        out.write_all(svg.as_bytes())
     }
 }
 

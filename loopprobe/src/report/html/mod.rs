@@ -2,6 +2,7 @@
 
 mod bars;
 mod escape;
+mod flamegraph;
 mod gather;
 mod lanes;
 mod page;

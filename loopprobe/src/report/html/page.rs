@@ -6,9 +6,10 @@ use std::{
 use crate::model::Lost;
 
 use super::{
-    super::{Chosen, Drawing as _, Flamegraph, units},
+    super::{Chosen, units, words as in_words},
     bars,
-    escape::{Escaped, data_url},
+    escape::Escaped,
+    flamegraph,
     gather::Gathered,
     lanes, polls, tables, words,
 };
@@ -48,7 +49,7 @@ pub fn write(gathered: &Gathered, out: &mut impl Write) -> io::Result<()> {
             "<h2>How long they took</h2>{}",
             bars::svg(&gathered.histogram)
         )?;
-        flamegraph(gathered, out)?;
+        writeln!(out, "{}", flamegraph::section(&gathered.fold)?)?;
     }
     if let Some(summary) = gathered.summary() {
         writeln!(out, "{}", tables::tasks(summary))?;
@@ -112,24 +113,6 @@ fn civil(days: u64) -> (u64, u64, u64) {
     (year, month, day)
 }
 
-fn flamegraph(gathered: &Gathered, out: &mut impl Write) -> io::Result<()> {
-    let mut svg = Vec::new();
-    Flamegraph::default().draw(&gathered.fold, &mut svg)?;
-    // A zoomed picture writes its state to its address, which a sandboxed frame has not got.
-    let text = String::from_utf8_lossy(&svg).replace("history.replaceState(", "void (");
-    let height = text
-        .split_once(" height=\"")
-        .and_then(|(_, rest)| rest.split('"').next())
-        .and_then(|height| height.parse::<u32>().ok())
-        .unwrap_or(600);
-    writeln!(
-        out,
-        "<h2>Flamegraph</h2><p class=\"note\">Width is blocked wall time. Choose a box to zoom in, Ctrl-F to search.</p>\
-         <iframe id=\"flamegraph\" title=\"Flamegraph\" sandbox=\"allow-scripts\" style=\"height:{height}px\" data-src=\"{}\"></iframe>",
-        data_url("image/svg+xml", text.as_bytes())
-    )
-}
-
 /// What was lost, what the session could not see, and what else happened.
 fn remarks(gathered: &Gathered) -> String {
     let mut html = "<h2>Remarks</h2><ul id=\"remarks\">".to_owned();
@@ -163,15 +146,7 @@ fn lost(lost: Option<&Lost>) -> String {
     let Some(lost) = lost else {
         return "What was lost is not known.".to_owned();
     };
-    let counters = match serde_json::to_value(lost) {
-        Ok(serde_json::Value::Object(counters)) => counters,
-        _ => return String::new(),
-    };
-    let parts: Vec<_> = counters
-        .iter()
-        .filter(|(_, count)| count.as_u64() != Some(0))
-        .map(|(name, count)| format!("{name} {count}"))
-        .collect();
+    let parts = in_words::lost(lost);
     if parts.is_empty() {
         "Nothing was lost.".to_owned()
     } else {

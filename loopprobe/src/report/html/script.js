@@ -56,6 +56,11 @@
     window.addEventListener("load", () => requestAnimationFrame(() => {
       flamegraph.src = flamegraph.dataset.src;
     }));
+    // The picture takes a regular expression; names are full of characters that mean something in one.
+    document.getElementById("search").addEventListener("input", (event) => {
+      const text = event.target.value.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
+      flamegraph.contentWindow.postMessage(text, "*");
+    });
   }
 
   for (const bar of document.querySelectorAll("[data-poll]")) {

@@ -40,11 +40,11 @@ pub fn ranked(gathered: &Gathered) -> String {
 fn ranked_row(row: &Row, total: u64, polls: &[&LongPoll]) -> String {
     let share = percent(row.total_ns, total);
     let call = row.call.as_ref();
+    let class = cause_class(row.cause);
     let mut html = format!(
-        "<tr class=\"row\" tabindex=\"0\"><td>{}<td><i class=\"c-{}\"></i>{}<td>{}<td class=\"n\">{}<td class=\"n\">{}<td class=\"n\">{}\
-         <td><span class=\"share\"><span style=\"width:{share:.1}%\"></span></span>{share:.0}%</tr>",
+        "<tr class=\"row\" tabindex=\"0\"><td>{}<td><i class=\"c-{class}\"></i>{}<td>{}<td class=\"n\">{}<td class=\"n\">{}<td class=\"n\">{}\
+         <td><span class=\"share\"><span class=\"c-{class}\" style=\"width:{share:.1}%\"></span></span>{share:.0}%</tr>",
         named(&row.task, row.location.as_ref().map(ToString::to_string)),
-        cause_class(row.cause),
         in_words::cause(row.cause),
         call.map_or_else(
             || "?".to_owned(),

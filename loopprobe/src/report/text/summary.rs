@@ -154,23 +154,11 @@ fn lost(out: &mut impl Write, lost: Option<&Lost>) -> io::Result<()> {
     let Some(lost) = lost else {
         return writeln!(out, "{NOTE}lost:{NOTE:#} {}", units::UNKNOWN);
     };
-    let counters = lost_counters(lost);
+    let counters = words::lost(lost);
     if counters.is_empty() {
         return writeln!(out, "lost: nothing");
     }
     writeln!(out, "{NOTE}lost:{NOTE:#} {}", counters.join(", "))
-}
-
-/// Every counter that is not zero, by its name in the JSON.
-fn lost_counters(lost: &Lost) -> Vec<String> {
-    let Ok(serde_json::Value::Object(counters)) = serde_json::to_value(lost) else {
-        return Vec::new();
-    };
-    counters
-        .into_iter()
-        .filter_map(|(name, count)| Some((name, count.as_u64().filter(|&count| count > 0)?)))
-        .map(|(name, count)| format!("{} {}", Count(count), name.replace('_', " ")))
-        .collect()
 }
 
 fn cost(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
@@ -216,19 +204,6 @@ fn share_of_workers(ns: u64, summary: &Summary) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_counter_that_is_not_zero_is_named() {
-        let lost = Lost {
-            events: 1_200,
-            too_deep: 1,
-            ..Lost::default()
-        };
-        let mut names = lost_counters(&lost);
-        names.sort();
-        assert_eq!(names, ["1 too deep", "1,200 events"]);
-        assert!(lost_counters(&Lost::default()).is_empty());
-    }
 
     #[test]
     fn the_rate_survives_an_empty_session() {
