@@ -89,7 +89,7 @@ pub struct StackRecord {
     pub entry_sp: u64,
     /// The registers of the user code.
     pub registers: Registers,
-    /// The number of the system call, -1 outside any.
+    /// The number of the system call, -1 outside any. A sample has one only if it found the thread in the kernel.
     pub syscall: i64,
     /// Its arguments.
     pub args: [u64; 6],
@@ -97,8 +97,8 @@ pub struct StackRecord {
     pub unsent_ns: u64,
     /// How many bytes of stack follow.
     pub len: u32,
-    /// Keeps the layout free of padding.
-    pub reserved: u32,
+    /// Of a sample: 1 if it found the thread in the kernel.
+    pub in_kernel: u32,
 }
 
 /// How many bytes of a stack are kept at most. Measured: 8 KiB covers 87 % of the stacks in polls, 32 KiB all.

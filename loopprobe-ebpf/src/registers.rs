@@ -3,8 +3,8 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    bindings::{pt_regs, seq_file, task_struct},
-    helpers::generated::{bpf_probe_read_kernel, bpf_seq_write, bpf_task_pt_regs},
+    bindings::{seq_file, task_struct},
+    helpers::generated::{bpf_seq_write, bpf_task_pt_regs},
 };
 use loopprobe_common::records::ThreadRegisters;
 

@@ -1,7 +1,8 @@
 //! Copies of user stacks, only inside polls and only as far as the poll's entry.
 
 use aya_ebpf::{
-    bindings::pt_regs,
+    EbpfContext as _,
+    bindings::{bpf_perf_event_data, pt_regs},
     helpers::generated::{
         bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_probe_read_user, bpf_ringbuf_output,
         bpf_task_pt_regs,
@@ -28,13 +29,13 @@ const SYS_EPOLL_PWAIT2: i64 = 441;
 
 /// A sample of the thread on this CPU.
 #[perf_event]
-pub fn sample(_ctx: PerfEventContext) -> u32 {
-    let _ = try_sample();
+pub fn sample(ctx: PerfEventContext) -> u32 {
+    let _ = try_sample(&ctx);
     0
 }
 
 #[inline(always)]
-fn try_sample() -> Option<()> {
+fn try_sample(ctx: &PerfEventContext) -> Option<()> {
     let tid = current_tid();
     let config = CONFIG.get(0)?;
     if config.stacks == 0 {
@@ -45,6 +46,7 @@ fn try_sample() -> Option<()> {
         Some((thread, open)) if now - open.since_ns >= config.sample_after_ns => {
             let slot = slot(tid)?;
             fill(slot, Kind::Sample, thread.tid, &open, now)?;
+            slot.record.in_kernel = u32::from(is_in_kernel(ctx));
             send(slot);
         }
         None if config.scan != 0 => {
@@ -64,6 +66,14 @@ fn try_sample() -> Option<()> {
         _ => {}
     }
     Some(())
+}
+
+/// Whether the sample interrupted the kernel: the lowest bits of the code segment are the privilege level.
+#[inline(always)]
+fn is_in_kernel(ctx: &PerfEventContext) -> bool {
+    let data: *const bpf_perf_event_data = ctx.as_ptr().cast();
+    // SAFETY: that is what the kernel calls such programs with (`include/uapi/linux/bpf_perf_event.h`).
+    unsafe { (*data).regs.cs & 3 == 0 }
 }
 
 /// Keeps the stack of a thread that goes off its CPU.
@@ -142,6 +152,7 @@ fn fill(slot: &mut StackSlot, kind: Kind, tid: u32, open: &Open, now: u64) -> Op
     record.woken_ns = 0;
     record.end_ns = 0;
     record.unsent_ns = 0;
+    record.in_kernel = 0;
     record.entry_sp = entry_sp;
     record.syscall = regs.orig_rax as i64;
     record.args = [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9];

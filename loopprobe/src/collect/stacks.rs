@@ -57,6 +57,8 @@ struct Seen {
     blocked_ns: u64,
     runnable_ns: u64,
     samples: u32,
+    /// Whether a page fault stopped it, or a sample found it in one.
+    page_fault: bool,
 }
 
 impl Stacks {
@@ -119,7 +121,7 @@ impl Stacks {
         Seen {
             frames: unwound.frames,
             outcome: unwound.outcome,
-            syscall: if sample { None } else { syscall },
+            syscall,
             object,
             start_ns: record.start_ns,
             blocked_ns: if sample {
@@ -133,6 +135,7 @@ impl Stacks {
                 end_ns.saturating_sub(ready_ns)
             },
             samples: u32::from(sample),
+            page_fault: syscall.is_none() && (!sample || record.in_kernel != 0),
         }
     }
 
@@ -177,6 +180,7 @@ impl Stacks {
             blocked_ns: if seen.on_cpu { 0 } else { split.blocked_ns },
             runnable_ns: 0,
             samples: u32::from(seen.on_cpu),
+            page_fault: seen.syscall.is_none() && !seen.on_cpu,
         };
         self.describe(poll, vec![seen], now_ns);
     }
@@ -210,7 +214,6 @@ impl Stacks {
             split: poll.split,
             stacks,
             throttle,
-            faults: None,
         };
         poll.diagnosis = Some(diagnose(&evidence));
         poll.stacks = evidence.stacks.into_iter().map(|s| s.stack).collect();
@@ -240,19 +243,19 @@ impl Stacks {
         .into_iter()
         .filter(|(_, ns)| *ns > 0)
         .map(|(kind, ns)| {
-            let blocked = kind == StackKind::Blocked;
+            let acts = kind != StackKind::Runnable;
             StackEvidence {
                 stack: Stack {
                     ns,
                     start_ns: seen.start_ns,
                     kind,
                     outcome: seen.outcome,
-                    syscall: seen.syscall.filter(|_| blocked).map(|call| call.name()),
+                    syscall: seen.syscall.filter(|_| acts).map(|call| call.name()),
                     frames: frames.clone(),
                 },
-                syscall: seen.syscall.filter(|_| blocked),
-                object: seen.object.clone().filter(|_| blocked),
-                page_fault: blocked && seen.syscall.is_none(),
+                syscall: seen.syscall.filter(|_| acts),
+                object: seen.object.clone().filter(|_| acts),
+                page_fault: acts && seen.page_fault,
             }
         })
         .collect()
@@ -282,6 +285,7 @@ impl Seen {
             && (self.samples == 0) == (other.samples == 0)
             && self.syscall.map(|c| c.number) == other.syscall.map(|c| c.number)
             && self.object == other.object
+            && self.page_fault == other.page_fault
             && self.frames.len() == other.frames.len()
             && self
                 .frames

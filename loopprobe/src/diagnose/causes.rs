@@ -18,7 +18,7 @@ pub const CAUSES: &[CauseInfo] = &[
     CauseInfo {
         cause: Cause::Cpu,
         title: "CPU-bound",
-        recognised: "most of the poll was spent on a CPU",
+        recognised: "most of the poll was spent on a CPU, in the task's own code or in system calls of other kinds",
         advice: "move the computation to tokio::task::spawn_blocking or a thread pool such as rayon, or split it with tokio::task::yield_now().await",
     },
     CauseInfo {
@@ -30,19 +30,19 @@ pub const CAUSES: &[CauseInfo] = &[
     CauseInfo {
         cause: Cause::FileIo,
         title: "file I/O",
-        recognised: "blocked in a system call on a file, a folder, a path or a pipe",
+        recognised: "in a system call on a file, a folder, a path or a pipe, blocked or on the CPU",
         advice: "use tokio::fs, or move the call into tokio::task::spawn_blocking",
     },
     CauseInfo {
         cause: Cause::Fsync,
         title: "fsync",
-        recognised: "blocked in fsync, fdatasync, sync, syncfs, sync_file_range or msync",
+        recognised: "in fsync, fdatasync, sync, syncfs, sync_file_range or msync, blocked or on the CPU",
         advice: "call sync_all or sync_data of tokio::fs::File, or flush in tokio::task::spawn_blocking",
     },
     CauseInfo {
         cause: Cause::Network,
         title: "synchronous network I/O",
-        recognised: "blocked in connect, accept, send or recv, or reading, writing or polling a socket",
+        recognised: "in connect, accept, send or recv, or reading, writing or polling a socket, blocked or on the CPU",
         advice: "use tokio::net or an async client, or move the client into tokio::task::spawn_blocking",
     },
     CauseInfo {
@@ -66,7 +66,7 @@ pub const CAUSES: &[CauseInfo] = &[
     CauseInfo {
         cause: Cause::PageFault,
         title: "page faults",
-        recognised: "blocked without a system call, or on the CPU with so many page faults that they explain half of it",
+        recognised: "in the kernel without a system call, blocked or on the CPU",
         advice: "read or prefault the memory (mmap, large allocation) in tokio::task::spawn_blocking before tasks use it",
     },
     CauseInfo {

@@ -6,11 +6,11 @@ use crate::model::{Split, Stack};
 pub struct StackEvidence {
     /// The stack.
     pub stack: Stack,
-    /// The system call that the thread was in. `None` on the CPU, and where it was switched out without one.
+    /// The system call that the thread was in, blocked or on the CPU. `None` in its own code.
     pub syscall: Option<RawSyscall>,
     /// What the call was about; resolved while it was open.
     pub object: Option<Object>,
-    /// Whether the thread was switched out by a page fault, where that is known.
+    /// Whether the thread was in the kernel for a page fault.
     pub page_fault: bool,
 }
 
@@ -23,15 +23,6 @@ pub struct ThrottleDelta {
     pub throttled_ns: u64,
 }
 
-/// Page faults of a thread during a poll.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FaultDelta {
-    /// Faults that needed no I/O.
-    pub minor: u64,
-    /// Faults that had to wait for I/O.
-    pub major: u64,
-}
-
 /// All that is known about one long poll when its cause is sought.
 #[derive(Clone, Debug, Default)]
 pub struct PollEvidence {
@@ -41,6 +32,4 @@ pub struct PollEvidence {
     pub stacks: Vec<StackEvidence>,
     /// What the control group's controller counted, where it could be read.
     pub throttle: Option<ThrottleDelta>,
-    /// The thread's page faults, where they could be read.
-    pub faults: Option<FaultDelta>,
 }

@@ -17,7 +17,7 @@ mod verdict;
 mod waits;
 
 pub use causes::{CAUSES, CauseInfo};
-pub use evidence::{FaultDelta, PollEvidence, StackEvidence, ThrottleDelta};
+pub use evidence::{PollEvidence, StackEvidence, ThrottleDelta};
 pub use object::Object;
 pub use objects::Objects;
 pub use quota::CpuQuota;

@@ -255,21 +255,38 @@ fn waiting_for_a_cpu_is_preemption_or_throttling() {
 }
 
 #[test]
-fn computing_is_cpu_unless_page_faults_explain_it() {
-    let of = |minor| {
+fn computing_is_cpu_unless_samples_find_the_kernel_at_work() {
+    let of = |number: Option<i64>, object, page_fault, kernel_ns| {
+        let mut in_kernel = on_cpu(&[], kernel_ns);
+        in_kernel.syscall = number.map(|number| RawSyscall {
+            number: u32::try_from(number).expect("a number"),
+            args: [0; 6],
+        });
+        in_kernel.object = object;
+        in_kernel.page_fault = page_fault;
         diagnose(&PollEvidence {
             split: Some(Split {
                 on_cpu_ns: 10_000_000,
                 ..Split::default()
             }),
-            stacks: vec![on_cpu(&[], 10_000_000)],
-            faults: Some(FaultDelta { minor, major: 0 }),
+            stacks: vec![on_cpu(&[], 10_000_000 - kernel_ns), in_kernel],
             ..PollEvidence::default()
         })
         .cause
     };
-    assert_eq!(of(100), Cause::Cpu);
-    assert_eq!(of(10_000), Cause::PageFault);
+    assert_eq!(of(None, None, true, 4_000_000), Cause::Cpu);
+    assert_eq!(of(None, None, true, 6_000_000), Cause::PageFault);
+    let read = Some(libc::SYS_read);
+    assert_eq!(of(read, file("/a"), false, 6_000_000), Cause::FileIo);
+    assert_eq!(of(read, file("/a"), false, 4_000_000), Cause::Cpu);
+    assert_eq!(
+        of(Some(libc::SYS_sched_yield), None, false, 6_000_000),
+        Cause::Cpu
+    );
+    assert_eq!(
+        of(Some(libc::SYS_futex), None, false, 6_000_000),
+        Cause::Cpu
+    );
 }
 
 #[test]

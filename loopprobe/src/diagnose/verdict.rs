@@ -7,19 +7,11 @@ use super::{
 };
 use crate::model::{Blocked, Cause, Diagnosis, Frame, Split, StackKind};
 
-/// A page fault that needs no I/O costs at least this much: the exception alone takes about 0.1 us on bare metal, and
-/// clearing or copying the page several times that.
-const MINOR_FAULT_NS: u64 = 500;
-
 /// Names a long poll's cause: what took the largest part of its wall time.
 pub fn diagnose(evidence: &PollEvidence) -> Diagnosis {
     let split = evidence.split.unwrap_or_else(|| from_stacks(evidence));
     let mut parts = blocked_parts(evidence, split.blocked_ns);
-    add(
-        &mut parts,
-        on_cpu(evidence, split.on_cpu_ns),
-        split.on_cpu_ns,
-    );
+    add_on_cpu(&mut parts, evidence, split.on_cpu_ns);
     add(
         &mut parts,
         runnable(evidence, split.runnable_ns),
@@ -91,13 +83,33 @@ fn blocked(evidence: &PollEvidence) -> impl Iterator<Item = &StackEvidence> {
         .filter(|found| found.stack.kind == StackKind::Blocked)
 }
 
-fn on_cpu(evidence: &PollEvidence, on_cpu_ns: u64) -> Cause {
-    let faults = evidence.faults.unwrap_or_default();
-    let spent = faults.minor.saturating_mul(MINOR_FAULT_NS);
-    if on_cpu_ns > 0 && spent >= on_cpu_ns / 2 {
-        Cause::PageFault
-    } else {
-        Cause::Cpu
+/// Time on the CPU by cause: its samples show whether it was the kernel's, and for what. The rest is the thread's own.
+fn add_on_cpu(parts: &mut Parts, evidence: &PollEvidence, on_cpu_ns: u64) {
+    let mut own_ns = on_cpu_ns;
+    let samples = evidence
+        .stacks
+        .iter()
+        .filter(|found| found.stack.kind == StackKind::OnCpu);
+    for found in samples {
+        let cause = working(found);
+        if cause != Cause::Cpu {
+            let ns = found.stack.ns.min(own_ns);
+            add(parts, cause, ns);
+            own_ns -= ns;
+        }
+    }
+    add(parts, Cause::Cpu, own_ns);
+}
+
+/// What a thread on the CPU was busy with. The kernel copies, checksums and finds pages on the caller's time; what it does
+/// for other system calls does not go away by awaiting.
+fn working(found: &StackEvidence) -> Cause {
+    if found.syscall.is_none() && !found.page_fault {
+        return Cause::Cpu;
+    }
+    match waits::cause(found) {
+        cause @ (Cause::PageFault | Cause::FileIo | Cause::Fsync | Cause::Network) => cause,
+        _ => Cause::Cpu,
     }
 }
 
@@ -119,11 +131,10 @@ fn stacks_of(evidence: &PollEvidence, cause: Cause) -> Vec<&StackEvidence> {
         .stacks
         .iter()
         .filter(|found| match (cause, found.stack.kind) {
-            (Cause::Cpu, kind) => kind == StackKind::OnCpu,
             (Cause::Preempted | Cause::Throttled, kind) => kind != StackKind::Blocked,
-            (Cause::PageFault, StackKind::OnCpu) => true,
+            (_, StackKind::OnCpu) => working(found) == cause,
             (_, StackKind::Blocked) => waits::cause(found) == cause,
-            _ => false,
+            (_, StackKind::Runnable) => false,
         })
         .collect()
 }
@@ -185,10 +196,6 @@ fn facts(
         facts.insert(name.to_owned(), value);
     };
     fact("ns", ns.to_string());
-    if let Some(faults) = evidence.faults.filter(|_| cause == Cause::PageFault) {
-        fact("major_faults", faults.major.to_string());
-        fact("minor_faults", faults.minor.to_string());
-    }
     if let Some(throttle) = evidence.throttle.filter(|_| cause == Cause::Throttled) {
         fact("throttled_ns", throttle.throttled_ns.to_string());
         fact("throttled_periods", throttle.periods.to_string());

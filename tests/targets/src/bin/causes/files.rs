@@ -89,6 +89,65 @@ fn file_io_call(file: &mut File, buffer: &mut [u8]) {
     }
 }
 
+// @cached_read_task
+pub async fn cached_read_task(rounds: u32) {
+    let scratch = Scratch::filled("cached");
+    let mut buffer = vec![0; CHUNK];
+    for _ in 0..rounds {
+        cached_read_child(&scratch, &mut buffer).await;
+    }
+    // Removing the file takes time too: not in the poll of the last call.
+    pause().await;
+}
+
+// @cached_read_child
+async fn cached_read_child(scratch: &Scratch, buffer: &mut [u8]) {
+    let mut file = File::open(&scratch.0).expect("the file is there");
+    pause().await;
+    cached_read_call(&mut file, buffer);
+}
+
+/// The disk is not asked: the kernel copies what it has.
+#[inline(never)]
+// @cached_read_call
+fn cached_read_call(file: &mut File, buffer: &mut [u8]) {
+    let _span = span("cached_read");
+    let start = Instant::now();
+    while !long_enough(start) {
+        if file.read(buffer).expect("the file is there") == 0 {
+            file.seek(SeekFrom::Start(0)).expect("a regular file");
+        }
+    }
+}
+
+// @fresh_memory_task
+pub async fn fresh_memory_task(rounds: u32) {
+    for _ in 0..rounds {
+        fresh_memory_child().await;
+    }
+}
+
+// @fresh_memory_child
+async fn fresh_memory_child() {
+    pause().await;
+    fresh_memory_call();
+}
+
+/// The kernel finds and clears each page at its first touch.
+#[inline(never)]
+// @fresh_memory_call
+fn fresh_memory_call() {
+    let _span = span("fresh_memory");
+    let start = Instant::now();
+    while !long_enough(start) {
+        let mut memory = Vec::<u8>::with_capacity(FILE_BYTES);
+        for page in memory.spare_capacity_mut().iter_mut().step_by(4096) {
+            page.write(1);
+            std::hint::black_box(page);
+        }
+    }
+}
+
 // @fsync_task
 pub async fn fsync_task(rounds: u32) {
     let scratch = Scratch::new("sync");

@@ -41,12 +41,14 @@ macro_rules! case {
     };
 }
 
-const CASES: [Case; 13] = [
+const CASES: [Case; 15] = [
     case!("sleep", "sleep", "process"),
     case!("cpu", "cpu", "cpu"),
     case!("file_io", "file_io", "files"),
     case!("fsync", "fsync", "files"),
     case!("page_fault", "page_fault", "files"),
+    case!("page_fault", "fresh_memory", "files"),
+    case!("file_io", "cached_read", "files"),
     case!("network", "network", "network"),
     case!("lock", "mutex", "locks"),
     case!("lock", "rwlock", "locks"),
@@ -90,6 +92,8 @@ async fn run(scenario: &str, rounds: u32) {
     one(wanted("sleep"), process::sleep_task(rounds)).await;
     one(wanted("cpu"), cpu::cpu_task(rounds)).await;
     one(wanted("file_io"), files::file_io_task(rounds)).await;
+    one(wanted("cached_read"), files::cached_read_task(rounds)).await;
+    one(wanted("fresh_memory"), files::fresh_memory_task(rounds)).await;
     one(wanted("fsync"), files::fsync_task(rounds)).await;
     one(wanted("page_fault"), files::page_fault_task(rounds)).await;
     one(wanted("network"), network::network_task(rounds)).await;
