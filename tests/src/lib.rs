@@ -12,5 +12,6 @@ pub mod scenario;
 pub mod session;
 pub mod synthetic;
 pub mod target;
+pub mod terminal;
 pub mod text;
 pub mod truth;

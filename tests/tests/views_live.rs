@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    path::Path,
     process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -13,7 +12,6 @@ use loopprobe::model::{Event, LongPoll};
 use loopprobe_tests::{
     folder::{Folder, SmallDisk},
     matrix::{self, Build},
-    privileges,
     session::Session,
     take_machine,
     target::Target,
@@ -24,7 +22,9 @@ const THRESHOLD_NS: u64 = 10_000_000;
 /// Many times what anything here takes on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// A program that waits for its `go`, started when all else is built.
 fn sleepers(rounds: &str) -> Result<Target> {
+    matrix::loopprobe()?;
     let program = matrix::target(Build::DEFAULT, "causes")?;
     let args = [
         "sleep", "--millis", "30", "--rounds", rounds, "--gate", "before", "--hold",
@@ -223,127 +223,11 @@ fn foreign_files_are_refused_by_name() -> Result<()> {
     Ok(())
 }
 
-/// A terminal of 80 columns and 24 rows, in a tmux server of its own.
-struct Terminal(String);
-
-impl Terminal {
-    fn open(command: &str) -> Result<Self> {
-        let terminal = Self(format!("loopprobe-{}", std::process::id()));
-        // The shell stays, so that the screen can be seen after the end.
-        terminal.tmux(&[
-            "-f",
-            "/dev/null",
-            "new-session",
-            "-d",
-            "-x",
-            "80",
-            "-y",
-            "24",
-            "sh",
-        ])?;
-        terminal.keys(&[command, "Enter"])?;
-        Ok(terminal)
-    }
-
-    fn tmux(&self, args: &[&str]) -> Result<String> {
-        let output = Command::new("tmux")
-            .arg("-L")
-            .arg(&self.0)
-            .args(args)
-            .output()?;
-        ensure!(output.status.success(), "tmux {args:?}: {output:?}");
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    }
-
-    fn keys(&self, keys: &[&str]) -> Result<()> {
-        self.tmux(&[&["send-keys"], keys].concat())?;
-        Ok(())
-    }
-
-    fn shows(&self, text: &str) -> Result<()> {
-        wait_for(|| {
-            self.tmux(&["capture-pane", "-p"])
-                .is_ok_and(|screen| screen.contains(text))
-        })
-        .with_context(|| {
-            format!(
-                "no `{text}`:\n{}",
-                self.tmux(&["capture-pane", "-p"]).unwrap_or_default()
-            )
-        })
-    }
-
-    fn in_alternate_screen(&self) -> Result<bool> {
-        Ok(self
-            .tmux(&["display-message", "-p", "#{alternate_on}"])?
-            .trim()
-            == "1")
-    }
-}
-
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        let _ = self.tmux(&["kill-server"]);
-    }
-}
-
 fn wait_for(mut condition: impl FnMut() -> bool) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
         ensure!(Instant::now() < deadline, "nothing came of it");
         thread::sleep(Duration::from_millis(50));
     }
-    Ok(())
-}
-
-#[test]
-fn the_live_view_answers_keys_and_leaves_a_clean_terminal_when_killed() -> Result<()> {
-    take_machine!();
-    if Command::new("tmux").arg("-V").output().is_err() {
-        return privileges::skip("tmux is not installed (apt-get install tmux)");
-    }
-    let folder = Folder::new("top")?;
-    let mut target = sleepers("2000")?;
-    target.send("go")?;
-    let (loopprobe, pid) = (matrix::loopprobe()?, target.pid());
-    let view = format!(
-        "cd {} && {} top --pid {pid}; echo ended with $?",
-        folder.path().display(),
-        loopprobe.display()
-    );
-    let terminal = Terminal::open(&view)?;
-    terminal.shows("sleep_task")?;
-    terminal.shows("fix: use tokio::time::sleep")?;
-    terminal.shows(">= 10ms")?;
-    terminal.keys(&["+"])?;
-    terminal.shows(">= 20ms")?;
-    terminal.keys(&["f"])?;
-    terminal.shows(&format!("wrote loopprobe-{pid}-1.svg"))?;
-    ensure!(Path::new(&folder.file(&format!("loopprobe-{pid}-1.svg"))).exists());
-    terminal.keys(&["/", "nothing like it", "Enter"])?;
-    terminal.shows("Long polls (0)")?;
-    terminal.keys(&["/", "Escape"])?;
-    terminal.keys(&["p"])?;
-    terminal.shows("PAUSED")?;
-    ensure!(terminal.in_alternate_screen()?);
-
-    let shell: u32 = terminal
-        .tmux(&["display-message", "-p", "#{pane_pid}"])?
-        .trim()
-        .parse()?;
-    let children = fs::read_to_string(format!("/proc/{shell}/task/{shell}/children"))?;
-    let view: i32 = children
-        .split_whitespace()
-        .next()
-        .context("no child")?
-        .parse()?;
-    // SAFETY: the process is a child of the shell that this test has started.
-    unsafe { libc::kill(view, libc::SIGTERM) };
-    terminal.shows("ended with 0")?;
-    ensure!(!terminal.in_alternate_screen()?);
-    terminal.keys(&["stty -a", "Enter"])?;
-    terminal.shows(" icanon")?;
-    terminal.shows(" echo ")?;
-    ensure!(target.is_alive()?);
     Ok(())
 }

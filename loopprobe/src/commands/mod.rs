@@ -16,6 +16,7 @@ mod ps;
 mod record;
 mod report;
 mod run;
+pub mod screen;
 mod session_output;
 mod signals;
 mod survey;
@@ -59,7 +60,7 @@ impl Command {
             Self::Attach(args) => attach::run(&args, global),
             Self::Run(args) => run::run(&args, global),
             Self::Ps(args) => ps::run(&args, global),
-            Self::Inspect(args) => inspect::run(&args),
+            Self::Inspect(args) => inspect::run(&args, global),
             Self::Doctor(args) => doctor::run(&args, global),
             Self::Top(args) => top::run(&args, global),
             Self::Record(args) => record::run(&args, global),

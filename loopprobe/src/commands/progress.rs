@@ -1,127 +1,106 @@
 use std::{
     io::{IsTerminal as _, Write as _},
-    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
-use crate::cli::GlobalArgs;
+use crate::{cli::GlobalArgs, report::clean};
 
+/// What discovery does, in a few words.
+pub const SCANNING: &str = "looking for poll sites and their names";
 /// What takes longer than this says so.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// One line on a terminal's stderr while something takes long; wiped when it is done.
+/// One line on a terminal's stderr while something takes longer than a second; wiped when dropped. A thread of its own
+/// writes it, so that it also shows while nothing can be counted.
 #[derive(Debug)]
 pub struct Progress {
+    work: Arc<Work>,
+    shown: Option<Shown>,
+}
+
+#[derive(Debug)]
+struct Work {
     what: String,
-    steps: u64,
-    since: Instant,
-    shown: Option<Instant>,
-    enabled: bool,
+    events: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Shown {
+    /// Dropped when the work is done.
+    working: Sender<()>,
+    thread: JoinHandle<()>,
 }
 
 impl Progress {
     /// Begins something that may take long.
-    pub fn new(global: &GlobalArgs, what: String) -> Self {
-        Self {
-            what,
-            steps: 0,
-            since: Instant::now(),
-            shown: None,
-            enabled: !global.quiet && std::io::stderr().is_terminal(),
-        }
+    pub fn new(global: &GlobalArgs, what: impl Into<String>) -> Self {
+        Self::shown_if(!global.quiet, what)
+    }
+
+    /// The same, with a further condition.
+    pub fn shown_if(wanted: bool, what: impl Into<String>) -> Self {
+        let work = Arc::new(Work {
+            what: what.into(),
+            events: AtomicU64::new(0),
+        });
+        let shown = (wanted && std::io::stderr().is_terminal())
+            .then(|| Shown::new(work.clone()))
+            .flatten();
+        Self { work, shown }
     }
 
     /// One event more has been handled.
-    pub fn step(&mut self) {
-        self.steps += 1;
-        let due = self
-            .shown
-            .is_none_or(|shown| shown.elapsed() >= PATIENCE / 4);
-        // A look at the clock for each event would cost more than the event.
-        if self.steps.is_multiple_of(256) && due {
-            self.show();
-        }
-    }
-
-    /// Something else begins, which cannot be counted.
-    pub fn now(&mut self, what: &str) {
-        self.what = what.to_owned();
-        self.show();
-    }
-
-    fn show(&mut self) {
-        if !self.enabled || self.since.elapsed() < PATIENCE {
-            return;
-        }
-        self.shown = Some(Instant::now());
-        // Progress is not worth failing for.
-        let _ = write!(
-            anstream::stderr(),
-            "\r\x1b[K{}: {} events, {}s",
-            crate::report::clean(&self.what),
-            self.steps,
-            self.since.elapsed().as_secs()
-        );
+    pub fn step(&self) {
+        self.work.events.fetch_add(1, Relaxed);
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        if self.shown.is_some() {
+        if let Some(Shown { working, thread }) = self.shown.take() {
+            drop(working);
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shown {
+    /// `None` if there can be no thread: progress is not worth failing for.
+    fn new(work: Arc<Work>) -> Option<Self> {
+        let (working, done) = channel();
+        let thread = thread::Builder::new()
+            .name("progress".to_owned())
+            .spawn(move || work.show_until(&done));
+        let thread = thread.ok()?;
+        Some(Self { working, thread })
+    }
+}
+
+impl Work {
+    fn show_until(&self, done: &Receiver<()>) {
+        let since = Instant::now();
+        let mut pause = PATIENCE;
+        while done.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+            pause = PATIENCE / 4;
+            self.show(since.elapsed());
+        }
+        if since.elapsed() >= PATIENCE {
             let _ = write!(anstream::stderr(), "\r\x1b[K");
         }
     }
-}
 
-/// Says on a terminal that something which cannot be counted takes long; wiped when dropped.
-#[derive(Debug)]
-pub struct Waiting {
-    done: Option<Sender<()>>,
-    shown: Option<JoinHandle<()>>,
-}
-
-impl Waiting {
-    /// Begins something that may take long.
-    pub fn new(global: &GlobalArgs, what: &'static str) -> Self {
-        let nothing = Self {
-            done: None,
-            shown: None,
-        };
-        if global.quiet || !std::io::stderr().is_terminal() {
-            return nothing;
+    fn show(&self, elapsed: Duration) {
+        let mut line = clean(&self.what).into_owned();
+        match self.events.load(Relaxed) {
+            0 => {}
+            events => line += &format!(", {} events", crate::report::Count(events)),
         }
-        let (done, ended) = channel();
-        let thread = thread::Builder::new().name("progress".to_owned());
-        // Progress is not worth failing for.
-        match thread.spawn(move || show_until(&ended, what)) {
-            Ok(shown) => Self {
-                done: Some(done),
-                shown: Some(shown),
-            },
-            Err(_) => nothing,
-        }
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.done = None;
-        if let Some(shown) = self.shown.take() {
-            let _ = shown.join();
-        }
-    }
-}
-
-fn show_until(ended: &Receiver<()>, what: &str) {
-    let since = Instant::now();
-    let mut pause = PATIENCE;
-    while ended.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
-        pause = PATIENCE / 4;
-        let seconds = since.elapsed().as_secs();
-        let _ = write!(anstream::stderr(), "\r\x1b[K{what}: {seconds}s");
-    }
-    if since.elapsed() >= PATIENCE {
-        let _ = write!(anstream::stderr(), "\r\x1b[K");
+        let _ = write!(anstream::stderr(), "\r\x1b[K{line}: {}s", elapsed.as_secs());
     }
 }

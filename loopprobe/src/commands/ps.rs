@@ -6,7 +6,10 @@ use std::{
 use anstyle::{AnsiColor, Style};
 use clap::Args;
 
-use super::survey::{Found, Survey};
+use super::{
+    progress::Progress,
+    survey::{Found, Survey},
+};
 use crate::{
     cli::{Exit, GlobalArgs},
     model::TaskKind,
@@ -22,6 +25,7 @@ const NOTE: Style = AnsiColor::Yellow.on_default();
 pub struct PsArgs {}
 
 pub(super) fn run(_args: &PsArgs, global: &GlobalArgs) -> anyhow::Result<Exit> {
+    let progress = Progress::new(global, "looking at all processes");
     let mut survey = Survey::default();
     let mut skipped = Skipped::default();
     let mut out = BufWriter::new(anstream::stdout());
@@ -43,6 +47,7 @@ pub(super) fn run(_args: &PsArgs, global: &GlobalArgs) -> anyhow::Result<Exit> {
             Err(_) => {}
         }
     }
+    drop(progress);
     out.flush()?;
     if !global.quiet {
         skipped.tell();

@@ -1,6 +1,6 @@
 use std::{
     fs::File,
-    io::{self, BufReader, BufWriter, Write},
+    io::{self, BufReader, BufWriter, IsTerminal as _, Write},
     path::{Path, PathBuf},
 };
 
@@ -49,7 +49,10 @@ pub(super) fn run(args: &ReportArgs, global: &GlobalArgs) -> anyhow::Result<Exit
     let mut output = SessionOutput::for_recording(&args.output, global)?;
     output.add(views::open(&args.views)?);
     let mut failed = None;
-    replay(&mut recording, file, global, &mut |event| {
+    // A report on the terminal is progress enough.
+    let on_terminal = args.output.output.is_none() && io::stdout().is_terminal();
+    let progress = Progress::shown_if(!global.quiet && !on_terminal, reading(file));
+    replay(&mut recording, file, progress, &mut |event| {
         match output.event(event) {
             Err(error) if output.is_closed() => return Err(error),
             Err(error) => failed = failed.take().or(Some(error)),
@@ -68,6 +71,10 @@ fn open(path: &Path) -> anyhow::Result<Recording> {
     Reader::new(BufReader::new(file)).map_err(|error| describe(path, error))
 }
 
+fn reading(path: &Path) -> String {
+    format!("reading {}", path.display())
+}
+
 fn describe(path: &Path, error: crate::recording::RecordingError) -> anyhow::Error {
     use crate::recording::RecordingError;
     let shown = path.display();
@@ -83,22 +90,21 @@ fn describe(path: &Path, error: crate::recording::RecordingError) -> anyhow::Err
 fn replay(
     recording: &mut Recording,
     path: &Path,
-    global: &GlobalArgs,
+    progress: Progress,
     take: &mut dyn FnMut(&Event) -> io::Result<()>,
 ) -> anyhow::Result<()> {
-    let mut progress = Progress::new(global, format!("reading {}", path.display()));
+    let mut progress = Some(progress);
     let mut ending = Ending::default();
     let mut last_ns = 0;
     for event in recording.by_ref() {
         let event = event.map_err(|error| describe(path, error))?;
-        progress.step();
+        progress.iter().for_each(Progress::step);
         if let Event::LongPoll(poll) = &event {
             last_ns = poll.start_ns.saturating_add(poll.duration_ns);
         }
         ending.event(&event);
-        // The views are drawn when they get the summary.
         if matches!(event, Event::Summary(_)) {
-            progress.now("writing the report");
+            progress = None;
         }
         take(&event)?;
     }
@@ -119,8 +125,8 @@ fn replay(
             }))?;
         }
     }
+    drop(progress);
     if let Some(summary) = ending.summary() {
-        progress.now("writing the report");
         take(&Event::Summary(summary))?;
     }
     Ok(())
@@ -164,7 +170,8 @@ fn diff(
 
 fn side(path: &Path, global: &GlobalArgs) -> anyhow::Result<Side> {
     let mut side = Side::default();
-    replay(&mut open(path)?, path, global, &mut |event| {
+    let progress = Progress::new(global, reading(path));
+    replay(&mut open(path)?, path, progress, &mut |event| {
         side.event(event);
         Ok(())
     })?;

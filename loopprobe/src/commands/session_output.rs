@@ -1,20 +1,24 @@
 use std::io::{self, BufWriter, Write};
 
-use super::{fail_over::FailOver, output_file::OutputFile, progress::Waiting};
+use super::{
+    fail_over::FailOver,
+    output_file::OutputFile,
+    progress::{Progress, SCANNING},
+};
 use crate::{
     cli::{Exit, Format, GlobalArgs, ObserveArgs, OutputArgs},
     model::Event,
     report::{JsonSink, Sink, TextOptions, TextSink},
 };
 
-const ATTACHING: &str = "looking for poll sites and their names";
-
 /// Everything that a session's events go to: the report, the views that were asked for, and the watch over the limit.
 pub struct SessionOutput {
     sinks: Vec<Box<dyn Sink>>,
     fail_over: FailOver,
+    /// Whether what takes long says so.
+    progress: bool,
     /// Until the session begins.
-    waiting: Option<Waiting>,
+    waiting: Option<Progress>,
 }
 
 impl SessionOutput {
@@ -30,8 +34,9 @@ impl SessionOutput {
     ) -> anyhow::Result<Self> {
         Ok(Self {
             sinks: vec![report(output, global)?],
+            progress: !global.quiet,
             fail_over: FailOver::new(observe.fail_over),
-            waiting: Some(Waiting::new(global, ATTACHING)),
+            waiting: Some(Progress::new(global, SCANNING)),
         })
     }
 
@@ -43,6 +48,7 @@ impl SessionOutput {
     pub fn for_recording(output: &OutputArgs, global: &GlobalArgs) -> anyhow::Result<Self> {
         Ok(Self {
             sinks: vec![report(output, global)?],
+            progress: !global.quiet,
             fail_over: FailOver::new(None),
             waiting: None,
         })
@@ -52,8 +58,9 @@ impl SessionOutput {
     pub fn without_report(observe: &ObserveArgs, global: &GlobalArgs) -> Self {
         Self {
             sinks: Vec::new(),
+            progress: !global.quiet,
             fail_over: FailOver::new(observe.fail_over),
-            waiting: Some(Waiting::new(global, ATTACHING)),
+            waiting: Some(Progress::new(global, SCANNING)),
         }
     }
 
@@ -80,6 +87,9 @@ impl SessionOutput {
 impl Sink for SessionOutput {
     fn event(&mut self, event: &Event) -> io::Result<()> {
         self.waiting = None;
+        let ending = matches!(event, Event::Summary(_));
+        // What the text report has to say is long on the terminal when this begins to show.
+        let _writing = Progress::shown_if(self.progress && ending, "writing the report");
         self.fail_over.event(event)?;
         // One that fails is given no more, and does not keep the end of the session from the others.
         let mut failed = None;

@@ -3,6 +3,7 @@ use nix::sys::{
     signalfd::{SfdFlags, SignalFd, siginfo},
 };
 
+use super::screen;
 use crate::collect::Stop;
 
 /// SIGINT, SIGTERM and SIGHUP, taken out of their usual way. To be created before any thread is started, for threads
@@ -24,6 +25,7 @@ impl Signals {
         let mut stopping = false;
         self.on_each(move |signal, _| {
             if stopping {
+                screen::leave();
                 std::process::exit(128 + signal as i32);
             }
             stopping = true;

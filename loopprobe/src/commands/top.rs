@@ -8,9 +8,15 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use ratatui::{DefaultTerminal, crossterm::event as terminal_event};
+use ratatui::crossterm::event as terminal_event;
 
-use super::{failure, output_file::OutputFile, signals::Signals};
+use super::{
+    failure,
+    output_file::OutputFile,
+    progress::{Progress, SCANNING},
+    screen::Screen,
+    signals::Signals,
+};
 use crate::{
     cli::{Exit, GlobalArgs, ObserveArgs, TargetArgs},
     collect::{self, Stop, ThresholdDial},
@@ -63,6 +69,7 @@ pub(super) fn run(args: &TopArgs, global: &GlobalArgs) -> anyhow::Result<Exit> {
         dial: &dial,
         messages: &messages,
         pid,
+        progress: !global.quiet,
     }
     .show(&mut state);
     stop.trigger();
@@ -115,32 +122,31 @@ struct View<'a> {
     dial: &'a ThresholdDial,
     messages: &'a Receiver<Message>,
     pid: u32,
+    /// Whether an attach that takes long says so.
+    progress: bool,
 }
 
 impl View<'_> {
-    /// Shows the session until it ends. The terminal is as before afterwards, also after a panic.
+    /// Shows the session until it ends. The terminal is as before afterwards.
     fn show(&self, state: &mut State) -> anyhow::Result<()> {
-        // The attach may fail, with an error that belongs on an ordinary screen.
+        // The attach may take long or fail; what is said then belongs on an ordinary screen.
+        let attaching = Progress::shown_if(self.progress, SCANNING);
         match self.messages.recv() {
             Ok(first) => take(state, first),
             Err(_) => return Ok(()),
         }
-        let mut terminal = ratatui::try_init().context("cannot set up the terminal")?;
-        let result = self.run(state, &mut terminal);
-        ratatui::try_restore().context("cannot restore the terminal")?;
-        result
-    }
-
-    fn run(&self, state: &mut State, terminal: &mut DefaultTerminal) -> anyhow::Result<()> {
-        loop {
-            terminal.draw(|frame| draw(state, frame))?;
+        drop(attaching);
+        let mut screen = Screen::enter().context("cannot set up the terminal")?;
+        while !screen.is_left() {
+            screen.draw(|frame| draw(state, frame))?;
             if terminal_event::poll(FRAME)? {
                 self.keys(state)?;
             }
             if !self.take_all(state) {
-                return Ok(());
+                break;
             }
         }
+        Ok(())
     }
 
     fn keys(&self, state: &mut State) -> anyhow::Result<()> {

@@ -10,6 +10,7 @@ use std::io::{BufWriter, Write as _};
 use clap::Args;
 
 use self::check::Check;
+use super::progress::Progress;
 use crate::{
     cli::{Exit, GlobalArgs},
     process,
@@ -24,6 +25,7 @@ pub struct DoctorArgs {
 }
 
 pub(super) fn run(args: &DoctorArgs, global: &GlobalArgs) -> anyhow::Result<Exit> {
+    let progress = Progress::new(global, "trying what works here");
     let mut checks = host::checks();
     checks.extend(kernel::checks());
     if let Some(pid) = args.pid {
@@ -31,6 +33,7 @@ pub(super) fn run(args: &DoctorArgs, global: &GlobalArgs) -> anyhow::Result<Exit
         process::pidfd(pid)?;
         checks.extend(target::checks(pid));
     }
+    drop(progress);
     let mut out = BufWriter::new(anstream::stdout());
     for check in checks
         .iter()

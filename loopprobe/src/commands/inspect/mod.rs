@@ -13,7 +13,8 @@ use anyhow::bail;
 use clap::Args;
 
 use self::{files::Inspected, report::Report};
-use crate::cli::{Exit, Format};
+use super::progress::{Progress, SCANNING};
+use crate::cli::{Exit, Format, GlobalArgs};
 
 /// What was typed for `inspect`.
 #[derive(Args, Debug)]
@@ -44,9 +45,11 @@ pub struct InspectArgs {
 ///
 /// # Errors
 /// When nothing of Tokio was found, with the reason and what to do next; when a debug file belongs to none of the files.
-pub(super) fn run(args: &InspectArgs) -> anyhow::Result<Exit> {
+pub(super) fn run(args: &InspectArgs, global: &GlobalArgs) -> anyhow::Result<Exit> {
+    let progress = Progress::new(global, SCANNING);
     let Inspected { files, remarks } =
         files::inspect(args.path.as_deref(), args.pid, &args.debug_file)?;
+    drop(progress);
     if files.is_empty() {
         bail!("{}", remarks.join("\n"));
     }
