@@ -22,9 +22,11 @@ pub enum Counter {
     ThreadExit,
     /// A stack found no slot or the ring buffer full.
     StackLost,
+    /// A thread went off or on its CPU unseen: the poll's time then counts as on the CPU.
+    SwitchLost,
 }
 
 impl Counter {
     /// How many there are.
-    pub const COUNT: u32 = Self::StackLost as u32 + 1;
+    pub const COUNT: u32 = Self::SwitchLost as u32 + 1;
 }

@@ -6,10 +6,13 @@ use aya_ebpf::{
     EbpfContext as _, helpers::bpf_probe_read_kernel, macros::raw_tracepoint,
     programs::RawTracePointContext,
 };
-use loopprobe_common::thread::{Thread, Waker};
+use loopprobe_common::{
+    counters::Counter,
+    thread::{Thread, Waker},
+};
 
 use crate::{
-    maps::{CONFIG, WAKERS, task_pid_offset, task_tgid_offset},
+    maps::{CONFIG, WAKERS, count, task_pid_offset, task_tgid_offset},
     poll::now,
     root, stack,
     thread::{current_tid, known},
@@ -36,6 +39,9 @@ pub fn sched_switch(ctx: RawTracePointContext) -> i32 {
 
 #[inline(always)]
 fn switch_out(tid: u32, thread: &mut Thread, voluntary: bool, now: u64) {
+    if thread.off != Thread::OFF_NOT {
+        count(Counter::SwitchLost);
+    }
     thread.off_ns = now;
     thread.woken_ns = 0;
     thread.off = if voluntary {
@@ -64,6 +70,7 @@ fn switch_out(tid: u32, thread: &mut Thread, voluntary: bool, now: u64) {
 fn switch_in(tid: u32, thread: &mut Thread, now: u64) {
     let off = thread.off;
     if off == Thread::OFF_NOT {
+        count(Counter::SwitchLost);
         return;
     }
     let ready_ns = match off {

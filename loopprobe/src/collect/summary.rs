@@ -162,6 +162,7 @@ fn lost(kernel: &Kernel, totals: &Totals) -> Result<Lost, AttachError> {
         unknown_types: kernel.counter(Counter::UnknownType)?,
         unreadable: kernel.counter(Counter::Unreadable)?,
         thread_exits: kernel.counter(Counter::ThreadExit)?,
+        switches: kernel.counter(Counter::SwitchLost)?,
         stacks: own.stacks + kernel.counter(Counter::StackLost)?,
         ..own
     })

@@ -22,6 +22,9 @@ pub struct Lost {
     pub unreadable: u64,
     /// Polls cut off by the end of their thread.
     pub thread_exits: u64,
+    /// Switches off or on a CPU that were not seen: time of theirs counts as on the CPU.
+    #[serde(default)]
+    pub switches: u64,
     /// Stacks that did not reach the poll's entry.
     pub incomplete_stacks: u64,
     /// Stacks dropped before they were unwound.
