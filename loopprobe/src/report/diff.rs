@@ -140,8 +140,8 @@ impl Diff {
         }
         writeln!(
             out,
-            "\n{:>10} {:>10} {:>11}  {:>9} {:>9}  task, cause, call  (blocked time and polls a minute)",
-            "before", "after", "change", "polls", "after"
+            "\n{:^33}  {:^19}\n{:>10} {:>10} {:>11}  {:>9} {:>9}  task, cause, call",
+            "blocked a minute", "polls a minute", "before", "after", "change", "before", "after"
         )?;
         for change in self.changes() {
             write_change(&change, out)?;
