@@ -4,8 +4,8 @@
 /// inside that.
 pub const MAX_DEPTH: usize = 8;
 
-/// How many threads can be tracked. Only threads that poll tasks count.
-pub const MAX_THREADS: u32 = 16_384;
+/// How many threads can be tracked. Only threads that poll tasks count. The kernel sets aside about 1 KiB for each.
+pub const MAX_THREADS: u32 = 4096;
 
 /// How many words of a task's future are kept when its type is only a box: the box itself is the first two or, behind the tag of
 /// the stage, the second two.

@@ -13,9 +13,8 @@ use loopprobe_common::{
     thread::{MAX_THREADS, Thread, Waker},
 };
 
-/// `BPF_F_NO_PREALLOC`: memory only for what is in the map.
-const NO_PREALLOC: u32 = 1;
-
+// Hash maps keep memory for all that they may hold: before Linux 6.1, programs of perf events can use no others
+// (`check_map_prog_compatibility` in `kernel/bpf/verifier.c`).
 #[map]
 pub static CONFIG: Array<Config> = Array::with_max_entries(1, 0);
 /// By cookie. User space sets the size.
@@ -23,7 +22,7 @@ pub static CONFIG: Array<Config> = Array::with_max_entries(1, 0);
 pub static SITES: Array<Site> = Array::with_max_entries(1, 0);
 /// Task types of sites that serve several, by `vtable_key`. User space sets the size.
 #[map]
-pub static VTABLES: HashMap<u64, TaskLayout> = HashMap::with_max_entries(1, NO_PREALLOC);
+pub static VTABLES: HashMap<u64, TaskLayout> = HashMap::with_max_entries(1, 0);
 /// By task type. User space sets the size.
 #[map]
 pub static STATS: PerCpuArray<Stats> = PerCpuArray::with_max_entries(1, 0);
@@ -32,7 +31,7 @@ pub static STATS: PerCpuArray<Stats> = PerCpuArray::with_max_entries(1, 0);
 pub static WORKER_TYPES: Array<u32> = Array::with_max_entries(1, 0);
 /// Threads that poll tasks, by thread id as the kernel numbers it.
 #[map]
-pub static THREADS: HashMap<u32, Thread> = HashMap::with_max_entries(MAX_THREADS, NO_PREALLOC);
+pub static THREADS: HashMap<u32, Thread> = HashMap::with_max_entries(MAX_THREADS, 0);
 /// A thread with nothing in it: too large for a program's stack.
 #[map]
 pub static EMPTY_THREAD: Array<Thread> = Array::with_max_entries(1, 0);
@@ -58,11 +57,13 @@ static TARGET: Global<u32> = Global::new(0);
 static PID_NS_DEV: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]
 static PID_NS_INO: Global<u64> = Global::new(0);
-/// Offsets of `pid` and `tgid` in `struct task_struct`, from the running kernel's BTF.
+/// Offsets of `pid`, `tgid` and `__state` in `struct task_struct`, from the running kernel's BTF.
 #[unsafe(no_mangle)]
 static TASK_PID: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]
 static TASK_TGID: Global<u64> = Global::new(0);
+#[unsafe(no_mangle)]
+static TASK_STATE: Global<u64> = Global::new(0);
 
 pub fn target() -> u32 {
     TARGET.load()
@@ -79,6 +80,10 @@ pub fn task_pid_offset() -> u64 {
 
 pub fn task_tgid_offset() -> u64 {
     TASK_TGID.load()
+}
+
+pub fn task_state_offset() -> u64 {
+    TASK_STATE.load()
 }
 
 /// Counts one.

@@ -12,21 +12,23 @@ use loopprobe_common::{
 };
 
 use crate::{
-    maps::{CONFIG, WAKERS, count, task_pid_offset, task_tgid_offset},
+    maps::{CONFIG, WAKERS, count, task_pid_offset, task_state_offset, task_tgid_offset},
     poll::now,
     root, stack,
     thread::{current_tid, known},
 };
 
-/// Arguments: whether the switch is a preemption, the previous task, the next task, the previous task's state
-/// (`include/trace/events/sched.h`, Linux 5.18 and later).
+/// Arguments: whether the switch is a preemption, the previous task, the next task (`include/trace/events/sched.h`). Linux 5.18
+/// and later give the previous task's state too, but no other than the task itself still has here: 0 if it goes on to run, else
+/// not 0, although a wake-up on another CPU may have changed it.
 #[raw_tracepoint(tracepoint = "sched_switch")]
 pub fn sched_switch(ctx: RawTracePointContext) -> i32 {
-    let args = arguments::<4>(&ctx);
+    let args = arguments::<3>(&ctx);
     let now = now();
     let tid = current_tid();
     if let Some(thread) = known(tid) {
-        let voluntary = args[0] == 0 && args[3] as u32 != 0;
+        let voluntary =
+            args[0] == 0 && task_field(args[1], task_state_offset()).is_some_and(|s| s != 0);
         switch_out(tid, thread, voluntary, now);
     }
     if let Some(tid) = task_field(args[2], task_pid_offset())

@@ -10,6 +10,8 @@ pub struct TaskOffsets {
     pub pid: u64,
     /// `tgid`: the process's id.
     pub tgid: u64,
+    /// `__state` (`state` before Linux 5.14): 0 if the task runs or is to run.
+    pub state: u64,
 }
 
 impl TaskOffsets {
@@ -28,6 +30,8 @@ impl TaskOffsets {
         Ok(Self {
             pid: member("pid", "task_struct.pid")?,
             tgid: member("tgid", "task_struct.tgid")?,
+            state: member("__state", "task_struct.__state")
+                .or_else(|_| member("state", "task_struct.state"))?,
         })
     }
 }

@@ -117,6 +117,7 @@ impl Kernel {
             .override_global("PID_NS_INO", &inode, true)
             .override_global("TASK_PID", &offsets.pid, true)
             .override_global("TASK_TGID", &offsets.tgid, true)
+            .override_global("TASK_STATE", &offsets.state, true)
             .override_global(aya_log::LEVEL, &level, false)
             .map_max_entries("SITES", settings.capacity.sites.max(1))
             .map_max_entries("VTABLES", settings.capacity.types.max(1))
@@ -280,7 +281,7 @@ impl Kernel {
     ///
     /// # Errors
     ///
-    /// [`AttachError`]; the kernel must be 6.1 or later.
+    /// [`AttachError`].
     pub fn thread_registers(&self, pid: u32) -> Result<Vec<ThreadRegisters>, AttachError> {
         let function = btf::function_id("bpf_iter_task")?;
         let instructions = &self.instructions[REGISTERS];

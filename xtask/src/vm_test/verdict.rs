@@ -135,6 +135,8 @@ fn missing(truth: &[Value], reported: &[&Value]) -> anyhow::Result<Vec<u64>> {
         });
         match same {
             Some(report) => errors.push(number(report, "duration_ns").abs_diff(end - start)),
+            // The root future's last poll ends with `block_on`; if the thread never waits again, nobody sees that.
+            None if poll["kind"] == "root" && poll["ready"] == true => {}
             None => ensure!(
                 end - start < THRESHOLD_NS + MARGIN_NS,
                 "not reported: {poll}"

@@ -1,5 +1,7 @@
 //! What the kernel can do, found out by doing it: on a function of loopprobe's own, with nothing left behind.
 
+use loopprobe_common::records::ThreadRegisters;
+
 use super::check::Check;
 use crate::attach::{AttachError, Capacity, Kernel, Method, Settings, measure};
 
@@ -71,6 +73,7 @@ fn events(mut kernel: Kernel) -> Vec<Check> {
     let buffer = kernel.take_events();
     let tracepoints = kernel.attach_tracepoints();
     let sampler = kernel.attach_sampler(SAMPLES_A_SECOND);
+    let registers = kernel.thread_registers(std::process::id());
     let buffer = buffer.map(drop);
     vec![
         verdict("ring buffer", "for polls and stacks", buffer),
@@ -84,7 +87,28 @@ fn events(mut kernel: Kernel) -> Vec<Check> {
             "for the stacks of computing polls",
             sampler,
         ),
+        iterator(registers),
     ]
+}
+
+/// Without it everything else works.
+fn iterator(registers: Result<Vec<ThreadRegisters>, AttachError>) -> Check {
+    const NAME: &str = "task iterator";
+    match registers {
+        Ok(threads) if !threads.is_empty() => {
+            Check::good(NAME, "for polls that were stuck before the attach")
+        }
+        Ok(_) => Check::note(
+            NAME,
+            "finds no threads; polls that were stuck before the attach are not seen",
+        ),
+        Err(error) => Check::note(
+            NAME,
+            format!(
+                "not here ({error}); polls that were stuck before the attach are seen only while they compute"
+            ),
+        ),
+    }
 }
 
 fn verdict(name: &'static str, purpose: &str, result: Result<(), AttachError>) -> Check {
