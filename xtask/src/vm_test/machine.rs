@@ -12,8 +12,8 @@ use anyhow::{Context as _, bail};
 
 /// The program.
 const QEMU: &str = "qemu-system-x86_64";
-/// A guest needs about a minute by emulation on a machine that does other things too.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// A guest needs about a minute by emulation; several on a machine that does other things too.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Fails if QEMU is not there.
 pub fn check() -> anyhow::Result<()> {
