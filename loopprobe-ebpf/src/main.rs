@@ -4,6 +4,7 @@
 #![no_std]
 #![no_main]
 
+mod arch;
 mod baseline;
 mod event;
 mod maps;

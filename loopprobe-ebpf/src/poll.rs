@@ -20,7 +20,7 @@ use loopprobe_common::{
 };
 
 use crate::{
-    event,
+    arch, event,
     maps::{CONFIG, SITES, STATS, VTABLES, WORKER_TYPES, count},
     root,
     thread::{current, current_tid, known},
@@ -46,7 +46,7 @@ fn try_poll_enter(ctx: &ProbeContext) -> Option<()> {
     let header: u64 = ctx.arg(0)?;
     let thread = current()?;
     // SAFETY: the context's registers are the thread's at the probe.
-    let sp = unsafe { (*ctx.regs).rsp };
+    let sp = arch::stack_pointer(unsafe { &*ctx.regs });
     if thread
         .innermost()
         .is_some_and(|outer| outer.stack_pointer <= sp)
@@ -110,8 +110,8 @@ pub fn poll_exit(ctx: RetProbeContext) -> u32 {
 #[inline(always)]
 fn try_poll_exit(ctx: &RetProbeContext, end_ns: u64) -> Option<()> {
     let thread = known(current_tid())?;
-    // SAFETY: as above. The return address has been popped.
-    let sp = unsafe { (*ctx.regs).rsp } - 8;
+    // SAFETY: as above.
+    let sp = arch::stack_pointer(unsafe { &*ctx.regs }) - arch::POPPED;
     if thread
         .innermost()
         .is_some_and(|poll| poll.stack_pointer < sp)
@@ -292,7 +292,10 @@ fn identify(ctx: &ProbeContext, cookie: u64, site: &'static Site, header: u64) -
     // SAFETY: the helper has filled it.
     let words = unsafe { words.assume_init_ref() };
     // SAFETY: the context's registers are the thread's at the probe.
-    let vtable = relative(words[VTABLE], unsafe { (*ctx.regs).rip });
+    let vtable = relative(
+        words[VTABLE],
+        arch::instruction_pointer(unsafe { &*ctx.regs }),
+    );
     let layout = if vtable == site.vtable {
         &site.task
     } else {

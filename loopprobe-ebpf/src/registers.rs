@@ -8,11 +8,7 @@ use aya_ebpf::{
 };
 use loopprobe_common::records::ThreadRegisters;
 
-use crate::{
-    maps::task_pid_offset,
-    sched::task_field,
-    stack::{read_registers, registers},
-};
+use crate::{arch, maps::task_pid_offset, sched::task_field, stack::read_registers};
 
 /// What a task iterator's program is called with (`struct bpf_iter__task`, `kernel/bpf/task_iter.c`, Linux 5.8).
 #[repr(C)]
@@ -45,9 +41,9 @@ fn try_registers(seq: *mut seq_file, task: *mut task_struct) -> Option<()> {
     let record = ThreadRegisters {
         tid: task_field(task as u64, task_pid_offset())?,
         reserved: 0,
-        syscall: regs.orig_rax as i64,
-        args: [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9],
-        registers: registers(&regs),
+        syscall: arch::syscall(&regs),
+        args: arch::arguments(&regs),
+        registers: arch::registers(&regs),
     };
     // SAFETY: the record is of the size given. If the buffer is full, the kernel calls again with a larger one.
     unsafe {

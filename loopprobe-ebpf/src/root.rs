@@ -1,7 +1,7 @@
 //! The root future of a runtime that runs on one thread. It is not a task, so no probe sees it; but the time that such a thread
 //! spends neither in a task's poll nor parked is its own (the scheduler never takes milliseconds).
 
-use aya_ebpf::{helpers::bpf_probe_read_user, macros::uprobe, programs::ProbeContext};
+use aya_ebpf::{macros::uprobe, programs::ProbeContext};
 use loopprobe_common::{
     config::{LOOP_TEXT_RANGES, UNKNOWN_TYPE},
     records::Kind,
@@ -9,7 +9,7 @@ use loopprobe_common::{
 };
 
 use crate::{
-    event,
+    arch, event,
     maps::{CONFIG, LOOP_TEXT},
     poll::now,
     thread::current,
@@ -24,8 +24,8 @@ pub fn epoll_enter(ctx: ProbeContext) -> u32 {
 
 #[inline(always)]
 fn try_epoll_enter(ctx: &ProbeContext) -> Option<()> {
-    // SAFETY: the context's registers are the thread's at the probe; the helper fails on a bad address.
-    let caller = unsafe { bpf_probe_read_user((*ctx.regs).rsp as *const u64) }.ok()?;
+    // SAFETY: the context's registers are the thread's at the probe.
+    let caller = arch::caller(unsafe { &*ctx.regs })?;
     if !is_loop_text(caller) {
         return None;
     }

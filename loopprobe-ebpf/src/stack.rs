@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::{bpf_perf_event_data, pt_regs},
+    bindings::bpf_perf_event_data,
     helpers::generated::{
         bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_probe_read_user, bpf_ringbuf_output,
         bpf_task_pt_regs,
@@ -12,20 +12,16 @@ use aya_ebpf::{
 };
 use loopprobe_common::{
     counters::Counter,
-    records::{Kind, Registers, STACK_BYTES, STACK_HEAD, STACK_SLOTS, StackRecord, StackSlot},
+    records::{Kind, STACK_BYTES, STACK_HEAD, STACK_SLOTS, StackRecord, StackSlot},
     thread::Thread,
 };
 
 use crate::{
+    arch::{self, Saved},
     maps::{CONFIG, EVENTS, SLOTS, count},
     poll::now,
     thread::{current_tid, known, visible_tid},
 };
-
-const SYS_FUTEX: i64 = 202;
-const SYS_EPOLL_WAIT: i64 = 232;
-const SYS_EPOLL_PWAIT: i64 = 281;
-const SYS_EPOLL_PWAIT2: i64 = 441;
 
 /// A sample of the thread on this CPU.
 #[perf_event]
@@ -68,12 +64,12 @@ fn try_sample(ctx: &PerfEventContext) -> Option<()> {
     Some(())
 }
 
-/// Whether the sample interrupted the kernel: the lowest bits of the code segment are the privilege level.
+/// Whether the sample interrupted the kernel.
 #[inline(always)]
 fn is_in_kernel(ctx: &PerfEventContext) -> bool {
     let data: *const bpf_perf_event_data = ctx.as_ptr().cast();
     // SAFETY: that is what the kernel calls such programs with (`include/uapi/linux/bpf_perf_event.h`).
-    unsafe { (*data).regs.cs & 3 == 0 }
+    arch::is_kernel(unsafe { &(*data).regs })
 }
 
 /// Keeps the stack of a thread that goes off its CPU.
@@ -108,11 +104,8 @@ pub fn waits_for_events(futex_too: bool) -> bool {
     let Some(regs) = user_registers() else {
         return false;
     };
-    match regs.orig_rax as i64 {
-        SYS_EPOLL_WAIT | SYS_EPOLL_PWAIT | SYS_EPOLL_PWAIT2 => true,
-        SYS_FUTEX => futex_too,
-        _ => false,
-    }
+    let syscall = arch::syscall(&regs);
+    arch::is_epoll(syscall) || (futex_too && syscall == arch::SYS_FUTEX)
 }
 
 /// The poll or the root future's turn that is open on a thread.
@@ -140,7 +133,8 @@ fn open_since(thread: &Thread) -> Option<Open> {
 fn fill(slot: &mut StackSlot, kind: Kind, tid: u32, open: &Open, now: u64) -> Option<()> {
     let entry_sp = open.entry_sp;
     let regs = user_registers()?;
-    if entry_sp != 0 && regs.rsp > entry_sp {
+    let sp = arch::stack_pointer(arch::user(&regs));
+    if entry_sp != 0 && sp > entry_sp {
         // The poll function has returned; its return probe is just being handled.
         return None;
     }
@@ -154,16 +148,16 @@ fn fill(slot: &mut StackSlot, kind: Kind, tid: u32, open: &Open, now: u64) -> Op
     record.unsent_ns = 0;
     record.in_kernel = 0;
     record.entry_sp = entry_sp;
-    record.syscall = regs.orig_rax as i64;
-    record.args = [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9];
-    record.registers = registers(&regs);
+    record.syscall = arch::syscall(&regs);
+    record.args = arch::arguments(&regs);
+    record.registers = arch::registers(&regs);
     // The return address of the poll lies at its entry stack pointer, so it is copied too.
     let wanted = if entry_sp == 0 {
         STACK_BYTES as u64
     } else {
-        (entry_sp + 8).wrapping_sub(regs.rsp)
+        (entry_sp + 8).wrapping_sub(sp)
     };
-    record.len = copy(&mut slot.bytes, regs.rsp, wanted);
+    record.len = copy(&mut slot.bytes, sp, wanted);
     if entry_sp != 0 && wanted > STACK_BYTES as u64 {
         copy_outermost(&mut slot.bytes, entry_sp + 8);
     }
@@ -266,36 +260,22 @@ fn slot(tid: u32) -> Option<&'static mut StackSlot> {
 
 /// The registers that the current thread's user code had when it entered the kernel.
 #[inline(always)]
-fn user_registers() -> Option<pt_regs> {
+fn user_registers() -> Option<Saved> {
     // SAFETY: the helpers give the current task's saved registers (Linux 5.15, `kernel/trace/bpf_trace.c`).
     read_registers(unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as u64)
 }
 
 /// Copies saved registers.
 #[inline(always)]
-pub fn read_registers(saved: u64) -> Option<pt_regs> {
-    let mut regs = core::mem::MaybeUninit::<pt_regs>::uninit();
+pub fn read_registers(saved: u64) -> Option<Saved> {
+    let mut regs = core::mem::MaybeUninit::<Saved>::uninit();
     // SAFETY: the helper fails on a bad address and else fills `regs`.
     unsafe {
         let failed = bpf_probe_read_kernel(
             regs.as_mut_ptr().cast(),
-            size_of::<pt_regs>() as u32,
+            size_of::<Saved>() as u32,
             saved as *const _,
         );
         (failed == 0).then(|| regs.assume_init())
-    }
-}
-
-/// The registers that an unwinder needs.
-#[inline(always)]
-pub fn registers(regs: &pt_regs) -> Registers {
-    Registers {
-        ip: regs.rip,
-        sp: regs.rsp,
-        bp: regs.rbp,
-        general: [
-            regs.rax, regs.rbx, regs.rcx, regs.rdx, regs.rsi, regs.rdi, regs.r8, regs.r9, regs.r10,
-            regs.r11, regs.r12, regs.r13, regs.r14, regs.r15,
-        ],
     }
 }

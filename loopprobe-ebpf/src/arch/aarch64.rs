@@ -1,0 +1,86 @@
+//! Registers and system calls of aarch64. Compiled, never run.
+
+use aya_ebpf::bindings::pt_regs;
+use loopprobe_common::records::Registers;
+
+// `include/uapi/asm-generic/unistd.h` (Linux 6.18). There is no `epoll_wait`.
+pub const SYS_FUTEX: i64 = 98;
+const SYS_EPOLL_PWAIT: i64 = 22;
+const SYS_EPOLL_PWAIT2: i64 = 441;
+
+/// Whether a system call waits for events as an event loop does.
+#[inline(always)]
+pub fn is_epoll(syscall: i64) -> bool {
+    matches!(syscall, SYS_EPOLL_PWAIT | SYS_EPOLL_PWAIT2)
+}
+
+/// How much higher the stack pointer is behind a function's return than at its entry: the return address is in a register.
+pub const POPPED: u64 = 0;
+
+/// What the kernel saves when it is entered: the beginning of `struct pt_regs` in `arch/arm64/include/asm/ptrace.h` (Linux 5.15
+/// to 6.18).
+#[repr(C)]
+pub struct Saved {
+    user: pt_regs,
+    orig_x0: u64,
+    syscall: i32,
+}
+
+/// The stack pointer.
+#[inline(always)]
+pub fn stack_pointer(regs: &pt_regs) -> u64 {
+    regs.sp
+}
+
+/// Where the next instruction lies.
+#[inline(always)]
+pub fn instruction_pointer(regs: &pt_regs) -> u64 {
+    regs.pc
+}
+
+/// Whether the registers are the kernel's own: the lowest bits of the processor's state are the exception level, 0 for users.
+#[inline(always)]
+pub fn is_kernel(regs: &pt_regs) -> bool {
+    regs.pstate & 0xf != 0
+}
+
+/// Who called the function at whose entry the registers are.
+#[inline(always)]
+pub fn caller(regs: &pt_regs) -> Option<u64> {
+    Some(regs.regs[30])
+}
+
+/// The number of the system call that the thread is in, or -1.
+#[inline(always)]
+pub fn syscall(regs: &Saved) -> i64 {
+    i64::from(regs.syscall)
+}
+
+/// The system call's arguments. The first register is where the result will be.
+#[inline(always)]
+pub fn arguments(regs: &Saved) -> [u64; 6] {
+    let [_, x1, x2, x3, x4, x5, ..] = regs.user.regs;
+    [regs.orig_x0, x1, x2, x3, x4, x5]
+}
+
+/// The registers that an unwinder needs: `bp` is the frame pointer, the first general one the link register, and behind it are
+/// those that a called function must restore.
+#[inline(always)]
+pub fn registers(regs: &Saved) -> Registers {
+    let x = &regs.user.regs;
+    Registers {
+        ip: regs.user.pc,
+        sp: regs.user.sp,
+        bp: x[29],
+        general: [
+            x[30], x[19], x[20], x[21], x[22], x[23], x[24], x[25], x[26], x[27], x[28], x[0],
+            x[1], x[2],
+        ],
+    }
+}
+
+/// The part that uprobes see too.
+#[inline(always)]
+pub fn user(regs: &Saved) -> &pt_regs {
+    &regs.user
+}
