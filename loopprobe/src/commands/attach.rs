@@ -1,9 +1,9 @@
 use clap::Args;
 
-use super::{session_output::SessionOutput, signals::Signals, views};
+use super::{privileges, session_output::SessionOutput, signals::Signals, views};
 use crate::{
     cli::{Exit, GlobalArgs, ObserveArgs, OutputArgs, RecordArg, TargetArgs, ViewArgs},
-    collect::{self, Stop},
+    collect::Stop,
 };
 
 const EXAMPLES: &str = "\
@@ -39,6 +39,6 @@ pub(super) fn run(args: &AttachArgs, global: &GlobalArgs) -> anyhow::Result<Exit
     let mut output = SessionOutput::open(&args.output, &args.observe, global)?;
     output.add(views::open(&args.views)?);
     output.add(views::record(&args.record)?);
-    collect::observe(&args.observe.options(pid, global), &mut output, &stop)?;
+    privileges::observe(&args.observe.options(pid, global), &mut output, &stop)?;
     Ok(output.exit())
 }

@@ -1,6 +1,6 @@
 use std::{ffi::CString, io, path::PathBuf, process::Command};
 
-use nix::unistd::{Gid, Uid, User, geteuid, getgrouplist};
+use nix::unistd::{Gid, Uid, User, geteuid, getgrouplist, setgroups, setresgid, setresuid};
 
 /// Who called sudo.
 #[derive(Clone, Debug)]
@@ -60,6 +60,18 @@ impl InvokingUser {
             let uid = self.uid.as_raw();
             check(libc::syscall(libc::SYS_setresuid, uid, uid, uid))
         }
+    }
+
+    /// The same for every thread of this process.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel gives.
+    pub fn become_user_everywhere(&self) -> nix::Result<()> {
+        let groups: Vec<Gid> = self.groups.iter().copied().map(Gid::from_raw).collect();
+        setgroups(&groups)?;
+        setresgid(self.gid, self.gid, self.gid)?;
+        setresuid(self.uid, self.uid, self.uid)
     }
 }
 

@@ -11,6 +11,7 @@ mod inspect;
 mod invoking_user;
 mod man;
 mod output_file;
+mod privileges;
 mod progress;
 mod ps;
 mod record;

@@ -2,10 +2,10 @@ use std::{io, path::PathBuf};
 
 use clap::Args;
 
-use super::{session_output::SessionOutput, signals::Signals, views};
+use super::{privileges, session_output::SessionOutput, signals::Signals, views};
 use crate::{
     cli::{Exit, GlobalArgs, ObserveArgs, RecordArg, TargetArgs, ViewArgs},
-    collect::{self, Stop},
+    collect::Stop,
     report::{Measured, clean},
 };
 
@@ -41,7 +41,7 @@ pub(super) fn run(args: &RecordArgs, global: &GlobalArgs) -> anyhow::Result<Exit
     output.add(views::record(&RecordArg {
         record: Some(args.output.clone()),
     })?);
-    let summary = collect::observe(&args.observe.options(pid, global), &mut output, &stop)?;
+    let summary = privileges::observe(&args.observe.options(pid, global), &mut output, &stop)?;
     if !global.quiet {
         let mut out = anstream::stdout();
         io::Write::write_fmt(

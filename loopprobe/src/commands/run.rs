@@ -13,6 +13,7 @@ use nix::{
 
 use super::{
     held_child::{HeldChild, find_program},
+    privileges,
     session_output::SessionOutput,
     signals::Signals,
     views,
@@ -64,6 +65,7 @@ pub(super) fn run(args: &RunArgs, global: &GlobalArgs) -> anyhow::Result<Exit> {
         program: Some(program),
         ..args.observe.options(child.pid, global)
     })?;
+    privileges::give_up()?;
     let child = child.release()?;
     let observed = observer.run(&mut output, &Stop::new()?);
     let status = wait(child)?;

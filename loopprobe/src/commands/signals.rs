@@ -3,7 +3,7 @@ use nix::sys::{
     signalfd::{SfdFlags, SignalFd, siginfo},
 };
 
-use super::screen;
+use super::{privileges, screen};
 use crate::collect::Stop;
 
 /// SIGINT, SIGTERM and SIGHUP, taken out of their usual way. To be created before any thread is started, for threads
@@ -42,6 +42,8 @@ impl Signals {
         std::thread::Builder::new()
             .name("signals".to_owned())
             .spawn(move || {
+                // What cannot be given up here cannot be given up by the session either, which says so.
+                let _ = privileges::give_up_but_signals();
                 while let Ok(Some(info)) = self.0.read_signal() {
                     if let Some(signal) = signal_of(&info) {
                         handle(signal, info.ssi_code == libc::SI_KERNEL);

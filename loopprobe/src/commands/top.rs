@@ -13,13 +13,14 @@ use ratatui::crossterm::event as terminal_event;
 use super::{
     failure,
     output_file::OutputFile,
+    privileges,
     progress::{Progress, SCANNING},
     screen::Screen,
     signals::Signals,
 };
 use crate::{
     cli::{Exit, GlobalArgs, ObserveArgs, TargetArgs},
-    collect::{self, Stop, ThresholdDial},
+    collect::{Stop, ThresholdDial},
     model::{Event, Live},
     report::{Drawing as _, Flamegraph, Sink, TextOptions, TextSink},
     top::{Action, State, action, draw},
@@ -61,7 +62,7 @@ pub(super) fn run(args: &TopArgs, global: &GlobalArgs) -> anyhow::Result<Exit> {
         let stop = stop.clone();
         thread::Builder::new()
             .name("session".to_owned())
-            .spawn(move || collect::observe(&options, &mut ToView(sender), &stop))?
+            .spawn(move || privileges::observe(&options, &mut ToView(sender), &stop))?
     };
     let mut state = State::default();
     let shown = View {
@@ -136,6 +137,8 @@ impl View<'_> {
             Err(_) => return Ok(()),
         }
         drop(attaching);
+        // The session's thread has what is still needed.
+        privileges::keep_only(&[])?;
         let mut screen = Screen::enter().context("cannot set up the terminal")?;
         while !screen.is_left() {
             screen.draw(|frame| draw(state, frame))?;
