@@ -8,7 +8,7 @@ use object::{
     read::elf::{FileHeader, ProgramHeader, SectionHeader},
 };
 
-use super::source::ByteSource;
+use super::{bounded, source::ByteSource};
 use crate::elf::{FileOffset, VirtAddr};
 
 /// More program headers than any linker writes; each is 56 bytes.
@@ -91,7 +91,8 @@ impl Image {
         image.find_eh_frame(source, &segments, &sections);
         image.debug_frame = sections
             .find(".debug_frame")
-            .and_then(|(offset, _, size)| read_shared(source, offset, size));
+            .and_then(|(offset, _, size)| read_shared(source, offset, size))
+            .filter(|bytes| bounded::debug_frame_is_bounded(bytes));
         Some(image)
     }
 
@@ -104,6 +105,14 @@ impl Image {
     pub fn file_offset(&self, address: VirtAddr) -> Option<FileOffset> {
         let segment = self.segment_at(address.0)?;
         Some(FileOffset(segment.offset + (address.0 - segment.address)))
+    }
+
+    /// Whether the unwind information for an address can be evaluated in bounded time.
+    pub fn is_bounded_at(&self, address: VirtAddr) -> bool {
+        match (&self.eh_frame_hdr, &self.eh_frame) {
+            (Some(header), Some(frames)) => bounded::at(header, frames, address),
+            _ => true,
+        }
     }
 
     /// The function that covers an address, as the unwind table knows it.
@@ -173,6 +182,10 @@ impl Image {
         };
         self.eh_frame = read_shared(source, offset, size).map(|bytes| Section { address, bytes });
         self.eh_frame_hdr = header.filter(|_| start == Some(address));
+        if self.eh_frame_hdr.is_none() {
+            // All of it is indexed when the module is added, so all of it is looked through.
+            self.eh_frame = self.eh_frame.take().filter(bounded::eh_frame_is_bounded);
+        }
     }
 }
 

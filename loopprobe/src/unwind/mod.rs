@@ -4,6 +4,7 @@
 //! that the process has mapped. A walk is [complete](crate::model::Outcome::Complete) only when it arrives exactly at
 //! the stack pointer with which the poll began; everything else has a name of its own.
 
+mod bounded;
 mod frame;
 mod image;
 mod memory;

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use framehop::{
     Error, FrameAddress, Unwinder as _,
@@ -15,11 +15,16 @@ use crate::{
 /// More frames than fit in the copied part of a stack with any substance in each; a walk ends there.
 const MAX_FRAMES: usize = 1024;
 
+/// Addresses whose unwind information was found harmless or not, kept at most; beyond it the store starts anew.
+const MAX_CHECKED: usize = 1 << 16;
+
 /// Unwinds stacks of one process.
 pub struct Unwinder {
     modules: Modules,
     memory: Memory,
     cache: CacheX86_64,
+    /// Whether the unwind information for an address of a module can be evaluated in bounded time.
+    checked: HashMap<(u32, VirtAddr), bool>,
 }
 
 /// Where a walk ends.
@@ -42,6 +47,7 @@ impl Unwinder {
             modules: Modules::of(pid)?,
             memory: Memory::of(pid),
             cache: CacheX86_64::new(),
+            checked: HashMap::new(),
         })
     }
 
@@ -99,11 +105,18 @@ impl Unwinder {
         while frames.len() < MAX_FRAMES {
             let place = ProcAddr(address.address_for_lookup());
             self.modules.expect(place);
+            let module = self.modules.at(place).cloned();
+            let bounded = module
+                .as_ref()
+                .is_none_or(|module| self.is_bounded(module, place));
             frames.push(RawFrame {
                 address: place,
                 cfa: None,
-                module: self.modules.at(place).cloned(),
+                module,
             });
+            if !bounded {
+                return End::Astray;
+            }
             let mut read_stack = |at| match goal {
                 // The word at the entry need not have been copied, and the walk does not follow it.
                 Goal::Entry(entry) if at == entry => Ok(read(at).unwrap_or(1).max(1)),
@@ -141,6 +154,18 @@ impl Unwinder {
             }
         }
         End::Unread(u64::MAX)
+    }
+
+    /// Whether framehop may evaluate what a module says for an address.
+    fn is_bounded(&mut self, module: &Module, address: ProcAddr) -> bool {
+        if self.checked.len() > MAX_CHECKED {
+            self.checked.clear();
+        }
+        let address = module.virt(address);
+        *self
+            .checked
+            .entry((module.id(), address))
+            .or_insert_with(|| module.image.is_bounded_at(address))
     }
 
     /// Names how a walk ended. A walk that went astray did so at the first frame without unwind information, if there
