@@ -2,7 +2,7 @@ use std::io;
 
 use anstyle::{AnsiColor, Style};
 
-use crate::cli::Exit;
+use crate::{cli::Exit, report::clean};
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 
@@ -11,7 +11,10 @@ pub fn report(error: &anyhow::Error) -> Exit {
     if is_closed_pipe(error) {
         return Exit::Done;
     }
-    anstream::eprintln!("{ERROR}error:{ERROR:#} {}", sentence(error));
+    // It may name paths and threads of the target. The verifier's log has lines.
+    let said = sentence(error);
+    let lines: Vec<_> = said.lines().map(clean).collect();
+    anstream::eprintln!("{ERROR}error:{ERROR:#} {}", lines.join("\n"));
     Exit::Failed
 }
 

@@ -4,6 +4,7 @@ mod definitions;
 mod name;
 mod origin;
 mod separate;
+mod steady;
 mod symbolizer;
 
 pub use name::{FunctionName, NameKind};

@@ -1,9 +1,6 @@
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use crate::elf::Image;
-
-/// Where distributions put debug information that is split off, by build id.
-const SYSTEM: &str = "/usr/lib/debug/.build-id";
+use crate::elf::{Image, find_debug_file};
 
 /// Debug information in files of its own.
 #[derive(Debug, Default)]
@@ -22,18 +19,17 @@ impl SeparateFiles {
         Self { given }
     }
 
-    /// The file with a module's debug information, if it is apart and was found.
-    pub fn of(&self, build_id: &str) -> Option<PathBuf> {
-        self.given
-            .iter()
-            .find(|(given, _)| given == build_id)
+    /// The file with an image's debug information, if it is apart and was found: given by the user, or where distributions
+    /// put it, or where the image's own link says, with the right checksum.
+    pub fn of(&self, image: &Image) -> Option<PathBuf> {
+        let given = |id| self.given.iter().find(|(given, _)| given == id);
+        image
+            .build_id()
+            .and_then(given)
             .map(|(_, path)| path.clone())
-            .or_else(|| installed(Path::new(SYSTEM), build_id))
+            .or_else(|| {
+                let sections = image.sections().ok()?;
+                Some(find_debug_file(image, &sections)?.path().to_owned())
+            })
     }
-}
-
-fn installed(root: &Path, build_id: &str) -> Option<PathBuf> {
-    let (folder, file) = build_id.split_at_checked(2)?;
-    let path = root.join(folder).join(format!("{file}.debug"));
-    path.is_file().then_some(path)
 }

@@ -1,8 +1,10 @@
 use std::{
     cell::OnceCell,
     collections::{HashMap, hash_map::Entry},
-    os::fd::AsRawFd as _,
-    path::PathBuf,
+    fs::{File, OpenOptions},
+    io,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -13,6 +15,7 @@ use blazesym::symbolize::{
 
 use super::{
     FunctionName, NameKind, definitions::Definitions, origin::is_plumbing, separate::SeparateFiles,
+    steady::Steady,
 };
 use crate::{
     elf::{Image, VirtAddr},
@@ -36,7 +39,7 @@ pub struct Symbolizer {
 /// Where a module's names come from.
 struct ModuleSource {
     /// Files to ask, best first.
-    files: Vec<PathBuf>,
+    files: Vec<Steady>,
     /// What the code says beside them; read when it is first needed.
     definitions: OnceCell<Option<Definitions>>,
 }
@@ -105,7 +108,7 @@ impl Symbolizer {
         let mut open = addresses.to_vec();
         let mut found = Vec::new();
         for file in &files.files {
-            let source = Source::Elf(Elf::new(file));
+            let source = Source::Elf(Elf::new(file.path()));
             let numbers: Vec<u64> = open.iter().map(|address| address.0).collect();
             let Ok(symbols) = self
                 .blazesym
@@ -140,15 +143,16 @@ impl ModuleSource {
                 definitions: OnceCell::new(),
             };
         };
-        let build_id = file
+        let image = file
             .try_clone()
             .ok()
-            .and_then(|file| Image::from_file(file, module.path()).ok())
-            .and_then(|image| image.build_id().map(str::to_owned));
-        let apart = build_id.and_then(|id| separate.of(&id));
-        let itself = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+            .and_then(|file| Image::from_file(file, module.path()).ok());
+        let apart = image
+            .and_then(|image| separate.of(&image))
+            .and_then(|path| open_regular(&path).ok());
+        let files = apart.iter().chain([file]);
         Self {
-            files: apart.into_iter().chain([itself]).collect(),
+            files: files.filter_map(|file| Steady::of(file).ok()).collect(),
             definitions: OnceCell::new(),
         }
     }
@@ -188,6 +192,14 @@ impl ModuleSource {
         self.definitions.get_or_init(|| Definitions::of(module));
         self.definitions.get_mut()?.as_mut()
     }
+}
+
+/// Without waiting, should somebody have put a pipe there.
+fn open_regular(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)
 }
 
 /// Marks the async bodies that were inlined into an async body, going inwards from it: only debug information shows them,
