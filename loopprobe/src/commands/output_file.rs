@@ -9,7 +9,7 @@ use anyhow::{Context as _, ensure};
 
 use super::invoking_user;
 
-/// Anybody may create entries in such a folder, so what lies there may be a trap.
+/// Anybody may create entries in such a folder, so what lies there may be a trap; as in one of another user.
 const WORLD_WRITABLE: u32 = 0o002;
 
 /// A file that the user asked for. Its errors name it.
@@ -20,7 +20,7 @@ pub struct OutputFile {
 }
 
 impl OutputFile {
-    /// Creates or empties a file. Under sudo a new one belongs to the invoking user. In a folder where anybody may create
+    /// Creates or empties a file. Under sudo a new one belongs to the invoking user. In a folder where others may create
     /// entries, links are not followed and other people's files not written to.
     ///
     /// # Errors
@@ -28,7 +28,12 @@ impl OutputFile {
     /// A sentence that names the path.
     pub fn create(path: &Path) -> anyhow::Result<Self> {
         let shared = in_shared_folder(path);
-        let no_follow = if shared { libc::O_NOFOLLOW } else { 0 };
+        // Nor is a pipe waited for.
+        let no_follow = if shared {
+            libc::O_NOFOLLOW | libc::O_NONBLOCK
+        } else {
+            0
+        };
         let mut options = OpenOptions::new();
         options.write(true).custom_flags(no_follow);
         let created = options.clone().create_new(true).open(path);
@@ -88,18 +93,21 @@ fn open_existing(options: &OpenOptions, path: &Path, shared: bool) -> anyhow::Re
         .open(path)
         .map_err(|error| match error.raw_os_error() {
             Some(libc::ELOOP) => anyhow::anyhow!(
-                "{} is a symbolic link in a folder that anybody can write to; name another file",
+                "{} is a symbolic link in a folder that others can write to; name another file",
                 path.display()
             ),
             _ => anyhow::Error::from(error).context(format!("cannot write {}", path.display())),
         })?;
     let metadata = file.metadata()?;
-    if metadata.is_file() {
+    if shared {
         ensure!(
-            !shared || is_own(metadata.uid()),
-            "{} belongs to another user and lies in a folder that anybody can write to; name another file",
+            is_own(metadata.uid()) && metadata.is_file() && metadata.nlink() == 1,
+            "{} belongs to another user, or has other names or another kind than a file, and lies in a folder that \
+             others can write to; name another file",
             path.display()
         );
+    }
+    if metadata.is_file() {
         file.set_len(0)
             .with_context(|| format!("cannot empty {}", path.display()))?;
     }
@@ -111,9 +119,9 @@ fn in_shared_folder(path: &Path) -> bool {
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
-    folder
-        .metadata()
-        .is_ok_and(|metadata| metadata.mode() & WORLD_WRITABLE != 0)
+    folder.metadata().is_ok_and(|metadata| {
+        metadata.mode() & WORLD_WRITABLE != 0 || !(is_own(metadata.uid()) || metadata.uid() == 0)
+    })
 }
 
 fn is_own(uid: u32) -> bool {

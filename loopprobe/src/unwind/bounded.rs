@@ -141,3 +141,81 @@ fn has_no_jump<R: Reader, S: UnwindSection<R>>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::unwind::image::Image;
+
+    const FRAMES: u64 = 0x2000;
+    const HEADER: u64 = 0x3000;
+    const CODE: u64 = 0x1000;
+
+    /// A common entry and one for 16 bytes at `CODE` with these instructions.
+    fn frames(instructions: &[u8]) -> Section {
+        let mut bytes = vec![
+            20, 0, 0, 0, 0, 0, 0, 0, 1, b'z', b'R', 0, 1, 0x78, 16, 1, 0x1b,
+        ];
+        bytes.extend([0x0c, 7, 8, 0x90, 1, 0, 0]);
+        let start = bytes.len();
+        let mut entry = ((start + 4) as u32).to_le_bytes().to_vec();
+        let begin = CODE.wrapping_sub(FRAMES + start as u64 + 8) as u32;
+        entry.extend(begin.to_le_bytes());
+        entry.extend(16_u32.to_le_bytes());
+        entry.push(0);
+        entry.extend(instructions);
+        bytes.extend((entry.len() as u32).to_le_bytes());
+        bytes.extend(entry);
+        bytes.extend([0; 4]);
+        section(FRAMES, &bytes)
+    }
+
+    fn section(address: u64, bytes: &[u8]) -> Section {
+        Section {
+            address,
+            bytes: bytes.into(),
+        }
+    }
+
+    /// The search table for `frames`.
+    fn header() -> Section {
+        let mut bytes = vec![1, 0x1b, 3, 0x3b];
+        bytes.extend((FRAMES.wrapping_sub(HEADER + 4) as u32).to_le_bytes());
+        bytes.extend(1_u32.to_le_bytes());
+        bytes.extend((CODE.wrapping_sub(HEADER) as u32).to_le_bytes());
+        bytes.extend((FRAMES.wrapping_add(24).wrapping_sub(HEADER) as u32).to_le_bytes());
+        section(HEADER, &bytes)
+    }
+
+    fn is_bounded(instructions: &[u8]) -> bool {
+        let frames = frames(instructions);
+        let all = eh_frame_is_bounded(&frames);
+        assert_eq!(at(&header(), &frames, VirtAddr(CODE + 4)), all);
+        all
+    }
+
+    #[test]
+    fn expressions_with_jumps_are_refused() {
+        // DW_CFA_def_cfa_expression of DW_OP_skip -3: forever.
+        assert!(!is_bounded(&[0x0f, 3, 0x2f, 0xfd, 0xff]));
+        // DW_OP_lit0, DW_OP_skip -4: until the memory is full.
+        assert!(!is_bounded(&[0x0f, 4, 0x30, 0x2f, 0xfc, 0xff]));
+        // DW_CFA_val_expression of the return address, DW_OP_lit1, DW_OP_bra -4.
+        assert!(!is_bounded(&[0x16, 16, 4, 0x31, 0x28, 0xfc, 0xff]));
+    }
+
+    #[test]
+    fn what_compilers_and_linkers_write_is_not() {
+        assert!(is_bounded(&[0x0e, 16, 0x86, 2]));
+        // The expression that linkers give the procedure linkage table.
+        let plt = [
+            0x0f, 11, 0x77, 8, 0x80, 0, 0x3f, 0x1a, 0x3b, 0x2a, 0x33, 0x24, 0x22,
+        ];
+        assert!(is_bounded(&plt));
+        let own = std::fs::read("/proc/self/exe").expect("the test's own executable is readable");
+        let image = Image::read(own.as_slice()).expect("an ELF file");
+        assert!(eh_frame_is_bounded(
+            &image.eh_frame.expect("unwind information")
+        ));
+    }
+}

@@ -41,6 +41,12 @@ impl std::ops::Deref for SharedBytes {
     }
 }
 
+impl From<&[u8]> for SharedBytes {
+    fn from(bytes: &[u8]) -> Self {
+        Self(bytes.into())
+    }
+}
+
 /// A section's bytes and where they lie in the image.
 #[derive(Clone, Debug)]
 pub(crate) struct Section {
@@ -224,7 +230,7 @@ fn read_shared(source: &(impl ByteSource + ?Sized), offset: u64, size: u64) -> O
         return None;
     }
     let bytes = source.read(offset, usize::try_from(size).ok()?)?;
-    Some(SharedBytes(bytes.into()))
+    Some(SharedBytes::from(bytes.as_slice()))
 }
 
 /// The section headers, where there are any.
