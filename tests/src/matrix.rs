@@ -13,6 +13,8 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::unprivileged;
+
 /// A Tokio version to build with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Tokio {
@@ -264,11 +266,33 @@ fn mirror(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The path of loopprobe itself, built for release; the variable `LOOPPROBE` names another one to test.
+/// The path of loopprobe itself, built for release; the variable `LOOPPROBE` names another one to test. See
+/// [`unprivileged`] for the variable that makes it one for an ordinary user.
 ///
 /// # Errors
 /// When cargo fails.
 pub fn loopprobe() -> Result<PathBuf> {
+    static INSTALLED: Mutex<Option<PathBuf>> = Mutex::new(None);
+    let built = privileged_loopprobe()?;
+    if !unprivileged::wanted() {
+        return Ok(built);
+    }
+    let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(path) = installed.as_ref() {
+        return Ok(path.clone());
+    }
+    // Of this process only: another one may be running its own.
+    let folder = std::env::temp_dir().join(format!("loopprobe-user-{}", std::process::id()));
+    let path = unprivileged::install(&built, &folder)?;
+    *installed = Some(path.clone());
+    Ok(path)
+}
+
+/// The same, whatever the variable for ordinary users says.
+///
+/// # Errors
+/// When cargo fails.
+pub fn privileged_loopprobe() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("LOOPPROBE") {
         return Ok(path.into());
     }

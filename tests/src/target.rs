@@ -1,6 +1,7 @@
 //! A running target program.
 
 use std::io::Write;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use serde_json::Value;
 
 use crate::lines::Lines;
 use crate::truth::Poll;
+use crate::unprivileged;
 
 /// How long a target may take to start. Generous: the machine may be busy with builds.
 const START: Duration = Duration::from_secs(30);
@@ -39,6 +41,9 @@ impl Target {
     /// # Errors
     /// When it cannot be started or does not become ready.
     pub fn spawn(command: &mut Command) -> Result<Target> {
+        if unprivileged::wanted() {
+            command.uid(unprivileged::USER).gid(unprivileged::USER);
+        }
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -2,8 +2,9 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 /// How many bytes of the executable's text in the memory of `pid` differ from those in the file. Reads only.
 ///
@@ -42,4 +43,23 @@ pub fn changed_bytes(pid: u32) -> Result<usize> {
             .count();
     }
     Ok(changed)
+}
+
+/// Waits until the text of `pid` is that of its file: probes of a process that was killed go when the kernel gets to it.
+///
+/// # Errors
+/// When that does not happen within seconds.
+pub fn until_clean(pid: u32) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let changed = changed_bytes(pid)?;
+        if changed == 0 {
+            return Ok(());
+        }
+        ensure!(
+            Instant::now() < deadline,
+            "{changed} bytes of the text are still changed"
+        );
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }

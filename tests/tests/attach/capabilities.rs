@@ -1,4 +1,5 @@
-//! loopprobe as an ordinary user, with three capabilities on its file.
+//! loopprobe as an ordinary user, with three capabilities on its file. Where all tests run that way, these have nothing to
+//! add.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -6,14 +7,12 @@ use std::process::Command;
 
 use anyhow::{Result, ensure};
 use loopprobe_tests::accuracy::compare;
-use loopprobe_tests::matrix::{Build, loopprobe, target};
+use loopprobe_tests::matrix::{Build, privileged_loopprobe, target};
 use loopprobe_tests::scenario::THRESHOLD_NS;
 use loopprobe_tests::session::Session;
 use loopprobe_tests::take_machine;
 use loopprobe_tests::target::Target;
-
-/// `nobody` on Debian and elsewhere.
-const USER: u32 = 65_534;
+use loopprobe_tests::unprivileged::{self, CAPABILITIES, USER};
 
 /// A directory that everybody may enter, gone when dropped.
 struct Public(PathBuf);
@@ -55,11 +54,14 @@ fn as_user(program: &Path) -> Command {
 #[test]
 fn an_ordinary_user_needs_three_capabilities_on_the_file() -> Result<()> {
     take_machine!();
+    if unprivileged::wanted() {
+        return Ok(());
+    }
     let public = Public::new()?;
     let program = public.copy(&target(Build::DEFAULT, "truth")?, "truth")?;
-    let loopprobe = public.copy(&loopprobe()?, "loopprobe")?;
+    let loopprobe = public.copy(&privileged_loopprobe()?, "loopprobe")?;
     let granted = Command::new("setcap")
-        .arg("cap_bpf,cap_perfmon,cap_sys_ptrace+ep")
+        .arg(CAPABILITIES)
         .arg(&loopprobe)
         .status()?;
     ensure!(granted.success(), "setcap: {granted}");
@@ -77,9 +79,12 @@ fn an_ordinary_user_needs_three_capabilities_on_the_file() -> Result<()> {
 #[test]
 fn without_capabilities_the_error_names_what_is_missing() -> Result<()> {
     take_machine!();
+    if unprivileged::wanted() {
+        return Ok(());
+    }
     let public = Public::new()?;
     let program = public.copy(&target(Build::DEFAULT, "truth")?, "truth")?;
-    let loopprobe = public.copy(&loopprobe()?, "loopprobe")?;
+    let loopprobe = public.copy(&privileged_loopprobe()?, "loopprobe")?;
     let target = Target::spawn(as_user(&program).args(["sleep", "--gate", "inside", "--hold"]))?;
     let output = as_user(&loopprobe)
         .args(["attach", "--pid", &target.pid().to_string()])

@@ -1,6 +1,6 @@
 //! The target is never harmed: panics, backtraces, and loopprobe's own death leave it as it was.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use loopprobe_tests::matrix::{Build, target};
@@ -8,20 +8,7 @@ use loopprobe_tests::scenario::gated;
 use loopprobe_tests::session::Session;
 use loopprobe_tests::take_machine;
 use loopprobe_tests::target::Target;
-use loopprobe_tests::text::changed_bytes;
-
-fn until_clean(pid: u32) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while changed_bytes(pid)? > 0 {
-        ensure!(
-            Instant::now() < deadline,
-            "{} bytes of the text are still changed",
-            changed_bytes(pid)?
-        );
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    Ok(())
-}
+use loopprobe_tests::text::{changed_bytes, until_clean};
 
 fn panicking(build: Build) -> Result<()> {
     take_machine!();
