@@ -20,7 +20,7 @@ pub fn clean(text: &str) -> Cow<'_, str> {
 }
 
 /// Control characters, and Unicode's bidirectional and invisible formatting characters.
-fn is_dangerous(c: char) -> bool {
+pub(super) fn is_dangerous(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
