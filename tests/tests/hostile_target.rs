@@ -74,7 +74,6 @@ fn names_of_files_threads_and_processes_do_not_reach_a_terminal_as_commands() ->
         &["inspect", path],
         &["inspect", "--pid", &pid],
         &["doctor", "--pid", &pid],
-        &["ps", "--json"],
         &["inspect", "--json", path],
     ] {
         let output = run(args)?;
