@@ -11,6 +11,7 @@ use loopprobe_tests::scenario::THRESHOLD_NS;
 use loopprobe_tests::session::Session;
 use loopprobe_tests::take_machine;
 use loopprobe_tests::target::Target;
+use loopprobe_tests::unprivileged;
 
 /// The only child of `pid`, once there is one.
 fn child_of(pid: u32) -> Result<u32> {
@@ -46,6 +47,10 @@ fn thread_ids(pid: u32) -> Result<HashMap<u32, u32>> {
 #[test]
 fn a_target_in_another_pid_and_mount_namespace() -> Result<()> {
     take_machine!();
+    if unprivileged::wanted() {
+        // An ordinary user may not make namespaces to run the target in.
+        return Ok(());
+    }
     let program = target(Build::DEFAULT.stripped(), "truth")?;
     // The program lies on a file system that only the target's mount namespace has.
     let script = format!(
