@@ -74,6 +74,31 @@ fn the_live_view_answers_keys() -> Result<()> {
 }
 
 #[test]
+fn the_live_view_ends_with_its_terminal() -> Result<()> {
+    take_machine!();
+    let Some(terminal) = Terminal::open()? else {
+        return Ok(());
+    };
+    let folder = Folder::new("top-gone")?;
+    let mut target = sleepers()?;
+    start_view(&terminal, &folder, &target)?;
+    terminal.shows("q quit")?;
+    let view = terminal.child()?;
+    drop(terminal);
+    let process = format!("/proc/{view}");
+    for _ in 0..100 {
+        if !Path::new(&process).exists() {
+            ensure!(target.is_alive()?);
+            return Ok(());
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    // SAFETY: the process is the one that this test has started, and it is still there.
+    unsafe { libc::kill(view, libc::SIGKILL) };
+    anyhow::bail!("it goes on without a terminal")
+}
+
+#[test]
 fn signals_end_the_live_view_and_leave_a_clean_terminal() -> Result<()> {
     take_machine!();
     let Some(terminal) = Terminal::open()? else {

@@ -217,3 +217,31 @@ pub fn epoll_offset(image: &Image, address: VirtAddr) -> Option<FileOffset> {
         .then(|| image.file_offset(point.address))
         .flatten()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(sites: usize) -> Plan {
+        let mut plan = Plan::default();
+        for index in 0..sites {
+            plan.sites.push(SiteEntry::default());
+            plan.types.push(TaskType::unknown(index as u64));
+            plan.shared.push((index as u64, TaskLayout::default()));
+        }
+        plan
+    }
+
+    #[test]
+    fn what_was_added_since_can_be_taken_back() {
+        let mut plan = with(2);
+        let before = plan.size();
+        let more = with(3);
+        plan.sites.extend(more.sites);
+        plan.types.extend(more.types);
+        plan.shared.extend(more.shared);
+        assert_ne!(plan.size(), before);
+        plan.shrink(before);
+        assert_eq!(plan.size(), before);
+    }
+}

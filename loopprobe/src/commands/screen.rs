@@ -1,14 +1,21 @@
 //! The alternate screen, and the way back from it, whatever happens.
 
 use std::{
-    io::{self, stdout},
+    io::{self, stdin, stdout},
+    os::fd::AsFd as _,
     panic,
     sync::{
         Once,
         atomic::{AtomicBool, Ordering::AcqRel, Ordering::Acquire, Ordering::Release},
     },
+    thread,
 };
 
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::signal::Signal,
+};
 use ratatui::{
     DefaultTerminal, Terminal,
     backend::CrosstermBackend,
@@ -41,6 +48,7 @@ impl Screen {
                 hook(info);
             }));
         });
+        end_with_terminal()?;
         ENTERED.store(true, Release);
         let terminal = enable_raw_mode()
             .and_then(|()| execute!(stdout(), EnterAlternateScreen))
@@ -70,6 +78,22 @@ impl Screen {
     pub fn is_left(&self) -> bool {
         !ENTERED.load(Acquire)
     }
+}
+
+/// Ends loopprobe when the terminal goes, with its window or its connection: whoever waits for keys then waits for ever,
+/// and crossterm 0.29 does so without rest. The probes go with the process.
+fn end_with_terminal() -> io::Result<()> {
+    let watch = || {
+        let stdin = stdin();
+        // Without asking for anything, an end and an error are told all the same.
+        let mut fds = [PollFd::new(stdin.as_fd(), PollFlags::empty())];
+        while poll(&mut fds, PollTimeout::NONE) == Err(Errno::EINTR) {}
+        std::process::exit(128 + Signal::SIGHUP as i32);
+    };
+    thread::Builder::new()
+        .name("terminal".to_owned())
+        .spawn(watch)
+        .map(drop)
 }
 
 impl Drop for Screen {

@@ -237,7 +237,6 @@ fn waiting_for_a_cpu_is_preemption_or_throttling() {
             }),
             stacks: vec![on_cpu(&[], 5_000_000)],
             throttle,
-            ..PollEvidence::default()
         })
     };
     let delta = |throttled_ns| ThrottleDelta {

@@ -9,6 +9,7 @@ mod counts;
 mod endings;
 mod harmless;
 mod lifecycle;
+mod messages;
 mod moments;
 mod namespaces;
 mod root_future;

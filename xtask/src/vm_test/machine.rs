@@ -48,7 +48,10 @@ pub fn run(kernel: &Path, initramfs: &Path, folder: &Path, kvm: bool) -> anyhow:
         .arg(kernel)
         .arg("-initrd")
         .arg(initramfs)
-        .args(["-append", "console=ttyS0 loglevel=6 panic=-1 no_timer_check"])
+        .args([
+            "-append",
+            "console=ttyS0 loglevel=6 panic=-1 no_timer_check",
+        ])
         .stdin(Stdio::null());
     let guest = Guest(command.spawn().context("cannot run nice")?);
     let in_time = guest.wait()?;
