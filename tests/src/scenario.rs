@@ -1,6 +1,6 @@
 //! One scenario of the `truth` target under one session.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::matrix::{Build, target};
 use crate::session::{Report, Session};
@@ -44,4 +44,18 @@ pub fn since(truth: &mut [Poll], start_ns: u64) {
     for poll in truth.iter_mut().filter(|poll| poll.start_ns < start_ns) {
         poll.kind = "span".to_owned();
     }
+}
+
+/// The summary counts each poll of a task, whatever its length.
+///
+/// # Errors
+/// When it does not.
+pub fn every_poll_is_counted(truth: &[Poll], report: &Report) -> Result<()> {
+    let polls = truth.iter().filter(|poll| poll.kind == "async").count() as u64;
+    ensure!(
+        report.summary.polls == Some(polls),
+        "{polls} polls, {:?} counted",
+        report.summary.polls
+    );
+    Ok(())
 }

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use loopprobe_tests::accuracy::compare;
 use loopprobe_tests::matrix::{Build, target};
-use loopprobe_tests::scenario::{THRESHOLD_NS, gated, observe};
+use loopprobe_tests::scenario::{THRESHOLD_NS, every_poll_is_counted, gated, observe};
 use loopprobe_tests::session::Session;
 use loopprobe_tests::take_machine;
 use loopprobe_tests::target::Target;
@@ -13,13 +13,7 @@ fn threads_that_end_are_survived() -> Result<()> {
     take_machine!();
     let (truth, report) = observe(&mut gated(Build::DEFAULT, "truth", &["threads"])?, &[])?;
     compare(&truth, &report.polls, "async", THRESHOLD_NS)?.check("threads that come and go")?;
-    let polls = truth.iter().filter(|poll| poll.kind == "async").count() as u64;
-    ensure!(
-        report.summary.polls == Some(polls),
-        "{polls} polls, {:?} counted",
-        report.summary.polls
-    );
-    Ok(())
+    every_poll_is_counted(&truth, &report)
 }
 
 #[test]
@@ -83,13 +77,7 @@ fn a_forked_child_is_not_the_target_and_lives_on() -> Result<()> {
     let truth = target.truth()?;
     let report = session.interrupt()?;
     compare(&truth, &report.polls, "async", THRESHOLD_NS)?.check("a process that forked")?;
-    let polls = truth.iter().filter(|poll| poll.kind == "async").count() as u64;
-    ensure!(
-        report.summary.polls == Some(polls),
-        "{polls} polls, {:?} counted",
-        report.summary.polls
-    );
-    Ok(())
+    every_poll_is_counted(&truth, &report)
 }
 
 #[test]

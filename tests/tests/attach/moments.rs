@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use loopprobe_tests::accuracy::compare;
 use loopprobe_tests::matrix::{Build, target};
-use loopprobe_tests::scenario::{THRESHOLD_NS, gated, observe, since};
+use loopprobe_tests::scenario::{THRESHOLD_NS, every_poll_is_counted, gated, observe, since};
 use loopprobe_tests::session::Session;
 use loopprobe_tests::take_machine;
 use loopprobe_tests::target::Target;
@@ -17,13 +17,7 @@ fn attached_before_the_runtime_starts() -> Result<()> {
     let mut target = Target::start(&path, &["sleep", "--gate", "before", "--hold"])?;
     let (truth, report) = observe(&mut target, &[])?;
     compare(&truth, &report.polls, "async", THRESHOLD_NS)?.check("attached before the runtime")?;
-    let polls = truth.iter().filter(|poll| poll.kind == "async").count() as u64;
-    ensure!(
-        report.summary.polls == Some(polls),
-        "{polls} polls, {:?} counted",
-        report.summary.polls
-    );
-    Ok(())
+    every_poll_is_counted(&truth, &report)
 }
 
 #[test]
