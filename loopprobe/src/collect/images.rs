@@ -188,8 +188,14 @@ impl Images {
     }
 }
 
+/// A larger file is not searched for `epoll_wait`: its tables would be read into memory as large as it says they are.
+const MAX_SEARCHED: u64 = 1 << 30;
+
 /// Where a file defines `epoll_wait`.
 fn epoll_wait(file: &File) -> Option<VirtAddr> {
+    if file.metadata().ok()?.len() > MAX_SEARCHED {
+        return None;
+    }
     let cache = object::ReadCache::new(file);
     let elf = object::File::parse(&cache).ok()?;
     let named = |name: &[u8]| name == b"epoll_wait";
