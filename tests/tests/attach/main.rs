@@ -12,6 +12,7 @@ mod lifecycle;
 mod messages;
 mod moments;
 mod namespaces;
+mod privileges;
 mod root_future;
 mod shared_object;
 mod stuck;
