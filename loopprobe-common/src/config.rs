@@ -16,6 +16,9 @@ pub struct Config {
     pub stacks: u64,
     /// Whether threads of the target without a known poll are sampled too, for polls that began before the attach: 0 or 1.
     pub scan: u64,
+    /// Whether headers of tasks are read only in polls that turn out to take long (see [`crate::thread::OpenPoll::UNREAD`]): 0 or
+    /// 1. Only right if every poll of `threshold_ns` is sampled or leaves its CPU.
+    pub lazy_headers: u64,
 }
 
 /// One poll site; element `cookie` of the map `SITES`.
@@ -62,6 +65,8 @@ impl TaskLayout {
     pub const FLAG_LOCAL: u32 = 1;
     /// The type may be no more than a box: the future in it is told by its memory.
     pub const FLAG_BOXED: u32 = 2;
+    /// The site serves other types too, so the vtable must be read to know which one a task has.
+    pub const FLAG_SHARED: u32 = 4;
 }
 
 /// An address range of the process; an element of the map `LOOP_TEXT`.

@@ -14,6 +14,7 @@ mod registers;
 mod root;
 mod sched;
 mod stack;
+mod task;
 mod thread;
 
 #[cfg(not(test))]

@@ -10,7 +10,7 @@ use loopprobe_common::{
     counters::Counter,
     histogram::Stats,
     records::{STACK_SLOTS, StackSlot},
-    thread::{MAX_THREADS, Thread, Waker},
+    thread::{self, MAX_THREADS, Thread, Waker},
 };
 
 // Hash maps keep memory for all that they may hold: before Linux 6.1, programs of perf events can use no others
@@ -29,7 +29,16 @@ pub static STATS: PerCpuArray<Stats> = PerCpuArray::with_max_entries(1, 0);
 /// By task type: 1 for a blocking closure that has turned out to be a worker. User space sets the size.
 #[map]
 pub static WORKER_TYPES: Array<u32> = Array::with_max_entries(1, 0);
-/// Threads that poll tasks, by thread id as the kernel numbers it.
+/// Threads that poll tasks, by thread id as the kernel numbers it, modulo the size.
+#[map]
+pub static HOMES: Array<Thread> = Array::with_max_entries(thread::HOMES, 0);
+/// By place in `HOMES`: whose it is. Who adds the key has the place.
+#[map]
+pub static OWNERS: HashMap<u32, u32> = HashMap::with_max_entries(thread::HOMES, 0);
+/// By place in `HOMES`: 1 if a thread that found it taken is in `THREADS`.
+#[map]
+pub static CROWDED: Array<u32> = Array::with_max_entries(thread::HOMES, 0);
+/// Threads that found their place taken, by thread id as the kernel numbers it.
 #[map]
 pub static THREADS: HashMap<u32, Thread> = HashMap::with_max_entries(MAX_THREADS, 0);
 /// A thread with nothing in it: too large for a program's stack.

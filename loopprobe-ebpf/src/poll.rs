@@ -1,37 +1,26 @@
 //! The beginning and the end of polls: the hot path, paid for by every poll of the target.
 
-use core::mem::MaybeUninit;
-
 use aya_ebpf::{
     EbpfContext as _,
-    helpers::{
-        bpf_ktime_get_ns, bpf_probe_read_user,
-        generated::{bpf_get_attach_cookie, bpf_probe_read_user as probe_read_user},
-    },
+    helpers::{bpf_ktime_get_ns, generated::bpf_get_attach_cookie},
     macros::{uprobe, uretprobe},
     programs::{ProbeContext, RetProbeContext},
 };
 use loopprobe_common::{
-    config::{Site, TaskLayout, UNKNOWN_TYPE, relative, vtable_key},
+    config::{Site, TaskLayout},
     counters::Counter,
     histogram,
     records::Kind,
-    thread::{MAX_DEPTH, OpenPoll, Thread, Waker},
+    thread::{MAX_DEPTH, OpenPoll, STAGE_WORDS, Thread, Waker},
 };
 
 use crate::{
     arch, event,
-    maps::{CONFIG, SITES, STATS, VTABLES, WORKER_TYPES, count},
+    maps::{CONFIG, SITES, STATS, WORKER_TYPES, count},
     root,
+    task::{self, Task},
     thread::{current, current_tid, known},
 };
-
-/// Words of the header that are read in one go. From Tokio 1.23 on, and without `tokio_unstable` and over-aligned futures, the
-/// vtable (word 2), the scheduler (word 4) and the task's id (word 5) are all among them.
-const WORDS: usize = 6;
-const VTABLE: usize = 2;
-const SCHEDULER: usize = 4;
-const ID: usize = 5;
 
 /// A poll of an async task begins: `raw::poll(header)`.
 #[uprobe]
@@ -54,9 +43,21 @@ fn try_poll_enter(ctx: &ProbeContext) -> Option<()> {
         drop_missed(thread, sp);
     }
     let depth = thread.depth;
-    let task = identify(ctx, cookie, site, header);
+    let config = CONFIG.get(0)?;
+    // SAFETY: the context's registers are the thread's at the probe.
+    let probe = arch::instruction_pointer(unsafe { &*ctx.regs });
+    let lazy = config.lazy_headers != 0
+        && site.task.flags & TaskLayout::FLAG_SHARED == 0
+        && !tells_of_thread(thread, site);
+    let task = if lazy {
+        Task::unread(site)
+    } else {
+        task::identify(header, probe, cookie as u32, site)
+    };
     if depth == 0 {
         outermost(thread, &task);
+    } else if let Some(outer) = thread.innermost_mut() {
+        task::read_late(outer);
     }
     let (blocked_ns, runnable_ns) = (thread.blocked_ns, thread.runnable_ns);
     // The compiler must not leave out the check where it knows that the depth is 0: the verifier of Linux 6.1 does not.
@@ -72,31 +73,20 @@ fn try_poll_enter(ctx: &ProbeContext) -> Option<()> {
     poll.blocked_ns = blocked_ns;
     poll.runnable_ns = runnable_ns;
     poll.task_type = task.index;
-    poll.flags = 0;
+    poll.flags = if lazy { OpenPoll::UNREAD } else { 0 };
+    poll.probe = probe;
+    poll.site = cookie as u32;
     if task.flags & TaskLayout::FLAG_BOXED != 0 {
-        keep_stage(poll, task.id_offset);
+        if lazy {
+            poll.stage = [0; STAGE_WORDS];
+        } else {
+            task::keep_stage(poll, task.id_offset);
+        }
     }
     thread.unsent_ns = 0;
     poll.start_ns = now();
     thread.depth = depth + 1;
     Some(())
-}
-
-/// Keeps the beginning of the task's future, which lies behind the task's id: if the poll completes the task, it is gone.
-#[inline(always)]
-fn keep_stage(poll: &mut OpenPoll, id_offset: u32) {
-    let stage = poll.header + u64::from(id_offset) + 8;
-    // SAFETY: the helper writes the given size to the field, zeros if the address is bad.
-    let failed = unsafe {
-        probe_read_user(
-            poll.stage.as_mut_ptr().cast(),
-            size_of_val(&poll.stage) as u32,
-            stage as *const _,
-        )
-    };
-    if failed != 0 {
-        count(Counter::Unreadable);
-    }
 }
 
 /// A poll of an async task ends.
@@ -182,7 +172,9 @@ fn try_blocking_enter(ctx: &ProbeContext) -> Option<()> {
         thread.gap_ns = 0;
     }
     thread.launcher = core::mem::take(&mut thread.waker);
-    let task = identify(ctx, cookie, site, ctx.arg(0)?);
+    // SAFETY: the context's registers are the thread's at the probe.
+    let probe = arch::instruction_pointer(unsafe { &*ctx.regs });
+    let task = task::identify(ctx.arg(0)?, probe, cookie as u32, site);
     thread.closure_type = task.index;
     if WORKER_TYPES
         .get(task.index)
@@ -195,6 +187,14 @@ fn try_blocking_enter(ctx: &ProbeContext) -> Option<()> {
         unsafe { (*stats).polls += 1 }
     }
     Some(())
+}
+
+/// Whether a poll's scheduler can say that its thread is a worker which another poll has started.
+#[inline(always)]
+fn tells_of_thread(thread: &Thread, site: &Site) -> bool {
+    thread.launcher.tid != 0
+        && thread.flags & Thread::WORKER == 0
+        && site.task.flags & TaskLayout::FLAG_LOCAL == 0
 }
 
 /// What an outermost poll says of its thread.
@@ -252,82 +252,6 @@ fn site(ctx: &ProbeContext) -> Option<(u64, &'static Site)> {
     // SAFETY: the context is the program's own.
     let cookie = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };
     Some((cookie, SITES.get(cookie as u32)?))
-}
-
-/// What a header says of its task.
-struct Task {
-    index: u32,
-    flags: u32,
-    id_offset: u32,
-    id: u64,
-    scheduler: u64,
-}
-
-impl Task {
-    const UNKNOWN: Self = Self {
-        index: UNKNOWN_TYPE,
-        flags: 0,
-        id_offset: 0,
-        id: 0,
-        scheduler: 0,
-    };
-}
-
-/// Reads the task's header: which type it is of, its id, its scheduler.
-#[inline(always)]
-fn identify(ctx: &ProbeContext, cookie: u64, site: &'static Site, header: u64) -> Task {
-    let mut words = MaybeUninit::<[u64; WORDS]>::uninit();
-    // SAFETY: the helper writes the given size to `words`, zeros if the address is bad.
-    let failed = unsafe {
-        probe_read_user(
-            words.as_mut_ptr().cast(),
-            size_of_val(&words) as u32,
-            header as *const _,
-        )
-    };
-    if failed != 0 {
-        count(Counter::Unreadable);
-        return Task::UNKNOWN;
-    }
-    // SAFETY: the helper has filled it.
-    let words = unsafe { words.assume_init_ref() };
-    // SAFETY: the context's registers are the thread's at the probe.
-    let vtable = relative(
-        words[VTABLE],
-        arch::instruction_pointer(unsafe { &*ctx.regs }),
-    );
-    let layout = if vtable == site.vtable {
-        &site.task
-    } else {
-        // SAFETY: elements of this map are never deleted while programs run.
-        match unsafe { VTABLES.get(&vtable_key(cookie, vtable)) } {
-            Some(layout) => layout,
-            None => {
-                count(Counter::UnknownType);
-                return Task::UNKNOWN;
-            }
-        }
-    };
-    Task {
-        index: layout.index,
-        flags: layout.flags,
-        id_offset: layout.id_offset,
-        id: field(header, layout.id_offset, ID, words[ID]),
-        scheduler: field(header, layout.scheduler_offset, SCHEDULER, words[SCHEDULER]),
-    }
-}
-
-/// A word of the header: the one that has been read if it is at its usual place, else read now. 0 if there is none.
-#[inline(always)]
-fn field(header: u64, offset: u32, usual: usize, word: u64) -> u64 {
-    if offset as usize == usual * 8 {
-        return word;
-    }
-    if offset == 0 {
-        return 0;
-    }
-    // SAFETY: the helper fails on a bad address.
-    unsafe { bpf_probe_read_user((header + u64::from(offset)) as *const u64) }.unwrap_or(0)
 }
 
 #[inline(always)]

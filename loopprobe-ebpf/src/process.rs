@@ -6,10 +6,10 @@ use loopprobe_common::{counters::Counter, records::Kind};
 
 use crate::{
     event,
-    maps::{THREADS, WAKERS, count},
+    maps::{WAKERS, count},
     poll::now,
     sched::arguments,
-    thread::{current_tid, known, visible_tid},
+    thread::{current_tid, forget, known, visible_tid},
 };
 
 /// A thread ends.
@@ -25,7 +25,7 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
             &ctx,
             "thread {} ends with {} open polls", thread.tid, thread.depth
         );
-        let _ = THREADS.remove(&tid);
+        forget(tid);
     }
     0
 }
@@ -37,7 +37,7 @@ pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
     let [_, asked_by] = arguments::<2>(&ctx);
     if let Some(tid) = visible_tid() {
         debug!(&ctx, "process {} executes another program", tid);
-        let _ = THREADS.remove(&current_tid());
+        forget(current_tid());
         let kind = if asked_by as u32 == current_tid() {
             Kind::Exec
         } else {

@@ -14,7 +14,7 @@ use loopprobe_common::{
 use crate::{
     maps::{CONFIG, WAKERS, count, task_pid_offset, task_state_offset, task_tgid_offset},
     poll::now,
-    root, stack,
+    root, stack, task,
     thread::{current_tid, known},
 };
 
@@ -51,6 +51,9 @@ fn switch_out(tid: u32, thread: &mut Thread, voluntary: bool, now: u64) {
     } else {
         Thread::OFF_RUNNABLE
     };
+    if let Some(poll) = thread.innermost_mut() {
+        task::read_late(poll);
+    }
     if !voluntary {
         return;
     }
@@ -134,7 +137,8 @@ fn try_waking(task: u64) -> Option<()> {
     // Who starts a worker on another thread? See `poll::mark_block_in_place`. A worker that has handed its core over is a thread
     // of the blocking pool again, so workers are no exception.
     let waker_tid = current_tid();
-    let poll = known(waker_tid)?.innermost()?;
+    let poll = known(waker_tid)?.innermost_mut()?;
+    task::read_late(poll);
     let waker = Waker {
         tid: waker_tid,
         reserved: 0,

@@ -4,9 +4,14 @@ use aya_ebpf::{
     bindings::bpf_pidns_info,
     helpers::{bpf_get_current_pid_tgid, generated::bpf_get_ns_current_pid_tgid},
 };
-use loopprobe_common::{counters::Counter, thread::Thread};
+use loopprobe_common::{
+    counters::Counter,
+    thread::{self, Thread},
+};
 
-use crate::maps::{EMPTY_THREAD, THREADS, WAKERS, count, pid_namespace, target};
+use crate::maps::{
+    CROWDED, EMPTY_THREAD, HOMES, OWNERS, THREADS, WAKERS, count, pid_namespace, target,
+};
 
 /// The current thread's id as the kernel numbers it.
 #[inline(always)]
@@ -17,9 +22,26 @@ pub fn current_tid() -> u32 {
 /// The state of a thread that is known already.
 #[inline(always)]
 pub fn known(tid: u32) -> Option<&'static mut Thread> {
-    // SAFETY: the kernel frees a deleted element only after a grace period, so the reference outlives the program's run. Only
-    // the thread itself and the scheduler, while the thread is off its CPU, write to it, so no two writers meet.
+    let place = place(tid);
+    let home = HOMES.get_ptr_mut(place)?;
+    // SAFETY: an array's elements live as long as the map. Only the thread itself and the scheduler, while the thread is off its
+    // CPU, write to its state, so no two writers meet.
+    let home = unsafe { &mut *home };
+    // The idle thread's id is 0, as is the mark of an empty place.
+    if home.kernel_tid == tid {
+        return (tid != 0).then_some(home);
+    }
+    if *CROWDED.get(place)? == 0 {
+        return None;
+    }
+    // SAFETY: as above; a deleted element's memory stays the map's.
     unsafe { THREADS.get_ptr_mut(&tid).map(|t| &mut *t) }
+}
+
+/// Where a thread's state is in `HOMES`, if no other thread's is there.
+#[inline(always)]
+fn place(tid: u32) -> u32 {
+    tid % thread::HOMES
 }
 
 /// The state of the current thread, made on first use. `None` if the thread is not the target's, or the table is full.
@@ -35,12 +57,7 @@ pub fn current() -> Option<&'static mut Thread> {
 #[inline(never)]
 fn create(tid: u32) -> Option<&'static mut Thread> {
     let visible = visible_tid()?;
-    let empty = EMPTY_THREAD.get(0)?;
-    if THREADS.insert(&tid, empty, 0).is_err() {
-        count(Counter::ThreadLost);
-        return None;
-    }
-    let thread = known(tid)?;
+    let thread = settle(tid)?;
     thread.tid = visible;
     // SAFETY: the value is copied out at once.
     if let Some(waker) = unsafe { WAKERS.get(&tid) } {
@@ -48,6 +65,48 @@ fn create(tid: u32) -> Option<&'static mut Thread> {
         let _ = WAKERS.remove(&tid);
     }
     Some(thread)
+}
+
+/// Makes room for a thread: at home, or among those that share their place.
+#[inline(always)]
+fn settle(tid: u32) -> Option<&'static mut Thread> {
+    const ONLY_NEW: u64 = 1; // BPF_NOEXIST
+    let empty = EMPTY_THREAD.get(0)?;
+    let place = place(tid);
+    if OWNERS.insert(&place, &tid, ONLY_NEW).is_ok() {
+        HOMES.set(place, empty, 0).ok()?;
+        // SAFETY: as in `known`.
+        let home = unsafe { &mut *HOMES.get_ptr_mut(place)? };
+        home.kernel_tid = tid;
+        return Some(home);
+    }
+    CROWDED.set(place, 1, 0).ok()?;
+    if THREADS.insert(&tid, empty, 0).is_err() {
+        count(Counter::ThreadLost);
+        return None;
+    }
+    // SAFETY: as in `known`.
+    let thread = unsafe { &mut *THREADS.get_ptr_mut(&tid)? };
+    thread.kernel_tid = tid;
+    Some(thread)
+}
+
+/// Drops the state of a thread that is at its end.
+#[inline(always)]
+pub fn forget(tid: u32) {
+    let place = place(tid);
+    match HOMES.get_ptr_mut(place) {
+        // SAFETY: as in `known`. Another CPU that has just found the state may still write the time of a wake-up to it, which the
+        // next owner begins with zeros all the same, or survives.
+        Some(home) if unsafe { (*home).kernel_tid == tid } => {
+            // SAFETY: as above.
+            unsafe { (*home).kernel_tid = 0 };
+            let _ = OWNERS.remove(&place);
+        }
+        _ => {
+            let _ = THREADS.remove(&tid);
+        }
+    }
 }
 
 /// The current thread's id in loopprobe's pid namespace, if it is one of the target's.

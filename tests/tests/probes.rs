@@ -7,7 +7,7 @@ use loopprobe_tests::take_machine;
 #[test]
 fn one_link_for_all_probes_times_calls_on_every_thread() -> Result<()> {
     take_machine!();
-    let timing = measure(Some(Method::Multi))?;
+    let timing = measure(Some(Method::Multi), true)?;
     assert!(timing.all_threads, "{timing:?}");
     Ok(())
 }
@@ -16,22 +16,22 @@ fn one_link_for_all_probes_times_calls_on_every_thread() -> Result<()> {
 #[test]
 fn a_perf_event_for_each_probe_times_calls_on_every_thread() -> Result<()> {
     take_machine!();
-    let timing = measure(Some(Method::PerfEvent))?;
+    let timing = measure(Some(Method::PerfEvent), true)?;
     assert!(timing.all_threads, "{timing:?}");
     Ok(())
 }
 
-/// The programs' own work must stay below what the kernel takes to get to them and back. Noise only adds, to either side, so the
-/// best of a few tries counts.
+/// The programs' own work must stay small beside what the kernel takes to get to them and back. Noise only adds, to either side, so
+/// the best of a few tries counts.
 #[test]
-fn timing_a_poll_costs_less_than_twice_an_empty_pair_of_probes() -> Result<()> {
+fn timing_a_poll_costs_at_most_1_3_times_an_empty_pair_of_probes() -> Result<()> {
     take_machine!();
     let mut best = f64::INFINITY;
     for _ in 0..5 {
-        let timing = measure(None)?;
+        let timing = measure(None, true)?;
         println!("{timing:?}");
         best = best.min(timing.ns_per_poll / timing.empty_ns);
     }
-    assert!(best < 2.0, "{best}");
+    assert!(best <= 1.3, "{best}");
     Ok(())
 }

@@ -109,17 +109,20 @@ fn leaf(call: &mut Call) -> u64 {
     black_box(call).words[0]
 }
 
-/// Places an entry and a return probe on a function of loopprobe's own and calls it.
+/// Places an entry and a return probe on a function of loopprobe's own and calls it. `lazy_headers` is as in [`Config`].
 ///
 /// # Errors
 ///
 /// [`AttachError`], if probes do not work here.
-pub fn measure(method: Option<Method>) -> Result<ProbeTiming, AttachError> {
+pub fn measure(method: Option<Method>, lazy_headers: bool) -> Result<ProbeTiming, AttachError> {
     let (site, probed_at) = own_site()?;
     let mut kernel = Kernel::load(&Settings {
         pid: std::process::id(),
         capacity: Capacity { sites: 1, types: 1 },
-        config: config(u64::MAX),
+        config: Config {
+            lazy_headers: u64::from(lazy_headers),
+            ..config(u64::MAX)
+        },
         log: false,
         all_processes: false,
         method,

@@ -366,9 +366,18 @@ impl Kernel {
     ///
     /// [`AttachError::Map`].
     pub fn threads(&self) -> Result<Vec<(u32, Thread)>, AttachError> {
-        let map: BpfHashMap<_, u32, Thread> = self.map("THREADS")?;
+        let owners: BpfHashMap<_, u32, u32> = self.map("OWNERS")?;
+        let homes: Array<_, Thread> = self.map("HOMES")?;
+        let crowded: BpfHashMap<_, u32, Thread> = self.map("THREADS")?;
         // A thread that ends meanwhile is simply no longer there.
-        Ok(map.iter().filter_map(Result::ok).collect())
+        let at_home = owners.iter().filter_map(|owner| {
+            let (place, tid) = owner.ok()?;
+            let thread = homes.get(&place, 0).ok()?;
+            (thread.kernel_tid == tid).then_some((tid, thread))
+        });
+        Ok(at_home
+            .chain(crowded.iter().filter_map(Result::ok))
+            .collect())
     }
 
     /// What is kept of a thread that is off its CPU.

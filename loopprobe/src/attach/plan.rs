@@ -131,9 +131,13 @@ impl Plan {
         };
         let cookie = self.sites.len() as u64;
         let vtable = |v: &Vtable| relative(v.address.0, site.address.0);
+        let mut task = layout(self.types.len(), first);
+        if site.vtables.len() > 1 {
+            task.flags |= TaskLayout::FLAG_SHARED;
+        }
         self.sites.push(SiteEntry {
             vtable: vtable(first),
-            task: layout(self.types.len(), first),
+            task,
         });
         for v in &site.vtables {
             let layout = layout(self.types.len(), v);

@@ -107,7 +107,7 @@ impl Observer {
                 unreadable: images.unreadable,
             });
         }
-        let cost = measure(None)?;
+        let cost = measure(None, lazy_headers(options))?;
         let mut kernel = Kernel::load(&Settings {
             pid,
             capacity: Capacity::for_plan(&plan, options.program.is_some()),
@@ -125,7 +125,8 @@ impl Observer {
             None
         };
         kernel.attach_tracepoints()?;
-        if options.stacks && options.sample_hz > 0 {
+        // Without stacks, samples still tell that a poll takes long.
+        if options.sample_hz > 0 {
             kernel.attach_sampler(options.sample_hz)?;
         }
         for image in &planned {
@@ -540,7 +541,16 @@ fn config(options: &Options, scan: bool, measured: DeadTime) -> Config {
         sample_after_ns: threshold_ns / 10,
         stacks: u64::from(options.stacks),
         scan: u64::from(scan),
+        lazy_headers: u64::from(lazy_headers(options)),
     }
+}
+
+/// Whether each poll over the threshold is sampled, or leaves its CPU.
+fn lazy_headers(options: &Options) -> bool {
+    // Twice the time between samples: they may be late by a little.
+    let samples_a_threshold =
+        nanoseconds(options.threshold).saturating_mul(u64::from(options.sample_hz)) / 1_000_000_000;
+    samples_a_threshold >= 2
 }
 
 /// A descriptor that becomes readable when the process ends.

@@ -16,6 +16,18 @@ fn threads_that_end_are_survived() -> Result<()> {
     every_poll_is_counted(&truth, &report)
 }
 
+/// The kernel side finds most threads by the lower bits of their ids.
+#[test]
+fn threads_with_similar_ids_are_told_apart() -> Result<()> {
+    take_machine!();
+    let args = ["neighbours", "--rounds", "60"];
+    let (truth, report) = observe(&mut gated(Build::DEFAULT, "truth", &args)?, &[])?;
+    for label in ["first", "second"] {
+        ensure!(truth.iter().any(|poll| poll.label == label), "no {label}");
+    }
+    compare(&truth, &report.polls, "async", THRESHOLD_NS)?.check("threads with similar ids")
+}
+
 #[test]
 fn the_end_of_the_target_ends_the_session() -> Result<()> {
     take_machine!();

@@ -30,8 +30,8 @@ fn probes() -> Vec<Check> {
             ns / 1_000.0
         )
     };
-    let multi = measure(Some(Method::Multi));
-    let single = measure(Some(Method::PerfEvent));
+    let multi = measure(Some(Method::Multi), true);
+    let single = measure(Some(Method::PerfEvent), true);
     let multi_works = multi.is_ok();
     let first = match multi {
         Ok(timing) if timing.all_threads => Check::good(MULTI, cost(timing.ns_per_poll)),

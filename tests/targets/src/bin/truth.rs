@@ -12,7 +12,7 @@ use tokio::task::{JoinSet, LocalSet};
 /// Milliseconds, in turn: on both sides of the default threshold, close to it and far from it.
 const STEPS: [u64; 10] = [1, 12, 4, 20, 8, 11, 2, 35, 9, 15];
 
-const SCENARIOS: [&str; 13] = [
+const SCENARIOS: [&str; 14] = [
     "sleep",
     "cpu",
     "nested",
@@ -26,6 +26,7 @@ const SCENARIOS: [&str; 13] = [
     "short",
     "runtimes",
     "threads",
+    "neighbours",
 ];
 
 fn main() {
@@ -49,6 +50,7 @@ fn main() {
         "root_multi" => run(&multi(), &options, root(rounds)),
         "short" => run(&multi(), &options, short(rounds)),
         "runtimes" => runtimes(&options),
+        "neighbours" => neighbours(&options),
         _ => threads(&options),
     }
     control::finish(&options);
@@ -218,6 +220,43 @@ fn runtimes(options: &Options) {
     for other in others {
         other.join().expect("no panic");
     }
+}
+
+/// Two threads with a runtime each, at once, whose ids are the same modulo 2048: a table that is looked up by the lower bits of the
+/// id has one place for both.
+fn neighbours(options: &Options) {
+    const PLACES: i32 = 2_048;
+    fn place() -> i32 {
+        // SAFETY: nothing is passed.
+        unsafe { libc::gettid() % PLACES }
+    }
+    control::ready();
+    control::wait_go();
+    let rounds = options.rounds;
+    let (sender, first_place) = std::sync::mpsc::channel();
+    let work = move |label| {
+        truth::mark();
+        current().block_on(local_tasks(label, rounds));
+        truth::mark();
+    };
+    let first = std::thread::spawn(move || {
+        sender.send(place()).expect("somebody listens");
+        work("first");
+    });
+    let wanted = first_place.recv().expect("a place");
+    // Each thread gets the next free id, so this takes a little more than `PLACES` threads.
+    let found = (0..PLACES * 8).any(|_| {
+        let second = std::thread::spawn(move || {
+            let meets = place() == wanted;
+            if meets {
+                work("second");
+            }
+            meets
+        });
+        second.join().expect("no panic")
+    });
+    assert!(found, "no id met the first one");
+    first.join().expect("no panic");
 }
 
 /// Threads with a runtime each, which come and go.
