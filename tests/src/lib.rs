@@ -8,6 +8,7 @@ pub mod leftovers;
 pub mod lines;
 pub mod matrix;
 pub mod perf;
+pub mod planned;
 pub mod privileges;
 pub mod scenario;
 pub mod session;

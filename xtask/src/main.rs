@@ -1,5 +1,6 @@
 //! Tasks for people who work on loopprobe: `cargo xtask --help`.
 
+mod bench;
 mod build_ebpf;
 mod demo;
 mod privileged;
@@ -21,6 +22,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Measure what loopprobe costs, against other tools, in one run
+    Bench(bench::Args),
     /// Build the kernel side from source into loopprobe/bpf, with its manifest
     BuildEbpf(build_ebpf::Args),
     /// Show loopprobe at work on a small web service, and end
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
 
 fn run(task: Task) -> anyhow::Result<()> {
     match task {
+        Task::Bench(args) => bench::run(&args),
         Task::BuildEbpf(args) => build_ebpf::run(&args),
         Task::Demo(args) => demo::run(&args),
         Task::Test(args) => test::run(&args),

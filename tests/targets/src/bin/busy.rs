@@ -1,4 +1,5 @@
-//! Polls as fast as it can (`busy`), or blocks for a while in each poll (`block`), and prints its rate each second.
+//! Polls as fast as it can (`busy`), blocks for a while in each poll (`block`), or polls so many times a second (`pace`), and prints
+//! its rate each second.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -30,6 +31,25 @@ async fn block(rounds: u32) {
     }
 }
 
+/// `rate` polls a second, in bursts of a millisecond's worth.
+async fn pace(rate: u32) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(1));
+    let (mut due, mut done) = (0, 0);
+    loop {
+        ticks.tick().await;
+        due += u64::from(rate);
+        // Waiting for the tick is a poll too.
+        loop {
+            done += 1_000;
+            POLLS.fetch_add(1, Ordering::Relaxed);
+            if done >= due {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
 struct Reading {
     polls: u64,
     cpu_ns: u64,
@@ -45,16 +65,19 @@ impl Reading {
 }
 
 fn main() {
-    let options = Options::parse(&["busy", "block"]);
+    let options = Options::parse(&["busy", "block", "pace"]);
     control::listen();
     let runtime = Builder::new_multi_thread()
         .worker_threads(2)
         .enable_time()
         .build()
         .expect("a runtime");
-    for _ in 0..16 {
+    // One task can be paced exactly.
+    let tasks = if options.scenario == "pace" { 1 } else { 16 };
+    for _ in 0..tasks {
         match options.scenario.as_str() {
             "block" => runtime.spawn(block(options.rounds)),
+            "pace" => runtime.spawn(pace(options.rounds)),
             _ => runtime.spawn(turn(options.rounds)),
         };
     }

@@ -1,0 +1,42 @@
+//! Probes on a running program without a session: for measuring what probes cost.
+
+use anyhow::{Context as _, Result};
+use loopprobe::{
+    attach::{Capacity, Kernel, Plan, PlanSize, PlannedImage, Settings},
+    elf::Image,
+    process::{ImageFile, Maps},
+    runtime::tokio::discover,
+};
+use loopprobe_common::config::Config;
+
+/// The files of a process that poll tasks, and the programs for them, with nothing probed yet.
+///
+/// # Errors
+/// When the process has no Tokio, or the programs cannot be loaded.
+pub fn planned(pid: u32) -> Result<(Kernel, Vec<PlannedImage>, usize)> {
+    let mut plan = Plan::default();
+    let mut images = Vec::new();
+    for mapping in Maps::read(pid)?.images() {
+        let Ok(file) = ImageFile::open(pid, mapping) else {
+            continue;
+        };
+        let image = Image::from_file(file.file.try_clone()?, &mapping.path);
+        if let Some(tokio) = image.ok().and_then(|image| discover(&image).ok()) {
+            images.push(plan.add(file, tokio, None));
+        }
+    }
+    images.first().context("no task is polled there")?;
+    let mut kernel = Kernel::load(&Settings {
+        pid,
+        capacity: Capacity::for_plan(&plan, false),
+        config: Config {
+            threshold_ns: u64::MAX,
+            ..Config::default()
+        },
+        log: false,
+        all_processes: false,
+        method: None,
+    })?;
+    kernel.write_tables(&plan, PlanSize::default())?;
+    Ok((kernel, images, plan.sites.len()))
+}

@@ -1,0 +1,83 @@
+use std::fmt;
+
+use serde::Serialize;
+
+use super::statistics::Spread;
+
+/// One result.
+#[derive(Serialize)]
+pub struct Figure {
+    bench: &'static str,
+    what: String,
+    unit: &'static str,
+    median: f64,
+    least: f64,
+    most: f64,
+    /// The median must not be more than this.
+    bar: Option<f64>,
+}
+
+impl Figure {
+    pub fn new(
+        bench: &'static str,
+        what: impl Into<String>,
+        unit: &'static str,
+        spread: Spread,
+    ) -> Self {
+        Self {
+            bench,
+            what: what.into(),
+            unit,
+            median: spread.median,
+            least: spread.least,
+            most: spread.most,
+            bar: None,
+        }
+    }
+
+    pub fn at_most(self, bar: f64) -> Self {
+        Self {
+            bar: Some(bar),
+            ..self
+        }
+    }
+
+    pub fn is_missed(&self) -> bool {
+        // What could not be measured misses its bar too.
+        self.bar
+            .is_some_and(|bar| self.median.is_nan() || self.median > bar)
+    }
+}
+
+impl fmt::Display for Figure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:<6} {:<58} {:>11} {:<10}",
+            self.bench,
+            self.what,
+            number(self.median),
+            self.unit
+        )?;
+        write!(
+            f,
+            " {:>11} .. {:<11}",
+            number(self.least),
+            number(self.most)
+        )?;
+        match self.bar {
+            None => Ok(()),
+            Some(bar) if self.is_missed() => write!(f, " MISSED: at most {bar}"),
+            Some(bar) => write!(f, " ok: at most {bar}"),
+        }
+    }
+}
+
+/// With as many digits as mean something.
+fn number(value: f64) -> String {
+    match value.abs() {
+        v if v >= 100.0 => format!("{value:.0}"),
+        v if v >= 10.0 => format!("{value:.1}"),
+        _ => format!("{value:.3}"),
+    }
+}
