@@ -22,7 +22,7 @@ pub enum Counter {
     ThreadExit,
     /// A stack found no slot or the ring buffer full.
     StackLost,
-    /// A thread went off or on its CPU unseen: the poll's time then counts as on the CPU.
+    /// A thread went off or on its CPU unseen.
     SwitchLost,
 }
 

@@ -70,6 +70,8 @@ pub struct Thread {
     pub off: u32,
     /// When it went off its CPU.
     pub off_ns: u64,
+    /// How long it had been on a CPU in all when it went off.
+    pub cpu_ns: u64,
     /// When it was made ready to run since; 0 if not yet.
     pub woken_ns: u64,
     /// How long it has waited in the kernel in all.

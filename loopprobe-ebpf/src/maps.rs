@@ -66,13 +66,15 @@ static TARGET: Global<u32> = Global::new(0);
 static PID_NS_DEV: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]
 static PID_NS_INO: Global<u64> = Global::new(0);
-/// Offsets of `pid`, `tgid` and `__state` in `struct task_struct`, from the running kernel's BTF.
+/// Offsets of `pid`, `tgid`, `__state` and `se.sum_exec_runtime` in `struct task_struct`, from the running kernel's BTF.
 #[unsafe(no_mangle)]
 static TASK_PID: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]
 static TASK_TGID: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]
 static TASK_STATE: Global<u64> = Global::new(0);
+#[unsafe(no_mangle)]
+static TASK_CPU_TIME: Global<u64> = Global::new(0);
 
 pub fn target() -> u32 {
     TARGET.load()
@@ -93,6 +95,10 @@ pub fn task_tgid_offset() -> u64 {
 
 pub fn task_state_offset() -> u64 {
     TASK_STATE.load()
+}
+
+pub fn task_cpu_time_offset() -> u64 {
+    TASK_CPU_TIME.load()
 }
 
 /// Counts one.

@@ -17,7 +17,7 @@ use loopprobe_common::{
 use crate::{
     arch, event,
     maps::{CONFIG, SITES, STATS, WORKER_TYPES, count},
-    root,
+    root, sched,
     task::{self, Task},
     thread::{current, current_tid, known},
 };
@@ -34,6 +34,7 @@ fn try_poll_enter(ctx: &ProbeContext) -> Option<()> {
     let (cookie, site) = site(ctx)?;
     let header: u64 = ctx.arg(0)?;
     let thread = current()?;
+    sched::catch_up_current(thread);
     // SAFETY: the context's registers are the thread's at the probe.
     let sp = arch::stack_pointer(unsafe { &*ctx.regs });
     if thread
@@ -100,6 +101,7 @@ pub fn poll_exit(ctx: RetProbeContext) -> u32 {
 #[inline(always)]
 fn try_poll_exit(ctx: &RetProbeContext, end_ns: u64) -> Option<()> {
     let thread = known(current_tid())?;
+    sched::catch_up_current(thread);
     // SAFETY: as above.
     let sp = arch::stack_pointer(unsafe { &*ctx.regs }) - arch::POPPED;
     if thread

@@ -12,6 +12,7 @@ use crate::{
     arch, event,
     maps::{CONFIG, LOOP_TEXT},
     poll::now,
+    sched,
     thread::current,
 };
 
@@ -56,6 +57,7 @@ pub fn block_on_enter(_ctx: ProbeContext) -> u32 {
 
 #[inline(always)]
 fn turn(thread: &mut Thread, flag: u32) {
+    sched::catch_up_current(thread);
     thread.flags |= flag;
     if thread.depth == 0 {
         end(thread);

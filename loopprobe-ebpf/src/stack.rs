@@ -20,7 +20,7 @@ use crate::{
     arch::{self, Saved},
     maps::{CONFIG, EVENTS, SLOTS, count},
     poll::now,
-    task,
+    sched, task,
     thread::{current_tid, known, visible_tid},
 };
 
@@ -35,8 +35,11 @@ pub fn sample(ctx: PerfEventContext) -> u32 {
 fn try_sample(ctx: &PerfEventContext) -> Option<()> {
     let tid = current_tid();
     let config = CONFIG.get(0)?;
-    if let Some(poll) = known(tid).and_then(|thread| thread.innermost_mut()) {
-        task::read_late(poll);
+    if let Some(thread) = known(tid) {
+        sched::catch_up_current(thread);
+        if let Some(poll) = thread.innermost_mut() {
+            task::read_late(poll);
+        }
     }
     if config.stacks == 0 {
         return None;

@@ -12,6 +12,8 @@ pub struct TaskOffsets {
     pub tgid: u64,
     /// `__state` (`state` before Linux 5.14): 0 if the task runs or is to run.
     pub state: u64,
+    /// `se.sum_exec_runtime`: how long the task has been on a CPU, in nanoseconds; exact while it is switched off or on one.
+    pub cpu_time: u64,
 }
 
 impl TaskOffsets {
@@ -27,11 +29,15 @@ impl TaskOffsets {
             btf.member_offset("task_struct", name)
                 .ok_or(AttachError::BtfMissing(what))
         };
+        let cpu_time = btf
+            .member_offset("sched_entity", "sum_exec_runtime")
+            .ok_or(AttachError::BtfMissing("sched_entity.sum_exec_runtime"))?;
         Ok(Self {
             pid: member("pid", "task_struct.pid")?,
             tgid: member("tgid", "task_struct.tgid")?,
             state: member("__state", "task_struct.__state")
                 .or_else(|_| member("state", "task_struct.state"))?,
+            cpu_time: member("se", "task_struct.se")? + cpu_time,
         })
     }
 }

@@ -118,6 +118,7 @@ impl Kernel {
             .override_global("TASK_PID", &offsets.pid, true)
             .override_global("TASK_TGID", &offsets.tgid, true)
             .override_global("TASK_STATE", &offsets.state, true)
+            .override_global("TASK_CPU_TIME", &offsets.cpu_time, true)
             .override_global(aya_log::LEVEL, &level, false)
             .map_max_entries("SITES", settings.capacity.sites.max(1))
             .map_max_entries("VTABLES", settings.capacity.types.max(1))

@@ -22,7 +22,8 @@ pub struct Lost {
     pub unreadable: u64,
     /// Polls cut off by the end of their thread.
     pub thread_exits: u64,
-    /// Switches off or on a CPU that were not seen: time of theirs counts as on the CPU.
+    /// Switches off or on a CPU that the kernel did not show. A missed switch back on is made up for from the thread's CPU time, to a
+    /// few milliseconds; a missed one off is not: its time counts as on the CPU.
     #[serde(default)]
     pub switches: u64,
     /// Stacks that did not reach the poll's entry.
