@@ -66,7 +66,9 @@ impl Objects {
             44 => self.sockaddr(syscall.args[4], syscall.args[5]),
             _ => None,
         };
-        named.or_else(|| self.descriptor(syscall.args[0]))
+        // A descriptor that has been closed meanwhile may stand for a file by now.
+        let is_socket = |object: &Object| matches!(object, Object::Socket { .. });
+        named.or_else(|| self.descriptor(syscall.args[0]).filter(is_socket))
     }
 
     fn sockaddr(&self, address: u64, length: u64) -> Option<Object> {

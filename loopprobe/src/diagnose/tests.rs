@@ -86,6 +86,12 @@ fn each_way_to_block_has_its_cause() {
         (unnamed, libc::SYS_openat, file("/var/big"), Cause::FileIo),
         (unnamed, libc::SYS_read, Some(Object::Pipe), Cause::FileIo),
         (
+            &["write", "std::fs::write"],
+            libc::SYS_write,
+            socket("10.0.0.1:80"),
+            Cause::FileIo,
+        ),
+        (
             &["std::process::Command::output"],
             libc::SYS_read,
             Some(Object::Pipe),

@@ -216,6 +216,7 @@ fn facts(
     }
     match object {
         Some(Object::File { path }) => fact("path", path.clone()),
+        Some(Object::Socket { .. }) if cause == Cause::FileIo => {}
         Some(Object::Socket { protocol, peer }) => {
             fact("protocol", protocol.clone());
             if let Some(peer) = peer {

@@ -153,6 +153,8 @@ fn inner(frames: &[Frame]) -> impl Iterator<Item = &Frame> {
 
 fn descriptor(evidence: &StackEvidence) -> Cause {
     match &evidence.object {
+        // The file has been closed meanwhile, and its descriptor is a connection's by now.
+        Some(Object::Socket { .. }) if any(&evidence.stack.frames, &["std::fs::"]) => Cause::FileIo,
         Some(Object::Socket { .. }) => Cause::Network,
         Some(Object::Pipe) if any(&evidence.stack.frames, CHILDREN) => Cause::Child,
         Some(Object::File { .. } | Object::Pipe) => Cause::FileIo,
