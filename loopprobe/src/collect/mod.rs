@@ -19,6 +19,6 @@ mod threads;
 
 pub use dial::ThresholdDial;
 pub use error::ObserveError;
-pub use observe::{Observer, observe};
+pub use observe::Observer;
 pub use options::Options;
 pub use stop::Stop;

@@ -39,19 +39,6 @@ use crate::{
 /// How often open polls and newly loaded libraries are looked for.
 const TICK: Duration = Duration::from_millis(250);
 
-/// Observes a process until it ends, the duration is over, `stop` is triggered, or the sink's reader has gone.
-///
-/// # Errors
-///
-/// [`ObserveError`].
-pub fn observe(
-    options: &Options,
-    sink: &mut dyn Sink,
-    stop: &Stop,
-) -> Result<Summary, ObserveError> {
-    Observer::attach(options)?.run(sink, stop)
-}
-
 /// A session that has been attached and not yet run.
 pub struct Observer {
     options: Options,
