@@ -34,11 +34,11 @@ impl Bars {
         unexplained: 0.1,
     };
     /// With other programs on every CPU, a thread that wakes finds its caches gone: between the clocks lie the same few
-    /// instructions, but they take longer.
+    /// instructions, but they take longer, and interrupts come between.
     const BUSY: Bars = Bars {
         start_ns: TOLERANCE_NS,
         duration_ns: TOLERANCE_NS,
-        unexplained: 0.1,
+        unexplained: 0.4,
     };
     /// A machine is busy when some thread waited for a CPU during more than this share of the last ten seconds, in percent.
     const BUSY_PERCENT: f64 = 25.0;
