@@ -1,4 +1,5 @@
-//! What the kernel side keeps of each thread that polls tasks; the values of the map `THREADS`, by thread id.
+//! What the kernel side keeps of each thread that polls tasks; the values of the maps `HOMES` and
+//! `THREADS`.
 
 /// How deep polls may nest on one thread. Seen in practice: a worker inside a blocking closure, and a `block_on` of a `LocalSet`
 /// inside that.
@@ -64,7 +65,7 @@ pub struct Thread {
     pub tid: u32,
     /// How many polls are open, including those too deep to be kept.
     pub depth: u32,
-    /// Bits of `THREAD_*`.
+    /// Bits of [`Thread::WORKER`] and the like.
     pub flags: u32,
     /// Why the thread is off its CPU: one of `OFF_*`.
     pub off: u32,

@@ -44,7 +44,7 @@ pub static THREADS: HashMap<u32, Thread> = HashMap::with_max_entries(MAX_THREADS
 /// A thread with nothing in it: too large for a program's stack.
 #[map]
 pub static EMPTY_THREAD: Array<Thread> = Array::with_max_entries(1, 0);
-/// Who woke a thread that is not in `THREADS` (yet) from inside a poll, by thread id.
+/// Who woke a thread that has not polled (yet) from inside a poll, by thread id.
 #[map]
 pub static WAKERS: LruHashMap<u32, Waker> = LruHashMap::with_max_entries(1024, 0);
 /// Code of the images that have Tokio in them.

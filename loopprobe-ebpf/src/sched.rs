@@ -29,9 +29,10 @@ use crate::{
 #[raw_tracepoint(tracepoint = "sched_switch")]
 pub fn sched_switch(ctx: RawTracePointContext) -> i32 {
     let args = arguments::<3>(&ctx);
-    let now = now();
+    // The clock is read for the target's threads only: this runs at every switch of every process.
     let tid = current_tid();
     if let Some(thread) = known(tid) {
+        let now = now();
         let voluntary =
             args[0] == 0 && task_field(args[1], task_state_offset()).is_some_and(|s| s != 0);
         let cpu_ns = cpu_time(args[1]);
@@ -42,7 +43,7 @@ pub fn sched_switch(ctx: RawTracePointContext) -> i32 {
     if let Some(tid) = task_field(args[2], task_pid_offset())
         && let Some(thread) = known(tid)
     {
-        switch_in(tid, thread, now);
+        switch_in(tid, thread, now());
     }
     0
 }
@@ -163,12 +164,12 @@ pub fn sched_wakeup_new(ctx: RawTracePointContext) -> i32 {
 #[inline(always)]
 fn try_waking(task: u64) -> Option<()> {
     let tid = task_field(task, task_pid_offset())?;
-    let woken = known(tid);
-    if let Some(thread) = &woken
+    let mut woken = known(tid);
+    if let Some(thread) = &mut woken
         && thread.off == Thread::OFF_BLOCKED
         && thread.woken_ns == 0
     {
-        thread_woken(tid)?;
+        thread.woken_ns = now();
     }
     // Who starts a worker on another thread? See `poll::mark_block_in_place`. A worker that has handed its core over is a thread
     // of the blocking pool again, so workers are no exception.
@@ -188,12 +189,6 @@ fn try_waking(task: u64) -> Option<()> {
         }
         None => {}
     }
-    Some(())
-}
-
-#[inline(always)]
-fn thread_woken(tid: u32) -> Option<()> {
-    known(tid)?.woken_ns = now();
     Some(())
 }
 

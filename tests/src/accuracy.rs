@@ -38,7 +38,7 @@ impl Bars {
     const BUSY: Bars = Bars {
         start_ns: TOLERANCE_NS,
         duration_ns: TOLERANCE_NS,
-        unexplained: 0.4,
+        unexplained: 0.25,
     };
     /// A machine is busy when some thread waited for a CPU during more than this share of the last ten seconds, in percent.
     const BUSY_PERCENT: f64 = 25.0;

@@ -159,11 +159,8 @@ fn is_disturbed(poll: &LongPoll, case: &Case) -> bool {
 
 fn judge(build: Build, poll: &LongPoll, case: &Case, symbols: &Symbols) -> Result<()> {
     let found = poll.diagnosis.as_ref().context("no diagnosis")?;
-    // Without names, a thread that waits for another loop's end shows a wait for a futex and no more: a known gap.
-    let unnamed_loop =
-        build.stripped && case.cause == Cause::NestedBlockOn && found.cause == Cause::Lock;
     ensure!(
-        found.cause == case.cause || unnamed_loop,
+        found.cause == case.cause,
         "{:?} is not {:?}",
         found.cause,
         case.cause

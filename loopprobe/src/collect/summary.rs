@@ -20,7 +20,7 @@ pub struct Totals {
     pub duration_ns: u64,
     /// Threads that polled.
     pub workers: u64,
-    /// Long polls that the kernel side does not count: of root futures, and those open since before the attach.
+    /// Long polls that the kernel side does not count: of root futures, and those open since before the attach or at the end.
     pub unprobed_polls: u64,
     /// Their total.
     pub unprobed_ns: u64,
@@ -37,7 +37,7 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Counts a long poll that no probe has seen the beginning of.
+    /// Counts a long poll of which probes have seen the beginning or the end at most.
     pub fn count_unprobed(&mut self, poll: &LongPoll) {
         self.groups.add(poll);
         self.unprobed_polls += 1;

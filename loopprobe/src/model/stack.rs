@@ -66,7 +66,8 @@ pub struct Frame {
 /// A stack inside one poll, from the blocking call outwards, and how long it stood.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stack {
-    /// How long, in nanoseconds. Exact for blocked and runnable time; a share of the on-CPU time for samples.
+    /// How long, in nanoseconds. Exact for blocked and runnable time; a share of the on-CPU time for samples. A blocked stack
+    /// stands also for the same poll's waits just before it that were too short for one of their own.
     pub ns: u64,
     /// When it began (`CLOCK_MONOTONIC`, nanoseconds).
     pub start_ns: u64,
@@ -74,7 +75,7 @@ pub struct Stack {
     pub kind: StackKind,
     /// How far the unwind came.
     pub outcome: Outcome,
-    /// The system call that the thread waited in.
+    /// The system call that the thread was in, waiting or on a CPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub syscall: Option<String>,
     /// Innermost first.

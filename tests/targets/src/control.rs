@@ -109,6 +109,14 @@ pub fn ready() {
     ));
 }
 
+/// The same; then waits for `go` where that was asked for.
+pub fn ready_to_go(options: &Options) {
+    ready();
+    if options.gate != Gate::None {
+        wait_go();
+    }
+}
+
 /// Prints one line at once.
 pub fn say(line: &str) {
     let mut out = std::io::stdout().lock();

@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod control;
+pub mod runtime;
 pub mod source;
 pub mod truth;
 pub mod work;

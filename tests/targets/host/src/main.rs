@@ -18,11 +18,11 @@ fn main() {
     for line in std::io::stdin().lock().lines().map_while(Result::ok) {
         match line.trim() {
             "load" => {
-                run = Some(plugin::load(&library));
+                run = Some(plugin::run(plugin::open(&library)));
                 println!(r#"{{"type":"loaded"}}"#);
             }
             "go" => {
-                let run = *run.get_or_insert_with(|| plugin::load(&library));
+                let run = *run.get_or_insert_with(|| plugin::run(plugin::open(&library)));
                 // SAFETY: `plugin_run` takes any number.
                 unsafe { run(rounds) };
             }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use targets::clock::thread_cpu_ns;
 use targets::control::{self, Options};
-use tokio::runtime::Builder;
+use targets::runtime::multi_thread;
 
 /// CPU time spent in each function, in nanoseconds.
 static SPENT: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
@@ -69,10 +69,7 @@ async fn blend(rounds: u32) {
 fn main() {
     let options = Options::parse(&["blend"]);
     control::listen();
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(1)
-        .build()
-        .expect("a runtime");
+    let runtime = multi_thread(1);
     runtime.block_on(async {
         let task = tokio::spawn(blend(options.rounds));
         control::ready();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use targets::clock::{monotonic_ns, process_cpu_ns};
 use targets::control::{self, Options};
-use tokio::runtime::Builder;
+use targets::runtime::multi_thread;
 
 static POLLS: AtomicU64 = AtomicU64::new(0);
 
@@ -67,11 +67,7 @@ impl Reading {
 fn main() {
     let options = Options::parse(&["busy", "block", "pace"]);
     control::listen();
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_time()
-        .build()
-        .expect("a runtime");
+    let runtime = multi_thread(2);
     // One task can be paced exactly.
     let tasks = if options.scenario == "pace" { 1 } else { 16 };
     for _ in 0..tasks {

@@ -7,8 +7,8 @@ mod plugin;
 
 use std::time::Duration;
 
-use targets::control::{self, Gate, Options};
-use tokio::runtime::Builder;
+use targets::control::{self, Options};
+use targets::runtime::multi_thread;
 
 async fn tick() {
     loop {
@@ -20,17 +20,10 @@ fn main() {
     let options = Options::parse(&["loader"]);
     let library = std::env::var("PLUGIN").expect("PLUGIN names the library");
     control::listen();
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_time()
-        .build()
-        .expect("a runtime");
+    let runtime = multi_thread(1);
     runtime.spawn(tick());
-    control::ready();
-    if options.gate != Gate::None {
-        control::wait_go();
-    }
-    let run = plugin::load(&library);
+    control::ready_to_go(&options);
+    let run = plugin::run(plugin::open(&library));
     // SAFETY: `plugin_run` takes any number.
     unsafe { run(options.rounds) };
     control::finish(&options);

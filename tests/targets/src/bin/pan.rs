@@ -5,9 +5,9 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use targets::control::{self, Gate, Options};
+use targets::control::{self, Options};
+use targets::runtime::multi_thread;
 use targets::work::block_ms;
-use tokio::runtime::Builder;
 
 static CAPTURED: AtomicU64 = AtomicU64::new(0);
 static DROPPED: AtomicU64 = AtomicU64::new(0);
@@ -45,15 +45,8 @@ fn main() {
     std::panic::set_hook(Box::new(|_| ()));
     let options = Options::parse(&["pan"]);
     control::listen();
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_time()
-        .build()
-        .expect("a runtime");
-    control::ready();
-    if options.gate != Gate::None {
-        control::wait_go();
-    }
+    let runtime = multi_thread(2);
+    control::ready_to_go(&options);
     let (mut panicked, mut caught) = (0, 0);
     for round in 0..options.rounds {
         panicked += runtime.block_on(async {

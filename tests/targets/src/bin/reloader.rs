@@ -2,10 +2,11 @@
 //!
 //! The variable `PLUGIN` names the library.
 
-use std::ffi::CString;
+#[path = "../../host/src/plugin.rs"]
+mod plugin;
 
-use targets::control::{self, Gate, Options};
-use tokio::runtime::Builder;
+use targets::control::{self, Options};
+use targets::runtime::multi_thread;
 
 fn is_loaded(path: &str) -> bool {
     std::fs::read_to_string("/proc/self/maps").is_ok_and(|maps| maps.contains(path))
@@ -13,15 +14,11 @@ fn is_loaded(path: &str) -> bool {
 
 /// On a thread of its own, whose thread-local values would otherwise keep the library in memory.
 fn load_run_unload(path: &str) {
-    let name = CString::new(path).expect("a path without a null byte");
-    // SAFETY: the library is the plugin of this workspace, which defines `plugin_run` with this signature; it is run on
-    // a thread that has ended before it is unloaded, and its runtime with it.
+    let library = plugin::open(path);
+    let run = plugin::run(library);
+    // SAFETY: `plugin_run` takes any number. It runs on a thread that has ended before the library is unloaded, and its
+    // runtime with it.
     unsafe {
-        let library = libc::dlopen(name.as_ptr(), libc::RTLD_NOW);
-        assert!(!library.is_null(), "cannot load {path}");
-        let symbol = libc::dlsym(library, c"plugin_run".as_ptr());
-        assert!(!symbol.is_null(), "no plugin_run in {path}");
-        let run = std::mem::transmute::<*mut libc::c_void, unsafe extern "C" fn(u32)>(symbol);
         std::thread::spawn(move || run(1)).join().expect("no panic");
         assert_eq!(libc::dlclose(library), 0);
     }
@@ -31,20 +28,13 @@ fn main() {
     let options = Options::parse(&["reloader"]);
     let library = std::env::var("PLUGIN").expect("PLUGIN names the library");
     control::listen();
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_time()
-        .build()
-        .expect("a runtime");
+    let runtime = multi_thread(1);
     runtime.spawn(async {
         loop {
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;
         }
     });
-    control::ready();
-    if options.gate != Gate::None {
-        control::wait_go();
-    }
+    control::ready_to_go(&options);
     let mut gone = 0;
     for _ in 0..options.rounds {
         load_run_unload(&library);

@@ -3,9 +3,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use targets::control::{self, Gate, Options};
+use targets::control::{self, Options};
+use targets::runtime::multi_thread;
 use targets::work::spin_ms;
-use tokio::runtime::Builder;
 
 const TASKS: u32 = 4;
 
@@ -60,15 +60,8 @@ fn main() {
     handle(libc::SIGUSR1, count_user);
     handle(libc::SIGPROF, count_timer);
     control::listen();
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_time()
-        .build()
-        .expect("a runtime");
-    control::ready();
-    if options.gate != Gate::None {
-        control::wait_go();
-    }
+    let runtime = multi_thread(2);
+    control::ready_to_go(&options);
     start_timer();
     runtime.block_on(async {
         let tasks: Vec<_> = (0..TASKS)

@@ -12,9 +12,9 @@ mod process;
 
 use std::future::Future;
 
-use targets::control::{self, Gate, Options};
+use targets::control::{self, Options};
+use targets::runtime::multi_thread;
 use targets::source::line_of;
-use tokio::runtime::Builder;
 
 /// How long each call is meant to take at least, in milliseconds.
 pub const LONG_MS: u64 = 25;
@@ -135,15 +135,8 @@ fn main() {
     for case in CASES.iter().filter(|case| case.runs_in(&options.scenario)) {
         control::say(&case.describe());
     }
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_time()
-        .build()
-        .expect("a runtime");
-    control::ready();
-    if options.gate != Gate::None {
-        control::wait_go();
-    }
+    let runtime = multi_thread(2);
+    control::ready_to_go(&options);
     runtime.block_on(run(&options.scenario, options.rounds));
     control::finish(&options);
 }

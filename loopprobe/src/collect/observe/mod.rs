@@ -1,5 +1,9 @@
 //! A session, from the attach to the summary.
 
+mod changes;
+mod open;
+mod settings;
+
 use std::{
     collections::HashSet,
     io,
@@ -8,17 +12,13 @@ use std::{
 };
 
 use aya::maps::{MapData, RingBuf};
-use loopprobe_common::{
-    config::Config,
-    counters::Counter,
-    records::{Kind, ProcessRecord},
-    thread::Thread,
-};
+use loopprobe_common::{counters::Counter, records::Kind, thread::Thread};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use self::settings::{config, dead_time, lazy_headers};
 use super::{
-    ObserveError, Options, Stop, ThresholdDial,
-    head::{head, process_name},
+    ObserveError, Options, Stop,
+    head::head,
     images::Images,
     live,
     polls::{PollKey, Polls, open_polls},
@@ -32,7 +32,7 @@ use crate::{
         Capacity, DeadTime, Kernel, Messages, Plan, PlanSize, PlannedImage, Settings, measure,
     },
     clock::{nanoseconds, now_ns},
-    model::{Event, Live, LongPoll, Notice, Session, Summary, TaskKind},
+    model::{Event, Live, Session, Summary, TaskKind},
     report::Sink,
 };
 
@@ -263,46 +263,19 @@ impl Observer {
         }
     }
 
-    /// The process has executed another program.
-    fn executed(&mut self, record: &ProcessRecord, sink: &mut dyn Sink) -> io::Result<()> {
-        if let Some(stacks) = &mut self.stacks {
-            stacks.reload();
-        }
-        self.refresh_boxes();
-        let name = process_name(self.options.pid);
-        notice(
-            sink,
-            record.time_ns,
-            format!("process {} now runs {name}", self.options.pid),
-        )?;
-        if record.kind == Kind::ExecByThread as u32 {
-            self.kernel.detach();
-            let planned = std::mem::take(&mut self.planned);
-            self.add(planned, sink)?;
-        }
-        self.look_for_images(sink)
-    }
-
     fn tick(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
         self.follow_dial()?;
         let threads = self.kernel.threads().map_err(io::Error::other)?;
         let now = now_ns();
-        let threshold = nanoseconds(self.options.threshold);
-        for (kernel_tid, thread) in &threads {
-            self.workers.insert(thread.tid);
-            for (key, mut poll) in self.polls.due(thread, now, threshold, &self.plan) {
-                self.explain_open(key, &mut poll, *kernel_tid, thread, now);
-                sink.event(&Event::LongPoll(poll))?;
-            }
-        }
+        self.report_open(&threads, now, sink)?;
         if let Some(stacks) = &mut self.stacks {
-            let open: HashSet<(u32, u64)> = threads
+            let open: HashSet<PollKey> = threads
                 .iter()
                 .flat_map(|(_, t)| open_polls(t).iter().map(|poll| (t.tid, poll.start_ns)))
                 .collect();
             stacks.tick(now, |key| open.contains(&key));
         }
-        self.look_at_stuck(&threads, now, threshold, sink)?;
+        self.look_at_stuck(&threads, now, sink)?;
         if sink.wants_live() {
             sink.live(self.live(&threads, now)?)?;
         }
@@ -322,138 +295,6 @@ impl Observer {
         ))
     }
 
-    /// Takes over a threshold that was changed from outside.
-    fn follow_dial(&mut self) -> io::Result<()> {
-        let dial = self.options.threshold_dial.as_ref();
-        let Some(threshold_ns) = dial.and_then(ThresholdDial::take) else {
-            return Ok(());
-        };
-        self.options.threshold = Duration::from_nanos(threshold_ns);
-        self.configure()
-    }
-
-    /// Reports polls that began before the attach.
-    fn look_at_stuck(
-        &mut self,
-        threads: &[(u32, Thread)],
-        now: u64,
-        threshold: u64,
-        sink: &mut dyn Sink,
-    ) -> io::Result<()> {
-        let (Some(stacks), Some(stuck)) = (&mut self.stacks, &mut self.stuck) else {
-            return Ok(());
-        };
-        for poll in stuck.due(
-            threads,
-            now,
-            threshold,
-            &mut self.polls.threads,
-            &self.kernel,
-            stacks,
-        ) {
-            if poll.ended {
-                self.totals.count_unprobed(&poll);
-            }
-            sink.event(&Event::LongPoll(poll))?;
-        }
-        let scan = stuck.wants_samples(now);
-        if scan != self.scans {
-            self.scans = scan;
-            self.configure()?;
-        }
-        Ok(())
-    }
-
-    /// Tells the kernel side what is wanted now.
-    fn configure(&mut self) -> io::Result<()> {
-        let config = config(&self.options, self.scans, self.dead_time);
-        self.polls.dead_time = dead_time(&self.options, self.dead_time);
-        self.kernel.set_config(&config).map_err(io::Error::other)
-    }
-
-    fn refresh_boxes(&mut self) {
-        if let Some(boxes) = &mut self.polls.boxes {
-            boxes.refresh();
-        }
-    }
-
-    /// Adds what is known so far to a poll that is still open.
-    fn explain_open(
-        &mut self,
-        key: PollKey,
-        poll: &mut LongPoll,
-        kernel_tid: u32,
-        thread: &Thread,
-        now: u64,
-    ) {
-        let Some(stacks) = &mut self.stacks else {
-            return;
-        };
-        let slot = (thread.off == Thread::OFF_BLOCKED)
-            .then(|| self.kernel.slot(kernel_tid).ok())
-            .flatten();
-        // The slot may hold an older stack, or another thread's.
-        let slot = slot.filter(|slot| {
-            let record = &slot.record;
-            record.tid == thread.tid && record.start_ns == thread.off_ns && record.poll_ns == key.1
-        });
-        let current = slot.as_ref().map(|slot| {
-            let len = (slot.record.len as usize).min(slot.bytes.len());
-            (&slot.record, &slot.bytes[..len])
-        });
-        stacks.explain_open(key, poll, current, now);
-    }
-
-    /// Probes libraries that have been loaded since.
-    fn look_for_images(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
-        let before = self.plan.size();
-        // The process may be gone; its end is noticed elsewhere.
-        let Ok(planned) = self.images.plan_mapped(self.options.pid, &mut self.plan) else {
-            return Ok(());
-        };
-        if self.plan.size() == before && planned.is_empty() {
-            return Ok(());
-        }
-        self.refresh_boxes();
-        let capacity = self.kernel.capacity();
-        if self.plan.sites.len() > capacity.sites as usize
-            || self.plan.types.len() > capacity.types as usize
-        {
-            let missed = self.plan.sites.len() - before.sites;
-            // What is not probed must not be asked for at the end.
-            self.plan.shrink(before);
-            self.totals.lost.sites += missed as u64;
-            return notice(
-                sink,
-                now_ns(),
-                format!(
-                    "{missed} poll sites of a library loaded later are not probed: attach again to see them"
-                ),
-            );
-        }
-        self.kernel
-            .write_tables(&self.plan, before)
-            .map_err(io::Error::other)?;
-        self.add(planned, sink)
-    }
-
-    fn add(&mut self, planned: Vec<PlannedImage>, sink: &mut dyn Sink) -> io::Result<()> {
-        for image in planned {
-            if let Err(error) = self.kernel.attach(&image) {
-                notice(sink, now_ns(), error.to_string())?;
-            } else if let Some(tokio) = &image.tokio {
-                let (path, sites) = (tokio.path.display(), tokio.sites.len());
-                notice(
-                    sink,
-                    now_ns(),
-                    format!("found Tokio in {path}: {sites} more poll sites are probed"),
-                )?;
-            }
-            self.planned.push(image);
-        }
-        Ok(())
-    }
-
     fn finish(&mut self, sink: &mut dyn Sink, quiet: bool) -> Result<Summary, ObserveError> {
         self.totals.duration_ns = now_ns() - self.start_ns;
         // While probes go, entries before returns, polls end whose beginning is not seen: that is no loss.
@@ -463,11 +304,6 @@ impl Observer {
             self.drain(sink).map_err(ObserveError::Output)?;
         }
         self.count_open()?;
-        if let (Some(stacks), Some(stuck)) = (&mut self.stacks, &self.stuck) {
-            for poll in stuck.still_open(now_ns(), &mut self.polls.threads, stacks) {
-                self.totals.count_unprobed(&poll);
-            }
-        }
         self.totals.workers = self.workers.len() as u64;
         self.totals.dead_time = dead_time(&self.options, self.dead_time);
         if let Some(stacks) = &self.stacks {
@@ -480,20 +316,6 @@ impl Observer {
             &self.plan.types,
             self.totals.clone(),
         )?)
-    }
-
-    /// Counts the long polls that the session's end finds open; the kernel side counts at their end.
-    fn count_open(&mut self) -> Result<(), ObserveError> {
-        let now = now_ns();
-        let threshold = nanoseconds(self.options.threshold);
-        for (kernel_tid, thread) in self.kernel.threads()? {
-            self.workers.insert(thread.tid);
-            for (key, mut poll) in self.polls.open(&thread, now, threshold, &self.plan) {
-                self.explain_open(key, &mut poll, kernel_tid, &thread, now);
-                self.totals.count_unprobed(&poll);
-            }
-        }
-        Ok(())
     }
 }
 
@@ -508,36 +330,6 @@ fn write(sink: &mut dyn Sink, event: &Event) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result,
     }
-}
-
-fn notice(sink: &mut dyn Sink, time_ns: u64, message: String) -> io::Result<()> {
-    sink.event(&Event::Notice(Notice { time_ns, message }))
-}
-
-/// What is taken off the durations of the polls that are reported.
-fn dead_time(options: &Options, measured: DeadTime) -> DeadTime {
-    measured.of_polls_over(nanoseconds(options.threshold))
-}
-
-fn config(options: &Options, scan: bool, measured: DeadTime) -> Config {
-    let threshold_ns = nanoseconds(options.threshold);
-    Config {
-        threshold_ns,
-        dead_ns: dead_time(options, measured).total_ns(),
-        min_block_ns: nanoseconds(options.min_block),
-        sample_after_ns: threshold_ns / 10,
-        stacks: u64::from(options.stacks),
-        scan: u64::from(scan),
-        lazy_headers: u64::from(lazy_headers(options)),
-    }
-}
-
-/// Whether each poll over the threshold is sampled, or leaves its CPU.
-fn lazy_headers(options: &Options) -> bool {
-    // Twice the time between samples: they may be late by a little.
-    let samples_a_threshold =
-        nanoseconds(options.threshold).saturating_mul(u64::from(options.sample_hz)) / 1_000_000_000;
-    samples_a_threshold >= 2
 }
 
 /// A descriptor that becomes readable when the process ends.

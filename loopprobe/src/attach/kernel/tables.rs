@@ -1,0 +1,167 @@
+//! The tables that the kernel side and user space share.
+
+use aya::{
+    Ebpf,
+    maps::{Array, HashMap as BpfHashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
+};
+use loopprobe_common::{
+    config::{Config, LOOP_TEXT_RANGES, Range, Site, TaskLayout},
+    counters::Counter,
+    histogram::Stats,
+    records::{STACK_SLOTS, StackSlot},
+    thread::Thread,
+};
+
+use super::Kernel;
+use crate::attach::{AttachError, Plan, PlanSize};
+
+impl Kernel {
+    /// Writes what the plan has got since it had the size `from`.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachError::Map`].
+    pub fn write_tables(&mut self, plan: &Plan, from: PlanSize) -> Result<(), AttachError> {
+        let mut sites: Array<_, Site> = self.map_mut("SITES")?;
+        for (index, site) in plan.sites.iter().enumerate().skip(from.sites) {
+            sites
+                .set(index as u32, site, 0)
+                .map_err(map_error("SITES"))?;
+        }
+        let mut vtables: BpfHashMap<_, u64, TaskLayout> = self.map_mut("VTABLES")?;
+        for (address, layout) in plan.shared.iter().skip(from.shared) {
+            vtables
+                .insert(address, layout, 0)
+                .map_err(map_error("VTABLES"))?;
+        }
+        let mut text: Array<_, Range> = self.map_mut("LOOP_TEXT")?;
+        for (index, range) in plan.text.iter().enumerate().take(LOOP_TEXT_RANGES as usize) {
+            text.set(index as u32, range, 0)
+                .map_err(map_error("LOOP_TEXT"))?;
+        }
+        Ok(())
+    }
+
+    /// Changes what may change.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachError::Map`].
+    pub fn set_config(&mut self, config: &Config) -> Result<(), AttachError> {
+        set_config(&mut self.ebpf, config)
+    }
+
+    /// The ring buffer of records. It can be taken once.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachError::Object`] the second time.
+    pub fn take_events(&mut self) -> Result<RingBuf<MapData>, AttachError> {
+        let map = self
+            .ebpf
+            .take_map("EVENTS")
+            .ok_or_else(|| AttachError::Object("no map EVENTS".into()))?;
+        RingBuf::try_from(map).map_err(map_error("EVENTS"))
+    }
+
+    /// The polls of one task type, summed over the CPUs.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachError::Map`].
+    pub fn stats(&self, index: u32) -> Result<Stats, AttachError> {
+        let map: PerCpuArray<_, Stats> = self.map("STATS")?;
+        let values = map.get(&index, 0).map_err(map_error("STATS"))?;
+        let mut sum = Stats::default();
+        for cpu in values.iter() {
+            sum.polls += cpu.polls;
+            sum.total_ns += cpu.total_ns;
+            sum.max_ns = sum.max_ns.max(cpu.max_ns);
+            sum.long += cpu.long;
+            sum.long_ns += cpu.long_ns;
+            for (to, from) in sum.buckets.iter_mut().zip(&cpu.buckets) {
+                *to += from;
+            }
+        }
+        Ok(sum)
+    }
+
+    /// A counter, summed over the CPUs.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachError::Map`].
+    pub fn counter(&self, counter: Counter) -> Result<u64, AttachError> {
+        let map: PerCpuArray<_, u64> = self.map("COUNTERS")?;
+        let values = map
+            .get(&(counter as u32), 0)
+            .map_err(map_error("COUNTERS"))?;
+        Ok(values.iter().sum())
+    }
+
+    /// The threads that poll tasks, by the kernel's thread id. A thread may change while it is read.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachError::Map`].
+    pub fn threads(&self) -> Result<Vec<(u32, Thread)>, AttachError> {
+        let owners: BpfHashMap<_, u32, u32> = self.map("OWNERS")?;
+        let homes: Array<_, Thread> = self.map("HOMES")?;
+        let crowded: BpfHashMap<_, u32, Thread> = self.map("THREADS")?;
+        // A thread that ends meanwhile is simply no longer there.
+        let at_home = owners.iter().filter_map(|owner| {
+            let (place, tid) = owner.ok()?;
+            let thread = homes.get(&place, 0).ok()?;
+            (thread.kernel_tid == tid).then_some((tid, thread))
+        });
+        Ok(at_home
+            .chain(crowded.iter().filter_map(Result::ok))
+            .collect())
+    }
+
+    /// What is kept of a thread that is off its CPU.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachError::Map`].
+    pub fn slot(&self, tid: u32) -> Result<Box<StackSlot>, AttachError> {
+        let map: Array<_, StackSlot> = self.map("SLOTS")?;
+        let index = tid % STACK_SLOTS;
+        map.get(&index, 0).map(Box::new).map_err(map_error("SLOTS"))
+    }
+
+    fn map<'a, T>(&'a self, name: &'static str) -> Result<T, AttachError>
+    where
+        T: TryFrom<&'a Map, Error = MapError>,
+    {
+        let map = self
+            .ebpf
+            .map(name)
+            .ok_or_else(|| AttachError::Object(format!("no map {name}")))?;
+        T::try_from(map).map_err(map_error(name))
+    }
+
+    fn map_mut<'a, T>(&'a mut self, name: &'static str) -> Result<T, AttachError>
+    where
+        T: TryFrom<&'a mut Map, Error = MapError>,
+    {
+        let map = self
+            .ebpf
+            .map_mut(name)
+            .ok_or_else(|| AttachError::Object(format!("no map {name}")))?;
+        T::try_from(map).map_err(map_error(name))
+    }
+}
+
+fn map_error(map: &'static str) -> impl Fn(MapError) -> AttachError {
+    move |source| AttachError::Map { map, source }
+}
+
+pub(super) fn set_config(ebpf: &mut Ebpf, config: &Config) -> Result<(), AttachError> {
+    const NAME: &str = "CONFIG";
+    let map = ebpf
+        .map_mut(NAME)
+        .ok_or_else(|| AttachError::Object(format!("no map {NAME}")))?;
+    let mut map: Array<_, Config> = map.try_into().map_err(map_error(NAME))?;
+    map.set(0, config, 0).map_err(map_error(NAME))
+}

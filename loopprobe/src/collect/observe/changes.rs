@@ -1,0 +1,100 @@
+//! A process that executes another program, or loads libraries.
+
+use std::io;
+
+use loopprobe_common::records::{Kind, ProcessRecord};
+
+use super::Observer;
+use crate::{
+    attach::PlannedImage,
+    clock::now_ns,
+    collect::head::process_name,
+    model::{Event, Notice},
+    report::Sink,
+};
+
+impl Observer {
+    /// The process has executed another program.
+    pub(super) fn executed(
+        &mut self,
+        record: &ProcessRecord,
+        sink: &mut dyn Sink,
+    ) -> io::Result<()> {
+        if let Some(stacks) = &mut self.stacks {
+            stacks.reload();
+        }
+        self.refresh_boxes();
+        let name = process_name(self.options.pid);
+        notice(
+            sink,
+            record.time_ns,
+            format!("process {} now runs {name}", self.options.pid),
+        )?;
+        if record.kind == Kind::ExecByThread as u32 {
+            self.kernel.detach();
+            let planned = std::mem::take(&mut self.planned);
+            self.add(planned, sink)?;
+        }
+        self.look_for_images(sink)
+    }
+
+    /// Probes libraries that have been loaded since.
+    pub(super) fn look_for_images(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
+        let before = self.plan.size();
+        // The process may be gone; its end is noticed elsewhere.
+        let Ok(planned) = self.images.plan_mapped(self.options.pid, &mut self.plan) else {
+            return Ok(());
+        };
+        if self.plan.size() == before && planned.is_empty() {
+            return Ok(());
+        }
+        self.refresh_boxes();
+        let capacity = self.kernel.capacity();
+        if self.plan.sites.len() > capacity.sites as usize
+            || self.plan.types.len() > capacity.types as usize
+        {
+            let missed = self.plan.sites.len() - before.sites;
+            // What is not probed must not be asked for at the end.
+            self.plan.shrink(before);
+            self.totals.lost.sites += missed as u64;
+            return notice(
+                sink,
+                now_ns(),
+                format!(
+                    "{missed} poll sites of a library loaded later are not probed: attach again to see them"
+                ),
+            );
+        }
+        self.kernel
+            .write_tables(&self.plan, before)
+            .map_err(io::Error::other)?;
+        self.add(planned, sink)
+    }
+
+    fn add(&mut self, planned: Vec<PlannedImage>, sink: &mut dyn Sink) -> io::Result<()> {
+        for image in planned {
+            if let Err(error) = self.kernel.attach(&image) {
+                notice(sink, now_ns(), error.to_string())?;
+            } else if let Some(tokio) = &image.tokio {
+                let (path, sites) = (tokio.path.display(), tokio.sites.len());
+                notice(
+                    sink,
+                    now_ns(),
+                    format!("found Tokio in {path}: {sites} more poll sites are probed"),
+                )?;
+            }
+            self.planned.push(image);
+        }
+        Ok(())
+    }
+
+    fn refresh_boxes(&mut self) {
+        if let Some(boxes) = &mut self.polls.boxes {
+            boxes.refresh();
+        }
+    }
+}
+
+fn notice(sink: &mut dyn Sink, time_ns: u64, message: String) -> io::Result<()> {
+    sink.event(&Event::Notice(Notice { time_ns, message }))
+}

@@ -1,0 +1,111 @@
+//! Polls that are still open: while the session runs, and at its end.
+
+use std::io;
+
+use loopprobe_common::thread::Thread;
+
+use super::Observer;
+use crate::{
+    clock::{nanoseconds, now_ns},
+    collect::{ObserveError, polls::PollKey},
+    model::{Event, LongPoll},
+    report::Sink,
+};
+
+impl Observer {
+    /// Reports the open polls that are due.
+    pub(super) fn report_open(
+        &mut self,
+        threads: &[(u32, Thread)],
+        now: u64,
+        sink: &mut dyn Sink,
+    ) -> io::Result<()> {
+        let threshold = nanoseconds(self.options.threshold);
+        for (kernel_tid, thread) in threads {
+            self.workers.insert(thread.tid);
+            for (key, mut poll) in self.polls.due(thread, now, threshold, &self.plan) {
+                self.explain_open(key, &mut poll, *kernel_tid, thread, now);
+                sink.event(&Event::LongPoll(poll))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reports polls that began before the attach.
+    pub(super) fn look_at_stuck(
+        &mut self,
+        threads: &[(u32, Thread)],
+        now: u64,
+        sink: &mut dyn Sink,
+    ) -> io::Result<()> {
+        let (Some(stacks), Some(stuck)) = (&mut self.stacks, &mut self.stuck) else {
+            return Ok(());
+        };
+        let threshold = nanoseconds(self.options.threshold);
+        for poll in stuck.due(
+            threads,
+            now,
+            threshold,
+            &mut self.polls.threads,
+            &self.kernel,
+            stacks,
+        ) {
+            if poll.ended {
+                self.totals.count_unprobed(&poll);
+            }
+            sink.event(&Event::LongPoll(poll))?;
+        }
+        let scan = stuck.wants_samples(now);
+        if scan != self.scans {
+            self.scans = scan;
+            self.configure()?;
+        }
+        Ok(())
+    }
+
+    /// Counts the long polls that the session's end finds open; the kernel side counts at their end.
+    pub(super) fn count_open(&mut self) -> Result<(), ObserveError> {
+        let now = now_ns();
+        let threshold = nanoseconds(self.options.threshold);
+        for (kernel_tid, thread) in self.kernel.threads()? {
+            self.workers.insert(thread.tid);
+            for (key, mut poll) in self.polls.open(&thread, now, threshold, &self.plan) {
+                self.explain_open(key, &mut poll, kernel_tid, &thread, now);
+                self.totals.count_unprobed(&poll);
+            }
+        }
+        if let (Some(stacks), Some(stuck)) = (&mut self.stacks, &self.stuck) {
+            for poll in stuck.still_open(now, &mut self.polls.threads, stacks) {
+                self.totals.count_unprobed(&poll);
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds what is known so far to a poll that is still open.
+    fn explain_open(
+        &mut self,
+        key: PollKey,
+        poll: &mut LongPoll,
+        kernel_tid: u32,
+        thread: &Thread,
+        now: u64,
+    ) {
+        let Some(stacks) = &mut self.stacks else {
+            return;
+        };
+        let slot = (thread.off == Thread::OFF_BLOCKED)
+            .then(|| self.kernel.slot(kernel_tid).ok())
+            .flatten();
+        // The slot may hold an older stack, or another thread's.
+        let slot = slot.filter(|slot| {
+            let record = &slot.record;
+            record.tid == thread.tid && record.start_ns == thread.off_ns && record.poll_ns == key.1
+        });
+        let current = slot.as_ref().map(|slot| {
+            let len = (slot.record.len as usize).min(slot.bytes.len());
+            (&slot.record, &slot.bytes[..len])
+        });
+        stacks.explain_open(key, poll, current, now);
+    }
+}

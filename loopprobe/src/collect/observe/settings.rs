@@ -1,0 +1,57 @@
+//! What the kernel side is told to do.
+
+use std::{io, time::Duration};
+
+use loopprobe_common::config::Config;
+
+use super::Observer;
+use crate::{
+    attach::DeadTime,
+    clock::nanoseconds,
+    collect::{Options, ThresholdDial},
+};
+
+impl Observer {
+    /// Takes over a threshold that was changed from outside.
+    pub(super) fn follow_dial(&mut self) -> io::Result<()> {
+        let dial = self.options.threshold_dial.as_ref();
+        let Some(threshold_ns) = dial.and_then(ThresholdDial::take) else {
+            return Ok(());
+        };
+        self.options.threshold = Duration::from_nanos(threshold_ns);
+        self.configure()
+    }
+
+    /// Tells the kernel side what is wanted now.
+    pub(super) fn configure(&mut self) -> io::Result<()> {
+        let config = config(&self.options, self.scans, self.dead_time);
+        self.polls.dead_time = dead_time(&self.options, self.dead_time);
+        self.kernel.set_config(&config).map_err(io::Error::other)
+    }
+}
+
+/// What is taken off the durations of the polls that are reported.
+pub(super) fn dead_time(options: &Options, measured: DeadTime) -> DeadTime {
+    measured.of_polls_over(nanoseconds(options.threshold))
+}
+
+pub(super) fn config(options: &Options, scan: bool, measured: DeadTime) -> Config {
+    let threshold_ns = nanoseconds(options.threshold);
+    Config {
+        threshold_ns,
+        dead_ns: dead_time(options, measured).total_ns(),
+        min_block_ns: nanoseconds(options.min_block),
+        sample_after_ns: threshold_ns / 10,
+        stacks: u64::from(options.stacks),
+        scan: u64::from(scan),
+        lazy_headers: u64::from(lazy_headers(options)),
+    }
+}
+
+/// Whether each poll over the threshold is sampled, or leaves its CPU.
+pub(super) fn lazy_headers(options: &Options) -> bool {
+    // Twice the time between samples: they may be late by a little.
+    let samples_a_threshold =
+        nanoseconds(options.threshold).saturating_mul(u64::from(options.sample_hz)) / 1_000_000_000;
+    samples_a_threshold >= 2
+}
