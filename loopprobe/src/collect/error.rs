@@ -5,7 +5,7 @@ use thiserror::Error;
 use crate::{
     attach::AttachError,
     elf::ElfError,
-    process::{ImageError, ProcessError},
+    process::{ImageError, ProcessError, capabilities},
 };
 
 /// Why a session could not begin or go on.
@@ -16,9 +16,8 @@ pub enum ObserveError {
     Process(#[from] ProcessError),
     /// None of its files holds Tokio.
     #[error(
-        "process {pid} does not use Tokio 1.21 or later: none of its {files} mapped files holds a task type{}; \
-         `loopprobe ps` lists the processes that do, `loopprobe inspect --pid {pid}` shows what was looked at",
-        unread(.unreadable)
+        "{}; `loopprobe ps` lists the processes that do, `loopprobe inspect --pid {pid}` shows what was looked at",
+        no_tokio(*.pid, *.files, .unreadable)
     )]
     NoTokio {
         /// The process.
@@ -44,12 +43,13 @@ pub enum ObserveError {
     #[error(transparent)]
     Image(#[from] ImageError),
     /// Privileges are missing.
-    #[error(
-        "no permission to load eBPF programs ({0}); run loopprobe as root (sudo), or give the file CAP_BPF, CAP_PERFMON and \
-         CAP_SYS_PTRACE: sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace+ep $(command -v loopprobe); \
-         `loopprobe doctor` says what is missing"
-    )]
-    Permission(#[source] AttachError),
+    #[error("{}", permission(.refused, .missing))]
+    Permission {
+        /// What the kernel refused.
+        refused: Box<AttachError>,
+        /// Which of the capabilities that a session needs this process lacks.
+        missing: Vec<&'static str>,
+    },
     /// The kernel side could not be set up.
     #[error(transparent)]
     Attach(AttachError),
@@ -64,17 +64,48 @@ pub enum ObserveError {
 impl From<AttachError> for ObserveError {
     fn from(error: AttachError) -> Self {
         if error.is_permission() {
-            Self::Permission(error)
+            Self::Permission {
+                refused: Box::new(error),
+                missing: capabilities::missing(),
+            }
         } else {
             Self::Attach(error)
         }
     }
 }
 
-fn unread(unreadable: &[String]) -> String {
+/// What was not read may hold it.
+fn no_tokio(pid: u32, files: usize, unreadable: &[String]) -> String {
+    const TOKIO: &str = "Tokio 1.21 or later";
     if unreadable.is_empty() {
-        String::new()
-    } else {
-        format!(" (unread: {})", unreadable.join("; "))
+        return format!(
+            "process {pid} does not use {TOKIO}: none of its {files} mapped files holds a task type"
+        );
     }
+    format!(
+        "it cannot be told whether process {pid} uses {TOKIO}: {} of its {files} mapped files were not read, the others \
+         hold no task type ({})",
+        unreadable.len(),
+        unreadable.join("; ")
+    )
+}
+
+/// What was refused, what is missing, and how to get it.
+fn permission(error: &AttachError, missing: &[&str]) -> String {
+    if missing.is_empty() && matches!(error, AttachError::Probe { .. }) {
+        return format!(
+            "no permission to place probes ({error}): without uprobe_multi links, which came with Linux 6.6, that takes \
+             CAP_SYS_ADMIN; run loopprobe as root (sudo)"
+        );
+    }
+    let missing = match missing {
+        [] => String::new(),
+        names => format!(", without {}", names.join(" and ")),
+    };
+    format!(
+        "no permission to load eBPF programs ({}{missing}); run loopprobe as root (sudo), or give the file CAP_BPF, \
+         CAP_PERFMON and CAP_SYS_PTRACE: sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace+ep $(command -v loopprobe); \
+         `loopprobe doctor` says what is missing",
+        error.to_string().trim_end()
+    )
 }

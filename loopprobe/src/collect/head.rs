@@ -5,6 +5,7 @@ use crate::{
     attach::Plan,
     clock::{nanoseconds, unix_ns},
     model::Session,
+    process,
 };
 
 /// The head of a session that began at `start_ns`.
@@ -26,7 +27,7 @@ pub fn head(options: &Options, plan: &Plan, images: &Images, start_ns: u64) -> S
 
 /// The process's name, `?` if it is gone.
 pub fn process_name(pid: u32) -> String {
-    crate::process::name(pid).unwrap_or_else(|_| "?".into())
+    process::name(pid).unwrap_or_else(|_| "?".into())
 }
 
 fn limits(options: &Options, plan: &Plan, images: &Images) -> Vec<String> {
@@ -46,6 +47,13 @@ fn limits(options: &Options, plan: &Plan, images: &Images) -> Vec<String> {
         limits.push(format!(
             "{n} poll sites begin with an instruction that the kernel single-steps: they cost more"
         ));
+    }
+    if mapped && options.stacks && !process::can_read_descriptors(options.pid) {
+        limits.push(
+            "the files and peers of most system calls are not named: reading the descriptors of this process takes \
+             CAP_DAC_READ_SEARCH"
+                .into(),
+        );
     }
     let unreadable = images.unreadable.iter();
     limits.extend(unreadable.map(|problem| format!("not read: {problem}")));

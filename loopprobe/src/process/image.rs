@@ -28,7 +28,11 @@ pub struct ImageFile {
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
     /// Neither way to it worked.
-    #[error("cannot open {} of process {pid}: {by_path} (and through map_files: {by_map})", path.display())]
+    #[error(
+        "cannot open {} of process {pid}: {by_path} (and through map_files: {by_map}){}",
+        path.display(),
+        advice(.by_path)
+    )]
     Unreachable {
         /// The process.
         pid: u32,
@@ -59,6 +63,15 @@ pub enum ImageError {
         /// The file's path in its mount namespace.
         path: PathBuf,
     },
+}
+
+fn advice(by_path: &io::Error) -> &'static str {
+    match by_path.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "; files that not everybody may read need root (sudo) or CAP_DAC_READ_SEARCH"
+        }
+        _ => "",
+    }
 }
 
 impl ImageFile {

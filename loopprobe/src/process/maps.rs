@@ -1,7 +1,7 @@
 use std::{
     collections::HashSet,
     ffi::OsString,
-    fs,
+    fs, io,
     ops::Range,
     os::unix::ffi::{OsStrExt as _, OsStringExt as _},
     path::{Path, PathBuf},
@@ -62,7 +62,8 @@ impl Maps {
     ///
     /// # Errors
     ///
-    /// [`ProcessError::NotFound`] if the process is gone, [`ProcessError::NoMemory`] for a zombie or kernel thread.
+    /// [`ProcessError::NotFound`] if the process is gone, [`ProcessError::NoMemory`] for a zombie or kernel thread,
+    /// [`ProcessError::Denied`] also where the map can be read but the files cannot be opened.
     pub fn read(pid: u32) -> Result<Self, ProcessError> {
         const FILE: &str = "maps";
         let text = fs::read(format!("/proc/{pid}/{FILE}"))
@@ -70,6 +71,7 @@ impl Maps {
         if text.is_empty() {
             return Err(ProcessError::NoMemory { pid });
         }
+        may_open_files(pid)?;
         Self::parse(&text).map_err(|text| ProcessError::Format {
             pid,
             file: FILE,
@@ -113,6 +115,18 @@ impl Maps {
             }
         }
         Ok(maps)
+    }
+}
+
+/// Since Linux 6.15 CAP_PERFMON is enough to read the map (`may_access_mm`, `kernel/fork.c`). What leads to the files still
+/// takes the permission to trace the process.
+fn may_open_files(pid: u32) -> Result<(), ProcessError> {
+    const FILE: &str = "exe";
+    match fs::read_link(format!("/proc/{pid}/{FILE}")) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Err(ProcessError::reading(pid, FILE, error))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -3,6 +3,7 @@
 //! A process may vanish, execute another program or rewrite its files at any moment; each function says which of its
 //! errors means that it is gone. Process and thread ids are those that `/proc` of this process shows.
 
+pub(crate) mod capabilities;
 mod error;
 mod exit;
 mod find;
@@ -15,4 +16,4 @@ pub use exit::{name, pidfd};
 pub use find::{all, by_name, program};
 pub use image::{ImageError, ImageFile};
 pub use maps::{Mapping, Maps};
-pub use status::{Namespace, Status};
+pub use status::{Namespace, Status, can_read_descriptors};

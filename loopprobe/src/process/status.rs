@@ -11,8 +11,6 @@ pub struct Status {
     pub threads: u32,
     /// Its own idea of its id, where it lives in a pid namespace below this one.
     pub inner_pid: u32,
-    /// Its effective capabilities, a bit each (`include/uapi/linux/capability.h`).
-    pub capabilities: u64,
     /// Its seccomp mode: 0 none, 1 strict, 2 filter.
     pub seccomp: u32,
     /// The process that traces it; 0 if none does.
@@ -47,7 +45,6 @@ impl Status {
             uid: field("Uid")?.nth(1)?.parse().ok()?,
             threads: field("Threads")?.next()?.parse().ok()?,
             inner_pid: field("NSpid")?.last()?.parse().ok()?,
-            capabilities: u64::from_str_radix(field("CapEff")?.next()?, 16).ok()?,
             // Absent where the kernel was built without seccomp.
             seccomp: field("Seccomp")
                 .and_then(|mut values| values.next()?.parse().ok())
@@ -86,6 +83,12 @@ impl Namespace {
     }
 }
 
+/// Whether the files and sockets behind a process's descriptors can be told: `/proc/PID/fd` belongs to the process's user, or
+/// to root where the process is not dumpable, and nobody else may list it without CAP_DAC_READ_SEARCH.
+pub fn can_read_descriptors(pid: u32) -> bool {
+    fs::read_dir(format!("/proc/{pid}/fd")).is_ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,9 +107,10 @@ mod tests {
     #[test]
     fn a_name_cannot_forge_a_field() {
         // The kernel escapes newlines in `Name`, so no field can begin inside it.
-        let text = "Name:\ta\\nUid:\t0\nUid:\t5\t6\t7\t8\nTracerPid:\t0\nThreads:\t3\nNSpid:\t10\t2\nCapEff:\t00000000000000ff\n";
+        let text =
+            "Name:\ta\\nUid:\t0\nUid:\t5\t6\t7\t8\nTracerPid:\t0\nThreads:\t3\nNSpid:\t10\t2\n";
         let status = Status::parse(text).unwrap();
         assert_eq!((status.uid, status.threads, status.inner_pid), (6, 3, 2));
-        assert_eq!((status.capabilities, status.seccomp), (0xff, 0));
+        assert_eq!(status.seccomp, 0);
     }
 }

@@ -3,14 +3,7 @@
 use std::{fs, path::Path};
 
 use super::check::Check;
-use crate::process::Status;
-
-/// Capabilities by bit: `include/uapi/linux/capability.h` (Linux 6.18).
-const SYS_PTRACE: u32 = 19;
-const SYS_ADMIN: u32 = 21;
-const PERFMON: u32 = 38;
-const BPF: u32 = 39;
-const CHECKPOINT_RESTORE: u32 = 40;
+use crate::process::capabilities::{self, Needed};
 
 pub fn checks() -> Vec<Check> {
     let mut checks = vec![machine(), type_information()];
@@ -53,50 +46,27 @@ fn type_information() -> Check {
 }
 
 fn capabilities() -> Vec<Check> {
-    let effective = Status::read(std::process::id())
-        .map(|status| status.capabilities)
-        .unwrap_or(0);
-    let has = |bit: u32| effective & (1 << bit) != 0;
-    let needed = [
-        (
-            "CAP_BPF",
-            has(BPF) || has(SYS_ADMIN),
-            "loading eBPF programs",
-        ),
-        (
-            "CAP_PERFMON",
-            has(PERFMON) || has(SYS_ADMIN),
-            "probes and samples",
-        ),
-        (
-            "CAP_SYS_PTRACE",
-            has(SYS_PTRACE),
-            "reading processes of other users",
-        ),
-    ];
-    let mut checks: Vec<Check> = needed
-        .into_iter()
-        .map(|(name, has, use_)| needed_capability(name, has, use_))
-        .collect();
-    checks.push(replaced_files(has(CHECKPOINT_RESTORE) || has(SYS_ADMIN)));
+    let needed = capabilities::NEEDED.iter();
+    let mut checks: Vec<Check> = needed.map(needed_capability).collect();
+    checks.push(replaced_files());
     checks
 }
 
-fn needed_capability(name: &'static str, has: bool, purpose: &str) -> Check {
-    if has {
-        Check::good(name, purpose)
+fn needed_capability(needed: &Needed) -> Check {
+    if needed.is_there() {
+        Check::good(needed.name, needed.purpose)
     } else {
         Check::bad(
-            name,
-            format!("missing: {purpose}"),
+            needed.name,
+            format!("missing: {}", needed.purpose),
             "run with sudo, or: sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace+ep \"$(command -v loopprobe)\"",
         )
     }
 }
 
-fn replaced_files(reachable: bool) -> Check {
+fn replaced_files() -> Check {
     const NAME: &str = "replaced files";
-    if reachable {
+    if capabilities::opens_replaced_files() {
         Check::good(
             NAME,
             "a program that was replaced while it runs can still be read",

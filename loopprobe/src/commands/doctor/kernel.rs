@@ -3,9 +3,15 @@
 use loopprobe_common::records::ThreadRegisters;
 
 use super::check::Check;
-use crate::attach::{AttachError, Capacity, Kernel, Method, Settings, measure};
+use crate::{
+    attach::{AttachError, Capacity, Kernel, Method, Settings, measure},
+    process::capabilities,
+};
 
 const PERMISSION: &str = "run with sudo, or see the capabilities above";
+/// "perf: Revert to requiring CAP_SYS_ADMIN for uprobes": Linux 6.16 and the stable kernels of that summer (CVE-2025-38466).
+const ADMIN: &str =
+    "run with sudo: without uprobe_multi (Linux 6.6) the kernel wants CAP_SYS_ADMIN for probes";
 const TOO_OLD: &str = "boot a kernel of version 5.15 or later with CONFIG_BPF_SYSCALL, CONFIG_UPROBES and CONFIG_PERF_EVENTS";
 
 pub fn checks() -> Vec<Check> {
@@ -42,18 +48,27 @@ fn probes() -> Vec<Check> {
                 cost(timing.ns_per_poll)
             ),
         ),
-        Err(error) if single.is_ok() => Check::note(
-            MULTI,
-            format!("not here ({error}); perf events take its place"),
-        ),
+        Err(error) if single.is_ok() || !error.is_permission() && is_refused(&single) => {
+            Check::note(
+                MULTI,
+                format!("not here ({error}); perf events take its place"),
+            )
+        }
         Err(error) => failed(MULTI, &error),
     };
     let second = match single {
         Ok(timing) => Check::good(SINGLE, cost(timing.ns_per_poll)),
         Err(error) if multi_works => Check::note(SINGLE, format!("not here ({error}); not needed")),
+        Err(error) if error.is_permission() && capabilities::missing().is_empty() => {
+            Check::bad(SINGLE, error.to_string(), ADMIN)
+        }
         Err(error) => failed(SINGLE, &error),
     };
     vec![first, second]
+}
+
+fn is_refused<T>(result: &Result<T, AttachError>) -> bool {
+    result.as_ref().is_err_and(AttachError::is_permission)
 }
 
 fn load() -> Result<Kernel, AttachError> {
@@ -124,5 +139,5 @@ fn failed(name: &'static str, error: &AttachError) -> Check {
     } else {
         TOO_OLD
     };
-    Check::bad(name, error.to_string(), mend)
+    Check::bad(name, error.to_string().trim_end(), mend)
 }

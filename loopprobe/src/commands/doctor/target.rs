@@ -19,7 +19,10 @@ pub fn checks(pid: u32) -> Vec<Check> {
     );
     checks.extend(namespaces(pid));
     match Survey::default().process(pid) {
-        Ok(found) => checks.extend(files(pid, &found)),
+        Ok(found) => {
+            checks.extend(files(pid, &found));
+            checks.extend(descriptors(pid));
+        }
         Err(error) => checks.push(unreadable("memory map", &error)),
     }
     checks
@@ -86,11 +89,7 @@ fn namespaces(pid: u32) -> Vec<Check> {
 fn files(pid: u32, found: &Found) -> Vec<Check> {
     let mut checks: Vec<Check> = found.images.iter().flat_map(tokio).collect();
     if found.images.is_empty() {
-        checks.push(Check::bad(
-            "Tokio",
-            format!("none of the {} mapped files holds it", found.files),
-            "`loopprobe ps` lists the processes that use Tokio 1.21 or later",
-        ));
+        checks.push(no_tokio(found));
     }
     checks.extend(found.unreadable.iter().map(|(path, reason)| {
         Check::advice(
@@ -100,6 +99,34 @@ fn files(pid: u32, found: &Found) -> Vec<Check> {
         )
     }));
     checks
+}
+
+fn no_tokio(found: &Found) -> Check {
+    const NAME: &str = "Tokio";
+    let (unread, files) = (found.unreadable.len(), found.files);
+    if unread > 0 {
+        return Check::bad(
+            NAME,
+            format!("in none of the mapped files that were read, but {unread} of {files} were not"),
+            "run with sudo; below is why they were not read",
+        );
+    }
+    Check::bad(
+        NAME,
+        format!("none of the {files} mapped files holds it"),
+        "`loopprobe ps` lists the processes that use Tokio 1.21 or later",
+    )
+}
+
+/// Sessions do without.
+fn descriptors(pid: u32) -> Option<Check> {
+    (!process::can_read_descriptors(pid)).then(|| {
+        Check::advice(
+            "descriptors",
+            "cannot be read: the files and peers of most system calls are not named",
+            "run with sudo, or add cap_dac_read_search to the file's capabilities",
+        )
+    })
 }
 
 fn tokio(image: &TokioImage) -> [Check; 2] {

@@ -65,9 +65,15 @@ impl Inspected {
             }
         }
         if self.files.is_empty() {
-            let whole = format!(
-                "process {pid} does not use Tokio: none of its {looked_at} executable files contains it"
-            );
+            let whole = match self.remarks.len() {
+                0 => format!(
+                    "process {pid} does not use Tokio: none of its {looked_at} executable files contains it"
+                ),
+                unread => format!(
+                    "it cannot be told whether process {pid} uses Tokio: {unread} of its {looked_at} executable files were \
+                     not read, the others do not contain it"
+                ),
+            };
             self.remarks.insert(0, whole);
         }
         Ok(())
