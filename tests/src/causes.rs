@@ -12,6 +12,7 @@ use crate::matrix::{self, Build};
 use crate::session::{Report, Session};
 use crate::target::Target;
 use crate::truth::Poll;
+use crate::unprivileged;
 
 /// Who is to blame, as the target says.
 #[derive(Clone, Debug, Deserialize)]
@@ -49,18 +50,7 @@ impl Call {
 /// # Errors
 /// When a call has no report, or something fails.
 pub fn observe(build: Build, scenario: &str, rounds: u32) -> Result<(Vec<Call>, Report)> {
-    let program = matrix::target(build, "causes")?;
-    let mut command = Command::new(program);
-    // Its scratch files go to a real file system, where reads wait for a disk.
-    command.current_dir(scratch()?).args([
-        scenario,
-        "--rounds",
-        &rounds.to_string(),
-        "--gate",
-        "before",
-        "--hold",
-    ]);
-    let mut target = Target::spawn(&mut command)?;
+    let mut target = start(command(build, scenario, rounds)?.arg("--hold"), scenario)?;
     let cases: Vec<Case> = target
         .head
         .iter()
@@ -107,8 +97,38 @@ fn is_around(poll: &LongPoll, call: &Poll) -> bool {
         && poll.start_ns + poll.duration_ns + TOLERANCE_NS >= call.end_ns
 }
 
+/// Some scenarios change what is around the process, which takes root; then the program itself becomes the user's.
+fn start(command: &mut Command, scenario: &str) -> Result<Target> {
+    if !["dns", "throttled"].contains(&scenario) || !unprivileged::wanted() {
+        return Target::spawn(command);
+    }
+    Target::spawn_as_is(command.env("TARGET_USER", unprivileged::USER.to_string()))
+}
+
+/// `causes SCENARIO`, which waits for its `go`.
+///
+/// # Errors
+/// When it cannot be built.
+pub fn command(build: Build, scenario: &str, rounds: u32) -> Result<Command> {
+    let mut command = Command::new(matrix::target(build, "causes")?);
+    // Its scratch files go to a real file system, where reads wait for a disk.
+    command.current_dir(scratch()?).args([
+        scenario,
+        "--rounds",
+        &rounds.to_string(),
+        "--gate",
+        "before",
+    ]);
+    Ok(command)
+}
+
 fn scratch() -> Result<PathBuf> {
-    let path = matrix::target_dir().join("scratch");
+    let place = match unprivileged::wanted() {
+        true => unprivileged::public_folder()?,
+        false => matrix::target_dir(),
+    };
+    let path = place.join("scratch");
     std::fs::create_dir_all(&path)?;
+    unprivileged::give(&path)?;
     Ok(path)
 }

@@ -9,7 +9,9 @@ use std::{
 
 use anyhow::{Result, ensure};
 
-/// A folder that is removed when dropped.
+use crate::unprivileged;
+
+/// A folder that loopprobe and its targets can write to, removed when dropped.
 #[derive(Debug)]
 pub struct Folder(PathBuf);
 
@@ -24,6 +26,7 @@ impl Folder {
         let (process, number) = (std::process::id(), NEXT.fetch_add(1, Relaxed));
         let path = std::env::temp_dir().join(format!("loopprobe-{name}-{process}-{number}"));
         fs::create_dir_all(&path)?;
+        unprivileged::give(&path)?;
         Ok(Self(path))
     }
 
@@ -67,6 +70,7 @@ impl SmallDisk {
             .arg(folder.path())
             .status()?;
         ensure!(mounted.success(), "mount: {mounted}");
+        unprivileged::give(folder.path())?;
         Ok(Self(folder))
     }
 

@@ -3,6 +3,7 @@
 pub mod accuracy;
 pub mod browser;
 pub mod causes;
+pub mod confined;
 pub mod folder;
 pub mod leftovers;
 pub mod lines;

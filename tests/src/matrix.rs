@@ -127,7 +127,8 @@ pub fn package_of(file: &str) -> &'static str {
     }
 }
 
-/// The path of the target `file` (a program, or `libplugin.so`), built as `build` says.
+/// The path of the target `file` (a program, or `libplugin.so`), built as `build` says, where the user of the target can
+/// start it.
 ///
 /// # Errors
 /// When cargo or strip fail.
@@ -139,6 +140,7 @@ pub fn target(build: Build, file: &str) -> Result<PathBuf> {
         return Ok(path.clone());
     }
     let path = make(build, file).with_context(|| format!("building {file} for {build:?}"))?;
+    let path = unprivileged::reachable(path)?;
     built.insert((build, file.to_owned()), path.clone());
     Ok(path)
 }
@@ -281,9 +283,7 @@ pub fn loopprobe() -> Result<PathBuf> {
     if let Some(path) = installed.as_ref() {
         return Ok(path.clone());
     }
-    // Of this process only: another one may be running its own.
-    let folder = std::env::temp_dir().join(format!("loopprobe-user-{}", std::process::id()));
-    let path = unprivileged::install(&built, &folder)?;
+    let path = unprivileged::install(&built, "loopprobe", unprivileged::CAPABILITIES)?;
     *installed = Some(path.clone());
     Ok(path)
 }

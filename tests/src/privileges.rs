@@ -1,11 +1,12 @@
 //! Tests that need a kernel's consent, and the machine for themselves.
 
 use std::fs::File;
+use std::io::Write as _;
 use std::os::fd::AsRawFd;
 
 use anyhow::{Result, ensure};
 
-use crate::matrix;
+use crate::{matrix, unprivileged};
 
 /// The right to attach, held by one test at a time: their bounds on time would suffer from each other's load.
 #[derive(Debug)]
@@ -45,8 +46,57 @@ pub fn is_root() -> bool {
 /// In CI, where every test must run.
 pub fn skip(missing: &str) -> Result<()> {
     ensure!(std::env::var_os("CI").is_none(), "{missing}");
-    eprintln!("SKIPPED: {missing}");
+    say(&format!("SKIPPED: {missing}"));
     Ok(())
+}
+
+/// Why a test can say nothing of a loopprobe that an ordinary user runs (docs/safety.md lists the tests by reason).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnlyRoot {
+    /// It is about what loopprobe does with privileges that only root begins with.
+    GivesUp,
+    /// The kernel wants CAP_SYS_ADMIN for it: Linux 6.16 and later, and earlier ones with "perf: Revert to requiring
+    /// CAP_SYS_ADMIN for uprobes" (CVE-2025-38466).
+    ProbesByPerfEvent,
+    /// It is about loopprobe as sudo starts it: root, on a user's behalf.
+    Sudo,
+}
+
+impl std::fmt::Display for OnlyRoot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::GivesUp => "what root's session gives up, an ordinary user's never has",
+            Self::ProbesByPerfEvent => {
+                "the kernel gives perf events for probes to CAP_SYS_ADMIN only"
+            }
+            Self::Sudo => "under sudo loopprobe begins as root",
+        })
+    }
+}
+
+/// Whether a test is left out, because loopprobe runs as an ordinary user and the test is about root's; says so aloud.
+pub fn is_left_out(reason: OnlyRoot) -> bool {
+    let left_out = unprivileged::wanted();
+    if left_out {
+        say(&format!("LEFT OUT: {reason}"));
+    }
+    left_out
+}
+
+/// Lines that the test runner does not keep to itself when a test passes; `cargo xtask test` counts them.
+fn say(line: &str) {
+    // Nobody can be told that standard output is closed.
+    let _ = writeln!(std::io::stdout(), "\n{line}");
+}
+
+/// Leaves the test where loopprobe runs as an ordinary user, for an [`OnlyRoot`](privileges::OnlyRoot) reason.
+#[macro_export]
+macro_rules! only_root {
+    ($reason:ident) => {
+        if $crate::privileges::is_left_out($crate::privileges::OnlyRoot::$reason) {
+            return Ok(());
+        }
+    };
 }
 
 /// Takes the machine for the rest of the test; leaves the test where privileges are missing.

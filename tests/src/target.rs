@@ -44,6 +44,15 @@ impl Target {
         if unprivileged::wanted() {
             command.uid(unprivileged::USER).gid(unprivileged::USER);
         }
+        Self::spawn_as_is(command)
+    }
+
+    /// The same for a command that begins as the user of the test: it makes what only root can, and becomes the target's
+    /// user itself.
+    ///
+    /// # Errors
+    /// When it cannot be started or does not become ready.
+    pub fn spawn_as_is(command: &mut Command) -> Result<Target> {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

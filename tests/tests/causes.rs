@@ -15,14 +15,16 @@ use loopprobe::{
 };
 use loopprobe_tests::{
     accuracy::TOLERANCE_NS,
+    causes,
     matrix::{self, Build, Profile},
     session::Session,
+    take_machine,
     target::Target,
     truth::Poll,
 };
 use serde::Deserialize;
 
-const ROUNDS: &str = "4";
+const ROUNDS: u32 = 4;
 
 /// What the target says of one cause.
 #[derive(Debug, Deserialize)]
@@ -76,7 +78,8 @@ fn of(profile: Profile) -> Build {
 }
 
 fn check(build: Build) -> Result<()> {
-    let program = matrix::target(build, "causes")?;
+    take_machine!();
+    let mut command = causes::command(build, "all", ROUNDS)?;
     let symbols = Symbols::of(&matrix::target(
         Build {
             stripped: false,
@@ -84,7 +87,7 @@ fn check(build: Build) -> Result<()> {
         },
         "causes",
     )?)?;
-    let mut target = Target::start(&program, &["all", "--rounds", ROUNDS, "--gate", "before"])?;
+    let mut target = Target::spawn(&mut command)?;
     let cases = cases(&target)?;
     let session = Session::attach(target.pid(), &[])?;
     let truth = target.work()?;

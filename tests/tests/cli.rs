@@ -13,9 +13,10 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use loopprobe_tests::{
-    matrix::{Build, loopprobe, target, target_dir},
+    matrix::{Build, loopprobe, privileged_loopprobe, target, target_dir},
+    only_root,
     scenario::gated,
-    take_machine,
+    take_machine, unprivileged,
 };
 
 /// Debian's and most others' `nobody`.
@@ -46,6 +47,7 @@ fn folder(name: &str) -> Result<PathBuf> {
     let path = target_dir().join("cli").join(name);
     let _ = fs::remove_dir_all(&path);
     fs::create_dir_all(&path)?;
+    unprivileged::give(&path)?;
     Ok(path)
 }
 
@@ -96,7 +98,7 @@ fn an_ordinary_user_learns_which_privilege_is_missing() -> Result<()> {
     take_machine!();
     // The folder of the build may not be open to others.
     let copy = std::env::temp_dir().join(format!("loopprobe-cli-{}", std::process::id()));
-    fs::copy(loopprobe()?, &copy)?;
+    fs::copy(privileged_loopprobe()?, &copy)?;
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o755))?;
     let target = gated(Build::DEFAULT, "truth", &["sleep"])?;
     let output = Command::new(&copy)
@@ -248,6 +250,7 @@ fn run_passes_on_the_childs_exit_code() -> Result<()> {
 #[test]
 fn the_child_of_run_begins_with_default_signals_and_as_the_user_who_called_sudo() -> Result<()> {
     take_machine!();
+    only_root!(Sudo);
     let output = Command::new(loopprobe()?)
         .args([
             "run",
@@ -277,6 +280,7 @@ fn the_child_of_run_begins_with_default_signals_and_as_the_user_who_called_sudo(
 #[test]
 fn an_output_file_belongs_to_the_user_who_called_sudo() -> Result<()> {
     take_machine!();
+    only_root!(Sudo);
     let path = folder("owner")?.join("report.txt");
     let status = Command::new(loopprobe()?)
         .args(["run", "--output", &path.display().to_string(), "--", "true"])

@@ -23,6 +23,9 @@ fn copy(file: &Path, to: PathBuf) -> Result<PathBuf> {
     Ok(to)
 }
 
+/// Neither root nor `nobody`.
+const SOMEBODY: u32 = 65_533;
+
 /// No character that a terminal would obey. JSON is for programs: what turns text around stands there as it is.
 fn harmless(what: &str, bytes: &[u8]) -> Result<()> {
     let text = String::from_utf8_lossy(bytes);
@@ -174,7 +177,7 @@ fn an_output_in_a_folder_of_others_is_not_written_through_what_they_put_there() 
     let victim = folder.path().join("victim");
     fs::write(&victim, "precious")?;
     let (shared, foreign) = (folder.path().join("shared"), folder.path().join("foreign"));
-    for (trap, owner, mode) in [(&shared, 0, 0o1777), (&foreign, 65_534, 0o755)] {
+    for (trap, owner, mode) in [(&shared, 0, 0o1777), (&foreign, SOMEBODY, 0o755)] {
         fs::create_dir(trap)?;
         std::os::unix::fs::chown(trap, Some(owner), Some(owner))?;
         fs::set_permissions(trap, fs::Permissions::from_mode(mode))?;

@@ -1,13 +1,23 @@
 //! Placing probes: both ways of it, and what a probe costs.
 
 use anyhow::Result;
-use loopprobe::attach::{Method, measure};
-use loopprobe_tests::take_machine;
+use loopprobe::attach::{AttachError, Method, ProbeTiming, measure};
+use loopprobe_tests::confined::confined;
+use loopprobe_tests::{only_root, take_machine};
+
+fn timing(method: Option<Method>) -> Result<ProbeTiming> {
+    confined(|| Ok(measure(method, true)?))
+}
+
+fn is_permission(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<AttachError>();
+    error.is_some_and(AttachError::is_permission)
+}
 
 #[test]
 fn one_link_for_all_probes_times_calls_on_every_thread() -> Result<()> {
     take_machine!();
-    let timing = measure(Some(Method::Multi), true)?;
+    let timing = timing(Some(Method::Multi))?;
     assert!(timing.all_threads, "{timing:?}");
     Ok(())
 }
@@ -16,7 +26,11 @@ fn one_link_for_all_probes_times_calls_on_every_thread() -> Result<()> {
 #[test]
 fn a_perf_event_for_each_probe_times_calls_on_every_thread() -> Result<()> {
     take_machine!();
-    let timing = measure(Some(Method::PerfEvent), true)?;
+    let timing = timing(Some(Method::PerfEvent));
+    if timing.as_ref().is_err_and(is_permission) {
+        only_root!(ProbesByPerfEvent);
+    }
+    let timing = timing?;
     assert!(timing.all_threads, "{timing:?}");
     Ok(())
 }
@@ -28,7 +42,7 @@ fn timing_a_poll_costs_at_most_1_3_times_an_empty_pair_of_probes() -> Result<()>
     take_machine!();
     let mut best = f64::INFINITY;
     for _ in 0..5 {
-        let timing = measure(None, true)?;
+        let timing = timing(None)?;
         println!("{timing:?}");
         best = best.min(timing.ns_per_poll / timing.empty_ns);
     }

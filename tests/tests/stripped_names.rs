@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use loopprobe::elf::{Image, ProcAddr};
@@ -10,6 +11,7 @@ use loopprobe::model::TaskType;
 use loopprobe::runtime::tokio::{
     BoxedFutures, ProcessMemory, Scheduler, Vtable, discover, may_be_boxed,
 };
+use loopprobe_tests::confined::confined;
 use loopprobe_tests::matrix::{self, Build, Profile, Tokio};
 use loopprobe_tests::target::Target;
 use serde_json::Value;
@@ -60,23 +62,27 @@ impl ProcessMemory for Memory {
 fn zoo(build: Build) -> Result<Vec<Pair>> {
     let program = matrix::target(build.stripped(), "zoo")?;
     let target = Target::start(&program, &[])?;
-    let mut truth: HashMap<u64, Value> = target
+    let truth = target
         .head
         .iter()
         .filter(|line| line["type"] == "task")
         .filter_map(|line| Some((line["task_id"].as_u64()?, line.clone())))
         .collect();
+    let pid = target.pid();
+    confined(|| pairs(pid, &program, truth))
+}
 
-    let image = Image::open(&program)?;
+fn pairs(pid: u32, program: &Path, mut truth: HashMap<u64, Value>) -> Result<Vec<Pair>> {
+    let image = Image::open(program)?;
     let found = discover(&image)?;
     ensure!(found.stripped, "the file has no symbols");
     let vtables = found.sites.iter().flat_map(|site| &site.vtables);
-    let maps = fs::read_to_string(format!("/proc/{}/maps", target.pid()))?;
+    let maps = fs::read_to_string(format!("/proc/{}/maps", pid))?;
     let bias = load_bias(&maps)?;
     let vtables: HashMap<u64, &Vtable> = vtables.map(|v| (v.address.0 + bias, v)).collect();
 
-    let memory = Memory(File::open(format!("/proc/{}/mem", target.pid()))?);
-    let mut boxes = BoxedFutures::new(target.pid())?;
+    let memory = Memory(File::open(format!("/proc/{}/mem", pid))?);
+    let mut boxes = BoxedFutures::new(pid)?;
     let mut pairs = Vec::new();
     for (header, vtable) in headers(&maps, &memory, &vtables) {
         let id = word(&memory, header.0 + u64::from(vtable.id_offset));

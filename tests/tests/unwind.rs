@@ -21,6 +21,7 @@ use loopprobe::{
     unwind::{Memory, Module, OpenPoll, PollFunctions, RawFrame, RawStack, Unwinder},
 };
 use loopprobe_tests::{
+    confined::confined,
     matrix::{self, Build, Profile},
     perf::Sampler,
     target::Target,
@@ -49,12 +50,8 @@ fn check(build: Build) -> Result<()> {
     let program = matrix::target(build, "truth")?;
     let mut target = Target::start(&program, &["cpu", "--rounds", "400", "--gate", "inside"])?;
     target.send("go")?;
-    let mut found = Findings::default();
-    let mut judge = Judge::new(target.pid(), &program)?;
-    let samples = sample(target.pid(), SAMPLES)?;
-    for sample in samples {
-        judge.judge(sample, &mut found)?;
-    }
+    let pid = target.pid();
+    let found = confined(|| Findings::of(pid, &program))?;
     println!("{build:?}: {found:?}");
     let truth: BTreeSet<u64> = target
         .truth()?
@@ -96,6 +93,15 @@ struct Findings {
 }
 
 impl Findings {
+    fn of(pid: u32, program: &Path) -> Result<Self> {
+        let mut found = Self::default();
+        let mut judge = Judge::new(pid, program)?;
+        for sample in sample(pid, SAMPLES)? {
+            judge.judge(sample, &mut found)?;
+        }
+        Ok(found)
+    }
+
     fn check(&self, truth: &BTreeSet<u64>) -> Result<()> {
         let total: usize = self.threads.values().sum();
         let in_polls: usize = self.polls.values().sum();

@@ -3,7 +3,6 @@
 mod accuracy;
 mod block_in_place;
 mod blocking_pool;
-mod capabilities;
 mod contract;
 mod counts;
 mod endings;

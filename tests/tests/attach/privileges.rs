@@ -8,9 +8,8 @@ use anyhow::{Context, Result, ensure};
 use loopprobe_tests::matrix::{Build, loopprobe, target};
 use loopprobe_tests::scenario::gated;
 use loopprobe_tests::session::Session;
-use loopprobe_tests::take_machine;
 use loopprobe_tests::target::Target;
-use loopprobe_tests::unprivileged;
+use loopprobe_tests::{only_root, take_machine};
 
 /// `nobody` on Debian and elsewhere.
 const USER: &str = "65534";
@@ -67,9 +66,7 @@ fn reduced(pid: u32) -> Result<u64> {
 #[test]
 fn a_session_of_root_keeps_five_capabilities() -> Result<()> {
     take_machine!();
-    if unprivileged::wanted() {
-        return Ok(());
-    }
+    only_root!(GivesUp);
     let mut target = gated(Build::DEFAULT, "truth", &["sleep"])?;
     let session = Session::attach(target.pid(), &[])?;
     let kept = reduced(session.pid())?;
@@ -90,9 +87,7 @@ fn a_session_of_root_keeps_five_capabilities() -> Result<()> {
 fn a_session_under_sudo_goes_on_as_the_invoking_user_and_still_probes_new_libraries() -> Result<()>
 {
     take_machine!();
-    if unprivileged::wanted() {
-        return Ok(());
-    }
+    only_root!(Sudo);
     let library = target(Build::DEFAULT, "libplugin.so")?;
     let mut command = Command::new(target(Build::DEFAULT, "loader")?);
     command.args(["--rounds", "100", "--gate", "before", "--hold"]);
@@ -128,9 +123,6 @@ fn a_session_under_sudo_goes_on_as_the_invoking_user_and_still_probes_new_librar
 #[test]
 fn the_program_that_run_starts_has_none_of_it() -> Result<()> {
     take_machine!();
-    if unprivileged::wanted() {
-        return Ok(());
-    }
     let output = Command::new(loopprobe()?)
         .args(["run", "--quiet", "--", "cat", "/proc/self/status"])
         .env("SUDO_UID", USER)
@@ -150,9 +142,7 @@ fn the_program_that_run_starts_has_none_of_it() -> Result<()> {
 #[test]
 fn a_session_under_run_gives_up_as_much() -> Result<()> {
     take_machine!();
-    if unprivileged::wanted() {
-        return Ok(());
-    }
+    only_root!(GivesUp);
     let session = Session::spawn(
         Command::new(loopprobe()?)
             .args(["run", "--format", "json", "--", "sleep", "5"])

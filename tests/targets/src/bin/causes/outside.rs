@@ -35,6 +35,7 @@ impl Outside {
         bind(&path, Path::new("/etc/resolv.conf"));
         let _ = fs::remove_file(&path);
         std::thread::spawn(move || serve(&socket));
+        become_user();
         Outside { group: None }
     }
 
@@ -49,6 +50,7 @@ impl Outside {
             .next()
             .expect("a writable cpu controller; needs root");
         fs::write(group.join("cgroup.procs"), "0").expect("this process may be moved");
+        become_user();
         Outside { group: Some(group) }
     }
 }
@@ -62,6 +64,21 @@ impl Drop for Outside {
             let _ = fs::remove_dir(group);
         }
     }
+}
+
+/// What began as root goes on as the user that the variable `TARGET_USER` names by number, as daemons do.
+fn become_user() {
+    let Ok(user) = std::env::var("TARGET_USER") else {
+        return;
+    };
+    let user = user.parse().expect("a number");
+    // SAFETY: the list of groups is empty; the other arguments are integers.
+    let result = unsafe {
+        libc::setgroups(0, std::ptr::null())
+            | libc::setresgid(user, user, user)
+            | libc::setresuid(user, user, user)
+    };
+    assert_eq!(result, 0, "root may become anybody");
 }
 
 /// Removes the groups of processes that were killed; a group with a process in it stays.
