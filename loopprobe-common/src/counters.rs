@@ -24,9 +24,11 @@ pub enum Counter {
     StackLost,
     /// A thread went off or on its CPU unseen.
     SwitchLost,
+    /// With entry-only timing: whether a poll had ended could not be told; it was taken to have.
+    Undecided,
 }
 
 impl Counter {
     /// How many there are.
-    pub const COUNT: u32 = Self::SwitchLost as u32 + 1;
+    pub const COUNT: u32 = Self::Undecided as u32 + 1;
 }

@@ -7,6 +7,7 @@
 pub mod config;
 pub mod counters;
 pub mod histogram;
+pub mod light;
 pub mod records;
 pub mod thread;
 

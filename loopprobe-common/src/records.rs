@@ -1,6 +1,9 @@
 //! What the kernel side sends through the ring buffer `EVENTS`. Each record begins with its kind.
 
-use crate::thread::OpenPoll;
+use crate::{
+    light::{Place, Question},
+    thread::OpenPoll,
+};
 
 /// Kinds of records.
 #[repr(u32)]
@@ -21,13 +24,17 @@ pub enum Kind {
     ExecByThread = 6,
     /// A [`StackRecord`] of a thread on its CPU without a known poll.
     Scan = 7,
+    /// A [`StackRecord`] of a thread that may have left its poll: its place is to be answered.
+    Question = 8,
+    /// A [`PollRecord`] of a task that ended here or, if its question's answer is so, then. It has not been counted as long.
+    Unsettled = 9,
 }
 
 /// A poll that has ended.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PollRecord {
-    /// [`Kind::Poll`] or [`Kind::Root`].
+    /// [`Kind::Poll`], [`Kind::Root`] or [`Kind::Unsettled`].
     pub kind: u32,
     /// The thread, in loopprobe's pid namespace.
     pub tid: u32,
@@ -35,6 +42,8 @@ pub struct PollRecord {
     pub end_ns: u64,
     /// The poll; its `blocked_ns` and `runnable_ns` are those of this poll.
     pub poll: OpenPoll,
+    /// Of an unsettled one: what had not been answered. Its `blocked_ns` and `runnable_ns` are those of this poll until then.
+    pub question: Question,
 }
 
 /// Registers of user code, as far as an unwinder needs them.
@@ -73,7 +82,7 @@ pub struct ThreadRegisters {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StackRecord {
-    /// [`Kind::OffCpu`] or [`Kind::Sample`].
+    /// [`Kind::OffCpu`], [`Kind::Sample`], [`Kind::Scan`] or [`Kind::Question`].
     pub kind: u32,
     /// The thread, in loopprobe's pid namespace.
     pub tid: u32,
@@ -95,6 +104,8 @@ pub struct StackRecord {
     pub args: [u64; 6],
     /// Blocked time of the same poll just before, in waits too short to be sent, for which this stack stands too.
     pub unsent_ns: u64,
+    /// Of a question: the place.
+    pub place: Place,
     /// How many bytes of stack follow.
     pub len: u32,
     /// Of a sample: 1 if it found the thread in the kernel.

@@ -1,6 +1,8 @@
 //! What the kernel side keeps of each thread that polls tasks; the values of the maps `HOMES` and
 //! `THREADS`.
 
+use crate::light::Question;
+
 /// How deep polls may nest on one thread. Seen in practice: a worker inside a blocking closure, and a `block_on` of a `LocalSet`
 /// inside that.
 pub const MAX_DEPTH: usize = 8;
@@ -87,6 +89,8 @@ pub struct Thread {
     pub gap_runnable_ns: u64,
     /// Blocked time in the innermost poll of which no stack has been sent: of waits shorter than `min_block_ns`.
     pub unsent_ns: u64,
+    /// What is not known yet of one of the open polls; only with entry-only timing.
+    pub question: Question,
     /// The last poll of another thread that woke this one, until a blocking closure begins.
     pub waker: Waker,
     /// The poll that woke the thread for the blocking closure that it runs.

@@ -7,6 +7,7 @@
 mod arch;
 mod baseline;
 mod event;
+mod light;
 mod maps;
 mod poll;
 mod process;

@@ -9,6 +9,7 @@ use loopprobe_common::{
     config::{Config, LOOP_TEXT_RANGES, Range, Site, TaskLayout},
     counters::Counter,
     histogram::Stats,
+    light::{MAX_PLACES, Place},
     records::{STACK_SLOTS, StackSlot},
     thread::{self, MAX_THREADS, Thread, Waker},
 };
@@ -47,6 +48,9 @@ pub static EMPTY_THREAD: Array<Thread> = Array::with_max_entries(1, 0);
 /// Who woke a thread that has not polled (yet) from inside a poll, by thread id.
 #[map]
 pub static WAKERS: LruHashMap<u32, Waker> = LruHashMap::with_max_entries(1024, 0);
+/// Whether a poll is still open when its thread is at a place: one of `light::answer`.
+#[map]
+pub static ANSWERS: HashMap<Place, u32> = HashMap::with_max_entries(MAX_PLACES, 0);
 /// Code of the images that have Tokio in them.
 #[map]
 pub static LOOP_TEXT: Array<Range> = Array::with_max_entries(LOOP_TEXT_RANGES, 0);
@@ -61,6 +65,9 @@ pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::C
 /// The process, in loopprobe's pid namespace.
 #[unsafe(no_mangle)]
 static TARGET: Global<u32> = Global::new(0);
+/// Whether polls are timed by their entries alone: 0 or 1.
+#[unsafe(no_mangle)]
+static LIGHT: Global<u32> = Global::new(0);
 /// Device and inode of loopprobe's pid namespace; both 0 when that is the kernel's first one.
 #[unsafe(no_mangle)]
 static PID_NS_DEV: Global<u64> = Global::new(0);
@@ -78,6 +85,10 @@ static TASK_CPU_TIME: Global<u64> = Global::new(0);
 
 pub fn target() -> u32 {
     TARGET.load()
+}
+
+pub fn is_light() -> bool {
+    LIGHT.load() != 0
 }
 
 pub fn pid_namespace() -> Option<(u64, u64)> {

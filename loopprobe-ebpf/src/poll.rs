@@ -10,13 +10,15 @@ use loopprobe_common::{
     config::{Site, TaskLayout},
     counters::Counter,
     histogram,
+    light::Place,
     records::Kind,
     thread::{MAX_DEPTH, OpenPoll, STAGE_WORDS, Thread, Waker},
 };
 
 use crate::{
     arch, event,
-    maps::{CONFIG, SITES, STATS, WORKER_TYPES, count},
+    light::{self, Stop},
+    maps::{CONFIG, SITES, STATS, WORKER_TYPES, count, is_light},
     root, sched,
     task::{self, Task},
     thread::{current, current_tid, known},
@@ -37,7 +39,11 @@ fn try_poll_enter(ctx: &ProbeContext) -> Option<()> {
     sched::catch_up_current(thread);
     // SAFETY: the context's registers are the thread's at the probe.
     let sp = arch::stack_pointer(unsafe { &*ctx.regs });
-    if thread
+    // SAFETY: as above.
+    let probe = arch::instruction_pointer(unsafe { &*ctx.regs });
+    if is_light() {
+        leave(thread, sp, probe);
+    } else if thread
         .innermost()
         .is_some_and(|outer| outer.stack_pointer <= sp)
     {
@@ -45,15 +51,13 @@ fn try_poll_enter(ctx: &ProbeContext) -> Option<()> {
     }
     let depth = thread.depth;
     let config = CONFIG.get(0)?;
-    // SAFETY: the context's registers are the thread's at the probe.
-    let probe = arch::instruction_pointer(unsafe { &*ctx.regs });
     let lazy = config.lazy_headers != 0
         && site.task.flags & TaskLayout::FLAG_SHARED == 0
         && !tells_of_thread(thread, site);
     let task = if lazy {
         Task::unread(site)
     } else {
-        task::identify(header, probe, cookie as u32, site)
+        task::identify(header, probe, cookie as u32, site).unwrap_or_else(Task::unknown)
     };
     if depth == 0 {
         outermost(thread, &task);
@@ -90,6 +94,24 @@ fn try_poll_enter(ctx: &ProbeContext) -> Option<()> {
     Some(())
 }
 
+/// Entry-only timing: the polls that the thread has left when it begins another one.
+#[inline(always)]
+fn leave(thread: &mut Thread, sp: u64, probe: u64) {
+    if thread.depth == 0 {
+        return;
+    }
+    let now = now();
+    light::close(thread, sp, now);
+    if thread.depth > 0 {
+        let stop = Stop {
+            sp,
+            ip: probe,
+            what: Place::WHAT_POLL,
+        };
+        light::settle(thread, &stop, now);
+    }
+}
+
 /// A poll of an async task ends.
 #[uretprobe]
 pub fn poll_exit(ctx: RetProbeContext) -> u32 {
@@ -111,7 +133,9 @@ fn try_poll_exit(ctx: &RetProbeContext, end_ns: u64) -> Option<()> {
         drop_missed(thread, sp - 1);
     }
     match thread.innermost() {
-        Some(poll) if poll.stack_pointer == sp => finish(thread, poll, end_ns),
+        Some(poll) if poll.stack_pointer == sp => {
+            finish(thread, poll, &End::now(thread, end_ns));
+        }
         _ => {
             count(Counter::UnmatchedEnd);
             return None;
@@ -125,9 +149,39 @@ fn try_poll_exit(ctx: &RetProbeContext, end_ns: u64) -> Option<()> {
     Some(())
 }
 
+/// The end of a poll.
+pub struct End {
+    /// When.
+    pub ns: u64,
+    /// The thread's `blocked_ns` then.
+    pub blocked_ns: u64,
+    /// The thread's `runnable_ns` then.
+    pub runnable_ns: u64,
+}
+
+impl End {
+    #[inline(always)]
+    pub fn now(thread: &Thread, ns: u64) -> Self {
+        Self {
+            ns,
+            blocked_ns: thread.blocked_ns,
+            runnable_ns: thread.runnable_ns,
+        }
+    }
+}
+
+/// Counts a poll that has ended, and sends it if it was long.
 #[inline(always)]
-fn finish(thread: &Thread, poll: &OpenPoll, end_ns: u64) {
-    let mut duration = end_ns - poll.start_ns;
+fn finish(thread: &Thread, poll: &OpenPoll, end: &End) {
+    if tally(poll, end) {
+        event::poll(Kind::Poll, thread, poll, end);
+    }
+}
+
+/// Counts a poll that has ended. Says whether it was long.
+#[inline(always)]
+pub fn tally(poll: &OpenPoll, end: &End) -> bool {
+    let mut duration = end.ns - poll.start_ns;
     let mut long = false;
     if let Some(config) = CONFIG.get(0)
         && duration >= config.threshold_ns.saturating_add(config.dead_ns)
@@ -153,9 +207,7 @@ fn finish(thread: &Thread, poll: &OpenPoll, end_ns: u64) {
             *n += 1;
         }
     }
-    if long {
-        event::poll(Kind::Poll, thread, poll, end_ns);
-    }
+    long
 }
 
 /// A closure on the blocking pool begins. Its end is not probed: a worker's own closure never ends.
@@ -169,6 +221,11 @@ pub fn blocking_enter(ctx: ProbeContext) -> u32 {
 fn try_blocking_enter(ctx: &ProbeContext) -> Option<()> {
     let (cookie, site) = site(ctx)?;
     let thread = current()?;
+    if is_light() {
+        // SAFETY: the context's registers are the thread's at the probe.
+        let sp = arch::stack_pointer(unsafe { &*ctx.regs });
+        light::close(thread, sp, now());
+    }
     thread.flags &= !Thread::WORKER;
     if thread.depth == 0 {
         thread.gap_ns = 0;
@@ -176,7 +233,8 @@ fn try_blocking_enter(ctx: &ProbeContext) -> Option<()> {
     thread.launcher = core::mem::take(&mut thread.waker);
     // SAFETY: the context's registers are the thread's at the probe.
     let probe = arch::instruction_pointer(unsafe { &*ctx.regs });
-    let task = task::identify(ctx.arg(0)?, probe, cookie as u32, site);
+    let task =
+        task::identify(ctx.arg(0)?, probe, cookie as u32, site).unwrap_or_else(Task::unknown);
     thread.closure_type = task.index;
     if WORKER_TYPES
         .get(task.index)
@@ -236,7 +294,7 @@ fn mark_block_in_place(launcher: &Waker) {
 /// Drops polls whose return was missed: they lie at or below `sp`, on stack that has been given back, for an inner poll's stack
 /// pointer is always below the outer one's.
 #[inline(never)]
-fn drop_missed(thread: &mut Thread, sp: u64) {
+pub fn drop_missed(thread: &mut Thread, sp: u64) {
     for _ in 0..MAX_DEPTH {
         if thread
             .innermost()

@@ -5,8 +5,8 @@ use aya_log_ebpf::debug;
 use loopprobe_common::{counters::Counter, records::Kind};
 
 use crate::{
-    event,
-    maps::{WAKERS, count},
+    event, light,
+    maps::{WAKERS, count, is_light},
     poll::now,
     sched::arguments,
     thread::{current_tid, forget, known, visible_tid},
@@ -18,6 +18,9 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
     let tid = current_tid();
     let _ = WAKERS.remove(&tid);
     if let Some(thread) = known(tid) {
+        if is_light() {
+            light::close(thread, u64::MAX, now());
+        }
         if thread.depth > 0 {
             count(Counter::ThreadExit);
         }

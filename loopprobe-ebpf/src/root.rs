@@ -4,14 +4,16 @@
 use aya_ebpf::{macros::uprobe, programs::ProbeContext};
 use loopprobe_common::{
     config::{LOOP_TEXT_RANGES, UNKNOWN_TYPE},
+    light::Place,
     records::Kind,
     thread::{OpenPoll, Thread},
 };
 
 use crate::{
     arch, event,
-    maps::{CONFIG, LOOP_TEXT},
-    poll::now,
+    light::{self, Stop},
+    maps::{CONFIG, LOOP_TEXT, is_light},
+    poll::{End, now},
     sched,
     thread::current,
 };
@@ -30,7 +32,19 @@ fn try_epoll_enter(ctx: &ProbeContext) -> Option<()> {
     if !is_loop_text(caller) {
         return None;
     }
-    turn(current()?, Thread::EPOLL);
+    let thread = current()?;
+    if is_light() && thread.depth > 0 {
+        let descriptor = ctx.arg::<u64>(0)? & 0xffff_ffff;
+        let stop = Stop {
+            // SAFETY: the context's registers are the thread's at the probe.
+            sp: arch::stack_pointer(unsafe { &*ctx.regs }),
+            ip: caller,
+            what: Place::WHAT_EPOLL | descriptor,
+        };
+        sched::catch_up_current(thread);
+        light::settle(thread, &stop, now());
+    }
+    turn(thread, Thread::EPOLL);
     Some(())
 }
 
@@ -94,7 +108,7 @@ pub fn end(thread: &mut Thread) {
             task_type: UNKNOWN_TYPE,
             ..OpenPoll::default()
         };
-        event::poll(Kind::Root, thread, &poll, end_ns);
+        event::poll(Kind::Root, thread, &poll, &End::now(thread, end_ns));
     }
 }
 

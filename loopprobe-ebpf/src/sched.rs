@@ -14,8 +14,9 @@ use loopprobe_common::{
 };
 
 use crate::{
+    light::{self, Stop},
     maps::{
-        CONFIG, WAKERS, count, task_cpu_time_offset, task_pid_offset, task_state_offset,
+        CONFIG, WAKERS, count, is_light, task_cpu_time_offset, task_pid_offset, task_state_offset,
         task_tgid_offset,
     },
     poll::now,
@@ -57,6 +58,13 @@ fn switch_out(tid: u32, thread: &mut Thread, voluntary: bool, now: u64) {
     } else {
         Thread::OFF_RUNNABLE
     };
+    if is_light()
+        && voluntary
+        && thread.depth > 0
+        && let Some(stop) = Stop::waiting()
+    {
+        light::settle(thread, &stop, now);
+    }
     if let Some(poll) = thread.innermost_mut() {
         task::read_late(poll);
     }

@@ -12,6 +12,7 @@ use aya_ebpf::{
 };
 use loopprobe_common::{
     counters::Counter,
+    light::Place,
     records::{Kind, STACK_BYTES, STACK_HEAD, STACK_SLOTS, StackRecord, StackSlot},
     thread::Thread,
 };
@@ -90,6 +91,18 @@ pub fn keep(tid: u32, thread: &mut Thread, now: u64) {
     }
 }
 
+/// Asks user space whether the thread, which is at `place`, is still in its innermost poll.
+#[inline(always)]
+pub fn ask(thread: &Thread, place: &Place, now: u64) {
+    if let Some(slot) = slot(thread.kernel_tid)
+        && let Some(open) = open_since(thread)
+        && fill(slot, Kind::Question, thread.tid, &open, now).is_some()
+    {
+        slot.record.place = *place;
+        send(slot);
+    }
+}
+
 /// Sends the stack that was kept when the thread went off its CPU.
 #[inline(always)]
 pub fn send_kept(tid: u32, thread: &Thread, unsent_ns: u64, now: u64) {
@@ -154,6 +167,7 @@ fn fill(slot: &mut StackSlot, kind: Kind, tid: u32, open: &Open, now: u64) -> Op
     record.end_ns = 0;
     record.unsent_ns = 0;
     record.in_kernel = 0;
+    record.place = Place::default();
     record.entry_sp = entry_sp;
     record.syscall = arch::syscall(&regs);
     record.args = arch::arguments(&regs);
@@ -267,7 +281,7 @@ fn slot(tid: u32) -> Option<&'static mut StackSlot> {
 
 /// The registers that the current thread's user code had when it entered the kernel.
 #[inline(always)]
-fn user_registers() -> Option<Saved> {
+pub fn user_registers() -> Option<Saved> {
     // SAFETY: the helpers give the current task's saved registers (Linux 5.15, `kernel/trace/bpf_trace.c`).
     read_registers(unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as u64)
 }

@@ -9,7 +9,7 @@ use loopprobe_common::{
     thread::OpenPoll,
 };
 
-use crate::maps::{SITES, VTABLES, count};
+use crate::maps::{SITES, VTABLES, count, is_light};
 
 /// Words of the header that are read in one go. From Tokio 1.23 on, and without `tokio_unstable` and over-aligned futures, the
 /// vtable (word 2), the scheduler (word 4) and the task's id (word 5) are all among them.
@@ -28,13 +28,18 @@ pub struct Task {
 }
 
 impl Task {
-    const UNKNOWN: Self = Self {
-        index: UNKNOWN_TYPE,
-        flags: 0,
-        id_offset: 0,
-        id: 0,
-        scheduler: 0,
-    };
+    /// Counts why nothing is known of a task.
+    #[inline(always)]
+    pub fn unknown(why: Counter) -> Self {
+        count(why);
+        Self {
+            index: UNKNOWN_TYPE,
+            flags: 0,
+            id_offset: 0,
+            id: 0,
+            scheduler: 0,
+        }
+    }
 
     /// What is known of a task before its header is read, if its site serves one type only.
     #[inline(always)]
@@ -61,7 +66,12 @@ pub fn read_late(poll: &mut OpenPoll) {
         return;
     };
     poll.flags &= !OpenPoll::UNREAD;
-    let task = identify(poll.header, poll.probe, poll.site, site);
+    let task = match identify(poll.header, poll.probe, poll.site, site) {
+        Ok(task) => task,
+        // The poll may have ended, and the task be gone. What is known of it stays.
+        Err(_) if is_light() => return,
+        Err(why) => Task::unknown(why),
+    };
     poll.task_id = task.id;
     poll.scheduler = task.scheduler;
     poll.task_type = task.index;
@@ -71,8 +81,17 @@ pub fn read_late(poll: &mut OpenPoll) {
 }
 
 /// Reads the task's header: which type it is of, its id, its scheduler. `probe` is the address of the site `cookie`'s probe.
+///
+/// # Errors
+///
+/// The counter of what went wrong.
 #[inline(always)]
-pub fn identify(header: u64, probe: u64, cookie: u32, site: &'static Site) -> Task {
+pub fn identify(
+    header: u64,
+    probe: u64,
+    cookie: u32,
+    site: &'static Site,
+) -> Result<Task, Counter> {
     let mut words = MaybeUninit::<[u64; WORDS]>::uninit();
     // SAFETY: the helper writes the given size to `words`, zeros if the address is bad.
     let failed = unsafe {
@@ -83,8 +102,7 @@ pub fn identify(header: u64, probe: u64, cookie: u32, site: &'static Site) -> Ta
         )
     };
     if failed != 0 {
-        count(Counter::Unreadable);
-        return Task::UNKNOWN;
+        return Err(Counter::Unreadable);
     }
     // SAFETY: the helper has filled it.
     let words = unsafe { words.assume_init_ref() };
@@ -95,19 +113,16 @@ pub fn identify(header: u64, probe: u64, cookie: u32, site: &'static Site) -> Ta
         // SAFETY: elements of this map are never deleted while programs run.
         match unsafe { VTABLES.get(&vtable_key(u64::from(cookie), vtable)) } {
             Some(layout) => layout,
-            None => {
-                count(Counter::UnknownType);
-                return Task::UNKNOWN;
-            }
+            None => return Err(Counter::UnknownType),
         }
     };
-    Task {
+    Ok(Task {
         index: layout.index,
         flags: layout.flags,
         id_offset: layout.id_offset,
         id: field(header, layout.id_offset, ID, words[ID]),
         scheduler: field(header, layout.scheduler_offset, SCHEDULER, words[SCHEDULER]),
-    }
+    })
 }
 
 /// A word of the header: the one that has been read if it is at its usual place, else read now. 0 if there is none.

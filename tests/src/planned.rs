@@ -33,6 +33,7 @@ pub fn planned(pid: u32) -> Result<(Kernel, Vec<PlannedImage>, usize)> {
             threshold_ns: u64::MAX,
             ..Config::default()
         },
+        light: false,
         log: false,
         all_processes: false,
         method: None,

@@ -22,9 +22,9 @@ use crate::{
 /// What was measured.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ProbeTiming {
-    /// Nanoseconds that entry and return probe together add to a call.
+    /// Nanoseconds that the probes together add to a call.
     pub ns_per_poll: f64,
-    /// Of these, what an entry and a return probe cost that do nothing.
+    /// Of these, what such probes cost that do nothing.
     pub empty_ns: f64,
     /// By how much a long poll is measured too long.
     pub dead_time: DeadTime,
@@ -109,12 +109,17 @@ fn leaf(call: &mut Call) -> u64 {
     black_box(call).words[0]
 }
 
-/// Places an entry and a return probe on a function of loopprobe's own and calls it. `lazy_headers` is as in [`Config`].
+/// Places an entry and a return probe on a function of loopprobe's own, or with `light` an entry probe alone, and calls it.
+/// `lazy_headers` is as in [`Config`].
 ///
 /// # Errors
 ///
 /// [`AttachError`], if probes do not work here.
-pub fn measure(method: Option<Method>, lazy_headers: bool) -> Result<ProbeTiming, AttachError> {
+pub fn measure(
+    method: Option<Method>,
+    lazy_headers: bool,
+    light: bool,
+) -> Result<ProbeTiming, AttachError> {
     let (site, probed_at) = own_site()?;
     let mut kernel = Kernel::load(&Settings {
         pid: std::process::id(),
@@ -123,6 +128,7 @@ pub fn measure(method: Option<Method>, lazy_headers: bool) -> Result<ProbeTiming
             lazy_headers: u64::from(lazy_headers),
             ..config(u64::MAX)
         },
+        light,
         log: false,
         all_processes: false,
         method,
@@ -141,10 +147,15 @@ pub fn measure(method: Option<Method>, lazy_headers: bool) -> Result<ProbeTiming
     };
     kernel.write_tables(&plan, PlanSize::default())?;
     let without = best_round();
-    kernel.attach(&site.with([Role::BaselineExit, Role::BaselineEnter])?)?;
+    let empty_probes: &[Role] = if light {
+        &[Role::BaselineEnter]
+    } else {
+        &[Role::BaselineExit, Role::BaselineEnter]
+    };
+    kernel.attach(&site.with(empty_probes)?)?;
     let empty = best_round();
     kernel.detach();
-    kernel.attach(&site.with([Role::PollExit, Role::PollEnter])?)?;
+    kernel.attach(&site.with(&[Role::PollExit, Role::PollEnter])?)?;
     let with = best_round();
     let all_threads = kernel.stats(0)?.polls > 0;
     Ok(ProbeTiming {
@@ -187,6 +198,8 @@ fn dead_time(kernel: &mut Kernel) -> Result<DeadTime, AttachError> {
     for _ in 0..LONG_CALLS {
         let mut call = Call::new(LONG_CALL);
         probed(&mut call);
+        // Where returns are not probed, the next call is this one's end.
+        probed(&mut Call::new(Duration::ZERO));
         while let Some(item) = events.next() {
             if let Some(record) = pod::read::<PollRecord>(&item) {
                 starts.push(call.start_ns.saturating_sub(record.poll.start_ns));
@@ -241,17 +254,14 @@ struct OwnSite {
 }
 
 impl OwnSite {
-    fn with(&self, roles: [Role; 2]) -> Result<PlannedImage, AttachError> {
+    fn with(&self, roles: &[Role]) -> Result<PlannedImage, AttachError> {
         let file = self.file.file.try_clone().map_err(|e| failed(&e))?;
         Ok(PlannedImage {
             file: ImageFile {
                 file,
                 metadata: self.file.metadata.clone(),
             },
-            probes: roles
-                .into_iter()
-                .map(|role| (role, vec![self.probe]))
-                .collect(),
+            probes: roles.iter().map(|role| (*role, vec![self.probe])).collect(),
             tokio: None,
         })
     }

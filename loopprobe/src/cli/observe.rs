@@ -27,6 +27,10 @@ pub struct ObserveArgs {
     /// Time polls only: no stacks, no causes
     #[arg(long)]
     pub no_stacks: bool,
+    /// Probe where polls begin, not where they return: costs the process less; a poll ends where the next one begins or the
+    /// worker parks
+    #[arg(long)]
+    pub light: bool,
     /// A separate debug file for the program or one of its libraries; may be repeated
     #[arg(long, value_name = "FILE")]
     pub debug_file: Vec<PathBuf>,
@@ -39,6 +43,7 @@ impl ObserveArgs {
             pid,
             program: None,
             threshold: self.reported_threshold(),
+            light: self.light,
             threshold_dial: None,
             duration: self.duration,
             min_block: self.min_block.unwrap_or_else(|| self.default_min_block()),

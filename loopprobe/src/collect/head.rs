@@ -42,6 +42,12 @@ fn limits(options: &Options, plan: &Plan, images: &Images) -> Vec<String> {
     if !images.epoll && mapped {
         limits.push("turns of a current_thread loop without tasks cannot be told apart: epoll_wait was not found".into());
     }
+    if options.light {
+        limits.push(
+            "timed by entries alone: a poll ends where its thread begins the next one or parks"
+                .into(),
+        );
+    }
     if plan.slow_sites > 0 {
         let n = plan.slow_sites;
         limits.push(format!(

@@ -6,6 +6,7 @@ mod error;
 mod groups;
 mod head;
 mod images;
+mod light;
 mod live;
 mod observe;
 mod options;

@@ -11,6 +11,8 @@ pub struct Options {
     pub program: Option<PathBuf>,
     /// Polls at least this long are reported; zero reports all.
     pub threshold: Duration,
+    /// Whether polls are timed by their entries alone, without return probes.
+    pub light: bool,
     /// Changes the threshold while the session runs.
     pub threshold_dial: Option<ThresholdDial>,
     /// When to end; `None` until a signal or the target's end.
@@ -37,6 +39,7 @@ impl Options {
             pid,
             program: None,
             threshold: Self::DEFAULT_THRESHOLD,
+            light: false,
             threshold_dial: None,
             duration: None,
             min_block: Duration::from_millis(1),

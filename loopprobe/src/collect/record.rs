@@ -9,6 +9,8 @@ use crate::attach::pod;
 pub enum Record<'a> {
     /// A poll ended.
     Poll(PollRecord),
+    /// A poll ended now or earlier; the answer to its question says which.
+    Unsettled(PollRecord),
     /// A stack, and its bytes.
     Stack(StackRecord, &'a [u8]),
     /// The process executed another program.
@@ -20,15 +22,18 @@ impl<'a> Record<'a> {
     pub fn parse(bytes: &'a [u8]) -> Option<Self> {
         const POLL: u32 = Kind::Poll as u32;
         const ROOT: u32 = Kind::Root as u32;
+        const UNSETTLED: u32 = Kind::Unsettled as u32;
         const OFF_CPU: u32 = Kind::OffCpu as u32;
         const SAMPLE: u32 = Kind::Sample as u32;
         const SCAN: u32 = Kind::Scan as u32;
+        const QUESTION: u32 = Kind::Question as u32;
         const EXEC: u32 = Kind::Exec as u32;
         const EXEC_BY_THREAD: u32 = Kind::ExecByThread as u32;
         let kind = u32::from_ne_bytes(bytes.first_chunk().copied()?);
         match kind {
             POLL | ROOT => Some(Self::Poll(pod::read(bytes)?)),
-            OFF_CPU | SAMPLE | SCAN => {
+            UNSETTLED => Some(Self::Unsettled(pod::read(bytes)?)),
+            OFF_CPU | SAMPLE | SCAN | QUESTION => {
                 let record: StackRecord = pod::read(bytes)?;
                 let stack = bytes
                     .get(size_of::<StackRecord>()..)?

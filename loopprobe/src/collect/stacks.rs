@@ -11,7 +11,7 @@ use crate::{
     model::{LongPoll, Lost, Outcome, Stack, StackKind},
     process::ProcessError,
     symbolize::Symbolizer,
-    unwind::{Module, RawFrame, RawStack, Registers, Unwinder},
+    unwind::{Module, PollFunctions, RawFrame, RawStack, Registers, Unwinder, Unwound},
 };
 
 /// Different stacks kept of one poll; more are counted as lost.
@@ -27,6 +27,8 @@ pub struct Stacks {
     objects: Objects,
     quota: Option<CpuQuota>,
     polls: HashMap<PollKey, Taken>,
+    /// With entry-only timing: what a poll must have on its stack to be open.
+    functions: Option<PollFunctions>,
     /// What was lost on the way.
     pub lost: Lost,
 }
@@ -44,6 +46,8 @@ impl std::fmt::Debug for Stacks {
 struct Taken {
     last_ns: u64,
     stacks: Vec<Seen>,
+    /// When a stack first showed that the poll had ended, although its end had not been seen.
+    left_ns: Option<u64>,
 }
 
 /// One stack, and how often or how long it was seen.
@@ -74,6 +78,7 @@ impl Stacks {
             objects: Objects::of(options.pid),
             quota: CpuQuota::of(options.pid),
             polls: HashMap::new(),
+            functions: None,
             lost: Lost::default(),
         })
     }
@@ -82,6 +87,16 @@ impl Stacks {
     pub fn reload(&mut self) {
         // If it has ended meanwhile, no stack will come any more.
         let _ = self.unwinder.reload();
+    }
+
+    /// Entry-only timing: stacks tell whether their polls are still open.
+    pub fn tell_ends(&mut self, functions: &PollFunctions) {
+        self.functions = Some(functions.clone());
+    }
+
+    /// When a poll was seen to have ended at the latest, if its end was not seen.
+    pub fn left(&self, key: PollKey) -> Option<u64> {
+        self.polls.get(&key)?.left_ns
     }
 
     /// Reads what must be read a few times a second, and forgets polls that were not long.
@@ -100,18 +115,28 @@ impl Stacks {
         } else {
             record.end_ns
         };
-        let seen = self.unwind(record, bytes, end_ns);
+        let unwound = self.unwinder.unwind(raw_stack(record, bytes));
+        let of_task = record.entry_sp != 0;
+        let left = of_task
+            && self
+                .functions
+                .as_ref()
+                .is_some_and(|functions| functions.is_open(&unwound) == Some(false));
+        let seen = self.seen(record, unwound, end_ns);
         let taken = self.polls.entry((record.tid, record.poll_ns)).or_default();
         taken.last_ns = end_ns;
+        if left {
+            taken.left_ns.get_or_insert(record.start_ns);
+            return;
+        }
         if !taken.add(seen) {
             self.lost.stacks += 1;
         }
     }
 
-    fn unwind(&mut self, record: &StackRecord, bytes: &[u8], end_ns: u64) -> Seen {
+    fn seen(&mut self, record: &StackRecord, unwound: Unwound, end_ns: u64) -> Seen {
         let syscall = syscall(record);
         let object = syscall.and_then(|call| self.objects.resolve(&call));
-        let unwound = self.unwinder.unwind(raw_stack(record, bytes));
         let sample = record.kind == Kind::Sample as u32;
         let ready_ns = if record.woken_ns == 0 {
             end_ns
@@ -161,7 +186,8 @@ impl Stacks {
             so_far.stacks.clone_from(&taken.stacks);
         }
         if let Some((record, bytes)) = current {
-            let seen = self.unwind(record, bytes, now_ns);
+            let unwound = self.unwinder.unwind(raw_stack(record, bytes));
+            let seen = self.seen(record, unwound, now_ns);
             so_far.add(seen);
         }
         self.describe(poll, so_far.stacks, now_ns);

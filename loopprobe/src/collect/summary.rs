@@ -3,6 +3,7 @@
 use loopprobe_common::{
     counters::Counter,
     histogram::{self, BUCKETS, Stats},
+    records::PollRecord,
 };
 
 use super::groups::Groups;
@@ -24,6 +25,10 @@ pub struct Totals {
     pub unprobed_polls: u64,
     /// Their total.
     pub unprobed_ns: u64,
+    /// Long polls that the kernel side counts and that had ended earlier than it knew, before the threshold.
+    pub shorter_polls: u64,
+    /// By how much polls were shorter than the kernel side knew.
+    pub shorter_ns: u64,
     /// Nanoseconds a poll that the probes add.
     pub ns_per_poll: Option<f64>,
     /// What was taken off long polls.
@@ -37,6 +42,26 @@ pub struct Totals {
 }
 
 impl Totals {
+    /// Takes over that a poll ended at `left_ns`, if it did so before the kernel side knew. `false` if it is no long poll then.
+    pub fn shorten(
+        &mut self,
+        record: &mut PollRecord,
+        left_ns: Option<u64>,
+        threshold_ns: u64,
+    ) -> bool {
+        let Some(left_ns) = left_ns.filter(|left_ns| *left_ns < record.end_ns) else {
+            return true;
+        };
+        let start_ns = record.poll.start_ns;
+        let is_long = left_ns.saturating_sub(start_ns) >= threshold_ns;
+        if !is_long {
+            self.shorter_polls += 1;
+        }
+        self.shorter_ns += record.end_ns - if is_long { left_ns } else { start_ns };
+        record.end_ns = left_ns;
+        is_long
+    }
+
     /// Counts a long poll of which probes have seen the beginning or the end at most.
     pub fn count_unprobed(&mut self, poll: &LongPoll) {
         self.groups.add(poll);
@@ -82,8 +107,8 @@ pub fn summarize(
         p50_ns: Some(quantile(&all, 0.50)),
         p99_ns: Some(quantile(&all, 0.99)),
         max_ns: Some(all.max_ns),
-        long_polls: all.long + totals.unprobed_polls,
-        long_ns: all.long_ns + totals.unprobed_ns,
+        long_polls: (all.long + totals.unprobed_polls).saturating_sub(totals.shorter_polls),
+        long_ns: (all.long_ns + totals.unprobed_ns).saturating_sub(totals.shorter_ns),
         workers: Some(totals.workers),
         lost: Some(lost),
         cost: totals.ns_per_poll.map(|ns| ProbeCost {
@@ -163,6 +188,7 @@ fn lost(kernel: &Kernel, totals: &Totals) -> Result<Lost, AttachError> {
         unreadable: kernel.counter(Counter::Unreadable)?,
         thread_exits: kernel.counter(Counter::ThreadExit)?,
         switches: kernel.counter(Counter::SwitchLost)?,
+        undecided: own.undecided + kernel.counter(Counter::Undecided)?,
         stacks: own.stacks + kernel.counter(Counter::StackLost)?,
         ..own
     })

@@ -1,15 +1,13 @@
 use std::path::Path;
 
-use crate::model::{Blocked, Frame, SourceLocation};
+use crate::model::{Blocked, Frame};
 
 /// The function that the user would go and change: the deepest frame that belongs to the user's code or to a
 /// dependency. In a stripped module only frames that say where they come from are certain not to be the standard
 /// library's; the deepest of them is taken, and the deepest nameless one only where there is none.
 pub(crate) fn blocking_call(frames: &[Frame]) -> Option<Blocked> {
     let mut own = frames.iter().filter(|frame| !frame.runtime);
-    let known = own
-        .clone()
-        .find(|frame| frame.function.is_some() || source(frame).is_some());
+    let known = own.clone().find(|frame| says_where_from(frame));
     known.or_else(|| own.next()).map(describe)
 }
 
@@ -40,10 +38,10 @@ pub(crate) fn place(frame: &Frame) -> String {
     }
 }
 
-fn source(frame: &Frame) -> Option<&SourceLocation> {
-    frame
-        .location
-        .as_ref()
-        .or(frame.definition.as_ref())
-        .or(frame.near.as_ref())
+/// Whether anything is known of where a frame comes from. Of the others in a stripped module none can tell whose they are.
+pub(crate) fn says_where_from(frame: &Frame) -> bool {
+    frame.function.is_some()
+        || frame.location.is_some()
+        || frame.definition.is_some()
+        || frame.near.is_some()
 }

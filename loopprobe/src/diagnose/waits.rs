@@ -1,3 +1,4 @@
+use super::blame::says_where_from;
 use super::{Object, StackEvidence, syscall::Waits};
 use crate::model::{Cause, Frame};
 
@@ -127,8 +128,11 @@ fn is_loop(frames: &[Frame]) -> bool {
             .as_deref()
             .is_some_and(|name| LOOPS.iter().any(|pattern| name.contains(pattern)))
     });
-    // A loop that was inlined into the function that enters it shows in that function's hint.
-    let own = frames.iter().position(|frame| !frame.runtime);
+    // A loop that was inlined into the function that enters it shows in that function's hint. What lies below may be the standard
+    // library's: a frame of which nothing is known is nobody's.
+    let own = frames
+        .iter()
+        .position(|frame| !frame.runtime && says_where_from(frame));
     let located = inner(frames)
         .take(own.map_or(0, |own| own + 1))
         .any(|frame| {

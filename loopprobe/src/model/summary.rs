@@ -26,6 +26,10 @@ pub struct Lost {
     /// few milliseconds; a missed one off is not: its time counts as on the CPU.
     #[serde(default)]
     pub switches: u64,
+    /// With entry-only timing: polls of which could not be told whether they had ended when their thread stopped. They were taken to
+    /// have.
+    #[serde(default)]
+    pub undecided: u64,
     /// Stacks that did not reach the poll's entry.
     pub incomplete_stacks: u64,
     /// Stacks dropped before they were unwound.

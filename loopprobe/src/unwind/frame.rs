@@ -37,4 +37,6 @@ pub struct Unwound {
     pub outcome: Outcome,
     /// Innermost first. Of a complete one, the last frame is the poll function itself.
     pub frames: Vec<RawFrame>,
+    /// Whether the walk came to a frame that lies beyond the poll's entry: the poll is not on the stack.
+    pub passed_entry: bool,
 }

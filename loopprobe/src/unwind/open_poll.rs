@@ -1,8 +1,9 @@
 use std::{collections::HashMap, os::unix::fs::FileExt};
 
-use super::{Memory, Module, RawFrame, RawStack};
+use super::{Memory, Module, RawFrame, RawStack, Unwound};
 use crate::{
     elf::{ProcAddr, VirtAddr},
+    model::Outcome,
     runtime::tokio::{Site, TokioImage},
 };
 
@@ -57,6 +58,24 @@ impl PollFunctions {
                 .or_default()
                 .extend(site.vtables.iter().map(|vtable| vtable.address));
         }
+    }
+
+    /// Whether the poll to whose entry a stack was unwound is still open; `None` if the walk did not get that far.
+    ///
+    /// Another function may have been called with the same stack pointer since, so the frame must be a poll function's.
+    pub fn is_open(&self, unwound: &Unwound) -> Option<bool> {
+        let last = unwound.frames.last()?;
+        match unwound.outcome {
+            Outcome::Complete => Some(self.is_poll(last)),
+            _ => unwound.passed_entry.then_some(false),
+        }
+    }
+
+    fn is_poll(&self, frame: &RawFrame) -> bool {
+        frame.module.as_ref().is_some_and(|module| {
+            self.vtables_at(module, module.virt(frame.address))
+                .is_some()
+        })
     }
 
     /// The polls that are open on a stack, innermost first.

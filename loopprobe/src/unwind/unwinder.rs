@@ -83,13 +83,19 @@ impl Unwinder {
 
     fn walk(&mut self, raw: &RawStack, goal: Goal, read: impl Fn(u64) -> Option<u64>) -> Unwound {
         let mut frames = Vec::new();
-        let outcome = if raw.regs.ip == 0 || raw.regs.sp == 0 {
-            Outcome::Unreadable
-        } else {
-            let end = self.steps(raw, goal, read, &mut frames);
-            self.outcome(raw, end, &frames)
-        };
-        Unwound { outcome, frames }
+        if raw.regs.ip == 0 || raw.regs.sp == 0 {
+            return Unwound {
+                outcome: Outcome::Unreadable,
+                frames,
+                passed_entry: false,
+            };
+        }
+        let end = self.steps(raw, goal, read, &mut frames);
+        Unwound {
+            outcome: self.outcome(raw, end, &frames),
+            passed_entry: end.is_beyond(goal) && frames.iter().all(is_covered),
+            frames,
+        }
     }
 
     fn steps(
@@ -145,7 +151,7 @@ impl Unwinder {
                 match (cfa - 8).cmp(&entry) {
                     std::cmp::Ordering::Less => {}
                     std::cmp::Ordering::Equal => return End::Arrived,
-                    std::cmp::Ordering::Greater => return End::Astray,
+                    std::cmp::Ordering::Greater => return End::Beyond,
                 }
             }
             match FrameAddress::from_return_address(next) {
@@ -177,18 +183,21 @@ impl Unwinder {
             _ if raw.bytes.is_empty() => Outcome::Unreadable,
             _ if !frames.iter().all(is_covered) => Outcome::NoUnwindInfo,
             End::Unread(address) if address.saturating_add(8) > copied_to => Outcome::Truncated,
-            End::Unread(_) | End::Astray => Outcome::Inconsistent,
+            End::Unread(_) | End::Beyond | End::Astray => Outcome::Inconsistent,
         }
     }
 }
 
 /// How a walk ended.
+#[derive(Clone, Copy)]
 enum End {
     /// At its goal.
     Arrived,
     /// A word on the stack could not be read.
     Unread(u64),
-    /// Beyond the goal, or in a circle, or at an end that is not the goal.
+    /// Beyond the goal.
+    Beyond,
+    /// In a circle, or at an end that is not the goal.
     Astray,
 }
 
@@ -197,6 +206,15 @@ impl End {
         match goal {
             Goal::Thread => Self::Arrived,
             Goal::Entry(_) => Self::Astray,
+        }
+    }
+
+    /// Whether a frame reaches beyond the goal. What lies there is not copied.
+    fn is_beyond(self, goal: Goal) -> bool {
+        match (self, goal) {
+            (Self::Beyond, _) => true,
+            (Self::Unread(address), Goal::Entry(entry)) => address > entry && address != u64::MAX,
+            _ => false,
         }
     }
 

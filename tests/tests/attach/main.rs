@@ -8,6 +8,7 @@ mod counts;
 mod endings;
 mod harmless;
 mod lifecycle;
+mod light;
 mod messages;
 mod moments;
 mod namespaces;

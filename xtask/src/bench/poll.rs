@@ -16,6 +16,8 @@ use crate::privileged;
 const BENCH: &str = "poll";
 /// The bar, against an empty entry and return probe.
 const OVER_PAIR: f64 = 1.3;
+/// The same for entry-only timing, against an empty entry probe.
+const OVER_ENTRY: f64 = 1.5;
 /// The target's lines, one a second, that are read in each state; the one in which the state begins is not.
 const SECONDS: usize = 2;
 
@@ -25,15 +27,17 @@ enum State {
     Nothing,
     EmptyEntry,
     EmptyPair,
+    Light,
     Timing,
     Stacks,
 }
 
 impl State {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Nothing,
         Self::EmptyEntry,
         Self::EmptyPair,
+        Self::Light,
         Self::Timing,
         Self::Stacks,
     ];
@@ -43,6 +47,7 @@ impl State {
             Self::Nothing => "nothing",
             Self::EmptyEntry => "an empty entry probe",
             Self::EmptyPair => "an empty entry and return probe",
+            Self::Light => "loopprobe --light --no-stacks",
             Self::Timing => "loopprobe --no-stacks",
             Self::Stacks => "loopprobe",
         }
@@ -78,21 +83,23 @@ fn cost_in(state: State, tools: &Tools, target: &Running) -> anyhow::Result<f64>
     let mut command = match state {
         State::Nothing => return cost(target),
         State::EmptyEntry | State::EmptyPair => privileged::command(&tools.empty_probes),
-        State::Timing | State::Stacks => privileged::command(&tools.loopprobe),
+        State::Light | State::Timing | State::Stacks => privileged::command(&tools.loopprobe),
     };
     match state {
         State::EmptyEntry => command.args(["entry", &pid]),
         State::EmptyPair => command.args(["pair", &pid]),
         _ => command.args(["attach", "--format", "json", "--pid", &pid]),
     };
-    if state == State::Timing {
-        command.arg("--no-stacks");
-    }
+    match state {
+        State::Light => command.args(["--light", "--no-stacks"]),
+        State::Timing => command.arg("--no-stacks"),
+        _ => &mut command,
+    };
     let probes = Running::start(&mut command)?;
     probes.next("session")?;
     let cost = cost(target)?;
     match state {
-        State::Timing | State::Stacks => probes.interrupt("loopprobe")?,
+        State::Light | State::Timing | State::Stacks => probes.interrupt("loopprobe")?,
         _ => probes.end_input()?,
     }
     Ok(cost)
@@ -129,6 +136,8 @@ fn figures(costs: &[Vec<f64>; State::ALL.len()]) -> Vec<Figure> {
         (State::Timing, State::EmptyPair, Some(OVER_PAIR)),
         (State::Stacks, State::EmptyPair, None),
         (State::Timing, State::EmptyEntry, None),
+        (State::Light, State::EmptyEntry, Some(OVER_ENTRY)),
+        (State::Light, State::Timing, None),
     ] {
         let what = format!("{} over {}", state.name(), other.name());
         let ratio = Spread::of(&ratios(&over_nothing(state), &over_nothing(other)));

@@ -64,6 +64,8 @@ pub struct Settings {
     pub capacity: Capacity,
     /// What may change later.
     pub config: Config,
+    /// Whether polls are timed by their entries alone.
+    pub light: bool,
     /// Whether the programs log.
     pub log: bool,
     /// Whether probes are placed for every process and the programs tell the target apart.
@@ -78,6 +80,7 @@ pub struct Kernel {
     links: Links,
     programs: HashMap<Role, OwnedFd>,
     method: Method,
+    light: bool,
     /// Which process the probes are limited to; 0 for none.
     scope: u32,
     capacity: Capacity,
@@ -103,6 +106,7 @@ impl Kernel {
     pub fn load(settings: &Settings) -> Result<Self, AttachError> {
         let offsets = TaskOffsets::of_this_kernel()?;
         let (device, inode) = pid_namespace();
+        let light = u32::from(settings.light);
         let level: u8 = if settings.log {
             aya_log::Level::Debug as u8
         } else {
@@ -110,6 +114,7 @@ impl Kernel {
         };
         let mut ebpf = EbpfLoader::new()
             .override_global("TARGET", &settings.pid, true)
+            .override_global("LIGHT", &light, true)
             .override_global("PID_NS_DEV", &device, true)
             .override_global("PID_NS_INO", &inode, true)
             .override_global("TASK_PID", &offsets.pid, true)
@@ -128,6 +133,7 @@ impl Kernel {
             links: Links::default(),
             programs: HashMap::new(),
             method: settings.method.unwrap_or(Method::Multi),
+            light: settings.light,
             scope: if settings.all_processes {
                 0
             } else {
@@ -183,11 +189,15 @@ impl Kernel {
     ///
     /// [`AttachError::Probe`] or [`AttachError::Verifier`].
     pub fn attach(&mut self, image: &PlannedImage) -> Result<(), AttachError> {
-        for role in Role::ALL {
-            let Some(probes) = image.probes.get(&role) else {
-                continue;
-            };
+        let light = self.light;
+        let wanted =
+            |role: &Role| image.probes.contains_key(role) && !(light && *role == Role::PollExit);
+        // All are loaded first, which takes the kernel longer than placing them, so that they begin together.
+        for role in Role::ALL.into_iter().filter(wanted) {
             self.load_program(role)?;
+        }
+        for role in Role::ALL.into_iter().filter(wanted) {
+            let probes = &image.probes[&role];
             let program = &self.programs[&role];
             let path = image.file.path();
             let links = uprobe::attach(self.method, program, role, &path, probes, self.scope)?;

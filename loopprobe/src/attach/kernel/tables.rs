@@ -8,6 +8,7 @@ use loopprobe_common::{
     config::{Config, LOOP_TEXT_RANGES, Range, Site, TaskLayout},
     counters::Counter,
     histogram::Stats,
+    light::Place,
     records::{STACK_SLOTS, StackSlot},
     thread::Thread,
 };
@@ -49,6 +50,28 @@ impl Kernel {
     /// [`AttachError::Map`].
     pub fn set_config(&mut self, config: &Config) -> Result<(), AttachError> {
         set_config(&mut self.ebpf, config)
+    }
+
+    /// Tells the programs whether a poll is open when its thread is at a place: one of [`loopprobe_common::light::answer`].
+    ///
+    /// # Errors
+    ///
+    /// [`AttachError::Map`].
+    pub fn answer(&mut self, place: &Place, answer: u32) -> Result<(), AttachError> {
+        let mut answers: BpfHashMap<_, Place, u32> = self.map_mut("ANSWERS")?;
+        answers
+            .insert(place, answer, 0)
+            .map_err(map_error("ANSWERS"))
+    }
+
+    /// Takes an answer back.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachError::Map`].
+    pub fn forget_answer(&mut self, place: &Place) -> Result<(), AttachError> {
+        let mut answers: BpfHashMap<_, Place, u32> = self.map_mut("ANSWERS")?;
+        answers.remove(place).map_err(map_error("ANSWERS"))
     }
 
     /// The ring buffer of records. It can be taken once.

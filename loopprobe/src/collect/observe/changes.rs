@@ -35,6 +35,7 @@ impl Observer {
             let planned = std::mem::take(&mut self.planned);
             self.add(planned, sink)?;
         }
+        self.reload_light()?;
         self.look_for_images(sink)
     }
 
@@ -84,6 +85,19 @@ impl Observer {
                 )?;
             }
             self.planned.push(image);
+        }
+        self.reload_light()
+    }
+
+    fn reload_light(&mut self) -> io::Result<()> {
+        let Some(light) = &mut self.light else {
+            return Ok(());
+        };
+        light
+            .reload(&self.planned, &mut self.kernel)
+            .map_err(io::Error::other)?;
+        if let Some(stacks) = &mut self.stacks {
+            stacks.tell_ends(light.functions());
         }
         Ok(())
     }

@@ -1,25 +1,34 @@
 //! A session, from the attach to the summary.
 
 mod changes;
+mod light;
 mod open;
 mod settings;
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     io,
     os::fd::{AsFd as _, OwnedFd},
     time::{Duration, Instant},
 };
 
 use aya::maps::{MapData, RingBuf};
-use loopprobe_common::{counters::Counter, records::Kind, thread::Thread};
+use loopprobe_common::{
+    counters::Counter,
+    records::{Kind, PollRecord, StackRecord},
+    thread::Thread,
+};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use self::settings::{config, dead_time, lazy_headers};
+use self::{
+    light::key,
+    settings::{config, dead_time, lazy_headers},
+};
 use super::{
     ObserveError, Options, Stop,
     head::head,
     images::Images,
+    light::Light,
     live,
     polls::{PollKey, Polls, open_polls},
     record::Record,
@@ -53,11 +62,15 @@ pub struct Observer {
     /// `None` if stacks are not wanted.
     stacks: Option<Stacks>,
     stuck: Option<Stuck>,
+    /// `None` if returns are probed.
+    light: Option<Light>,
     /// Whether threads without a known poll are sampled.
     scans: bool,
     /// The programs' own messages, where they are wanted.
     messages: Option<Messages>,
     workers: HashSet<u32>,
+    /// Long polls that were reported before the kernel side knew of their end, and how long they took.
+    reported: HashMap<PollKey, u64>,
     totals: Totals,
     start_ns: u64,
     /// Held as long as its probes.
@@ -94,11 +107,12 @@ impl Observer {
                 unreadable: images.unreadable,
             });
         }
-        let cost = measure(None, lazy_headers(options))?;
+        let cost = measure(None, lazy_headers(options), options.light)?;
         let mut kernel = Kernel::load(&Settings {
             pid,
             capacity: Capacity::for_plan(&plan, options.program.is_some()),
             config: config(options, options.stacks, cost.dead_time),
+            light: options.light,
             log: options.kernel_log,
             all_processes: !cost.all_threads,
             method: None,
@@ -111,6 +125,13 @@ impl Observer {
         } else {
             None
         };
+        let light = options
+            .light
+            .then(|| Light::new(pid, &planned))
+            .transpose()?;
+        if let (Some(stacks), Some(light)) = (&mut stacks, &light) {
+            stacks.tell_ends(light.functions());
+        }
         kernel.attach_tracepoints()?;
         // Without stacks, samples still tell that a poll takes long.
         if options.sample_hz > 0 {
@@ -134,9 +155,11 @@ impl Observer {
             dead_time: cost.dead_time,
             stacks,
             stuck,
+            light,
             scans: options.stacks,
             messages,
             workers: HashSet::new(),
+            reported: HashMap::new(),
             totals: Totals {
                 ns_per_poll: Some(cost.ns_per_poll),
                 ..Totals::default()
@@ -230,29 +253,12 @@ impl Observer {
             messages.flush();
         }
         let mut executed = None;
-        while let Some(item) = self.events.next() {
-            match Record::parse(&item) {
-                Some(Record::Poll(record)) => {
-                    let mut poll = self.polls.ended(&record, &self.plan);
-                    if let Some(stacks) = &mut self.stacks {
-                        let key = (record.tid, record.poll.start_ns);
-                        stacks.explain(key, &mut poll, record.end_ns);
-                    }
-                    self.totals.groups.add(&poll);
-                    self.workers.insert(record.tid);
-                    if poll.task.kind == TaskKind::Root {
-                        self.totals.unprobed_polls += 1;
-                        self.totals.unprobed_ns += poll.duration_ns;
-                    }
-                    sink.event(&Event::LongPoll(poll))?;
-                }
-                Some(Record::Stack(record, bytes)) => match (&mut self.stacks, &mut self.stuck) {
-                    (Some(stacks), Some(stuck)) if record.kind == Kind::Scan as u32 => {
-                        stuck.sample(&record, bytes, record.start_ns, stacks);
-                    }
-                    (Some(stacks), _) => stacks.take(&record, bytes),
-                    (None, _) => {}
-                },
+        let mut bytes = Vec::new();
+        while self.next(&mut bytes) {
+            match Record::parse(&bytes) {
+                Some(Record::Poll(record)) => self.ended(record, sink)?,
+                Some(Record::Unsettled(record)) => self.settle(record, sink)?,
+                Some(Record::Stack(record, stack)) => self.stack(&record, stack)?,
                 Some(Record::Process(record)) => executed = Some(record),
                 None => self.totals.lost.events += 1,
             }
@@ -263,10 +269,51 @@ impl Observer {
         }
     }
 
+    /// Takes the next record out of the ring buffer; `false` if there is none.
+    fn next(&mut self, bytes: &mut Vec<u8>) -> bool {
+        let Some(item) = self.events.next() else {
+            return false;
+        };
+        bytes.clear();
+        bytes.extend_from_slice(&item);
+        true
+    }
+
+    /// A poll has ended.
+    fn ended(&mut self, mut record: PollRecord, sink: &mut dyn Sink) -> io::Result<()> {
+        if !self.is_news(&mut record) {
+            return Ok(());
+        }
+        let mut poll = self.polls.ended(&record, &self.plan);
+        if let Some(stacks) = &mut self.stacks {
+            stacks.explain(key(&record), &mut poll, record.end_ns);
+        }
+        self.totals.groups.add(&poll);
+        self.workers.insert(record.tid);
+        if poll.task.kind == TaskKind::Root {
+            self.totals.unprobed_polls += 1;
+            self.totals.unprobed_ns += poll.duration_ns;
+        }
+        sink.event(&Event::LongPoll(poll))
+    }
+
+    fn stack(&mut self, record: &StackRecord, bytes: &[u8]) -> io::Result<()> {
+        match (&mut self.stacks, &mut self.stuck) {
+            _ if record.kind == Kind::Question as u32 => return self.answer(record, bytes),
+            (Some(stacks), Some(stuck)) if record.kind == Kind::Scan as u32 => {
+                stuck.sample(record, bytes, record.start_ns, stacks);
+            }
+            (Some(stacks), _) => stacks.take(record, bytes),
+            (None, _) => {}
+        }
+        Ok(())
+    }
+
     fn tick(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
         self.follow_dial()?;
         let threads = self.kernel.threads().map_err(io::Error::other)?;
         let now = now_ns();
+        self.report_left(&threads, sink)?;
         self.report_open(&threads, now, sink)?;
         if let Some(stacks) = &mut self.stacks {
             let open: HashSet<PollKey> = threads
@@ -303,7 +350,13 @@ impl Observer {
         if !quiet {
             self.drain(sink).map_err(ObserveError::Output)?;
         }
+        if !quiet {
+            let threads = self.kernel.threads()?;
+            self.report_left(&threads, sink)
+                .map_err(ObserveError::Output)?;
+        }
         self.count_open()?;
+        self.count_left();
         self.totals.workers = self.workers.len() as u64;
         self.totals.dead_time = dead_time(&self.options, self.dead_time);
         if let Some(stacks) = &self.stacks {

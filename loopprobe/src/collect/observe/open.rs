@@ -24,6 +24,9 @@ impl Observer {
         for (kernel_tid, thread) in threads {
             self.workers.insert(thread.tid);
             for (key, mut poll) in self.polls.due(thread, now, threshold, &self.plan) {
+                if self.has_ended(thread, key) {
+                    continue;
+                }
                 self.explain_open(key, &mut poll, *kernel_tid, thread, now);
                 sink.event(&Event::LongPoll(poll))?;
             }
@@ -70,6 +73,9 @@ impl Observer {
         for (kernel_tid, thread) in self.kernel.threads()? {
             self.workers.insert(thread.tid);
             for (key, mut poll) in self.polls.open(&thread, now, threshold, &self.plan) {
+                if self.has_ended(&thread, key) {
+                    continue;
+                }
                 self.explain_open(key, &mut poll, kernel_tid, &thread, now);
                 self.totals.count_unprobed(&poll);
             }
@@ -80,6 +86,16 @@ impl Observer {
             }
         }
         Ok(())
+    }
+
+    /// Whether a poll that the kernel side holds for open has ended; only with entry-only timing.
+    fn has_ended(&self, thread: &Thread, key: PollKey) -> bool {
+        let left = self.stacks.as_ref().and_then(|stacks| stacks.left(key));
+        left.is_some()
+            || self
+                .light
+                .as_ref()
+                .is_some_and(|light| light.has_ended(thread, key.1))
     }
 
     /// Adds what is known so far to a poll that is still open.

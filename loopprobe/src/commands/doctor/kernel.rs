@@ -36,8 +36,8 @@ fn probes() -> Vec<Check> {
             ns / 1_000.0
         )
     };
-    let multi = measure(Some(Method::Multi), true);
-    let single = measure(Some(Method::PerfEvent), true);
+    let multi = measure(Some(Method::Multi), true, false);
+    let single = measure(Some(Method::PerfEvent), true, false);
     let multi_works = multi.is_ok();
     let first = match multi {
         Ok(timing) if timing.all_threads => Check::good(MULTI, cost(timing.ns_per_poll)),
@@ -76,6 +76,7 @@ fn load() -> Result<Kernel, AttachError> {
         pid: std::process::id(),
         capacity: Capacity { sites: 1, types: 1 },
         config: Default::default(),
+        light: false,
         log: false,
         all_processes: false,
         method: None,

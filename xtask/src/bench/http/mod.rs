@@ -81,11 +81,12 @@ fn figures(seen: &BTreeMap<Tool, Seen>) -> Vec<Figure> {
             p99,
         ));
     }
-    let ours = &seen[&Tool::Timing].requests_a_second;
-    for (tool, theirs) in seen.iter().filter(|(tool, _)| tool.is_another()) {
-        let what = format!("requests with {tool} over {}", Tool::Timing);
-        let ratio = Spread::of(&ratios(&theirs.requests_a_second, ours));
-        figures.push(Figure::new(BENCH, what, "", ratio).at_most(1.0));
+    for ours in [Tool::Light, Tool::Timing] {
+        for (tool, theirs) in seen.iter().filter(|(tool, _)| tool.is_another()) {
+            let what = format!("requests with {tool} over {ours}");
+            let ratio = ratios(&theirs.requests_a_second, &seen[&ours].requests_a_second);
+            figures.push(Figure::new(BENCH, what, "", Spread::of(&ratio)).at_most(1.0));
+        }
     }
     figures
 }

@@ -17,6 +17,7 @@ use crate::{privileged, workspace};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Tool {
     Nothing,
+    Light,
     Timing,
     Stacks,
     Bpftrace,
@@ -25,8 +26,9 @@ pub enum Tool {
 }
 
 impl Tool {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Nothing,
+        Self::Light,
         Self::Timing,
         Self::Stacks,
         Self::Bpftrace,
@@ -52,6 +54,7 @@ impl fmt::Display for Tool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Nothing => "nothing",
+            Self::Light => "loopprobe --light --no-stacks",
             Self::Timing => "loopprobe --no-stacks",
             Self::Stacks => "loopprobe",
             Self::Bpftrace => "bpftrace",
@@ -81,6 +84,7 @@ impl Tools {
     ) -> anyhow::Result<Option<(Running, &'static str)>> {
         match tool {
             Tool::Nothing | Tool::Console => Ok(None),
+            Tool::Light => self.loopprobe(pid, &["--light", "--no-stacks"]).map(Some),
             Tool::Timing => self.loopprobe(pid, &["--no-stacks"]).map(Some),
             Tool::Stacks => self.loopprobe(pid, &[]).map(Some),
             Tool::Bpftrace => self.bpftrace(program, pid).map(Some),

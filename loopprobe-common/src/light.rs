@@ -1,0 +1,66 @@
+//! Entry-only timing (`--light`): without return probes, a poll ends where its thread begins the next one or parks.
+//!
+//! A thread may also wait inside a poll, call `epoll_wait` inside a poll (a runtime in a task), or poll a task inside a poll. From
+//! where on its stack it does so the kernel side cannot tell whether the poll is still open; an unwinder can. So the kernel side
+//! asks once for each [`Place`], with a copy of the stack, and user space answers in the map `ANSWERS`.
+
+/// From where a thread waits, calls `epoll_wait` or polls another task, as seen from an open poll. The same code gives the same
+/// place on every thread and every time; the key of the map `ANSWERS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// The instruction behind the system call, the caller of `epoll_wait`, or the nested poll's probe.
+    pub ip: u64,
+    /// How far the stack pointer is below the poll's entry, in bytes.
+    pub distance: u64,
+    /// One of `WHAT_*`, or the system call's number; for `epoll_wait`, the descriptor too, for another runtime has another one.
+    pub what: u64,
+}
+
+impl Place {
+    /// A poll of another task.
+    pub const WHAT_POLL: u64 = 1 << 62;
+    /// A call of `epoll_wait`, which may not wait; the descriptor is in the lower half.
+    pub const WHAT_EPOLL: u64 = 1 << 61;
+
+    /// Whether there is one: no code lies at address 0.
+    #[inline(always)]
+    pub const fn is_some(&self) -> bool {
+        self.ip != 0
+    }
+}
+
+/// A place that has been asked about, and no answer was there yet.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Question {
+    /// Where; no place if there is no question.
+    pub place: Place,
+    /// The thread's depth then: which of its polls it is about.
+    pub depth: u32,
+    /// Keeps the layout free of padding.
+    pub reserved: u32,
+    /// When. If the poll has ended, it did so here.
+    pub time_ns: u64,
+    /// The thread's `blocked_ns` at that time.
+    pub blocked_ns: u64,
+    /// The thread's `runnable_ns` at that time.
+    pub runnable_ns: u64,
+}
+
+/// Answers; values of the map `ANSWERS`.
+pub mod answer {
+    /// There is none yet.
+    pub const NONE: u32 = 0;
+    /// The poll is still open.
+    pub const OPEN: u32 = 1;
+    /// The poll has ended.
+    pub const ENDED: u32 = 2;
+    /// The stack cannot tell, or the same place has been both. The poll is taken to have ended, and that is counted.
+    pub const UNKNOWN: u32 = 3;
+}
+
+/// How many places can be answered. A program has some dozens.
+pub const MAX_PLACES: u32 = 4096;
+
+crate::pod!(Place, Question);
