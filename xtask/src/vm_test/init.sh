@@ -45,7 +45,7 @@ code() {
     echo "$1 ${sum%% *}" >>code
 }
 
-# start PROGRAM ARGS: a target that says that it is ready, then loopprobe.
+# start PROGRAM ARGS: a target that says that it is ready, then loopprobe with $options.
 start() {
     rm -f in code
     mkfifo in
@@ -57,7 +57,7 @@ start() {
     wait_for '"ready"' truth
     code file
     code before
-    loopprobe attach --pid $target --format json >events 2>errors &
+    loopprobe attach --pid $target --format json $options >events 2>errors &
     probe=$!
     wait_for '"session"' events
     code during
@@ -86,12 +86,16 @@ echo "doctor $?" >exits
 show doctor doctor
 show doctor/exits exits
 
-for scenario in sleep current_thread root cpu; do
-    start truth $scenario --gate inside --hold --rounds 8
+options=
+for scenario in sleep current_thread root cpu light; do
+    work=$scenario
+    [ $scenario = light ] && work=sleep && options=--light
+    start truth $work --gate inside --hold --rounds 8
     echo go >&3
     wait_for '"end"' truth
     detach $scenario
 done
+options=
 
 start stuck block --millis 60000
 wait_for '"long_poll"' events

@@ -25,11 +25,13 @@ struct Scenario {
     call: &'static str,
 }
 
-const SCENARIOS: [Scenario; 4] = [
+const SCENARIOS: [Scenario; 5] = [
     Scenario::new("sleep", "async", "sleep", "truth::steps"),
     Scenario::new("current_thread", "async", "sleep", "truth::steps"),
     Scenario::new("root", "root", "sleep", "truth::steps"),
     Scenario::new("cpu", "async", "cpu", "targets::work::spin_ms"),
+    // Entry-only timing of the same work as the first.
+    Scenario::new("light", "async", "sleep", "truth::steps"),
 ];
 
 impl Scenario {
