@@ -66,6 +66,9 @@ pub fn close(thread: &mut Thread, sp: u64, now: u64) {
         end(thread, now);
     }
     poll::drop_missed(thread, sp);
+    if thread.question.depth > thread.depth {
+        thread.question.place.ip = 0;
+    }
 }
 
 /// Ends the polls that the thread has left.
@@ -77,26 +80,29 @@ pub fn settle(thread: &mut Thread, stop: &Stop, now: u64) {
         let Some(entry) = thread.innermost().map(|poll| poll.stack_pointer) else {
             break;
         };
-        if is_in_question(thread) {
-            answer = answered(&thread.question.place);
-            if answer == answer::NONE {
-                return;
+        if stop.sp <= entry {
+            if is_in_question(thread) {
+                answer = answered(&thread.question.place);
+                if answer == answer::NONE {
+                    return;
+                }
+                if answer == answer::OPEN {
+                    thread.question.place.ip = 0;
+                }
             }
-            if answer == answer::OPEN {
-                thread.question.place.ip = 0;
-            }
-        }
-        if !is_in_question(thread) && stop.sp <= entry {
-            place = stop.place(entry);
-            answer = answered(&place);
-            if answer == answer::OPEN || answer == answer::NONE || is_time_to_ask_again(now) {
-                break;
-            }
-            if answer == answer::UNKNOWN {
-                count(Counter::Undecided);
+            if !is_in_question(thread) {
+                place = stop.place(entry);
+                answer = answered(&place);
+                if answer == answer::OPEN || answer == answer::NONE || is_time_to_ask_again(now) {
+                    break;
+                }
+                if answer == answer::UNKNOWN {
+                    count(Counter::Undecided);
+                }
             }
         }
         end(thread, now);
+        place = Place::default();
     }
     if thread.depth > 0 && place.is_some() {
         at(thread, &place, answer, now);
