@@ -32,23 +32,28 @@ const KEPT: [Capability; 5] = [
 /// [`ObserveError`], or a sentence if the kernel refuses to take privileges away.
 pub fn observe(options: &Options, sink: &mut dyn Sink, stop: &Stop) -> anyhow::Result<Summary> {
     let observer = Observer::attach(options)?;
-    give_up()?;
+    give_up(&observer)?;
     observer.run(sink, stop).map_err(ObserveError::into)
 }
 
-/// Gives up, for good, all that a running session does not need. Under sudo the process becomes the invoking user's, and
+/// Gives up, for good, all that a running session does not need: also CAP_SYS_ADMIN, unless this kernel wants that for probes
+/// in libraries that come later. Under sudo the process becomes the invoking user's, and
 /// other threads lose every capability with that; otherwise each gives up for itself.
 ///
 /// # Errors
 ///
 /// If the kernel refuses.
-pub fn give_up() -> anyhow::Result<()> {
+pub fn give_up(observer: &Observer) -> anyhow::Result<()> {
     if let Some(user) = next_user() {
         prctl::set_keepcaps(true).context("cannot keep capabilities across the change of user")?;
         user.become_user_everywhere()
             .context("cannot become the user who called sudo")?;
     }
-    keep_only(&KEPT)
+    if observer.places_perf_events() {
+        keep_only(&[&KEPT[..], &[Capability::CAP_SYS_ADMIN]].concat())
+    } else {
+        keep_only(&KEPT)
+    }
 }
 
 /// Gives up what a thread that only passes signals on does not need. They may go to a program that has changed its user.

@@ -65,7 +65,7 @@ pub(super) fn run(args: &RunArgs, global: &GlobalArgs) -> anyhow::Result<Exit> {
         program: Some(program),
         ..args.observe.options(child.pid, global)
     })?;
-    privileges::give_up()?;
+    privileges::give_up(&observer)?;
     let child = child.release()?;
     let observed = observer.run(&mut output, &Stop::new()?);
     let status = wait(child)?;

@@ -38,7 +38,8 @@ use super::{
 };
 use crate::{
     attach::{
-        Capacity, DeadTime, Kernel, Messages, Plan, PlanSize, PlannedImage, Settings, measure,
+        Capacity, DeadTime, Kernel, Messages, Method, Plan, PlanSize, PlannedImage, Settings,
+        measure,
     },
     clock::{nanoseconds, now_ns},
     model::{Event, Live, Session, Summary, TaskKind},
@@ -172,6 +173,12 @@ impl Observer {
     /// The session's head.
     pub fn session(&self) -> Session {
         head(&self.options, &self.plan, &self.images, self.start_ns)
+    }
+
+    /// Whether a probe is a perf event here, for lack of `uprobe_multi` links. Placing one takes CAP_SYS_ADMIN since
+    /// "perf: Revert to requiring CAP_SYS_ADMIN for uprobes" (Linux 6.16 and the stable kernels of that summer).
+    pub fn places_perf_events(&self) -> bool {
+        self.kernel.method() == Method::PerfEvent
     }
 
     /// Reports until the end.
