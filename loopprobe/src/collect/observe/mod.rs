@@ -22,7 +22,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use self::{
     light::key,
-    settings::{config, dead_time, lazy_headers},
+    settings::{config, dead_time, lazy_headers, sample},
 };
 use super::{
     ObserveError, Options, Stop,
@@ -52,6 +52,8 @@ const TICK: Duration = Duration::from_millis(250);
 /// A session that has been attached and not yet run.
 pub struct Observer {
     options: Options,
+    /// Whether samples are wanted, but refused by the kernel.
+    unsampled: bool,
     kernel: Kernel,
     events: RingBuf<MapData>,
     exit: OwnedFd,
@@ -135,9 +137,7 @@ impl Observer {
         }
         kernel.attach_tracepoints()?;
         // Without stacks, samples still tell that a poll takes long.
-        if options.sample_hz > 0 {
-            kernel.attach_sampler(options.sample_hz)?;
-        }
+        let sampled = sample(options, &mut kernel, cost.dead_time)?;
         for image in &planned {
             kernel.attach(image)?;
         }
@@ -146,7 +146,6 @@ impl Observer {
             .as_mut()
             .map(|stacks| Stuck::look(pid, start_ns, &planned, &kernel, stacks));
         Ok(Self {
-            options: options.clone(),
             kernel,
             events,
             exit,
@@ -158,6 +157,8 @@ impl Observer {
             stuck,
             light,
             scans: options.stacks,
+            unsampled: sampled.sample_hz < options.sample_hz,
+            options: sampled,
             messages,
             workers: HashSet::new(),
             reported: HashMap::new(),
@@ -172,7 +173,11 @@ impl Observer {
 
     /// The session's head.
     pub fn session(&self) -> Session {
-        head(&self.options, &self.plan, &self.images, self.start_ns)
+        let mut session = head(&self.options, &self.plan, &self.images, self.start_ns);
+        if self.unsampled {
+            session.limits.push(settings::UNSAMPLED.into());
+        }
+        session
     }
 
     /// Whether a probe is a perf event here, for lack of `uprobe_multi` links. Placing one takes CAP_SYS_ADMIN since

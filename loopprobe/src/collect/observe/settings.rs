@@ -6,7 +6,7 @@ use loopprobe_common::config::Config;
 
 use super::Observer;
 use crate::{
-    attach::DeadTime,
+    attach::{AttachError, DeadTime, Kernel},
     clock::nanoseconds,
     collect::{Options, ThresholdDial},
 };
@@ -28,6 +28,31 @@ impl Observer {
         self.polls.dead_time = dead_time(&self.options, self.dead_time);
         self.kernel.set_config(&config).map_err(io::Error::other)
     }
+}
+
+/// What a session goes without where [`sample`] may not.
+pub(super) const UNSAMPLED: &str = "computing polls have no stacks: the kernel refuses samples to CAP_PERFMON; run as root \
+     (sudo), or: sudo sysctl kernel.perf_event_paranoid=2";
+
+/// Begins to sample; returns the options of the session that comes of it, which has no samples where the kernel refuses them.
+/// Debian's kernels do that to CAP_PERFMON where `kernel.perf_event_paranoid` is 3 or more, their default (seen on 6.12).
+pub(super) fn sample(
+    options: &Options,
+    kernel: &mut Kernel,
+    measured: DeadTime,
+) -> Result<Options, AttachError> {
+    let mut options = options.clone();
+    if options.sample_hz == 0 {
+        return Ok(options);
+    }
+    match kernel.attach_sampler(options.sample_hz) {
+        Err(error) if error.is_permission() => {
+            options.sample_hz = 0;
+            kernel.set_config(&config(&options, options.stacks, measured))?;
+        }
+        result => result?,
+    }
+    Ok(options)
 }
 
 /// What is taken off the durations of the polls that are reported.

@@ -92,8 +92,17 @@ fn other_processes() -> Option<Check> {
 
 fn paranoid() -> Option<Check> {
     let level = fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").ok()?;
-    let finding = format!("{}; does not matter with CAP_PERFMON", level.trim());
-    Some(Check::note("perf_event_paranoid", finding))
+    let level = level.trim();
+    let effect = match level.parse() {
+        Ok(3..) => {
+            "kernels of Debian and Ubuntu may refuse samples to all but root, see the sampler below"
+        }
+        Ok(i32::MIN..=2) | Err(_) => "does not matter with CAP_PERFMON",
+    };
+    Some(Check::note(
+        "perf_event_paranoid",
+        format!("{level}; {effect}"),
+    ))
 }
 
 fn lockdown() -> Option<Check> {

@@ -98,13 +98,22 @@ fn events(mut kernel: Kernel) -> Vec<Check> {
             "for waiting time and its stacks",
             tracepoints,
         ),
-        verdict(
-            "cpu-clock sampler",
-            "for the stacks of computing polls",
-            sampler,
-        ),
+        sampler_verdict(sampler),
         iterator(registers),
     ]
+}
+
+/// Without it everything else works.
+fn sampler_verdict(result: Result<(), AttachError>) -> Check {
+    const NAME: &str = "cpu-clock sampler";
+    match result {
+        Err(error) if error.is_permission() && capabilities::missing().is_empty() => Check::advice(
+            NAME,
+            "refused, although CAP_PERFMON is there: computing polls have no stacks",
+            "run with sudo, or: sudo sysctl kernel.perf_event_paranoid=2",
+        ),
+        result => verdict(NAME, "for the stacks of computing polls", result),
+    }
 }
 
 /// Without it everything else works.
