@@ -15,37 +15,37 @@ use crate::{
 /// Sends a poll that has ended.
 #[inline(always)]
 pub fn poll(kind: Kind, thread: &Thread, poll: &OpenPoll, end: &End) {
-    send(kind, thread, poll, end, Question::default());
+    send(kind, thread, poll, end, None);
 }
 
 /// Sends a poll that has ended now or, by what the thread's question is answered with, then.
 #[inline(always)]
 pub fn unsettled(thread: &Thread, poll: &OpenPoll, end: &End) {
-    let question = Question {
-        blocked_ns: thread.question.blocked_ns - poll.blocked_ns,
-        runnable_ns: thread.question.runnable_ns - poll.runnable_ns,
-        ..thread.question
-    };
-    send(Kind::Unsettled, thread, poll, end, question);
+    send(Kind::Unsettled, thread, poll, end, Some(&thread.question));
 }
 
 #[inline(always)]
-fn send(kind: Kind, thread: &Thread, poll: &OpenPoll, end: &End, question: Question) {
+fn send(kind: Kind, thread: &Thread, poll: &OpenPoll, end: &End, question: Option<&Question>) {
     let Some(mut entry) = EVENTS.reserve::<PollRecord>(0) else {
         count(Counter::EventLost);
         return;
     };
-    entry.write(PollRecord {
-        kind: kind as u32,
-        tid: thread.tid,
-        end_ns: end.ns,
-        poll: OpenPoll {
-            blocked_ns: end.blocked_ns - poll.blocked_ns,
-            runnable_ns: end.runnable_ns - poll.runnable_ns,
-            ..*poll
-        },
-        question,
-    });
+    let record = entry.as_mut_ptr();
+    // SAFETY: the record is all integers, and each of its fields is written. Piece by piece, from map to buffer: a program's own
+    // stack is small.
+    unsafe {
+        (*record).kind = kind as u32;
+        (*record).tid = thread.tid;
+        (*record).end_ns = end.ns;
+        (*record).poll = *poll;
+        (*record).poll.blocked_ns = end.blocked_ns - poll.blocked_ns;
+        (*record).poll.runnable_ns = end.runnable_ns - poll.runnable_ns;
+        (*record).question = question.map_or(Question::default(), |question| *question);
+        if let Some(question) = question {
+            (*record).question.blocked_ns = question.blocked_ns - poll.blocked_ns;
+            (*record).question.runnable_ns = question.runnable_ns - poll.runnable_ns;
+        }
+    }
     entry.submit(0);
 }
 

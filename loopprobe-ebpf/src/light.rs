@@ -27,7 +27,7 @@ pub struct Stop {
 
 impl Stop {
     /// The current thread goes off its CPU in a system call or a page fault.
-    #[inline(always)]
+    #[inline(never)]
     pub fn waiting() -> Option<Self> {
         let regs = stack::user_registers()?;
         let user = arch::user(&regs);
@@ -155,7 +155,7 @@ fn is_in_question(thread: &Thread) -> bool {
 }
 
 /// Ends the innermost poll: now or, if that was in question, then.
-#[inline(always)]
+#[inline(never)]
 fn end(thread: &mut Thread, now: u64) {
     let mut end = End::now(thread, now);
     let mut answer = answer::OPEN;

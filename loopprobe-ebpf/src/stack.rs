@@ -81,7 +81,7 @@ fn is_in_kernel(ctx: &PerfEventContext) -> bool {
 }
 
 /// Keeps the stack of a thread that goes off its CPU.
-#[inline(always)]
+#[inline(never)]
 pub fn keep(tid: u32, thread: &mut Thread, now: u64) {
     if let Some(slot) = slot(tid)
         && let Some(open) = open_since(thread)
@@ -92,7 +92,7 @@ pub fn keep(tid: u32, thread: &mut Thread, now: u64) {
 }
 
 /// Asks user space whether the thread, which is at `place`, is still in its innermost poll.
-#[inline(always)]
+#[inline(never)]
 pub fn ask(thread: &Thread, place: &Place, now: u64) {
     if let Some(slot) = slot(thread.kernel_tid)
         && let Some(open) = open_since(thread)
@@ -119,7 +119,7 @@ pub fn send_kept(tid: u32, thread: &Thread, unsent_ns: u64, now: u64) {
 }
 
 /// Whether the current thread, which goes off its CPU, waits for events as an event loop does.
-#[inline(always)]
+#[inline(never)]
 pub fn waits_for_events(futex_too: bool) -> bool {
     let Some(regs) = user_registers() else {
         return false;
@@ -152,8 +152,9 @@ fn open_since(thread: &Thread) -> Option<Open> {
 #[inline(always)]
 fn fill(slot: &mut StackSlot, kind: Kind, tid: u32, open: &Open, now: u64) -> Option<()> {
     let entry_sp = open.entry_sp;
-    let regs = user_registers()?;
-    let sp = arch::stack_pointer(arch::user(&regs));
+    // Their place is there anyway, and a program's own stack is small: 512 bytes for all functions that are called.
+    let regs = read_user_registers(&mut slot.bytes)?;
+    let sp = arch::stack_pointer(arch::user(regs));
     if entry_sp != 0 && sp > entry_sp {
         // The poll function has returned; its return probe is just being handled.
         return None;
@@ -169,9 +170,9 @@ fn fill(slot: &mut StackSlot, kind: Kind, tid: u32, open: &Open, now: u64) -> Op
     record.in_kernel = 0;
     record.place = Place::default();
     record.entry_sp = entry_sp;
-    record.syscall = arch::syscall(&regs);
-    record.args = arch::arguments(&regs);
-    record.registers = arch::registers(&regs);
+    record.syscall = arch::syscall(regs);
+    record.args = arch::arguments(regs);
+    record.registers = arch::registers(regs);
     // The return address of the poll lies at its entry stack pointer, so it is copied too.
     let wanted = if entry_sp == 0 {
         STACK_BYTES as u64
@@ -284,6 +285,22 @@ fn slot(tid: u32) -> Option<&'static mut StackSlot> {
 pub fn user_registers() -> Option<Saved> {
     // SAFETY: the helpers give the current task's saved registers (Linux 5.15, `kernel/trace/bpf_trace.c`).
     read_registers(unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as u64)
+}
+
+/// The same, copied to where the stack will be.
+#[inline(always)]
+fn read_user_registers(bytes: &mut [u8; STACK_BYTES]) -> Option<&Saved> {
+    // SAFETY: as above; the bytes are those of a map element, aligned to words, and more than registers are.
+    unsafe {
+        let saved = bpf_task_pt_regs(bpf_get_current_task_btf());
+        let place = bytes.as_mut_ptr();
+        let failed = bpf_probe_read_kernel(
+            place.cast(),
+            size_of::<Saved>() as u32,
+            (saved as u64) as *const _,
+        );
+        (failed == 0).then(|| &*place.cast::<Saved>())
+    }
 }
 
 /// Copies saved registers.
