@@ -101,7 +101,11 @@ impl Maps {
     }
 
     /// Reads the text of a `maps` file. Lines are bytes: a path may hold anything but a newline, which the kernel escapes.
-    fn parse(text: &[u8]) -> Result<Self, String> {
+    ///
+    /// # Errors
+    ///
+    /// The first line that cannot be read, escaped.
+    pub fn parse(text: &[u8]) -> Result<Self, String> {
         let mut maps = Self::default();
         for line in text
             .split(|&byte| byte == b'\n')

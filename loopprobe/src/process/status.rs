@@ -34,7 +34,8 @@ impl Status {
         })
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    /// Reads the text of a `status` file; `None` if a field is missing.
+    pub fn parse(text: &str) -> Option<Self> {
         let field = |name: &str| {
             let values = text
                 .lines()

@@ -87,7 +87,11 @@ impl Module {
 
     /// Reads the module that a mapping belongs to; `None` where it is no ELF image that can be read.
     pub(crate) fn load(pid: u32, id: u32, mapping: &Mapping) -> Option<Self> {
-        let file = ImageFile::open(pid, mapping).ok()?.file;
+        Self::of_file(id, ImageFile::open(pid, mapping).ok()?.file, mapping)
+    }
+
+    /// The module that a mapping of `file` belongs to; `None` where it is no ELF image that can be read.
+    pub fn of_file(id: u32, file: File, mapping: &Mapping) -> Option<Self> {
         let image = Image::read(&file)?;
         let bias = bias(&image, mapping)?;
         Some(Self {

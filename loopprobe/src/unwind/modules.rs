@@ -22,7 +22,8 @@ const MAX_MODULES: usize = 4096;
 
 /// The modules of a process, and framehop's view of them.
 pub(crate) struct Modules {
-    pid: u32,
+    /// The process to read mappings from, if there is one.
+    pid: Option<u32>,
     loaded: Vec<Arc<Module>>,
     next_id: u32,
     last_read: Instant,
@@ -32,15 +33,28 @@ pub(crate) struct Modules {
 impl Modules {
     /// Reads all modules that are mapped now.
     pub fn of(pid: u32) -> Result<Self, ProcessError> {
-        let mut modules = Self {
+        let mut modules = Self::empty(Some(pid));
+        modules.reload()?;
+        Ok(modules)
+    }
+
+    /// These modules of no process: there is nothing to read again.
+    pub fn fixed(modules: Vec<Module>) -> Self {
+        let mut fixed = Self::empty(None);
+        let mut current: Vec<_> = modules.into_iter().map(Arc::new).collect();
+        current.sort_by_key(|module| module.range().start);
+        fixed.replace(current);
+        fixed
+    }
+
+    fn empty(pid: Option<u32>) -> Self {
+        Self {
             pid,
             loaded: Vec::new(),
             next_id: 0,
             last_read: Instant::now(),
             framehop: UnwinderX86_64::new(),
-        };
-        modules.reload()?;
-        Ok(modules)
+        }
     }
 
     /// All modules, by address.
@@ -67,18 +81,21 @@ impl Modules {
 
     /// Reads the mappings again: adds what is new, forgets what is gone.
     pub fn reload(&mut self) -> Result<(), ProcessError> {
+        let Some(pid) = self.pid else {
+            return Ok(());
+        };
         self.last_read = Instant::now();
-        let maps = Maps::read(self.pid)?;
+        let maps = Maps::read(pid)?;
         let mappings: Vec<&Mapping> = maps.executable().take(MAX_MODULES).collect();
-        let mut current = self.resolve(&mappings);
-        current.extend(self.vdso(&maps));
+        let mut current = self.resolve(pid, &mappings);
+        current.extend(self.vdso(pid, &maps));
         current.sort_by_key(|module| module.range().start);
         self.replace(current);
         Ok(())
     }
 
     /// The modules behind mappings; those that are known already are taken over.
-    fn resolve(&mut self, mappings: &[&Mapping]) -> Vec<Arc<Module>> {
+    fn resolve(&mut self, pid: u32, mappings: &[&Mapping]) -> Vec<Arc<Module>> {
         let mut current: Vec<Arc<Module>> = Vec::new();
         let mut fresh: Vec<Module> = Vec::new();
         for mapping in mappings {
@@ -87,7 +104,7 @@ impl Modules {
                     current.push(Arc::clone(known));
                 }
             } else if !fresh.last_mut().is_some_and(|last| last.absorb(mapping))
-                && let Some(module) = Module::load(self.pid, self.next_id, mapping)
+                && let Some(module) = Module::load(pid, self.next_id, mapping)
             {
                 self.next_id += 1;
                 fresh.push(module);
@@ -97,7 +114,7 @@ impl Modules {
         current
     }
 
-    fn vdso(&mut self, maps: &Maps) -> Option<Arc<Module>> {
+    fn vdso(&mut self, pid: u32, maps: &Maps) -> Option<Arc<Module>> {
         let range = maps.vdso.as_ref()?;
         let mapped = range.start.0..range.end.0;
         let known = self
@@ -107,7 +124,7 @@ impl Modules {
         if let Some(known) = known {
             return Some(Arc::clone(known));
         }
-        let vdso = Module::load_vdso(self.pid, self.next_id, range)?;
+        let vdso = Module::load_vdso(pid, self.next_id, range)?;
         self.next_id += 1;
         Some(Arc::new(vdso))
     }

@@ -21,7 +21,8 @@ const MAX_CHECKED: usize = 1 << 16;
 /// Unwinds stacks of one process.
 pub struct Unwinder {
     modules: Modules,
-    memory: Memory,
+    /// The process's, if there is one.
+    memory: Option<Memory>,
     cache: CacheX86_64,
     /// Whether the unwind information for an address of a module can be evaluated in bounded time.
     checked: HashMap<(u32, VirtAddr), bool>,
@@ -43,12 +44,21 @@ impl Unwinder {
     ///
     /// When the process's mappings cannot be read.
     pub fn new(pid: u32) -> Result<Self, ProcessError> {
-        Ok(Self {
-            modules: Modules::of(pid)?,
-            memory: Memory::of(pid),
+        Ok(Self::with(Modules::of(pid)?, Some(Memory::of(pid))))
+    }
+
+    /// Unwinds stacks from copies alone, with the modules of no process that is there. They must not overlap.
+    pub fn of_modules(modules: Vec<Module>) -> Self {
+        Self::with(Modules::fixed(modules), None)
+    }
+
+    fn with(modules: Modules, memory: Option<Memory>) -> Self {
+        Self {
+            modules,
+            memory,
             cache: CacheX86_64::new(),
             checked: HashMap::new(),
-        })
+        }
     }
 
     /// The modules that are known, by address.
@@ -77,7 +87,8 @@ impl Unwinder {
     pub fn unwind_thread(&mut self, raw: &RawStack) -> Unwound {
         let memory = self.memory;
         self.walk(raw, Goal::Thread, |address| {
-            raw.word(address).or_else(|| memory.word(ProcAddr(address)))
+            raw.word(address)
+                .or_else(|| memory?.word(ProcAddr(address)))
         })
     }
 
@@ -140,15 +151,15 @@ impl Unwinder {
                 Err(error) => return End::failed(&error),
             };
             let cfa = regs.sp();
-            if cfa <= last_cfa {
+            let Some(slot) = cfa.checked_sub(8).filter(|_| cfa > last_cfa) else {
                 return End::Astray;
-            }
+            };
             last_cfa = cfa;
             if let Some(frame) = frames.last_mut() {
                 frame.cfa = Some(ProcAddr(cfa));
             }
             if let Goal::Entry(entry) = goal {
-                match (cfa - 8).cmp(&entry) {
+                match slot.cmp(&entry) {
                     std::cmp::Ordering::Less => {}
                     std::cmp::Ordering::Equal => return End::Arrived,
                     std::cmp::Ordering::Greater => return End::Beyond,
