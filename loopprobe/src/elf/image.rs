@@ -21,6 +21,9 @@ use super::{
 /// than 2 GiB; the largest Rust programs load a few hundred MiB.
 const MAX_LOADED: u64 = 1 << 30;
 
+/// Programs are mapped below this address (`TASK_SIZE_MAX` of x86-64 with four levels of page tables).
+const MAX_ADDRESS: u64 = 1 << 47;
+
 /// A loadable segment and its bytes.
 #[derive(Debug)]
 struct Segment {
@@ -302,7 +305,8 @@ fn read_segments(
         let end = header
             .address
             .0
-            .checked_add(header.memory_size.max(header.file_size));
+            .checked_add(header.memory_size.max(header.file_size))
+            .filter(|end| *end <= MAX_ADDRESS);
         let end = end.ok_or_else(|| malformed("a segment passes the end of the address space"))?;
         if header.address.0 < last_end {
             return Err(malformed("its segments overlap or are out of order"));

@@ -17,6 +17,8 @@ const MAX_PROGRAM_HEADERS: u16 = 256;
 const MAX_SECTIONS: u16 = 4096;
 /// The largest unwind section that is read. Chromium's `.eh_frame`, among the largest, has about 30 MiB.
 const MAX_UNWIND_BYTES: u64 = 128 << 20;
+/// Programs are mapped below this address (`TASK_SIZE_MAX` of x86-64 with four levels of page tables).
+const MAX_ADDRESS: u64 = 1 << 47;
 /// Section names are read up to this many bytes in total.
 const MAX_NAMES: u64 = 1 << 20;
 
@@ -27,6 +29,18 @@ pub(crate) struct Segment {
     pub file_size: u64,
     pub address: u64,
     pub executable: bool,
+}
+
+impl Segment {
+    /// Whether it can be mapped: neither its addresses nor its place in the file pass what there can be.
+    fn is_possible(&self) -> bool {
+        let ends_by = |start: u64, limit: u64| {
+            start
+                .checked_add(self.file_size)
+                .is_some_and(|end| end <= limit)
+        };
+        ends_by(self.address, MAX_ADDRESS) && ends_by(self.offset, i64::MAX as u64)
+    }
 }
 
 /// Bytes shared between the unwinder and the search for functions.
@@ -71,7 +85,7 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    /// Reads an image; `None` where the bytes are no 64-bit little-endian ELF file with segments.
+    /// Reads an image; `None` where the bytes are no 64-bit little-endian ELF file with segments that can be mapped.
     pub fn read(source: &(impl ByteSource + ?Sized)) -> Option<Self> {
         let header = source.read(0, size_of::<FileHeader64<Little>>())?;
         let (header, _) = pod::from_bytes::<FileHeader64<Little>>(&header).ok()?;
@@ -89,6 +103,9 @@ impl Image {
                 executable: segment.p_flags(Little).0 & elf::PF_X.0 != 0,
             })
             .collect();
+        if !loads.iter().all(Segment::is_possible) {
+            return None;
+        }
         let mut image = Self {
             segments: loads,
             ..Self::default()
