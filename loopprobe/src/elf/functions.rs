@@ -10,7 +10,8 @@ use super::{Image, VirtAddr};
 /// Programs of 100 MB describe about half a million.
 const MAX_FUNCTIONS: usize = 1 << 23;
 
-/// Functions that `.eh_frame` describes, found through `.eh_frame_hdr`; no symbols or section headers needed.
+/// Functions that `.eh_frame` describes, found through `.eh_frame_hdr`; no symbols or section headers needed. None overlaps
+/// another, so all together are no larger than the code.
 #[derive(Debug, Default)]
 pub struct FunctionTable {
     ranges: Vec<(VirtAddr, VirtAddr)>,
@@ -50,11 +51,28 @@ impl FunctionTable {
     }
 
     pub(super) fn read(image: &Image) -> Self {
-        let mut ranges = read_ranges(image).unwrap_or_default();
-        ranges.sort_unstable();
-        ranges.dedup();
-        Self { ranges }
+        Self {
+            ranges: disjoint(read_ranges(image).unwrap_or_default()),
+        }
     }
+}
+
+/// In ascending order, each cut off where the next one begins. Of those that begin together the longest counts.
+fn disjoint(mut ranges: Vec<(VirtAddr, VirtAddr)>) -> Vec<(VirtAddr, VirtAddr)> {
+    ranges.sort_unstable();
+    ranges.dedup_by(|next, kept| {
+        let same = next.0 == kept.0;
+        if same {
+            kept.1 = next.1;
+        }
+        same
+    });
+    let mut limit = VirtAddr(u64::MAX);
+    for (start, end) in ranges.iter_mut().rev() {
+        *end = limit.min(*end);
+        limit = *start;
+    }
+    ranges
 }
 
 fn read_ranges(image: &Image) -> Option<Vec<(VirtAddr, VirtAddr)>> {
@@ -103,4 +121,27 @@ fn function_range<'a>(
     let start = fde.initial_address();
     let end = start.checked_add(fde.len()).filter(|end| *end > start)?;
     Some((VirtAddr(start), VirtAddr(end)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn overlapping_functions_are_cut_off() {
+        let range = |start, end| (VirtAddr(start), VirtAddr(end));
+        let table = FunctionTable {
+            ranges: disjoint(vec![
+                range(8, 12),
+                range(0, 100),
+                range(4, 6),
+                range(4, 100),
+                range(4, 6),
+            ]),
+        };
+        let found: Vec<_> = table.iter().collect();
+        assert_eq!(found, [range(0, 4), range(4, 8), range(8, 12)]);
+        assert_eq!(table.at(VirtAddr(5)), Some(VirtAddr(4)..VirtAddr(8)));
+        assert_eq!(table.at(VirtAddr(12)), None);
+    }
 }
