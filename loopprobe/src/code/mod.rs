@@ -35,10 +35,10 @@ use crate::elf::{Image, VirtAddr};
 /// How many operations are kept decoded, of 24 bytes each. Walks from the 135 task types of a 38 MB program need a
 /// tenth of it.
 const MAX_KEPT: usize = 1 << 21;
-/// How far tail calls are followed, and into how many blocks, to see whether a function returns: panic functions are
-/// short.
+/// How far tail calls are followed, and into how many blocks in all, to see whether a function returns: panic functions
+/// are short.
 const MAX_TAIL_CALLS: u32 = 3;
-const MAX_PANIC_BLOCKS: usize = 48;
+const MAX_PANIC_BLOCKS: usize = 192;
 /// No function that has been compiled is larger; unwind tables that say so are not believed.
 const MAX_FUNCTION: u64 = 1 << 22;
 
@@ -104,13 +104,20 @@ impl Blocks {
         if let Some(known) = self.returns.get(&function) {
             return *known;
         }
-        let returns = self.may_return(image, function, MAX_TAIL_CALLS);
+        let mut blocks = MAX_PANIC_BLOCKS;
+        let returns = self.may_return(image, function, MAX_TAIL_CALLS, &mut blocks);
         self.returns.insert(function, returns);
         returns
     }
 
     /// A function that ends in a call, on all of its ways, does not return. In doubt it does.
-    fn may_return(&mut self, image: &Image, function: VirtAddr, tail_calls: u32) -> bool {
+    fn may_return(
+        &mut self,
+        image: &Image,
+        function: VirtAddr,
+        tail_calls: u32,
+        blocks: &mut usize,
+    ) -> bool {
         let Some(range) = image.function_at(function).filter(|_| tail_calls > 0) else {
             return true;
         };
@@ -119,6 +126,10 @@ impl Blocks {
             if !seen.insert(at) {
                 continue;
             }
+            if *blocks == 0 {
+                return true;
+            }
+            *blocks -= 1;
             let block = self.at(image, at);
             let targets = match block.exit {
                 Exit::End => continue,
@@ -129,12 +140,9 @@ impl Blocks {
             for target in targets {
                 if range.contains(&target) {
                     queue.push(target);
-                } else if self.may_return(image, target, tail_calls - 1) {
+                } else if self.may_return(image, target, tail_calls - 1, blocks) {
                     return true;
                 }
-            }
-            if seen.len() > MAX_PANIC_BLOCKS {
-                return true;
             }
         }
         false
