@@ -1,9 +1,11 @@
 use std::{
     borrow::Cow,
+    io::{self, Read as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
+use flate2::bufread::ZlibDecoder;
 use object::{CompressedData, CompressionFormat, elf};
 
 use super::{
@@ -17,6 +19,10 @@ const SECTION_HEADER_SIZE: u64 = 64;
 /// Without the ELF extension for more than 65279 sections, which linked programs do not need.
 const MAX_SECTIONS: u64 = 0xff00;
 const MAX_NAMES: u64 = 1 << 20;
+/// The size of the gABI's `Elf64_Chdr`.
+const COMPRESSION_HEADER: usize = 24;
+/// Longer section names are none that is looked for.
+const MAX_NAME: usize = 64;
 /// The most bytes of one section that are read. The largest debug sections seen have a few hundred MiB.
 const MAX_SECTION: u64 = 1 << 30;
 
@@ -94,6 +100,53 @@ impl Sections {
             .find_map(|notes| build_id_in(&notes, 4))
     }
 
+    /// The sections' names. A name that is none, or too long, is empty.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.table.iter().map(|section| section.name.as_str())
+    }
+
+    /// Whether all sections that are compressed with zlib are sound, and unpack to at most `limit` bytes together. Nothing is
+    /// kept of them.
+    pub(crate) fn unpack_to(&self, limit: u64) -> bool {
+        let packed = || {
+            let is_packed = |section: &&Section| section.flags & elf::SHF_COMPRESSED.0 != 0;
+            self.table.iter().filter(is_packed)
+        };
+        // Sections that overlap would have the same bytes read many times.
+        let sum = packed().fold(0_u64, |sum, section| sum.saturating_add(section.size));
+        let mut left = limit;
+        sum <= self.source.len()
+            && packed().all(|section| match self.unpacked_size(section, left) {
+                Ok(size) => {
+                    left -= size.unwrap_or(0);
+                    true
+                }
+                Err(_) => false,
+            })
+    }
+
+    /// The size that a section has, and says that it has, once unpacked; `None` if it is packed otherwise than with zlib.
+    fn unpacked_size(&self, section: &Section, limit: u64) -> Result<Option<u64>, ElfError> {
+        self.check_size(section.size)?;
+        let bytes = self
+            .source
+            .read(&self.path, "a section", section.offset, section.size)?;
+        let (Some(kind), Some(size)) = (u32_at(&bytes, 0), u64_at(&bytes, 8)) else {
+            return Ok(None);
+        };
+        if elf::CompressionType(kind) != elf::ELFCOMPRESS_ZLIB {
+            return Ok(None);
+        }
+        let unpacked = ZlibDecoder::new(bytes.get(COMPRESSION_HEADER..).unwrap_or_default());
+        // One byte more would show that it goes on.
+        let mut unpacked = unpacked.take(size.min(limit).saturating_add(1));
+        let found = io::copy(&mut unpacked, &mut io::sink()).ok();
+        match found.filter(|found| *found == size && size <= limit) {
+            Some(size) => Ok(Some(size)),
+            None => Err(self.cannot_unpack()),
+        }
+    }
+
     /// A section by its name, even if it has no bytes in the file.
     pub(super) fn section(&self, name: &str) -> Option<&Section> {
         self.table.iter().find(|s| s.name == name)
@@ -124,21 +177,19 @@ impl Sections {
         self.decompress(&bytes)
     }
 
-    /// Source: the gABI's `Elf64_Chdr`: type, reserved, size, alignment, then the compressed bytes.
+    /// Type, (reserved,) size and alignment come before the compressed bytes.
     fn decompress(&self, bytes: &[u8]) -> Result<Vec<u8>, ElfError> {
-        let malformed = || ElfError::Malformed {
-            path: self.path.clone(),
-            problem: "a compressed section cannot be unpacked",
-        };
-        let kind = u32_at(bytes, 0).ok_or_else(malformed)?;
-        let uncompressed_size = u64_at(bytes, 8).ok_or_else(malformed)?;
+        let kind = u32_at(bytes, 0).ok_or_else(|| self.cannot_unpack())?;
+        let uncompressed_size = u64_at(bytes, 8).ok_or_else(|| self.cannot_unpack())?;
         self.check_size(uncompressed_size)?;
         let format = match elf::CompressionType(kind) {
             elf::ELFCOMPRESS_ZLIB => CompressionFormat::Zlib,
             elf::ELFCOMPRESS_ZSTD => CompressionFormat::Zstandard,
-            _ => return Err(malformed()),
+            _ => return Err(self.cannot_unpack()),
         };
-        let data = bytes.get(24..).ok_or_else(malformed)?;
+        let data = bytes
+            .get(COMPRESSION_HEADER..)
+            .ok_or_else(|| self.cannot_unpack())?;
         let compressed = CompressedData {
             format,
             data,
@@ -147,7 +198,14 @@ impl Sections {
         compressed
             .decompress()
             .map(Cow::into_owned)
-            .map_err(|_| malformed())
+            .map_err(|_| self.cannot_unpack())
+    }
+
+    fn cannot_unpack(&self) -> ElfError {
+        ElfError::Malformed {
+            path: self.path.clone(),
+            problem: "a compressed section cannot be unpacked",
+        }
     }
 
     fn check_size(&self, size: u64) -> Result<(), ElfError> {
@@ -179,13 +237,20 @@ fn read_table(path: &Path, source: &Source) -> Result<Vec<Section>, ElfError> {
     )?;
     let mut table: Vec<(u32, Section)> = bytes.chunks_exact(64).filter_map(parse_section).collect();
     let strings = match table.get(names as usize) {
-        Some((_, names)) if names.size <= MAX_NAMES => {
-            source.read(path, "the section names", names.offset, names.size)?
+        Some((_, names)) if names.size > MAX_NAMES => {
+            return Err(ElfError::TooLarge {
+                path: path.into(),
+                what: "the section name table",
+                size: names.size,
+                limit: MAX_NAMES,
+            });
         }
-        _ => Vec::new(),
+        Some((_, names)) => source.read(path, "the section names", names.offset, names.size)?,
+        None => Vec::new(),
     };
     for (name, section) in &mut table {
         section.name = string_at(&strings, *name as usize)
+            .filter(|name| name.len() <= MAX_NAME)
             .unwrap_or_default()
             .to_owned();
     }

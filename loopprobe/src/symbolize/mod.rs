@@ -6,6 +6,7 @@ mod origin;
 mod separate;
 mod steady;
 mod symbolizer;
+mod vetted;
 
 pub use name::{FunctionName, NameKind};
 pub use symbolizer::Symbolizer;

@@ -3,7 +3,8 @@
 //! blazesym maps files into memory. The owner of a mapped file can cut it short, and the next access kills this process with
 //! SIGBUS; or change what has been checked already. It also follows links to further debug files, by names that the file
 //! gives. So it gets the files that only root can write to as they are, and a private copy of any other, in which those
-//! links have lost their names. What they lead to is found, and checked, by [`crate::elf`].
+//! links have lost their names, if it is [fit](super::vetted). What the links lead to is found, and checked, by
+//! [`crate::elf`].
 
 use std::{
     fs::File,
@@ -19,6 +20,8 @@ use nix::{
     fcntl::{FcntlArg, SealFlag, fcntl},
     sys::memfd::{MFdFlags, memfd_create},
 };
+
+use super::vetted::is_fit;
 
 /// The largest file that is copied into memory. A larger one gives no names.
 const MAX_COPIED: u64 = 1 << 30;
@@ -38,13 +41,17 @@ impl Steady {
     ///
     /// # Errors
     ///
-    /// If it cannot be read, or is too large to be copied.
+    /// If it cannot be read, is too large to be copied, or is made to harm blazesym.
     pub fn of(file: &File) -> io::Result<Self> {
         let metadata = file.metadata()?;
         if metadata.uid() == 0 && metadata.mode() & WRITABLE_BY_OTHERS == 0 {
             return file.try_clone().map(Self);
         }
-        copy(file, metadata.len()).map(Self)
+        let copy = Self(copy(file, metadata.len())?);
+        if !is_fit(&copy.0, &copy.path()) {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        Ok(copy)
     }
 
     /// A path that this process can open it by.
@@ -115,6 +122,11 @@ mod tests {
 
     fn with_link() -> Vec<u8> {
         let mut bytes = vec![0; 64 + 64];
+        // A 64-bit little-endian library with one section.
+        bytes[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        bytes[16] = 3;
+        bytes[58] = 64;
+        bytes[60] = 1;
         bytes[40..48].copy_from_slice(&64_u64.to_le_bytes());
         bytes[64 + 24..64 + 32].copy_from_slice(&128_u64.to_le_bytes());
         bytes.extend_from_slice(b"\0.text\0.gnu_debuglink\0");
@@ -151,9 +163,9 @@ mod tests {
     }
 
     #[test]
-    fn the_section_names_of_a_damaged_file_are_not_missed() {
+    fn a_damaged_file_is_refused() {
         for len in 0..with_link().len() {
-            Steady::of(&file_of_others(&with_link()[..len])).unwrap();
+            assert!(Steady::of(&file_of_others(&with_link()[..len])).is_err());
         }
     }
 }
