@@ -1,7 +1,10 @@
 //! Reads the few things that names need out of DWARF: the functions at some addresses, and where bodies of async
 //! functions, blocks and closures are defined.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::{Duration, Instant},
+};
 
 use gimli::{
     AttributeValue, DebuggingInformationEntry, Dwarf, DwarfSections, EndianSlice, LittleEndian,
@@ -17,6 +20,8 @@ use crate::{
 
 /// Entries looked at before giving up: some seconds' work, several times what a large service needs.
 const MAX_ENTRIES: usize = 20_000_000;
+/// The same for units: each can have a large table of abbreviations to itself, or share it, which takes as long.
+const TIME_LIMIT: Duration = Duration::from_secs(20);
 const MAX_STRING: usize = 1 << 14;
 /// Functions and bodies kept.
 const MAX_KEPT: usize = 1 << 20;
@@ -73,7 +78,11 @@ impl DebugInfo {
         };
         let dwarf = bytes.borrow(|section| EndianSlice::new(section, LittleEndian));
         let mut budget = MAX_ENTRIES;
-        for header in units_to_read(&dwarf, wanted) {
+        let deadline = Instant::now() + TIME_LIMIT;
+        for header in units_to_read(&dwarf, wanted, deadline) {
+            if Instant::now() > deadline {
+                break;
+            }
             // A malformed unit ends itself, not the others.
             let _ = info.read_unit(&dwarf, header, wanted, &mut budget);
         }
@@ -170,12 +179,16 @@ impl DebugInfo {
 fn units_to_read<'a>(
     dwarf: &Dwarf<Slice<'a>>,
     wanted: &HashSet<VirtAddr>,
+    deadline: Instant,
 ) -> Vec<UnitHeader<Slice<'a>>> {
     let mut units = dwarf.units();
     let (mut found, mut crates) = (Vec::new(), HashSet::new());
     let mut sorted: Vec<_> = wanted.iter().map(|address| address.0).collect();
     sorted.sort_unstable();
     while let Ok(Some(header)) = units.next() {
+        if Instant::now() > deadline {
+            break;
+        }
         let Ok(unit) = dwarf.unit(header) else {
             continue;
         };
@@ -287,4 +300,34 @@ fn file_name<'a>(unit: UnitRef<'_, Slice<'a>>, index: u64) -> Option<String> {
         format!("{directory}/{name}")
     };
     (path.len() <= MAX_STRING).then_some(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_are_read_until_the_time_is_up() {
+        // All units share one table of abbreviations, which is read for each: some minutes' work.
+        let (units, codes) = (100_000, 0x3f_ff_u16);
+        let unit = [8, 0, 0, 0, 4, 0, 0, 0, 0, 0, 8, 0];
+        let info = unit.repeat(units);
+        let abbreviation = |code: u16| [code as u8 | 0x80, (code >> 7) as u8, 0x24, 0, 0, 0];
+        let abbreviations: Vec<u8> = (0x80..=codes).flat_map(abbreviation).collect();
+        let dwarf = Dwarf::load(|id| {
+            let bytes: &[u8] = match id {
+                SectionId::DebugInfo => &info,
+                SectionId::DebugAbbrev => &abbreviations,
+                _ => &[],
+            };
+            Ok::<_, gimli::Error>(EndianSlice::new(bytes, LittleEndian))
+        })
+        .unwrap();
+        let started = Instant::now();
+        let deadline = started + Duration::from_millis(50);
+        units_to_read(&dwarf, &HashSet::new(), deadline);
+        assert!(started.elapsed() < Duration::from_secs(5));
+        let header = dwarf.units().next().unwrap().unwrap();
+        assert!(dwarf.abbreviations(&header).is_ok());
+    }
 }
