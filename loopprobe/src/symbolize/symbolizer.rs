@@ -14,8 +14,8 @@ use blazesym::symbolize::{
 };
 
 use super::{
-    FunctionName, NameKind, definitions::Definitions, origin::is_plumbing, separate::SeparateFiles,
-    steady::Steady,
+    FunctionName, NameKind, caught::caught, definitions::Definitions, origin::is_plumbing,
+    separate::SeparateFiles, steady::Steady,
 };
 use crate::{
     elf::{Image, VirtAddr},
@@ -38,7 +38,7 @@ pub struct Symbolizer {
 
 /// Where a module's names come from.
 struct ModuleSource {
-    /// Files to ask, best first.
+    /// Files to ask, best first. One that blazesym cannot cope with is asked no more.
     files: Vec<Steady>,
     /// What the code says beside them; read when it is first needed.
     definitions: OnceCell<Option<Definitions>>,
@@ -48,10 +48,7 @@ impl Symbolizer {
     /// `debug_files` hold debug information of modules, matched by build id.
     pub fn new(debug_files: &[PathBuf]) -> Self {
         Self {
-            blazesym: Blazesym::builder()
-                .enable_auto_reload(false)
-                .enable_demangling(false)
-                .build(),
+            blazesym: blazesym(),
             separate: SeparateFiles::new(debug_files),
             modules: HashMap::new(),
             cache: HashMap::new(),
@@ -107,32 +104,48 @@ impl Symbolizer {
         };
         let mut open = addresses.to_vec();
         let mut found = Vec::new();
-        for file in &files.files {
-            let source = Source::Elf(Elf::new(file.path()));
-            let numbers: Vec<u64> = open.iter().map(|address| address.0).collect();
-            let Ok(symbols) = self
-                .blazesym
-                .symbolize(&source, Input::VirtOffset(&numbers))
-            else {
-                continue;
+        files.files.retain(|file| {
+            let Some(answer) = caught(|| ask(&self.blazesym, file, module, &open)) else {
+                self.blazesym = blazesym();
+                return false;
             };
-            let mut left = Vec::new();
-            for (address, symbol) in open.into_iter().zip(symbols) {
-                match symbol {
-                    Symbolized::Sym(symbol) => {
-                        found.push((address, functions(module, address, &symbol)));
-                    }
-                    Symbolized::Unknown(_) => left.push(address),
-                }
-            }
-            open = left;
-        }
+            open.retain(|address| !answer.contains_key(address));
+            found.extend(answer);
+            true
+        });
         found.extend(
             open.into_iter()
                 .map(|address| (address, vec![place(module, address)])),
         );
         found
     }
+}
+
+fn blazesym() -> Blazesym {
+    Blazesym::builder()
+        .enable_auto_reload(false)
+        .enable_demangling(false)
+        .build()
+}
+
+/// What a file knows of a module's addresses.
+fn ask(
+    blazesym: &Blazesym,
+    file: &Steady,
+    module: &Module,
+    addresses: &[VirtAddr],
+) -> HashMap<VirtAddr, Vec<Frame>> {
+    let source = Source::Elf(Elf::new(file.path()));
+    let numbers: Vec<u64> = addresses.iter().map(|address| address.0).collect();
+    let symbols = blazesym
+        .symbolize(&source, Input::VirtOffset(&numbers))
+        .unwrap_or_default();
+    let known = addresses.iter().zip(symbols);
+    let named = known.filter_map(|(address, symbol)| match symbol {
+        Symbolized::Sym(symbol) => Some((*address, functions(module, *address, &symbol))),
+        Symbolized::Unknown(_) => None,
+    });
+    named.collect()
 }
 
 impl ModuleSource {
