@@ -1,31 +1,3 @@
-//! Any bytes given as a recording end in an error or in events; any events can be shown.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use loopprobe::{
-    model::Event,
-    recording::Reader,
-    report::{Html, JsonSink, Sink, TextOptions, TextSink},
-};
-
-fuzz_target!(|bytes: &[u8]| {
-    if let Ok(reader) = Reader::new(bytes) {
-        for event in reader {
-            let _ = event;
-        }
-    }
-    // A block's checksum keeps mutations from its events, so they are also given as they are.
-    let mut sinks: [Box<dyn Sink>; 3] = [
-        Box::new(TextSink::new(std::io::sink(), TextOptions { quiet: false })),
-        Box::new(JsonSink::new(std::io::sink())),
-        Box::new(Html::new(std::io::sink())),
-    ];
-    for event in bytes
-        .split(|byte| *byte == b'\n')
-        .filter_map(|line| serde_json::from_slice::<Event>(line).ok())
-    {
-        for sink in &mut sinks {
-            let _ = sink.event(&event);
-        }
-    }
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| loopprobe_fuzz::recording(bytes));

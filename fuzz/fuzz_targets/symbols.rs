@@ -1,9 +1,3 @@
-//! Any symbol becomes a name for people.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use loopprobe::symbolize::FunctionName;
-
-fuzz_target!(|symbol: &str| {
-    let _ = FunctionName::of_symbol(symbol);
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| loopprobe_fuzz::symbols(bytes));
