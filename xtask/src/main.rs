@@ -3,6 +3,7 @@
 mod bench;
 mod build_ebpf;
 mod demo;
+mod fuzz;
 mod privileged;
 mod test;
 mod vm_test;
@@ -28,6 +29,8 @@ enum Task {
     BuildEbpf(build_ebpf::Args),
     /// Show loopprobe at work on a small web service, and end
     Demo(demo::Args),
+    /// Fuzz everything that others write and loopprobe reads
+    Fuzz(fuzz::Args),
     /// Run every test, with sudo where needed
     Test(test::Args),
     /// Run loopprobe on older and newer kernels, in QEMU
@@ -49,6 +52,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Bench(args) => bench::run(&args),
         Task::BuildEbpf(args) => build_ebpf::run(&args),
         Task::Demo(args) => demo::run(&args),
+        Task::Fuzz(args) => fuzz::run(&args),
         Task::Test(args) => test::run(&args),
         Task::VmTest(args) => vm_test::run(&args),
     }
