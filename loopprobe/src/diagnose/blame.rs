@@ -26,13 +26,13 @@ fn describe(frame: &Frame) -> Blocked {
     }
 }
 
-/// `module+0xoffset`, for a function without a name.
+/// `module+0xoffset`, for a function without a name: where it begins if that is known, so that all its calls are one.
 pub(crate) fn place(frame: &Frame) -> String {
     let module = frame.module.as_deref().map(Path::new);
     let module = module
         .and_then(Path::file_name)
         .map_or_else(|| "?".into(), |name| name.to_string_lossy());
-    match frame.offset {
+    match frame.function_offset.or(frame.offset) {
         Some(offset) => format!("{module}+{offset:#x}"),
         None => module.into_owned(),
     }

@@ -51,6 +51,10 @@ pub struct Frame {
     pub module: Option<String>,
     /// File offset in `module` of the instruction (of a caller: of the call, not of the return address).
     pub offset: Option<u64>,
+    /// File offset in `module` at which the function begins, as its unwind information says. By it, frames without a name are
+    /// told apart in graphs and groups.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub function_offset: Option<u64>,
     /// Whether the function was inlined into the next frame.
     #[serde(default)]
     pub inlined: bool,

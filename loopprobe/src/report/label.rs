@@ -64,7 +64,7 @@ fn first_segment(name: &str) -> Option<&str> {
     path.split_once("::").map(|(first, _)| first)
 }
 
-/// A frame's name: the function, an async definition, or module and offset.
+/// A frame's name: the function, an async definition, or module and offset, of the function where that is known.
 pub fn frame_name(frame: &Frame) -> String {
     if let Some(function) = &frame.function {
         return plain(function);
@@ -73,7 +73,7 @@ pub fn frame_name(frame: &Frame) -> String {
         return plain(&format!("async {place}"));
     }
     let module = frame.module.as_deref().map_or("?", file_name);
-    let address = match frame.offset {
+    let address = match frame.function_offset.or(frame.offset) {
         Some(offset) => format!("{module}+{offset:#x}"),
         None => module.to_owned(),
     };
@@ -172,6 +172,18 @@ mod tests {
             ..Frame::default()
         };
         assert_eq!(frame_name(&frame), "api+0x1234 (near disk.rs:7)");
+    }
+
+    #[test]
+    fn two_places_in_one_nameless_function_have_one_name() {
+        let at = |offset| Frame {
+            module: Some("/usr/bin/api".to_owned()),
+            offset: Some(offset),
+            function_offset: Some(0x1200),
+            ..Frame::default()
+        };
+        assert_eq!(frame_name(&at(0x1234)), "api+0x1200");
+        assert_eq!(frame_name(&at(0x1299)), "api+0x1200");
     }
 
     #[test]

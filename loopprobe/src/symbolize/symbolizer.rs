@@ -273,6 +273,10 @@ fn place(module: &Module, address: VirtAddr) -> Frame {
     Frame {
         module: Some(module.path().to_string_lossy().into_owned()),
         offset: module.file_offset(address).map(|offset| offset.0),
+        function_offset: module
+            .function_at(address)
+            .and_then(|function| module.file_offset(function.start))
+            .map(|offset| offset.0),
         ..Frame::default()
     }
 }
