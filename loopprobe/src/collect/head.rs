@@ -54,14 +54,30 @@ fn limits(options: &Options, plan: &Plan, images: &Images) -> Vec<String> {
             "{n} poll sites begin with an instruction that the kernel single-steps: they cost more"
         ));
     }
-    if mapped && options.stacks && !process::can_read_descriptors(options.pid) {
+    if mapped {
+        limits.extend(out_of_reach(options));
+    }
+    let unreadable = images.unreadable.iter();
+    limits.extend(unreadable.map(|problem| format!("not read: {problem}")));
+    limits
+}
+
+/// What is behind pointers and descriptors of the process, where this process may not follow them.
+fn out_of_reach(options: &Options) -> Vec<String> {
+    let mut limits = Vec::new();
+    if !process::can_read_memory(options.pid) {
+        limits.push(
+            "boxed futures, paths and the holders of locks are not named: reading the memory of this process takes \
+             CAP_SYS_PTRACE"
+                .into(),
+        );
+    }
+    if options.stacks && !process::can_read_descriptors(options.pid) {
         limits.push(
             "the files and peers of most system calls are not named: reading the descriptors of this process takes \
              CAP_DAC_READ_SEARCH"
                 .into(),
         );
     }
-    let unreadable = images.unreadable.iter();
-    limits.extend(unreadable.map(|problem| format!("not read: {problem}")));
     limits
 }

@@ -16,4 +16,4 @@ pub use exit::{name, pidfd};
 pub use find::{all, by_name, program};
 pub use image::{ImageError, ImageFile};
 pub use maps::{Mapping, Maps};
-pub use status::{Namespace, Status, can_read_descriptors};
+pub use status::{Namespace, Status, can_read_descriptors, can_read_memory};

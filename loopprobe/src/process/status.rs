@@ -1,4 +1,10 @@
-use std::{fs, os::unix::fs::MetadataExt as _};
+use std::{fs, io::IoSliceMut, os::unix::fs::MetadataExt as _};
+
+use nix::{
+    errno::Errno,
+    sys::uio::{RemoteIoVec, process_vm_readv},
+    unistd::Pid,
+};
 
 use super::ProcessError;
 
@@ -90,9 +96,32 @@ pub fn can_read_descriptors(pid: u32) -> bool {
     fs::read_dir(format!("/proc/{pid}/fd")).is_ok()
 }
 
+/// Whether a process's memory can be read. Yama takes that from other processes of the same user without CAP_SYS_PTRACE, where
+/// `kernel.yama.ptrace_scope` is 1 or more (`yama_ptrace_access_check`, `security/yama/yama_lsm.c`, Linux 6.18).
+pub fn can_read_memory(pid: u32) -> bool {
+    let Ok(pid) = i32::try_from(pid) else {
+        return false;
+    };
+    // Nothing lies at zero: whoever may read learns that, others that they may not.
+    let nothing = [RemoteIoVec { base: 0, len: 1 }];
+    let mut byte = [0];
+    let read = process_vm_readv(
+        Pid::from_raw(pid),
+        &mut [IoSliceMut::new(&mut byte)],
+        &nothing,
+    );
+    read != Err(Errno::EPERM)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn may_read_its_own() {
+        assert!(can_read_memory(std::process::id()));
+        assert!(can_read_descriptors(std::process::id()));
+    }
 
     #[test]
     fn reads_its_own() {

@@ -31,8 +31,8 @@ impl Observer {
 }
 
 /// What a session goes without where [`sample`] may not.
-pub(super) const UNSAMPLED: &str = "computing polls have no stacks: the kernel refuses samples to CAP_PERFMON; run as root \
-     (sudo), or: sudo sysctl kernel.perf_event_paranoid=2";
+pub(super) const UNSAMPLED: &str = "computing polls have no stacks, and those that began before the attach are not seen: \
+     the kernel refuses samples to CAP_PERFMON; run as root (sudo), or: sudo sysctl kernel.perf_event_paranoid=2";
 
 /// Begins to sample; returns the options of the session that comes of it, which has no samples where the kernel refuses them.
 /// Debian's kernels do that to CAP_PERFMON where `kernel.perf_event_paranoid` is 3 or more, their default (seen on 6.12).

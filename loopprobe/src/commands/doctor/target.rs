@@ -21,7 +21,7 @@ pub fn checks(pid: u32) -> Vec<Check> {
     match Survey::default().process(pid) {
         Ok(found) => {
             checks.extend(files(pid, &found));
-            checks.extend(descriptors(pid));
+            checks.extend([memory(pid), descriptors(pid)].into_iter().flatten());
         }
         Err(error) => checks.push(unreadable("memory map", &error)),
     }
@@ -116,6 +116,17 @@ fn no_tokio(found: &Found) -> Check {
         format!("none of the {files} mapped files holds it"),
         "`loopprobe ps` lists the processes that use Tokio 1.21 or later",
     )
+}
+
+/// Sessions do without.
+fn memory(pid: u32) -> Option<Check> {
+    (!process::can_read_memory(pid)).then(|| {
+        Check::advice(
+            "memory",
+            "cannot be read: boxed futures, paths and the holders of locks are not named",
+            "run with sudo, or give loopprobe CAP_SYS_PTRACE",
+        )
+    })
 }
 
 /// Sessions do without.
