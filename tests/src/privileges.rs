@@ -53,8 +53,6 @@ pub fn skip(missing: &str) -> Result<()> {
 /// Why a test can say nothing of a loopprobe that an ordinary user runs (docs/safety.md lists the tests by reason).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnlyRoot {
-    /// It is about what loopprobe does with privileges that only root begins with.
-    GivesUp,
     /// The kernel wants CAP_SYS_ADMIN for it: Linux 6.16 and later, and earlier ones with "perf: Revert to requiring
     /// CAP_SYS_ADMIN for uprobes" (CVE-2025-38466).
     ProbesByPerfEvent,
@@ -65,7 +63,6 @@ pub enum OnlyRoot {
 impl std::fmt::Display for OnlyRoot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::GivesUp => "what root's session gives up, an ordinary user's never has",
             Self::ProbesByPerfEvent => {
                 "the kernel gives perf events for probes to CAP_SYS_ADMIN only"
             }

@@ -175,6 +175,9 @@ fn a_session_has_three_capabilities_and_can_get_no_more() -> Result<()> {
             let bits = u64::from_str_radix(&field(set).context("a set")?, 16)?;
             ensure!(bits & !THREE == 0, "{set} is {bits:x}: {status}");
         }
+        let user = unprivileged::USER.to_string();
+        let ids = field("Uid").context("a user")?;
+        ensure!(ids.split_whitespace().all(|id| id == user), "{status}");
         ensure!(field("NoNewPrivs").as_deref() == Some("1"), "{status}");
     }
     Ok(())
