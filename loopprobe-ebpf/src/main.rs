@@ -9,6 +9,7 @@ mod baseline;
 mod event;
 mod light;
 mod maps;
+mod own_stack;
 mod poll;
 mod process;
 mod registers;

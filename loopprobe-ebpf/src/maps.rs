@@ -68,6 +68,9 @@ static TARGET: Global<u32> = Global::new(0);
 /// Whether polls are timed by their entries alone: 0 or 1.
 #[unsafe(no_mangle)]
 static LIGHT: Global<u32> = Global::new(0);
+/// Always 0, which the compiler does not know.
+#[unsafe(no_mangle)]
+static NEVER: Global<u32> = Global::new(0);
 /// Device and inode of loopprobe's pid namespace; both 0 when that is the kernel's first one.
 #[unsafe(no_mangle)]
 static PID_NS_DEV: Global<u64> = Global::new(0);
@@ -85,6 +88,10 @@ static TASK_CPU_TIME: Global<u64> = Global::new(0);
 
 pub fn target() -> u32 {
     TARGET.load()
+}
+
+pub fn never() -> bool {
+    NEVER.load() != 0
 }
 
 pub fn is_light() -> bool {

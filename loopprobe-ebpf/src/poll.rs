@@ -19,7 +19,7 @@ use crate::{
     arch, event,
     light::{self, Stop},
     maps::{CONFIG, SITES, STATS, WORKER_TYPES, count, is_light},
-    root, sched,
+    own_stack, root, sched,
     task::{self, Task},
     thread::{current, current_tid, known},
 };
@@ -27,6 +27,7 @@ use crate::{
 /// A poll of an async task begins: `raw::poll(header)`.
 #[uprobe]
 pub fn poll_enter(ctx: ProbeContext) -> u32 {
+    own_stack::of_thread(&ctx);
     let _ = try_poll_enter(&ctx);
     0
 }
@@ -116,6 +117,7 @@ fn leave(thread: &mut Thread, sp: u64, probe: u64) {
 #[uretprobe]
 pub fn poll_exit(ctx: RetProbeContext) -> u32 {
     let end_ns = now();
+    own_stack::of_thread(&ctx);
     let _ = try_poll_exit(&ctx, end_ns);
     0
 }
@@ -213,6 +215,7 @@ pub fn tally(poll: &OpenPoll, end: &End) -> bool {
 /// A closure on the blocking pool begins. Its end is not probed: a worker's own closure never ends.
 #[uprobe]
 pub fn blocking_enter(ctx: ProbeContext) -> u32 {
+    own_stack::of_thread(&ctx);
     let _ = try_blocking_enter(&ctx);
     0
 }

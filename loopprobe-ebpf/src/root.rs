@@ -13,6 +13,7 @@ use crate::{
     arch, event,
     light::{self, Stop},
     maps::{CONFIG, LOOP_TEXT, is_light},
+    own_stack,
     poll::{End, now},
     sched,
     thread::current,
@@ -21,6 +22,7 @@ use crate::{
 /// `epoll_wait` is called. Even if it does not wait, the loop has turned.
 #[uprobe]
 pub fn epoll_enter(ctx: ProbeContext) -> u32 {
+    own_stack::of_thread(&ctx);
     let _ = try_epoll_enter(&ctx);
     0
 }
@@ -50,7 +52,8 @@ fn try_epoll_enter(ctx: &ProbeContext) -> Option<()> {
 
 /// `tokio::runtime::park::Inner::park` is called: a thread in `block_on` of a multi_thread runtime has polled its future.
 #[uprobe]
-pub fn park_enter(_ctx: ProbeContext) -> u32 {
+pub fn park_enter(ctx: ProbeContext) -> u32 {
+    own_stack::of_thread(&ctx);
     if let Some(thread) = current() {
         turn(thread, Thread::BLOCK_ON);
     }
@@ -59,7 +62,8 @@ pub fn park_enter(_ctx: ProbeContext) -> u32 {
 
 /// `CachedParkThread::block_on` is called: what came before is not the root future's.
 #[uprobe]
-pub fn block_on_enter(_ctx: ProbeContext) -> u32 {
+pub fn block_on_enter(ctx: ProbeContext) -> u32 {
+    own_stack::of_thread(&ctx);
     if let Some(thread) = current()
         && thread.depth == 0
     {

@@ -11,6 +11,7 @@ pub mod matrix;
 pub mod perf;
 pub mod planned;
 pub mod privileges;
+pub mod programs;
 pub mod scenario;
 pub mod session;
 pub mod synthetic;

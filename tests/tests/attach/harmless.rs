@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use loopprobe_tests::matrix::{Build, target};
+use loopprobe_tests::programs::{self, Program};
 use loopprobe_tests::scenario::gated;
 use loopprobe_tests::session::Session;
 use loopprobe_tests::take_machine;
@@ -98,4 +99,46 @@ fn a_normal_end_leaves_the_text_clean() -> Result<()> {
         "probes are left in the text"
     );
     Ok(())
+}
+
+/// Programs of uprobes can be preempted, and another thread on the same CPU can enter them then.
+#[test]
+fn programs_of_probes_run_on_the_stack_of_their_thread() -> Result<()> {
+    take_machine!();
+    for args in [&[][..], &["--light"]] {
+        let target = gated(Build::DEFAULT, "truth", &["sleep"])?;
+        let session = Session::attach(target.pid(), args)?;
+        let programs = programs::of(session.pid())?;
+        let with = |wanted: fn(&Program) -> bool| programs.iter().filter(move |p| wanted(p));
+        let probes =
+            with(|program| program.name.ends_with("_enter") || program.name == "poll_exit");
+        let shared: Vec<&str> = probes
+            .clone()
+            .filter(|program| has_shared_stack(program))
+            .map(|program| program.name.as_str())
+            .collect();
+        ensure!(shared.is_empty(), "on a stack a CPU: {shared:?}");
+        ensure!(probes.count() >= 4, "{programs:?}");
+        // The kernel guards these, so they may have one; if none has, the test looks for the wrong thing.
+        ensure!(
+            kernel_before(6, 13)? || with(|p| p.name == "sched_switch").any(has_shared_stack),
+            "no program is on a stack a CPU"
+        );
+        session.interrupt()?;
+    }
+    Ok(())
+}
+
+/// Whether a program finds its stack by the CPU that it runs on: `add r9, gs:this_cpu_off` (`emit_priv_frame_ptr` in
+/// `arch/x86/net/bpf_jit_comp.c`, Linux 6.13).
+fn has_shared_stack(program: &Program) -> bool {
+    const ADD: &[u8] = &[0x65, 0x4c, 0x03, 0x0c, 0x25];
+    program.code.windows(ADD.len()).any(|code| code == ADD)
+}
+
+fn kernel_before(major: u32, minor: u32) -> Result<bool> {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let mut numbers = release.split(['.', '-']).map(str::parse);
+    let mut number = || numbers.next().context("a version")?.context("a number");
+    Ok((number()?, number()?) < (major, minor))
 }

@@ -50,11 +50,19 @@ pub fn run(kernel: &Path, initramfs: &Path, folder: &Path, kvm: bool) -> anyhow:
         .arg(initramfs)
         .args([
             "-append",
-            "console=ttyS0 loglevel=6 panic=-1 no_timer_check",
+            // Preempted wherever it can be, and ended by the first fault of its own.
+            "console=ttyS0 loglevel=6 preempt=full oops=panic panic=-1 no_timer_check",
         ])
         .stdin(Stdio::null());
     let guest = Guest(command.spawn().context("cannot run nice")?);
     let in_time = guest.wait()?;
+    let said = fs::read(&console).unwrap_or_default();
+    if let Some(fault) = fault(&String::from_utf8_lossy(&said)) {
+        bail!(
+            "the kernel found a fault: {fault}; see {}",
+            console.display()
+        );
+    }
     let text = fs::read(&output).unwrap_or_default();
     let text = String::from_utf8_lossy(&text).into_owned();
     if !in_time {
@@ -65,6 +73,20 @@ pub fn run(kernel: &Path, initramfs: &Path, folder: &Path, kvm: bool) -> anyhow:
         );
     }
     Ok(text)
+}
+
+/// The first line with which a kernel says that something went wrong in it.
+fn fault(console: &str) -> Option<&str> {
+    const FAULTS: [&str; 5] = [
+        "BUG: ",
+        "Oops: ",
+        "WARNING: ",
+        "Kernel panic",
+        "general protection fault",
+    ];
+    console
+        .lines()
+        .find(|line| FAULTS.iter().any(|fault| line.contains(fault)))
 }
 
 /// A running QEMU; killed by its process id when dropped.
@@ -91,5 +113,21 @@ impl Drop for Guest {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_of_the_kernel_is_told_from_its_other_messages() {
+        let boot =
+            "[    0.0] Linux version 7.3.4\n[    2.4] Key type fscrypt-provisioning registered";
+        assert_eq!(fault(boot), None);
+        let oops = format!(
+            "{boot}\n[   56.8] BUG: kernel NULL pointer dereference, address: 14\n[ 57.0] Oops: 0000"
+        );
+        assert!(fault(&oops).is_some_and(|line| line.contains("NULL pointer")));
     }
 }

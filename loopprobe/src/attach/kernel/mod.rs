@@ -150,14 +150,16 @@ impl Kernel {
     /// Tries the better way of placing probes, unless told which. A kernel without `uprobe_multi` links may still load programs
     /// for them: what a program is to be attached to was not looked at for this type before Linux 6.6.
     fn choose_method(&mut self, method: Option<Method>) -> Result<(), AttachError> {
-        const ROLE: Role = Role::PollEnter;
-        let loaded = self.load_program(ROLE);
-        if method.is_some() || (loaded.is_ok() && uprobe::knows_multi(&self.programs[&ROLE])) {
-            return loaded;
+        // Programs with a tail call bind its table to the first purpose that they are loaded for; this one has none.
+        const TRIED: Role = Role::BaselineEnter;
+        if method.is_none() {
+            let loaded = self.load_program(TRIED);
+            if loaded.is_err() || !uprobe::knows_multi(&self.programs[&TRIED]) {
+                self.method = Method::PerfEvent;
+            }
+            self.programs.clear();
         }
-        self.programs.clear();
-        self.method = Method::PerfEvent;
-        self.load_program(ROLE)
+        self.load_program(Role::PollEnter)
     }
 
     fn load_program(&mut self, role: Role) -> Result<(), AttachError> {
@@ -325,6 +327,7 @@ fn map_fd(map: &Map) -> Option<RawFd> {
         | Map::PerCpuArray(m)
         | Map::HashMap(m)
         | Map::LruHashMap(m)
+        | Map::ProgramArray(m)
         | Map::RingBuf(m) => m,
         _ => return None,
     };
