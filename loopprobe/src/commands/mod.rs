@@ -10,6 +10,7 @@ mod held_child;
 mod inspect;
 mod invoking_user;
 mod man;
+mod memory_limit;
 mod output_file;
 mod privileges;
 mod progress;
@@ -57,6 +58,10 @@ pub enum Command {
 
 impl Command {
     fn run(self, global: &GlobalArgs) -> anyhow::Result<Exit> {
+        // The program that `run` starts has no part in it, so there it comes later.
+        if !matches!(self, Self::Run(_)) {
+            memory_limit::set();
+        }
         match self {
             Self::Attach(args) => attach::run(&args, global),
             Self::Run(args) => run::run(&args, global),

@@ -13,7 +13,7 @@ use nix::{
 
 use super::{
     held_child::{HeldChild, find_program},
-    privileges,
+    memory_limit, privileges,
     session_output::SessionOutput,
     signals::Signals,
     views,
@@ -60,6 +60,7 @@ pub(super) fn run(args: &RunArgs, global: &GlobalArgs) -> anyhow::Result<Exit> {
     output.add(views::record(&args.record)?);
     let signals = Signals::block()?;
     let child = HeldChild::fork(&program, arguments)?;
+    memory_limit::set();
     pass_on(signals, child.pid)?;
     let observer = Observer::attach(&Options {
         program: Some(program),
