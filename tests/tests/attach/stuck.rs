@@ -102,7 +102,15 @@ fn check(build: Build, scenario: &str, cause: Cause) -> Result<()> {
 
 fn says_what_and_where(poll: &LongPoll, truth: &Truth, cause: Cause, stripped: bool) -> Result<()> {
     let found = poll.diagnosis.as_ref().context("no diagnosis")?;
-    ensure!(found.cause == cause, "{:?}: {poll:#?}", found.cause);
+    // Workers that spin share the CPUs with whatever else the machine does: most of the time, that may be the true cause.
+    let others_had_the_cpu = poll
+        .split
+        .is_some_and(|split| split.runnable_ns * 2 > poll.duration_ns);
+    ensure!(
+        found.cause == cause || others_had_the_cpu && found.cause == Cause::Preempted,
+        "{:?}: {poll:#?}",
+        found.cause
+    );
     if stripped {
         let location = poll.task.location.as_ref().context("no location")?;
         ensure!(
