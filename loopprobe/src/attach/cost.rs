@@ -68,6 +68,8 @@ const CALLS: u32 = 2_000;
 const ROUNDS: u32 = 5;
 /// Calls that take long. The median counts.
 const LONG_CALLS: usize = 9;
+/// How long to wait after a call that is only there to end another.
+const PAUSE: Duration = Duration::from_millis(1);
 /// How long each takes: as long as the shortest poll that is reported by default. After 3 ms less is out of the caches.
 const LONG_CALL: Duration = Duration::from_millis(10);
 
@@ -161,7 +163,7 @@ pub fn measure(
     Ok(ProbeTiming {
         ns_per_poll: (with - without).max(0.0),
         empty_ns: (empty - without).max(0.0),
-        dead_time: dead_time(&mut kernel)?,
+        dead_time: dead_time(&mut kernel, light)?,
         all_threads,
     })
 }
@@ -191,15 +193,18 @@ fn rounds() -> f64 {
 }
 
 /// Holds what the probes say of long calls against what the calls say themselves. Zeros if no probe says anything.
-fn dead_time(kernel: &mut Kernel) -> Result<DeadTime, AttachError> {
+fn dead_time(kernel: &mut Kernel, light: bool) -> Result<DeadTime, AttachError> {
     kernel.set_config(&config(LONG_CALL.as_nanos() as u64))?;
     let mut events = kernel.take_events()?;
     let (mut starts, mut ends) = (Vec::new(), Vec::new());
     for _ in 0..LONG_CALLS {
         let mut call = Call::new(LONG_CALL);
         probed(&mut call);
-        // Where returns are not probed, the next call is this one's end.
-        probed(&mut Call::new(Duration::ZERO));
+        if light {
+            // The next call is this one's end. The one after it must not come straight from a probe.
+            probed(&mut Call::new(Duration::ZERO));
+            std::thread::sleep(PAUSE);
+        }
         while let Some(item) = events.next() {
             if let Some(record) = pod::read::<PollRecord>(&item) {
                 starts.push(call.start_ns.saturating_sub(record.poll.start_ns));
