@@ -32,6 +32,20 @@ pub struct Stats {
     pub buckets: [u32; BUCKETS],
 }
 
+impl Stats {
+    /// Adds the polls of another CPU, or of another type.
+    pub fn add(&mut self, other: &Self) {
+        self.polls += other.polls;
+        self.total_ns += other.total_ns;
+        self.max_ns = self.max_ns.max(other.max_ns);
+        self.long += other.long;
+        self.long_ns += other.long_ns;
+        for (to, from) in self.buckets.iter_mut().zip(&other.buckets) {
+            *to = to.saturating_add(*from);
+        }
+    }
+}
+
 impl Default for Stats {
     fn default() -> Self {
         Self {

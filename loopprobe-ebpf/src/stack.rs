@@ -152,7 +152,9 @@ fn open_since(thread: &Thread) -> Option<Open> {
 #[inline(always)]
 fn fill(slot: &mut StackSlot, kind: Kind, tid: u32, open: &Open, now: u64) -> Option<()> {
     let entry_sp = open.entry_sp;
-    // Their place is there anyway, and a program's own stack is small: 512 bytes for all functions that are called.
+    // Their place is there anyway, and a program's own stack is small: 512 bytes for all functions that are called. What another
+    // thread keeps in the slot is no longer whole then.
+    slot.record.tid = 0;
     let regs = read_user_registers(&mut slot.bytes)?;
     let sp = arch::stack_pointer(arch::user(regs));
     if entry_sp != 0 && sp > entry_sp {

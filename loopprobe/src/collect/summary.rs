@@ -91,7 +91,7 @@ pub fn summarize(
         if task.kind == TaskKind::Blocking {
             blocking_polls += stats.polls;
         } else {
-            add(&mut all, &stats);
+            all.add(&stats);
         }
         tasks.push((task, stats));
     }
@@ -127,7 +127,7 @@ fn merge(tasks: Vec<(&TaskType, Stats)>) -> Vec<TaskSummary> {
     let mut merged: Vec<(&TaskType, Stats)> = Vec::new();
     for (task, stats) in tasks {
         match merged.iter_mut().find(|(other, _)| *other == task) {
-            Some((_, sum)) => add(sum, &stats),
+            Some((_, sum)) => sum.add(&stats),
             None => merged.push((task, stats)),
         }
     }
@@ -143,17 +143,6 @@ fn merge(tasks: Vec<(&TaskType, Stats)>) -> Vec<TaskSummary> {
             long: stats.long,
         })
         .collect()
-}
-
-fn add(sum: &mut Stats, other: &Stats) {
-    sum.polls += other.polls;
-    sum.total_ns += other.total_ns;
-    sum.max_ns = sum.max_ns.max(other.max_ns);
-    sum.long += other.long;
-    sum.long_ns += other.long_ns;
-    for (to, from) in sum.buckets.iter_mut().zip(&other.buckets) {
-        *to = to.saturating_add(*from);
-    }
 }
 
 /// The duration that a share of the polls does not exceed: the middle of its bucket, but never more than the maximum.

@@ -97,14 +97,7 @@ impl Kernel {
         let values = map.get(&index, 0).map_err(map_error("STATS"))?;
         let mut sum = Stats::default();
         for cpu in values.iter() {
-            sum.polls += cpu.polls;
-            sum.total_ns += cpu.total_ns;
-            sum.max_ns = sum.max_ns.max(cpu.max_ns);
-            sum.long += cpu.long;
-            sum.long_ns += cpu.long_ns;
-            for (to, from) in sum.buckets.iter_mut().zip(&cpu.buckets) {
-                *to += from;
-            }
+            sum.add(cpu);
         }
         Ok(sum)
     }
