@@ -255,7 +255,7 @@ impl Stacks {
     ) -> Vec<StackEvidence> {
         let frames = self.symbolizer.frames(&seen.frames);
         if count {
-            self.lost.incomplete_stacks += u64::from(seen.outcome != Outcome::Complete);
+            self.lost.incomplete_stacks += u64::from(!seen.outcome.is_whole());
             self.lost.unresolved_frames +=
                 frames.iter().filter(|f| f.function.is_none()).count() as u64;
         }

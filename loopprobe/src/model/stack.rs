@@ -18,8 +18,14 @@ pub enum StackKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// It reached the poll's own entry, proven by the stack pointer kept there.
+    /// It reached the poll's own entry, proven by the stack pointer kept there, by unwind information alone.
     Complete,
+    /// It reached the entry too, in part by frame pointers: some code has no unwind information. Each such step proved
+    /// itself by a call in front of the return address.
+    FramePointers,
+    /// It reached the entry too, but the return address of a frame without unwind information had to be found by reading
+    /// its code or by searching the stack.
+    Searched,
     /// The copied part of the stack ended first.
     Truncated,
     /// An address lies in no module, or in one without unwind information.
@@ -28,6 +34,15 @@ pub enum Outcome {
     Inconsistent,
     /// The user memory could not be read when the stack was taken.
     Unreadable,
+    /// The thread had its stack pointer on another stack than the one that its poll began on.
+    OtherStack,
+}
+
+impl Outcome {
+    /// Whether the walk ended exactly at its goal: the poll's entry or, where that is not known, the thread's first function.
+    pub fn is_whole(self) -> bool {
+        matches!(self, Self::Complete | Self::FramePointers | Self::Searched)
+    }
 }
 
 /// One function on a stack.

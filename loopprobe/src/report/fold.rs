@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::model::{Event, LongPoll, Outcome, Session, SourceLocation, Stack, StackKind, Summary};
+use crate::model::{Event, LongPoll, Session, SourceLocation, Stack, StackKind, Summary};
 
 use super::{
     each_once::EachOnce,
@@ -149,7 +149,7 @@ impl Fold {
         let mut path = vec![root];
         if stack.frames.is_empty() {
             path.push(self.kernel(NO_STACK));
-        } else if stack.outcome != Outcome::Complete {
+        } else if !stack.outcome.is_whole() {
             path.push(self.kernel(INCOMPLETE));
         }
         for frame in stack.frames.iter().rev().take(MAX_DEPTH) {

@@ -64,9 +64,11 @@ impl PollFunctions {
     ///
     /// Another function may have been called with the same stack pointer since, so the frame must be a poll function's.
     pub fn is_open(&self, unwound: &Unwound) -> Option<bool> {
-        let last = unwound.frames.last()?;
+        let is_poll = unwound.frames.last().is_some_and(|last| self.is_poll(last));
         match unwound.outcome {
-            Outcome::Complete => Some(self.is_poll(last)),
+            Outcome::Complete => Some(is_poll),
+            // Which function a frame belongs to need not be known without unwind information, so only a poll's tells.
+            outcome if outcome.is_whole() => is_poll.then_some(true),
             _ => unwound.passed_entry.then_some(false),
         }
     }

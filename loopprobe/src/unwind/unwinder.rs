@@ -190,7 +190,8 @@ impl Unwinder {
     fn outcome(&self, raw: &RawStack, end: End, frames: &[RawFrame]) -> Outcome {
         let copied_to = raw.regs.sp.saturating_add(raw.bytes.len() as u64);
         match end {
-            End::Arrived => Outcome::Complete,
+            End::Arrived if frames.iter().all(is_covered) => Outcome::Complete,
+            End::Arrived => Outcome::FramePointers,
             _ if raw.bytes.is_empty() => Outcome::Unreadable,
             _ if !frames.iter().all(is_covered) => Outcome::NoUnwindInfo,
             End::Unread(address) if address.saturating_add(8) > copied_to => Outcome::Truncated,

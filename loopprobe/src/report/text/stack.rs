@@ -93,11 +93,13 @@ fn place(frame: &Frame) -> String {
 
 fn outcome(outcome: Outcome) -> &'static str {
     match outcome {
-        Outcome::Complete => "",
+        Outcome::Complete | Outcome::FramePointers => "",
+        Outcome::Searched => "; no unwind information for the innermost frames: found by a search",
         Outcome::Truncated => "; stack cut short: deeper than is copied",
         Outcome::NoUnwindInfo => "; stack incomplete: no unwind information",
         Outcome::Inconsistent => "; stack incomplete: unwind information led astray",
         Outcome::Unreadable => "; stack incomplete: memory could not be read",
+        Outcome::OtherStack => "; on a stack that is not the thread's",
     }
 }
 
