@@ -4,22 +4,24 @@
 //! was throttled) is collected beforehand by [`Objects`] and [`CpuQuota`].
 
 mod blame;
-mod causes;
 mod evidence;
+mod facts;
+mod moment;
 mod object;
 mod objects;
 mod quota;
+mod rules;
 mod sockets;
 mod syscall;
 #[cfg(test)]
 mod tests;
 mod verdict;
-mod waits;
 
-pub use causes::{CAUSES, CauseInfo};
 pub use evidence::{PollEvidence, StackEvidence, ThrottleDelta};
+pub use moment::Moment;
 pub use object::Object;
 pub use objects::Objects;
 pub use quota::CpuQuota;
+pub use rules::{Colour, RULES, Rule};
 pub use syscall::RawSyscall;
 pub use verdict::diagnose;

@@ -153,7 +153,7 @@ fn each_way_to_block_has_its_cause() {
     ] {
         let found = diagnosis(blocked(inner, number, object.clone(), 20_000_000));
         assert_eq!(found.cause, expected, "{inner:?} {number} {object:?}");
-        assert_eq!(found.advice, expected.info().advice);
+        assert_eq!(found.advice, expected.rule().advice);
         assert_eq!(found.call.expect("a call").function, "app::helper");
         assert_eq!(
             found.innermost.expect("an async fn").function,

@@ -1,22 +1,20 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Object, PollEvidence, StackEvidence, ThrottleDelta,
-    blame::{blocking_call, innermost_async, place},
-    waits,
+    Moment, Object, PollEvidence, StackEvidence, ThrottleDelta,
+    blame::{blocking_call, innermost_async},
+    facts::facts,
+    rules,
 };
-use crate::model::{Blocked, Cause, Diagnosis, Frame, Split, StackKind};
+use crate::model::{Blocked, Cause, Diagnosis, Split, StackKind};
 
 /// Names a long poll's cause: what took the largest part of its wall time.
 pub fn diagnose(evidence: &PollEvidence) -> Diagnosis {
     let split = evidence.split.unwrap_or_else(|| from_stacks(evidence));
     let mut parts = blocked_parts(evidence, split.blocked_ns);
     add_on_cpu(&mut parts, evidence, split.on_cpu_ns);
-    add(
-        &mut parts,
-        runnable(evidence, split.runnable_ns),
-        split.runnable_ns,
-    );
+    let waiting = Moment::runnable(is_throttled(evidence, split.runnable_ns));
+    add(&mut parts, rules::of(&waiting).cause, split.runnable_ns);
     let (cause, ns) = parts
         .into_iter()
         .max_by_key(|&(cause, ns)| (ns, cause != Cause::Unknown))
@@ -29,7 +27,7 @@ pub fn diagnose(evidence: &PollEvidence) -> Diagnosis {
         call,
         innermost: dominant.and_then(|found| innermost_async(&found.stack.frames)),
         evidence: facts(evidence, cause, ns, dominant, object_of(dominant, &stacks)),
-        advice: cause.info().advice.to_owned(),
+        advice: cause.rule().advice.to_owned(),
     }
 }
 
@@ -61,7 +59,7 @@ fn from_stacks(evidence: &PollEvidence) -> Split {
 fn blocked_parts(evidence: &PollEvidence, blocked_ns: u64) -> Parts {
     let mut parts = Parts::new();
     for found in blocked(evidence) {
-        add(&mut parts, waits::cause(found), found.stack.ns);
+        add(&mut parts, cause_of(found), found.stack.ns);
     }
     let seen: u64 = parts.values().sum();
     let unseen = blocked_ns.saturating_sub(seen);
@@ -91,7 +89,7 @@ fn add_on_cpu(parts: &mut Parts, evidence: &PollEvidence, on_cpu_ns: u64) {
         .iter()
         .filter(|found| found.stack.kind == StackKind::OnCpu);
     for found in samples {
-        let cause = working(found);
+        let cause = cause_of(found);
         if cause != Cause::Cpu {
             let ns = found.stack.ns.min(own_ns);
             add(parts, cause, ns);
@@ -101,28 +99,17 @@ fn add_on_cpu(parts: &mut Parts, evidence: &PollEvidence, on_cpu_ns: u64) {
     add(parts, Cause::Cpu, own_ns);
 }
 
-/// What a thread on the CPU was busy with. The kernel copies, checksums and finds pages on the caller's time; what it does
-/// for other system calls does not go away by awaiting.
-fn working(found: &StackEvidence) -> Cause {
-    if found.syscall.is_none() && !found.page_fault {
-        return Cause::Cpu;
-    }
-    match waits::cause(found) {
-        cause @ (Cause::PageFault | Cause::FileIo | Cause::Fsync | Cause::Network) => cause,
-        _ => Cause::Cpu,
-    }
+fn cause_of(found: &StackEvidence) -> Cause {
+    rules::of(&Moment::of(found)).cause
 }
 
-fn runnable(evidence: &PollEvidence, runnable_ns: u64) -> Cause {
-    match evidence.throttle {
-        // The counter is the sum over the CPUs, so it can exceed this thread's waiting but, where quota was the reason,
-        // hardly stay below half of it.
-        Some(ThrottleDelta {
-            periods,
-            throttled_ns,
-        }) if periods > 0 && throttled_ns >= runnable_ns / 2 => Cause::Throttled,
-        _ => Cause::Preempted,
-    }
+fn is_throttled(evidence: &PollEvidence, runnable_ns: u64) -> bool {
+    // The counter is the sum over the CPUs, so it can exceed this thread's waiting but, where quota was the reason, hardly stay
+    // below half of it.
+    matches!(
+        evidence.throttle,
+        Some(ThrottleDelta { periods, throttled_ns }) if periods > 0 && throttled_ns >= runnable_ns / 2
+    )
 }
 
 /// The stacks that show a cause.
@@ -132,8 +119,7 @@ fn stacks_of(evidence: &PollEvidence, cause: Cause) -> Vec<&StackEvidence> {
         .iter()
         .filter(|found| match (cause, found.stack.kind) {
             (Cause::Preempted | Cause::Throttled, kind) => kind != StackKind::Blocked,
-            (_, StackKind::OnCpu) => working(found) == cause,
-            (_, StackKind::Blocked) => waits::cause(found) == cause,
+            (_, StackKind::OnCpu | StackKind::Blocked) => cause_of(found) == cause,
             (_, StackKind::Runnable) => false,
         })
         .collect()
@@ -182,62 +168,4 @@ fn object_of<'a>(
 /// Samples at several lines of one function are one call.
 fn key(call: Option<&Blocked>) -> Option<&str> {
     call.map(|call| call.function.as_str())
-}
-
-fn facts(
-    evidence: &PollEvidence,
-    cause: Cause,
-    ns: u64,
-    dominant: Option<&StackEvidence>,
-    object: Option<&Object>,
-) -> BTreeMap<String, String> {
-    let mut facts = BTreeMap::new();
-    let mut fact = |name: &str, value: String| {
-        facts.insert(name.to_owned(), value);
-    };
-    fact("ns", ns.to_string());
-    if let Some(throttle) = evidence.throttle.filter(|_| cause == Cause::Throttled) {
-        fact("throttled_ns", throttle.throttled_ns.to_string());
-        fact("throttled_periods", throttle.periods.to_string());
-    }
-    let Some(found) = dominant else {
-        return facts;
-    };
-    if let Some(syscall) = found.syscall {
-        fact("syscall", syscall.name());
-    }
-    if let Some(function) = entry(&found.stack.frames) {
-        fact("function", function);
-    }
-    if cause == Cause::Lock
-        && let Some(kind) = waits::lock_kind(&found.stack.frames)
-    {
-        fact("lock", kind.to_owned());
-    }
-    match object {
-        Some(Object::File { path }) => fact("path", path.clone()),
-        Some(Object::Socket { .. }) if cause == Cause::FileIo => {}
-        Some(Object::Socket { protocol, peer }) => {
-            fact("protocol", protocol.clone());
-            if let Some(peer) = peer {
-                fact("peer", peer.clone());
-            }
-        }
-        Some(Object::Pipe) => fact("object", "pipe".to_owned()),
-        Some(Object::Futex { holder }) => {
-            if let Some(holder) = holder.filter(|_| waits::names_its_holder(&found.stack.frames)) {
-                fact("holder_tid", holder.to_string());
-            }
-        }
-        Some(Object::Other { name }) => fact("object", name.clone()),
-        None => {}
-    }
-    facts
-}
-
-/// The function through which the user's code entered the runtime or the standard library: `std::fs::read`.
-fn entry(frames: &[Frame]) -> Option<String> {
-    let own = frames.iter().position(|frame| !frame.runtime)?;
-    let last = frames.get(own.checked_sub(1)?)?;
-    Some(last.function.clone().unwrap_or_else(|| place(last)))
 }

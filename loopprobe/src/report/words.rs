@@ -5,21 +5,7 @@ use crate::model::{Cause, Lost, SourceLocation, StackKind, TaskType};
 
 /// A cause as a person would say it.
 pub fn cause(cause: Cause) -> &'static str {
-    match cause {
-        Cause::Cpu => "computing",
-        Cause::Sleep => "sleep",
-        Cause::FileIo => "file I/O",
-        Cause::Fsync => "fsync",
-        Cause::Network => "network I/O",
-        Cause::Dns => "name lookup",
-        Cause::Lock => "lock",
-        Cause::Child => "child process",
-        Cause::PageFault => "page faults",
-        Cause::Preempted => "preempted",
-        Cause::Throttled => "throttled by the control group",
-        Cause::NestedBlockOn => "nested block_on",
-        Cause::Unknown => "unknown cause",
-    }
+    cause.rule().label
 }
 
 /// What a thread was doing.

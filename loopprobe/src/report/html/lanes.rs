@@ -1,6 +1,9 @@
 use std::fmt::Write as _;
 
-use crate::model::{Cause, LongPoll};
+use crate::{
+    diagnose::Colour,
+    model::{Cause, LongPoll},
+};
 
 use super::{
     super::{Count, units, words},
@@ -72,22 +75,21 @@ fn cause(poll: &LongPoll) -> Cause {
     diagnosis.map_or(Cause::Unknown, |diagnosis| diagnosis.cause)
 }
 
-/// Causes that call for the same kind of fix share a colour.
 fn class(poll: &LongPoll) -> &'static str {
     cause_class(cause(poll))
 }
 
 /// The style sheet's name of a cause's colour.
 pub fn cause_class(cause: Cause) -> &'static str {
-    match cause {
-        Cause::Cpu => "cpu",
-        Cause::Sleep => "sleep",
-        Cause::FileIo | Cause::Fsync | Cause::PageFault => "file",
-        Cause::Network | Cause::Dns => "net",
-        Cause::Lock => "lock",
-        Cause::Child | Cause::NestedBlockOn => "other",
-        Cause::Preempted | Cause::Throttled => "wait",
-        Cause::Unknown => "unknown",
+    match cause.rule().colour {
+        Colour::Cpu => "cpu",
+        Colour::Sleep => "sleep",
+        Colour::File => "file",
+        Colour::Net => "net",
+        Colour::Lock => "lock",
+        Colour::Other => "other",
+        Colour::Wait => "wait",
+        Colour::Unknown => "unknown",
     }
 }
 

@@ -1,0 +1,65 @@
+use super::{Object, RawSyscall, StackEvidence, syscall::Waits};
+use crate::model::{Frame, StackKind};
+
+/// A part of a poll's wall time, as a rule sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment<'a> {
+    /// What the thread was doing.
+    pub kind: StackKind,
+    /// Its stack, innermost first.
+    pub frames: &'a [Frame],
+    /// The system call that it was in, blocked or on the CPU.
+    pub syscall: Option<RawSyscall>,
+    /// What the call was about.
+    pub object: Option<&'a Object>,
+    /// Whether it was in the kernel for a page fault.
+    pub page_fault: bool,
+    /// Whether its control group had used up its CPU quota.
+    pub throttled: bool,
+}
+
+impl<'a> Moment<'a> {
+    /// The time for which a stack stands.
+    pub fn of(found: &'a StackEvidence) -> Self {
+        Self {
+            kind: found.stack.kind,
+            frames: &found.stack.frames,
+            syscall: found.syscall,
+            object: found.object.as_ref(),
+            page_fault: found.page_fault,
+            throttled: false,
+        }
+    }
+
+    /// The time in which a thread was ready to run and waited for a CPU, wherever it was.
+    pub fn runnable(throttled: bool) -> Self {
+        Self {
+            kind: StackKind::Runnable,
+            frames: &[],
+            syscall: None,
+            object: None,
+            page_fault: false,
+            throttled,
+        }
+    }
+
+    /// Whether the thread waited in the kernel.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.kind == StackKind::Blocked
+    }
+
+    /// What the system call waits for, where it is known.
+    pub(crate) fn waits(&self) -> Option<Waits> {
+        self.syscall.and_then(|call| call.waits())
+    }
+
+    /// Whether the name of any function on the stack contains one of the patterns.
+    pub(crate) fn calls(&self, patterns: &[&str]) -> bool {
+        names(self.frames).any(|name| patterns.iter().any(|pattern| name.contains(pattern)))
+    }
+}
+
+/// The names on a stack, innermost first.
+pub(crate) fn names(frames: &[Frame]) -> impl Iterator<Item = &str> {
+    frames.iter().filter_map(|frame| frame.function.as_deref())
+}

@@ -1,0 +1,27 @@
+use super::{Colour, Rule};
+use crate::{
+    diagnose::{Moment, Object, syscall::Waits},
+    model::Cause,
+};
+
+/// A socket.
+pub(super) const RULE: Rule = Rule {
+    cause: Cause::Network,
+    label: "network I/O",
+    colour: Colour::Net,
+    recognised: "in connect, accept, send or recv, or reading, writing or polling a socket, blocked or on the CPU",
+    advice: "use tokio::net or an async client, or move the client into tokio::task::spawn_blocking",
+    applies: is_network,
+};
+
+fn is_network(moment: &Moment<'_>) -> bool {
+    match (moment.waits(), moment.object) {
+        (Some(Waits::Socket), _) => true,
+        // Below a function of files, the file has been closed meanwhile, and its descriptor is a connection's by now.
+        (Some(Waits::Descriptor), Some(Object::Socket { .. })) => !moment.calls(&["std::fs::"]),
+        (Some(Waits::Descriptor), None) => moment.calls(&["std::net::", "std::os::unix::net::"]),
+        (Some(Waits::Poll | Waits::Events), Some(Object::Socket { .. })) => true,
+        (Some(Waits::Poll | Waits::Events), _) => moment.calls(&["std::net::", "TcpStream"]),
+        _ => false,
+    }
+}

@@ -1,0 +1,20 @@
+use super::{Colour, Rule};
+use crate::{diagnose::Moment, model::Cause};
+
+/// Memory that was not there yet.
+pub(super) const RULE: Rule = Rule {
+    cause: Cause::PageFault,
+    label: "page faults",
+    colour: Colour::File,
+    recognised: "in the kernel without a system call, blocked or on the CPU",
+    advice: "read or prefault the memory (mmap, large allocation) in tokio::task::spawn_blocking before tasks use it",
+    applies: is_fault,
+};
+
+/// A thread in user code goes off the CPU of its own accord only in a page fault.
+fn is_fault(moment: &Moment<'_>) -> bool {
+    match moment.syscall {
+        None => moment.is_blocked() || moment.page_fault,
+        Some(call) => call.waits().is_none() && moment.page_fault,
+    }
+}

@@ -1,0 +1,12 @@
+use super::{Colour, Rule};
+use crate::model::{Cause, StackKind};
+
+/// Waiting for a CPU.
+pub(super) const RULE: Rule = Rule {
+    cause: Cause::Preempted,
+    label: "preempted",
+    colour: Colour::Wait,
+    recognised: "most of the poll was spent ready to run, waiting for a CPU",
+    advice: "not this code's fault: other threads had the CPU; use fewer worker threads than CPUs, or move the neighbours away",
+    applies: |moment| moment.kind == StackKind::Runnable,
+};
