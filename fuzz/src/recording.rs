@@ -13,7 +13,7 @@ pub fn recording(bytes: &[u8]) {
     }
     // A block's checksum keeps mutations from its events, so they are also given as they are.
     let mut sinks: [Box<dyn Sink>; 3] = [
-        Box::new(TextSink::new(std::io::sink(), TextOptions { quiet: false })),
+        Box::new(TextSink::new(std::io::sink(), TextOptions::default())),
         Box::new(JsonSink::new(std::io::sink())),
         Box::new(Html::new(std::io::sink())),
     ];

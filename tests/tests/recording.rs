@@ -208,7 +208,13 @@ fn what_a_recording_without_its_end_does_not_say_is_unknown_in_every_view() {
 
     let mut text = Vec::new();
     let plain = anstream::StripStream::new(&mut text);
-    let mut sink = TextSink::new(plain, TextOptions { quiet: true });
+    let mut sink = TextSink::new(
+        plain,
+        TextOptions {
+            quiet: true,
+            ..TextOptions::default()
+        },
+    );
     events.iter().for_each(|event| sink.event(event).unwrap());
     drop(sink);
     let text = String::from_utf8(text).unwrap();

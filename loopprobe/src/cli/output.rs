@@ -18,6 +18,9 @@ pub struct OutputArgs {
     /// Write the report to a file instead of stdout
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// Show each long poll with its stacks, not only the first of a kind
+    #[arg(long, short)]
+    pub verbose: bool,
 }
 
 /// The report's form.

@@ -29,6 +29,10 @@ impl Groups {
                 task: task.clone(),
                 cause: *cause,
                 call: call.clone(),
+                location: diagnosis
+                    .call
+                    .as_ref()
+                    .and_then(|call| call.location.clone()),
                 count: 0,
                 total_ns: 0,
                 max_ns: 0,

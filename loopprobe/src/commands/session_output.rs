@@ -1,5 +1,7 @@
 use std::io::{self, BufWriter, Write};
 
+use terminal_size::{Width, terminal_size_of};
+
 use super::{
     fail_over::FailOver,
     output_file::OutputFile,
@@ -107,10 +109,18 @@ impl Sink for SessionOutput {
 fn report(output: &OutputArgs, global: &GlobalArgs) -> anyhow::Result<Box<dyn Sink>> {
     let options = TextOptions {
         quiet: global.quiet,
+        verbose: output.verbose,
+        columns: None,
     };
     Ok(match (&output.output, output.format) {
         (None, Format::Json) => Box::new(JsonSink::new(io::stdout().lock())),
-        (None, Format::Text) => Box::new(TextSink::new(coloured_stdout(), options)),
+        (None, Format::Text) => {
+            let columns = columns();
+            Box::new(TextSink::new(
+                coloured_stdout(),
+                TextOptions { columns, ..options },
+            ))
+        }
         (Some(path), Format::Json) => Box::new(JsonSink::new(OutputFile::create(path)?)),
         (Some(path), Format::Text) => {
             let file: Box<dyn Write> = Box::new(OutputFile::create(path)?);
@@ -118,6 +128,12 @@ fn report(output: &OutputArgs, global: &GlobalArgs) -> anyhow::Result<Box<dyn Si
             Box::new(TextSink::new(plain, options))
         }
     })
+}
+
+/// How wide the terminal is; `None` if standard output is none.
+pub(super) fn columns() -> Option<usize> {
+    let (Width(columns), _) = terminal_size_of(io::stdout())?;
+    (columns > 0).then_some(usize::from(columns))
 }
 
 /// Buffered whole events, with colours where they belong.

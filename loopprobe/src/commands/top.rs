@@ -80,7 +80,14 @@ pub(super) fn run(args: &TopArgs, global: &GlobalArgs) -> anyhow::Result<Exit> {
         Err(_) => bail!("the session's thread panicked"),
     };
     shown?;
-    let mut text = TextSink::new(anstream::stdout(), TextOptions { quiet: true });
+    let mut text = TextSink::new(
+        anstream::stdout(),
+        TextOptions {
+            quiet: true,
+            columns: super::session_output::columns(),
+            ..TextOptions::default()
+        },
+    );
     if let Some(session) = state.session {
         text.event(&Event::Session(session))?;
     }

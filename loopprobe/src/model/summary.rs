@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::{Cause, TaskType};
+use super::{Cause, SourceLocation, TaskType};
 
 /// What was lost, skipped or cut short, by name. A silent drop is a bug: each kind has its counter here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,6 +76,9 @@ pub struct Group {
     pub cause: Cause,
     /// The blocking call.
     pub call: Option<String>,
+    /// Where it stands.
+    #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<SourceLocation>,
     /// How many.
     pub count: u64,
     /// Their total, in nanoseconds.

@@ -119,6 +119,7 @@ fn group(row: &Row) -> Group {
         task: row.task.clone(),
         cause: row.cause,
         call: row.call.as_ref().map(|call| call.function.clone()),
+        location: row.call.as_ref().and_then(|call| call.location.clone()),
         count: row.count,
         total_ns: row.total_ns,
         max_ns: row.max_ns,

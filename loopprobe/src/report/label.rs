@@ -41,7 +41,7 @@ pub fn owner(frame: &Frame, session: Option<&Session>) -> Owner {
 }
 
 /// Cargo keeps dependencies under `registry/src/` and `git/checkouts/`; rustc's own sources are under `/rustc/`.
-fn owner_of_file(file: &str) -> Owner {
+pub(crate) fn owner_of_file(file: &str) -> Owner {
     if file.starts_with("/rustc/") || file.contains("/lib/rustlib/src/") {
         Owner::Runtime
     } else if file.contains("registry/src/") || file.contains("git/checkouts/") {
@@ -56,6 +56,36 @@ fn is_library(frame: &Frame) -> bool {
         .module
         .as_deref()
         .is_some_and(|module| module.ends_with(".so") || module.contains(".so."))
+}
+
+/// The crate that a frame's code belongs to, by its source file's path or its name; `None` where neither tells.
+pub fn krate(frame: &Frame) -> Option<String> {
+    let place = frame.location.as_ref().or(frame.definition.as_ref());
+    let folder = place.and_then(|place| {
+        let (folder, _) = place.short_file().split_once("/src/")?;
+        Some(folder.rsplit('/').next().unwrap_or(folder))
+    });
+    match folder {
+        // `hyper-util-0.1.20`, but `std` of `library/std`.
+        Some(folder) => Some(without_version(folder).to_owned()),
+        None => crate_of_name(frame.function.as_deref()?).map(str::to_owned),
+    }
+}
+
+fn without_version(folder: &str) -> &str {
+    match folder.rfind('-') {
+        Some(at) if folder[at + 1..].starts_with(|c: char| c.is_ascii_digit()) => &folder[..at],
+        _ => folder,
+    }
+}
+
+/// `a` of `a::b` and `<a::B>::c`; `c` of `<F as c::D>::e`, where the type is only a parameter.
+fn crate_of_name(name: &str) -> Option<&str> {
+    let own = name.strip_prefix('<').and_then(|rest| {
+        let (kind, of_trait) = rest.split_once(" as ")?;
+        (!kind.contains("::")).then(|| first_segment(of_trait))?
+    });
+    own.or_else(|| first_segment(name))
 }
 
 /// `a` of `a::b`, `<a::B as c::D>::e` and `<a::B>::e`.
@@ -184,6 +214,29 @@ mod tests {
         };
         assert_eq!(frame_name(&at(0x1234)), "api+0x1200");
         assert_eq!(frame_name(&at(0x1299)), "api+0x1200");
+    }
+
+    #[test]
+    fn a_crate_is_known_by_its_file_or_its_name() {
+        let of = |function: &str, file: Option<&str>| {
+            krate(&Frame {
+                function: Some(function.to_owned()),
+                location: file.map(|file| SourceLocation {
+                    file: file.to_owned(),
+                    line: 1,
+                    column: None,
+                }),
+                ..Frame::default()
+            })
+        };
+        let registry = "/c/registry/src/x-1/hyper-util-0.1.20/src/rt/tokio.rs";
+        assert_eq!(of("x", Some(registry)).as_deref(), Some("hyper-util"));
+        let std = "/rustc/0123/library/std/src/fs.rs";
+        assert_eq!(of("x", Some(std)).as_deref(), Some("std"));
+        assert_eq!(of("axum::serve", None).as_deref(), Some("axum"));
+        let parameter = "<F as axum::handler::Handler>::call";
+        assert_eq!(of(parameter, None).as_deref(), Some("axum"));
+        assert_eq!(of("main", None), None);
     }
 
     #[test]

@@ -10,7 +10,7 @@ mod folded;
 mod histogram;
 mod html;
 mod json;
-mod label;
+pub(crate) mod label;
 mod pprof;
 mod ranking;
 mod share;

@@ -1,7 +1,7 @@
 //! The model's enums in words.
 
 use super::Count;
-use crate::model::{Cause, Lost, SourceLocation, StackKind, TaskType};
+use crate::model::{Cause, Lost, NameSource, SourceLocation, StackKind, TaskType};
 
 /// A cause as a person would say it.
 pub fn cause(cause: Cause) -> &'static str {
@@ -17,10 +17,16 @@ pub fn stack_kind(kind: StackKind) -> &'static str {
     }
 }
 
-/// A task type's name; one that is only likely says so.
+/// `1 poll`, `2,184 polls`: a count with what it counts, an English noun that takes an `s`.
+pub fn count(count: u64, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{} {noun}{plural}", Count(count))
+}
+
+/// A task type's name; one that is only likely says so. An address is no guess.
 pub fn task_name(task: &TaskType) -> String {
     let name = super::clean(&task.name);
-    if task.certain {
+    if task.certain || task.name_source == NameSource::None {
         name.into_owned()
     } else {
         format!("{name} (likely)")
@@ -32,8 +38,19 @@ pub fn place(location: &SourceLocation) -> String {
     super::clean(&location.to_string()).into_owned()
 }
 
-/// What was lost: every counter that is not zero, by its name in the JSON.
+/// A place to stand beside a name; `None` if there is none, or if the name says it already.
+pub fn place_beside(name: &str, location: Option<&SourceLocation>) -> Option<String> {
+    location
+        .map(place)
+        .filter(|place| !name.contains(place.as_str()))
+}
+
+/// What was lost: every counter that is not zero, by its name in the JSON. A frame without a name is no loss.
 pub fn lost(lost: &Lost) -> Vec<String> {
+    let lost = Lost {
+        unresolved_frames: 0,
+        ..*lost
+    };
     let Ok(serde_json::Value::Object(counters)) = serde_json::to_value(lost) else {
         return Vec::new();
     };

@@ -1,110 +1,135 @@
 use std::io::{self, Write};
 
 use super::{
+    fold::{Row, fold, same},
+    kinds::Sums,
     stack,
     style::{ALARM, FAINT, FIX, TASK},
+    width::Width,
 };
 use crate::{
-    model::{Diagnosis, LongPoll, Split, Stack, TaskKind},
-    report::{Measured, WallClock, clean, words},
+    model::{
+        Blocked, Diagnosis, LongPoll, Session, SourceLocation, Split, Stack, StackKind, TaskKind,
+    },
+    report::{Measured, Owner, WallClock, clean, label::owner_of_file, words},
 };
 
 /// Stacks that took less of a poll than this part are left to the JSON.
 const SHOWN_SHARE: u64 = 10;
 /// More stacks than this make a block that nobody reads.
 const SHOWN_STACKS: usize = 3;
+/// The columns of `12:00:00.000  `.
+const TIME: usize = 14;
 
-/// One block: when, how long, which task, where the time went, in which call, and what to do.
-pub fn write(out: &mut impl Write, poll: &LongPoll, clock: WallClock) -> io::Result<()> {
-    headline(out, poll, clock)?;
-    explanation(out, poll)?;
-    let shown = merged(&poll.stacks)
-        .into_iter()
-        .filter(|(_, ns)| *ns >= poll.duration_ns / SHOWN_SHARE);
-    for (stack, ns) in shown.take(SHOWN_STACKS) {
-        stack::write(out, stack, ns)?;
+/// How a poll is shown.
+#[derive(Clone, Copy)]
+pub(super) struct Look<'a> {
+    pub(super) clock: WallClock,
+    pub(super) width: Width,
+    pub(super) session: Option<&'a Session>,
+}
+
+/// One block: when, how long, why and in which call; which task; where the time went, the stacks, and what to do.
+pub(super) fn block(out: &mut impl Write, poll: &LongPoll, look: Look<'_>) -> io::Result<()> {
+    headline(out, poll, look)?;
+    let Look { width, .. } = look;
+    if poll.diagnosis.is_some() {
+        writeln!(out, "    {TASK}{}{TASK:#}", task(poll, width.behind(4)))?;
     }
+    writeln!(out, "    {}", width.wrap(&circumstances(poll), 4))?;
+    let shown = shown(poll, look.session);
+    stacks(out, &shown, width)?;
     if let Some(diagnosis) = &poll.diagnosis {
-        advice(out, diagnosis)?;
+        advice(out, diagnosis, &shown, width)?;
     }
     Ok(())
 }
 
-/// Stacks that would look alike, as one with the sum of their times, longest first: samples differ in the last instruction.
-fn merged(stacks: &[Stack]) -> Vec<(&Stack, u64)> {
-    let mut merged: Vec<(&Stack, u64)> = Vec::new();
-    for stack in stacks {
-        match merged
-            .iter_mut()
-            .find(|(other, _)| stack::looks_like(stack, other))
-        {
-            Some((_, ns)) => *ns += stack.ns,
-            None => merged.push((stack, stack.ns)),
-        }
-    }
-    merged.sort_by_key(|(_, ns)| std::cmp::Reverse(*ns));
-    merged
-}
-
-fn headline(out: &mut impl Write, poll: &LongPoll, clock: WallClock) -> io::Result<()> {
-    let time = clock.time_of_day(poll.start_ns);
-    let duration = Measured(poll.duration_ns);
-    let what = match (poll.ended, poll.since_before_attach) {
-        (true, false) => format!("LONG POLL  {duration}"),
-        (true, true) => format!("LONG POLL  at least {duration}, begun before the attach"),
-        (false, false) => format!("STILL POLLING for {duration}"),
-        (false, true) => {
-            format!("STILL POLLING for at least {duration}, open since before the attach")
-        }
+/// One line, for a poll of a kind that has been told.
+pub(super) fn line(
+    out: &mut impl Write,
+    poll: &LongPoll,
+    sums: Sums,
+    look: Look<'_>,
+) -> io::Result<()> {
+    let time = look.clock.time_of_day(poll.start_ns);
+    let duration = if poll.ended {
+        format!("{:>7}", Measured(poll.duration_ns).to_string())
+    } else {
+        format!("STILL POLLING for {}", Measured(poll.duration_ns))
     };
-    write!(out, "{time}  {ALARM}{what}{ALARM:#}")?;
-    match (poll.task_id, poll.task.kind) {
-        (Some(id), _) => write!(out, "  task {id}")?,
-        (None, TaskKind::Root) => write!(out, "  root future")?,
-        (None, TaskKind::Async | TaskKind::Blocking) => {}
-    }
-    write!(out, "  {TASK}{}{TASK:#}", words::task_name(&poll.task))?;
-    if let Some(location) = &poll.task.location {
-        write!(out, "  {}", words::place(location))?;
-    }
-    write!(
+    let so_far = format!("({} so far, {})", sums.count, Measured(sums.total_ns));
+    let used = TIME + duration.chars().count() + 2 + so_far.chars().count() + 2;
+    let what = what(poll, look.width.behind(used));
+    writeln!(
         out,
-        "  {FAINT}thread {}/{}{FAINT:#}",
-        clean(&poll.thread),
-        poll.tid
-    )?;
-    if poll.block_in_place {
-        write!(out, "  (in block_in_place: allowed to block)")?;
-    }
-    writeln!(out)
+        "{time}  {ALARM}{duration}{ALARM:#}  {what}  {FAINT}{so_far}{FAINT:#}"
+    )
 }
 
-/// `file I/O in api::store src/upload.rs:57: 811.9ms blocked, 0.3ms on CPU  (path /var/data/big.bin, syscall read)`.
-fn explanation(out: &mut impl Write, poll: &LongPoll) -> io::Result<()> {
-    let parts: Vec<String> = [
-        poll.diagnosis.as_ref().map(cause),
-        poll.split.map(split),
-        poll.diagnosis.as_ref().and_then(evidence),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    if parts.is_empty() {
-        return Ok(());
-    }
-    writeln!(out, "    {}", parts.join("; "))
+fn headline(out: &mut impl Write, poll: &LongPoll, look: Look<'_>) -> io::Result<()> {
+    let time = look.clock.time_of_day(poll.start_ns);
+    let duration = Measured(poll.duration_ns);
+    let how_long = match (poll.ended, poll.since_before_attach) {
+        (true, false) => format!("LONG POLL  {duration}"),
+        (true, true) => format!("LONG POLL  at least {duration}"),
+        (false, false) => format!("STILL POLLING for {duration}"),
+        (false, true) => format!("STILL POLLING for at least {duration}"),
+    };
+    let room = look.width.behind(TIME + how_long.chars().count() + 2);
+    writeln!(
+        out,
+        "{time}  {ALARM}{how_long}{ALARM:#}  {}",
+        what(poll, room)
+    )
 }
 
-fn cause(diagnosis: &Diagnosis) -> String {
+/// `file I/O in api::store`; of a poll without a diagnosis, which task it is.
+fn what(poll: &LongPoll, room: Width) -> String {
+    let Some(diagnosis) = &poll.diagnosis else {
+        return task(poll, room);
+    };
     let cause = words::cause(diagnosis.cause);
     let Some(call) = &diagnosis.call else {
         return cause.to_owned();
     };
-    let function = clean(&call.function);
-    match &call.location {
-        Some(location) => format!("{cause} in {function} ({})", words::place(location)),
-        None => format!("{cause} in {function}"),
+    let before = format!("{cause} in ");
+    let call = clean(&call.function);
+    format!("{before}{}", room.behind(before.chars().count()).fit(&call))
+}
+
+/// `task 1423  api::upload::handle  src/upload.rs:42`.
+fn task(poll: &LongPoll, room: Width) -> String {
+    let id = match (poll.task_id, poll.task.kind) {
+        (Some(id), _) => format!("task {id}  "),
+        (None, TaskKind::Root) => "root future: ".to_owned(),
+        (None, TaskKind::Async | TaskKind::Blocking) => String::new(),
+    };
+    let room = room.behind(id.chars().count());
+    let name = words::task_name(&poll.task);
+    let name = match words::place_beside(&name, poll.task.location.as_ref()) {
+        Some(place) => room.fit_pair(&name, &place),
+        None => room.fit(&name).into_owned(),
+    };
+    format!("{id}{name}")
+}
+
+/// `thread worker/9: 811.9ms blocked, 0.3ms on CPU; path /var/data/big.bin, syscall read`.
+fn circumstances(poll: &LongPoll) -> String {
+    let mut text = format!("thread {}/{}", clean(&poll.thread), poll.tid);
+    let mut parts: Vec<String> = Vec::new();
+    parts.extend(poll.split.map(split));
+    parts.extend(poll.diagnosis.as_ref().and_then(evidence));
+    if poll.since_before_attach {
+        parts.push("open since before the attach".to_owned());
     }
+    if poll.block_in_place {
+        parts.push("in block_in_place, which is allowed to block".to_owned());
+    }
+    if !parts.is_empty() {
+        text = format!("{text}: {}", parts.join("; "));
+    }
+    text
 }
 
 fn split(split: Split) -> String {
@@ -133,16 +158,128 @@ fn evidence(diagnosis: &Diagnosis) -> Option<String> {
     (!facts.is_empty()).then(|| facts.join(", "))
 }
 
-fn advice(out: &mut impl Write, diagnosis: &Diagnosis) -> io::Result<()> {
-    if let Some(innermost) = &diagnosis.innermost {
-        write!(out, "    awaited: {}", clean(&innermost.function))?;
-        if let Some(location) = &innermost.location {
-            write!(out, "  {}", words::place(location))?;
+/// What was done with the time, for stacks that look alike.
+struct Shown<'a> {
+    rows: Vec<Row<'a>>,
+    /// Longest first.
+    stacks: Vec<&'a Stack>,
+    ns: u64,
+}
+
+fn stacks(out: &mut impl Write, shown: &[Shown<'_>], width: Width) -> io::Result<()> {
+    for stack in shown {
+        let shortfall = stack.shortfall();
+        // The only one stands for what was said above.
+        if shown.len() > 1 {
+            writeln!(out, "    {FAINT}{}{FAINT:#}", width.wrap(&stack.title(), 4))?;
+        } else if let Some(shortfall) = shortfall {
+            writeln!(out, "    {FAINT}{shortfall}{FAINT:#}")?;
         }
-        writeln!(out)?;
+        stack::write(out, &stack.rows, width)?;
+    }
+    Ok(())
+}
+
+/// Those worth showing, longest first. Stacks that would show the same rows are one: samples differ in the last instruction,
+/// and one call may wait in several ways.
+fn shown<'a>(poll: &'a LongPoll, session: Option<&Session>) -> Vec<Shown<'a>> {
+    let diagnosis = poll.diagnosis.as_ref();
+    let call = diagnosis.and_then(|d| d.call.as_ref());
+    let blamed = call.map(|call| call.function.as_str());
+    let mut shown: Vec<Shown<'_>> = Vec::new();
+    for stack in poll.stacks.iter().filter(|stack| !stack.frames.is_empty()) {
+        let rows = fold(stack, blamed, session);
+        match shown.iter_mut().find(|other| same(&rows, &other.rows)) {
+            Some(other) => {
+                other.ns += stack.ns;
+                other.stacks.push(stack);
+            }
+            None => shown.push(Shown {
+                rows,
+                stacks: vec![stack],
+                ns: stack.ns,
+            }),
+        }
+    }
+    shown.retain(|stack| stack.ns >= poll.duration_ns / SHOWN_SHARE);
+    shown.sort_by_key(|stack| std::cmp::Reverse(stack.ns));
+    shown.truncate(SHOWN_STACKS);
+    shown
+}
+
+impl Shown<'_> {
+    /// `48.0ms blocked in write, 12.1ms blocked in fsync`.
+    fn title(&self) -> String {
+        let mut ways: Vec<(StackKind, Option<&str>, u64)> = Vec::new();
+        for stack in &self.stacks {
+            let syscall = stack.syscall.as_deref();
+            match ways
+                .iter_mut()
+                .find(|way| (way.0, way.1) == (stack.kind, syscall))
+            {
+                Some((_, _, ns)) => *ns += stack.ns,
+                None => ways.push((stack.kind, syscall, stack.ns)),
+            }
+        }
+        ways.sort_by_key(|(_, _, ns)| std::cmp::Reverse(*ns));
+        let ways = ways.into_iter().map(|(kind, syscall, ns)| {
+            let inside = syscall.map_or_else(String::new, |name| format!(" in {}", clean(name)));
+            format!("{} {}{inside}", Measured(ns), words::stack_kind(kind))
+        });
+        let mut title = ways.collect::<Vec<_>>().join(", ");
+        if let Some(shortfall) = self.shortfall() {
+            title = format!("{title}; {shortfall}");
+        }
+        title
+    }
+
+    /// Of the one that stood longest.
+    fn shortfall(&self) -> Option<&'static str> {
+        let longest = self.stacks.iter().max_by_key(|stack| stack.ns)?;
+        stack::shortfall(longest.outcome)
+    }
+}
+
+fn advice(
+    out: &mut impl Write,
+    diagnosis: &Diagnosis,
+    shown: &[Shown<'_>],
+    width: Width,
+) -> io::Result<()> {
+    if let Some(innermost) = &diagnosis.innermost
+        && is_worth_saying(innermost, diagnosis, shown)
+    {
+        let label = "async body: ";
+        let room = width.behind(4 + label.len());
+        writeln!(out, "    {label}{}", named(innermost, room))?;
     }
     if diagnosis.advice.is_empty() {
         return Ok(());
     }
-    writeln!(out, "    {FIX}fix:{FIX:#} {}", clean(&diagnosis.advice))
+    let advice = width.wrap(&clean(&diagnosis.advice), 9);
+    writeln!(out, "    {FIX}fix:{FIX:#} {advice}")
+}
+
+/// The awaited child says whose operation it was, unless a row says so already, or it is some library's plumbing.
+fn is_worth_saying(innermost: &Blocked, diagnosis: &Diagnosis, shown: &[Shown<'_>]) -> bool {
+    let is_call = diagnosis.call.as_ref().map(|call| &call.function) == Some(&innermost.function);
+    let is_shown = |row: &Row<'_>| match row {
+        Row::Own(frame) | Row::Other(frame) => {
+            frame.function.as_ref() == Some(&innermost.function)
+                || innermost.location.is_some() && frame.definition == innermost.location
+        }
+        Row::Folded(_) => false,
+    };
+    let is_own = |place: &SourceLocation| owner_of_file(&place.file) == Owner::Own;
+    !is_call
+        && innermost.location.as_ref().is_none_or(is_own)
+        && !shown.iter().flat_map(|shown| &shown.rows).any(is_shown)
+}
+
+fn named(function: &Blocked, room: Width) -> String {
+    let name = clean(&function.function);
+    match words::place_beside(&name, function.location.as_ref()) {
+        Some(place) => room.fit_pair(&name, &place),
+        None => room.fit(&name).into_owned(),
+    }
 }

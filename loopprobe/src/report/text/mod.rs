@@ -1,21 +1,33 @@
 //! The report for people.
 
+mod fold;
+mod kinds;
 mod long_poll;
 mod stack;
 mod style;
 mod summary;
 mod table;
+mod width;
 
 use std::io::{self, Write};
 
-use super::{Chosen, Sink, WallClock, clean};
-use crate::model::{Event, Notice, Session};
+use self::{
+    kinds::{Kinds, Say},
+    long_poll::Look,
+    width::Width,
+};
+use super::{Chosen, Sink, WallClock, clean, words};
+use crate::model::{Event, LongPoll, Notice, Session};
 
-/// What to leave out of the text.
+/// What to leave out of the text, and how much room there is.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TextOptions {
     /// No head and no remarks.
     pub quiet: bool,
+    /// Every long poll with all that is known of it, not only the first of a kind.
+    pub verbose: bool,
+    /// How many columns a line has; `None` for lines of any length.
+    pub columns: Option<usize>,
 }
 
 /// Writes a session for people to read. Its colours are ANSI codes: give it a writer that drops them where they do not
@@ -25,6 +37,7 @@ pub struct TextSink<W> {
     out: W,
     options: TextOptions,
     session: Option<Session>,
+    kinds: Kinds,
 }
 
 impl<W: Write> TextSink<W> {
@@ -34,6 +47,25 @@ impl<W: Write> TextSink<W> {
             out,
             options,
             session: None,
+            kinds: Kinds::default(),
+        }
+    }
+
+    fn width(&self) -> Width {
+        Width::new(self.options.columns)
+    }
+
+    fn long_poll(&mut self, poll: &LongPoll) -> io::Result<()> {
+        let look = Look {
+            clock: self.clock(),
+            width: self.width(),
+            session: self.session.as_ref(),
+        };
+        match self.kinds.hear(poll) {
+            _ if self.options.verbose => long_poll::block(&mut self.out, poll, look),
+            Say::Block => long_poll::block(&mut self.out, poll, look),
+            Say::Line(sums) => long_poll::line(&mut self.out, poll, sums, look),
+            Say::Nothing => Ok(()),
         }
     }
 
@@ -47,18 +79,18 @@ impl<W: Write> TextSink<W> {
 
 impl<W: Write> Sink for TextSink<W> {
     fn event(&mut self, event: &Event) -> io::Result<()> {
-        let clock = self.clock();
+        let (clock, width) = (self.clock(), self.width());
         match event {
             Event::Session(session) => {
                 if !self.options.quiet {
-                    head(&mut self.out, session)?;
+                    head(&mut self.out, session, width)?;
                 }
                 self.session = Some(session.clone());
             }
-            Event::LongPoll(poll) => long_poll::write(&mut self.out, poll, clock)?,
+            Event::LongPoll(poll) => self.long_poll(poll)?,
             Event::Notice(notice) => {
                 if !self.options.quiet {
-                    remark(&mut self.out, notice, clock)?;
+                    remark(&mut self.out, notice, clock, width)?;
                 }
             }
             Event::Summary(summary) => {
@@ -66,21 +98,15 @@ impl<W: Write> Sink for TextSink<W> {
                     .session
                     .as_ref()
                     .map_or(0, |session| session.threshold_ns);
-                summary::write(&mut self.out, summary, threshold_ns)?;
+                summary::write(&mut self.out, summary, threshold_ns, width)?;
             }
         }
         self.out.flush()
     }
 }
 
-fn head(out: &mut impl Write, session: &Session) -> io::Result<()> {
-    let Session {
-        version,
-        pid,
-        sites,
-        task_types,
-        ..
-    } = session;
+fn head(out: &mut impl Write, session: &Session, width: Width) -> io::Result<()> {
+    let Session { version, pid, .. } = session;
     let runtime = match session.tokio.as_slice() {
         [] => "tokio of unknown version".to_owned(),
         versions => format!("tokio {}", versions.join(" and ")),
@@ -89,26 +115,29 @@ fn head(out: &mut impl Write, session: &Session) -> io::Result<()> {
         0 => "every poll is reported".to_owned(),
         threshold => format!("polls >= {} are reported", Chosen(threshold)),
     };
-    writeln!(
-        out,
-        "loopprobe {version}: attached to {} (pid {pid}), {}, {sites} poll sites, {task_types} task types; {reported}",
+    let head = format!(
+        "loopprobe {version}: attached to {} (pid {pid}), {}, {}, {}; {reported}",
         clean(&session.name),
         clean(&runtime),
-    )?;
+        words::count(session.sites as u64, "poll site"),
+        words::count(session.task_types as u64, "task type"),
+    );
+    writeln!(out, "{}", width.wrap(&head, 4))?;
     for limit in &session.limits {
-        writeln!(out, "{}note:{0:#} {}", style::NOTE, clean(limit))?;
+        note(out, "", limit, width)?;
     }
     Ok(())
 }
 
-fn remark(out: &mut impl Write, notice: &Notice, clock: WallClock) -> io::Result<()> {
-    let time = clock.time_of_day(notice.time_ns);
-    writeln!(
-        out,
-        "{time}  {}note:{0:#} {}",
-        style::NOTE,
-        clean(&notice.message)
-    )
+fn remark(out: &mut impl Write, notice: &Notice, clock: WallClock, width: Width) -> io::Result<()> {
+    let time = format!("{}  ", clock.time_of_day(notice.time_ns));
+    note(out, &time, &notice.message, width)
+}
+
+fn note(out: &mut impl Write, before: &str, text: &str, width: Width) -> io::Result<()> {
+    const LABEL: &str = "note: ";
+    let text = width.wrap(&clean(text), before.len() + LABEL.len());
+    writeln!(out, "{before}{}note:{0:#} {text}", style::NOTE)
 }
 
 #[cfg(test)]
@@ -164,12 +193,11 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "LONG POLL  812.4ms  task 1423  api::handle  src/upload.rs:42  thread worker/9",
-                "    file I/O in api::store (src/upload.rs:57); 811.9ms blocked, 300.0us on CPU, 200.0us waiting for a CPU; \
-                 path /var/data/big.bin",
-                "    811.9ms blocked in read",
+                "LONG POLL  812.4ms  file I/O in api::store",
+                "    task 1423  api::handle  src/upload.rs:42",
+                "    thread worker/9: 811.9ms blocked, 300.0us on CPU, 200.0us waiting for a CPU; path /var/data/big.bin",
                 "      std::fs::read",
-                "      api::store  src/upload.rs:57",
+                "    > api::store  src/upload.rs:57",
                 "    fix: use tokio::fs",
             ]
         );
@@ -190,6 +218,15 @@ mod tests {
             "loopprobe 0.1.0: attached to api\\u{1b}[2J (pid 7), tokio 1.44.2, 122 poll sites, 61 task types; \
              polls >= 10ms are reported\nnote: the root future is not covered\n"
         );
-        assert_eq!(text(&[session()], TextOptions { quiet: true }), "");
+        assert_eq!(
+            text(
+                &[session()],
+                TextOptions {
+                    quiet: true,
+                    ..TextOptions::default()
+                }
+            ),
+            ""
+        );
     }
 }

@@ -1,88 +1,92 @@
 use std::io::{self, Write};
 
-use super::style::FAINT;
+use unicode_width::UnicodeWidthStr as _;
+
+use super::{
+    fold::{Row, Run},
+    style::{FAINT, OWN},
+    width::Width,
+};
 use crate::{
-    model::{Frame, Outcome, Stack},
-    report::{Measured, clean, words},
+    model::{Frame, Outcome},
+    report::{clean, words},
 };
 
-/// A folded stack, innermost first: the runtime's frames are counted, not shown, but for the outermost of those that the
-/// stack begins with: that is the function that the code above called, such as `std::fs::read`.
-/// `ns` is its time, together with those that look like it.
-pub fn write(out: &mut impl Write, stack: &Stack, ns: u64) -> io::Result<()> {
-    if stack.frames.is_empty() {
-        return Ok(());
-    }
-    write!(
-        out,
-        "    {FAINT}{} {}",
-        Measured(ns),
-        words::stack_kind(stack.kind)
-    )?;
-    if let Some(syscall) = &stack.syscall {
-        write!(out, " in {}", clean(syscall))?;
-    }
-    writeln!(out, "{}{FAINT:#}", outcome(stack.outcome))?;
-    for row in fold(&stack.frames) {
+/// Rows shown at most.
+const ROWS: usize = 16;
+/// Crates named at most in one row.
+const CRATES: usize = 4;
+/// Columns in front of a frame.
+const INDENT: usize = 6;
+
+/// A folded stack, a row each: own frames are marked.
+pub(super) fn write(out: &mut impl Write, rows: &[Row<'_>], width: Width) -> io::Result<()> {
+    let room = width.behind(INDENT);
+    for row in rows.iter().take(ROWS) {
         match row {
-            Row::Frame(frame) => writeln!(out, "      {}", describe(frame))?,
-            Row::Folded(count) => {
-                writeln!(out, "      {FAINT}... {count} of the runtime{FAINT:#}")?
+            Row::Own(frame) => {
+                writeln!(
+                    out,
+                    "    {OWN}>{OWN:#} {OWN}{}{OWN:#}",
+                    describe(frame, room)
+                )?;
             }
+            Row::Other(frame) => writeln!(out, "      {}", describe(frame, room))?,
+            Row::Folded(run) => writeln!(out, "      {FAINT}{}{FAINT:#}", folded(run, room))?,
         }
+    }
+    if rows.len() > ROWS {
+        let more = words::count(rows.len() as u64 - ROWS as u64, "more frame");
+        writeln!(
+            out,
+            "      {FAINT}and {more}: --format json has all{FAINT:#}"
+        )?;
     }
     Ok(())
 }
 
-/// Whether two stacks show the same functions.
-pub fn looks_like(one: &Stack, other: &Stack) -> bool {
-    let alike = |(a, b): (&Row<'_>, &Row<'_>)| match (a, b) {
-        (Row::Frame(a), Row::Frame(b)) if a.function.is_some() => a.function == b.function,
-        _ => a == b,
-    };
-    let (rows, others) = (fold(&one.frames), fold(&other.frames));
-    (one.kind, &one.syscall, one.outcome) == (other.kind, &other.syscall, other.outcome)
-        && rows.len() == others.len()
-        && rows.iter().zip(&others).all(alike)
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Row<'a> {
-    Frame(&'a Frame),
-    Folded(usize),
-}
-
-fn fold(frames: &[Frame]) -> Vec<Row<'_>> {
-    let Some(last_own) = frames.iter().rposition(|frame| !frame.runtime) else {
-        // Nothing but the runtime: what it called last is all there is to show.
-        return frames.first().into_iter().map(Row::Frame).collect();
-    };
-    let mut rows = Vec::new();
-    for run in frames[..=last_own].chunk_by(|a, b| a.runtime == b.runtime) {
-        match run {
-            [.., called] if called.runtime && rows.is_empty() => rows.push(Row::Frame(called)),
-            [first, ..] if first.runtime => rows.push(Row::Folded(run.len())),
-            own => rows.extend(own.iter().map(Row::Frame)),
-        }
+/// `9 of axum, hyper, tower`.
+fn folded(run: &Run, room: Width) -> String {
+    let mut names: Vec<_> = run
+        .crates
+        .iter()
+        .map(|name| clean(name))
+        .take(CRATES)
+        .collect();
+    if run.crates.len() > CRATES {
+        names.push("others".into());
     }
-    rows
+    let frames = run.frames;
+    if names.is_empty() {
+        return words::count(frames as u64, "library frame");
+    }
+    room.fit(&format!("{frames} of {}", names.join(", ")))
+        .into_owned()
 }
 
-fn describe(frame: &Frame) -> String {
-    let name = match &frame.function {
-        Some(function) => clean(function).into_owned(),
-        None => place(frame),
-    };
-    let location = frame.location.as_ref().or(frame.definition.as_ref());
-    match (location, &frame.near) {
-        (Some(location), _) => format!("{name}  {}", words::place(location)),
-        (None, Some(near)) => format!("{name}  near {}?", words::place(near)),
-        (None, None) => name,
+/// A frame's name and place. A hint stands only where there is no name.
+fn describe(frame: &Frame, room: Width) -> String {
+    if let Some(function) = &frame.function {
+        let function = clean(function);
+        return match frame.location.as_ref().or(frame.definition.as_ref()) {
+            Some(location) => room.fit_pair(&function, &words::place(location)),
+            None => room.fit(&function).into_owned(),
+        };
+    }
+    let address = address(frame);
+    match (frame.definition.as_ref(), &frame.near) {
+        (Some(definition), _) => room.fit_pair(&address, &words::place(definition)),
+        (None, Some(near)) => {
+            let place = format!("near {}?", words::place(near));
+            let fitted = room.behind(address.width()).fit_pair("", &place);
+            format!("{address}{fitted}")
+        }
+        (None, None) => room.fit(&address).into_owned(),
     }
 }
 
 /// `libfoo.so+0x1234` for a frame without a name.
-fn place(frame: &Frame) -> String {
+fn address(frame: &Frame) -> String {
     let module = frame.module.as_deref().unwrap_or("?");
     let file = module.rsplit('/').next().unwrap_or(module);
     match frame.offset {
@@ -91,79 +95,63 @@ fn place(frame: &Frame) -> String {
     }
 }
 
-fn outcome(outcome: Outcome) -> &'static str {
+/// Why a stack does not reach its poll; `None` if it does.
+pub(super) fn shortfall(outcome: Outcome) -> Option<&'static str> {
     match outcome {
-        Outcome::Complete | Outcome::FramePointers => "",
-        Outcome::Searched => "; no unwind information for the innermost frames: found by a search",
-        Outcome::Truncated => "; stack cut short: deeper than is copied",
-        Outcome::NoUnwindInfo => "; stack incomplete: no unwind information",
-        Outcome::Inconsistent => "; stack incomplete: unwind information led astray",
-        Outcome::Unreadable => "; stack incomplete: memory could not be read",
-        Outcome::OtherStack => "; on a stack that is not the thread's",
+Outcome::Complete | Outcome::FramePointers => None,
+        Outcome::Searched => Some("no unwind information for the innermost frames: found by a search"),
+        Outcome::Truncated => Some("stack cut short: deeper than is copied"),
+        Outcome::NoUnwindInfo => Some("stack incomplete: no unwind information"),
+        Outcome::Inconsistent => Some("stack incomplete: unwind information led astray"),
+        Outcome::Unreadable => Some("stack incomplete: memory could not be read"),
+        Outcome::OtherStack => Some("on a stack that is not the thread's"),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::SourceLocation;
 
-    fn frame(name: &str, runtime: bool) -> Frame {
-        Frame {
-            function: Some(name.to_owned()),
-            runtime,
-            ..Frame::default()
+    fn place(file: &str) -> SourceLocation {
+        SourceLocation {
+            file: file.to_owned(),
+            line: 7,
+            column: None,
         }
     }
 
-    fn folded(frames: &[Frame]) -> Vec<String> {
-        fold(frames)
-            .into_iter()
-            .map(|row| match row {
-                Row::Frame(frame) => describe(frame),
-                Row::Folded(count) => format!("{count} folded"),
-            })
-            .collect()
-    }
-
     #[test]
-    fn the_function_that_own_code_called_is_shown() {
-        let frames = [
-            frame("read", true),
-            frame("std::fs::read", true),
-            frame("app::store", false),
-            frame("core::future::poll_fn", true),
-            frame("tokio::select", true),
-            frame("app::handle", false),
-            frame("tokio::poll", true),
-        ];
-        assert_eq!(
-            folded(&frames),
-            ["std::fs::read", "app::store", "2 folded", "app::handle"]
-        );
-    }
-
-    #[test]
-    fn a_stack_of_the_runtime_alone_shows_its_innermost_frame() {
-        assert_eq!(
-            folded(&[frame("nanosleep", true), frame("tokio::x", true)]),
-            ["nanosleep"]
-        );
-        assert_eq!(folded(&[]), [""; 0]);
-    }
-
-    #[test]
-    fn a_nameless_frame_shows_its_place_and_marks_a_hint() {
+    fn a_nameless_frame_shows_its_address_and_marks_a_hint() {
         let mut nameless = Frame {
             module: Some("/usr/lib/libx.so".to_owned()),
             offset: Some(0x1234),
             ..Frame::default()
         };
-        assert_eq!(describe(&nameless), "libx.so+0x1234");
-        nameless.near = Some(crate::model::SourceLocation {
-            file: "src/a.rs".to_owned(),
-            line: 7,
-            column: None,
-        });
-        assert_eq!(describe(&nameless), "libx.so+0x1234  near src/a.rs:7?");
+        let wide = Width::default();
+        assert_eq!(describe(&nameless, wide), "libx.so+0x1234");
+        nameless.near = Some(place("src/a.rs"));
+        assert_eq!(
+            describe(&nameless, wide),
+            "libx.so+0x1234  near src/a.rs:7?"
+        );
+        nameless.function = Some("x::f".to_owned());
+        assert_eq!(describe(&nameless, wide), "x::f");
+    }
+
+    #[test]
+    fn a_frame_fits_its_room() {
+        let frame = Frame {
+            function: Some(
+                "<axum::util::MapIntoResponseFuture as core::future::Future>::poll".into(),
+            ),
+            location: Some(place("axum-0.8.9/src/a/long/path/to/some/module/of/it.rs")),
+            ..Frame::default()
+        };
+        for columns in [40, 60, 80, 120, 200] {
+            let line = describe(&frame, Width::new(Some(columns)));
+            assert!(line.width() <= columns, "{line}");
+            assert!(line.contains("Future>::poll"), "{line}");
+        }
     }
 }

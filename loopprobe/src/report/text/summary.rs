@@ -2,24 +2,30 @@ use std::io::{self, Write};
 
 use super::{
     style::{FAINT, NOTE},
-    table::Table,
+    table::{Row, Table},
+    width::Width,
 };
 use crate::{
-    model::{Group, Lost, Summary, TaskKind, TaskSummary},
+    model::{Cause, Group, Lost, Summary, TaskKind, TaskSummary},
     report::{Chosen, Count, Measured, clean, units, words},
 };
 
 /// Longer tables are cut here; the JSON has all rows.
 const ROWS: usize = 20;
 
-/// The end of a session: rate, percentiles, a table per task type, the worst groups, what was lost, what it cost.
-pub fn write(out: &mut impl Write, summary: &Summary, threshold_ns: u64) -> io::Result<()> {
+/// The end of a session: rate, percentiles, the worst calls, a table per task type, what was lost, what it cost.
+pub fn write(
+    out: &mut impl Write,
+    summary: &Summary,
+    threshold_ns: u64,
+    width: Width,
+) -> io::Result<()> {
     writeln!(out)?;
     polls(out, summary)?;
     long_polls(out, summary, threshold_ns)?;
-    tasks(out, &summary.tasks)?;
-    groups(out, &summary.groups)?;
-    lost(out, summary.lost.as_ref())?;
+    groups(out, &summary.groups, width)?;
+    tasks(out, &summary.tasks, width)?;
+    lost(out, summary.lost.as_ref(), width)?;
     cost(out, summary)
 }
 
@@ -30,7 +36,7 @@ fn polls(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
         return writeln!(out, "polls and percentiles unknown");
     };
     let rate = per_second(polls, summary.duration_ns);
-    write!(out, "{} polls ({}/s)", Count(polls), Count(rate))?;
+    write!(out, "{} ({}/s)", words::count(polls, "poll"), Count(rate))?;
     if polls > 0 {
         write!(
             out,
@@ -50,15 +56,10 @@ fn long_polls(out: &mut impl Write, summary: &Summary, threshold_ns: u64) -> io:
     if summary.long_polls == 0 {
         return writeln!(out, "no polls >= {}", Chosen(threshold_ns));
     }
-    let plural = if summary.long_polls == 1 {
-        "poll"
-    } else {
-        "polls"
-    };
     write!(
         out,
-        "{} {plural} >= {} blocked {} of worker time",
-        Count(summary.long_polls),
+        "{} >= {} blocked {} of worker time",
+        words::count(summary.long_polls, "poll"),
         Chosen(threshold_ns),
         Measured(summary.long_ns)
     )?;
@@ -68,7 +69,7 @@ fn long_polls(out: &mut impl Write, summary: &Summary, threshold_ns: u64) -> io:
     writeln!(out)
 }
 
-fn tasks(out: &mut impl Write, tasks: &[TaskSummary]) -> io::Result<()> {
+fn tasks(out: &mut impl Write, tasks: &[TaskSummary], width: Width) -> io::Result<()> {
     if tasks.is_empty() {
         return Ok(());
     }
@@ -77,65 +78,113 @@ fn tasks(out: &mut impl Write, tasks: &[TaskSummary]) -> io::Result<()> {
     for summary in tasks.iter().take(ROWS) {
         table.row(task_row(summary));
     }
-    table.write(out)?;
+    table.write(out, width)?;
     more(out, tasks.len())
 }
 
-fn task_row(summary: &TaskSummary) -> Vec<String> {
+fn task_row(summary: &TaskSummary) -> Row {
     let mut name = words::task_name(&summary.task);
-    if let Some(location) = &summary.task.location {
-        name = format!("{name}  {}", words::place(location));
-    }
+    let place = words::place_beside(&name, summary.task.location.as_ref());
     let polls = units::known(summary.polls, |n| Count(n).to_string());
+    let mut cells = vec![polls];
     if summary.task.kind == TaskKind::Blocking {
-        let untimed = || "-".to_owned();
-        name.push_str("  (blocking pool)");
-        return vec![
-            polls,
-            untimed(),
-            untimed(),
-            untimed(),
-            untimed(),
-            untimed(),
-            name,
-        ];
+        name = format!("(blocking pool) {name}");
+        // Counted, not timed.
+        cells.extend(vec!["-".to_owned(); 5]);
+    } else {
+        cells.extend([
+            units::known(summary.total_ns, units::ns),
+            units::known(summary.p50_ns, units::ns),
+            units::known(summary.p99_ns, units::ns),
+            Measured(summary.max_ns).to_string(),
+            Count(summary.long).to_string(),
+        ]);
     }
-    vec![
-        polls,
-        units::known(summary.total_ns, units::ns),
-        units::known(summary.p50_ns, units::ns),
-        units::known(summary.p99_ns, units::ns),
-        Measured(summary.max_ns).to_string(),
-        Count(summary.long).to_string(),
-        name,
-    ]
+    Row { cells, name, place }
 }
 
-fn groups(out: &mut impl Write, groups: &[Group]) -> io::Result<()> {
+/// Long polls with one cause in one call, of whatever task types.
+struct Call<'a> {
+    cause: Cause,
+    first: &'a Group,
+    types: usize,
+    count: u64,
+    total_ns: u64,
+    max_ns: u64,
+}
+
+/// Worst first. Where no call is known, the task type stands for it.
+fn calls(groups: &[Group]) -> Vec<Call<'_>> {
+    let place = |group: &Group| {
+        (
+            group.cause,
+            group.call.clone().unwrap_or(group.task.clone()),
+        )
+    };
+    let mut calls: Vec<Call<'_>> = Vec::new();
+    for group in groups {
+        match calls
+            .iter_mut()
+            .find(|call| place(call.first) == place(group))
+        {
+            Some(call) => {
+                call.types += 1;
+                call.count += group.count;
+                call.total_ns = call.total_ns.saturating_add(group.total_ns);
+                call.max_ns = call.max_ns.max(group.max_ns);
+            }
+            None => calls.push(Call {
+                cause: group.cause,
+                first: group,
+                types: 1,
+                count: group.count,
+                total_ns: group.total_ns,
+                max_ns: group.max_ns,
+            }),
+        }
+    }
+    calls.sort_by_key(|call| std::cmp::Reverse(call.total_ns));
+    calls
+}
+
+fn groups(out: &mut impl Write, groups: &[Group], width: Width) -> io::Result<()> {
     if groups.is_empty() {
         return Ok(());
     }
     writeln!(out)?;
-    let mut table = Table::new(&["long", "total", "max", "cause, call and task type"]);
-    for group in groups.iter().take(ROWS) {
-        let call = group
-            .call
-            .as_ref()
-            .map(|call| format!(" in {}", clean(call)))
-            .unwrap_or_default();
-        table.row(vec![
-            Count(group.count).to_string(),
-            Measured(group.total_ns).to_string(),
-            Measured(group.max_ns).to_string(),
-            format!(
-                "{}{call}  {FAINT}{}{FAINT:#}",
-                words::cause(group.cause),
-                clean(&group.task)
-            ),
-        ]);
+    let calls = calls(groups);
+    // The task type is often the same everywhere.
+    let differ = groups.iter().any(|group| group.task != groups[0].task);
+    let mut table = Table::new(&["long", "total", "max", "cause and call"]);
+    for call in calls.iter().take(ROWS) {
+        let cells = vec![
+            Count(call.count).to_string(),
+            Measured(call.total_ns).to_string(),
+            Measured(call.max_ns).to_string(),
+        ];
+        table.row(call.row(cells, differ));
     }
-    table.write(out)?;
-    more(out, groups.len())
+    table.write(out, width)?;
+    more(out, calls.len())
+}
+
+impl Call<'_> {
+    fn row(&self, cells: Vec<String>, with_task: bool) -> Row {
+        let cause = words::cause(self.cause);
+        let task = clean(&self.first.task);
+        let name = match &self.first.call {
+            Some(call) => format!("{cause} in {}", clean(call)),
+            None => format!("{cause} in task {task}"),
+        };
+        let location = self.first.location.as_ref();
+        let place = match words::place_beside(&name, location) {
+            Some(place) => Some(place),
+            None if self.first.call.is_none() || !with_task => None,
+            None if self.types > 1 => Some(words::count(self.types as u64, "task type")),
+            None => Some(format!("task {task}")),
+        };
+        Row { cells, name, place }
+    }
 }
 
 fn more(out: &mut impl Write, rows: usize) -> io::Result<()> {
@@ -149,16 +198,23 @@ fn more(out: &mut impl Write, rows: usize) -> io::Result<()> {
     )
 }
 
-fn lost(out: &mut impl Write, lost: Option<&Lost>) -> io::Result<()> {
+fn lost(out: &mut impl Write, lost: Option<&Lost>, width: Width) -> io::Result<()> {
     writeln!(out)?;
     let Some(lost) = lost else {
         return writeln!(out, "{NOTE}lost:{NOTE:#} {}", units::UNKNOWN);
     };
     let counters = words::lost(lost);
     if counters.is_empty() {
-        return writeln!(out, "lost: nothing");
+        writeln!(out, "lost: nothing")?;
+    } else {
+        let counters = width.wrap(&counters.join(", "), 6);
+        writeln!(out, "{NOTE}lost:{NOTE:#} {counters}")?;
     }
-    writeln!(out, "{NOTE}lost:{NOTE:#} {}", counters.join(", "))
+    if lost.unresolved_frames > 0 {
+        let frames = words::count(lost.unresolved_frames, "frame");
+        writeln!(out, "{FAINT}without a name: {frames}{FAINT:#}")?;
+    }
+    Ok(())
 }
 
 fn cost(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
@@ -197,8 +253,10 @@ fn share_of_workers(ns: u64, summary: &Summary) -> Option<String> {
     #[expect(clippy::cast_precision_loss, reason = "two digits are shown")]
     let percent = ns as f64 / available as f64 * 100.0;
     let digits = if percent < 10.0 { 2 } else { 1 };
-    let plural = if workers == 1 { "worker" } else { "workers" };
-    Some(format!("{percent:.digits$}% of {workers} {plural}"))
+    Some(format!(
+        "{percent:.digits$}% of {}",
+        words::count(workers, "worker")
+    ))
 }
 
 #[cfg(test)]

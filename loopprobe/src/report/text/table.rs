@@ -1,42 +1,72 @@
 use std::io::{self, Write};
 
-/// A table with right-aligned columns, but for the last one, which is as long as it likes.
+use unicode_width::UnicodeWidthStr as _;
+
+use super::width::Width;
+
+/// A table with right-aligned columns, but for the last one, a name that is cut on its left where the line is too short.
 pub struct Table {
-    rows: Vec<Vec<String>>,
+    heads: Vec<String>,
+    rows: Vec<Row>,
+}
+
+/// Cells, then a name and, where there is one, a place in the source.
+pub struct Row {
+    pub cells: Vec<String>,
+    pub name: String,
+    pub place: Option<String>,
 }
 
 impl Table {
-    /// A table with these column heads.
+    /// A table with these column heads; the last is the name's.
     pub fn new(heads: &[&str]) -> Self {
         Self {
-            rows: vec![heads.iter().map(|&head| head.to_owned()).collect()],
+            heads: heads.iter().map(|&head| head.to_owned()).collect(),
+            rows: Vec::new(),
         }
     }
 
-    /// Adds a row with as many cells as there are heads.
-    pub fn row(&mut self, cells: Vec<String>) {
-        self.rows.push(cells);
+    /// Adds a row with one cell fewer than there are heads.
+    pub fn row(&mut self, row: Row) {
+        self.rows.push(row);
     }
 
     /// Writes it, indented.
-    pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
-        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
-        let widths: Vec<usize> = (0..columns)
-            .map(|column| {
-                let cells = self.rows.iter().filter_map(|row| row.get(column));
-                cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    pub fn write(&self, out: &mut impl Write, width: Width) -> io::Result<()> {
+        const GAP: usize = 2;
+        let Some((name, heads)) = self.heads.split_last() else {
+            return Ok(());
+        };
+        let widths: Vec<usize> = heads
+            .iter()
+            .enumerate()
+            .map(|(column, head)| {
+                let cells = self.rows.iter().filter_map(|row| row.cells.get(column));
+                cells
+                    .chain([head])
+                    .map(|cell| cell.width())
+                    .max()
+                    .unwrap_or(0)
             })
             .collect();
+        let used = GAP + widths.iter().map(|width| width + GAP).sum::<usize>();
+        let room = width.behind(used);
+        line(out, heads, &widths, name)?;
         for row in &self.rows {
-            let Some((last, cells)) = row.split_last() else {
-                continue;
+            let name = match &row.place {
+                Some(place) => room.fit_pair(&row.name, place),
+                None => room.fit(&row.name).into_owned(),
             };
-            write!(out, "  ")?;
-            for (cell, width) in cells.iter().zip(&widths) {
-                write!(out, "{cell:>width$}  ")?;
-            }
-            writeln!(out, "{last}")?;
+            line(out, &row.cells, &widths, &name)?;
         }
         Ok(())
     }
+}
+
+fn line(out: &mut impl Write, cells: &[String], widths: &[usize], last: &str) -> io::Result<()> {
+    write!(out, "  ")?;
+    for (cell, width) in cells.iter().zip(widths) {
+        write!(out, "{cell:>width$}  ")?;
+    }
+    writeln!(out, "{last}")
 }
