@@ -1,18 +1,19 @@
 use std::time::Duration;
 
-const UNITS: [(&str, f64); 6] = [
+const UNITS: [(&str, f64); 7] = [
     ("ns", 1e-9),
     ("us", 1e-6),
     ("µs", 1e-6),
     ("ms", 1e-3),
     ("m", 60.0),
+    ("h", 3600.0),
     ("s", 1.0),
 ];
 
 /// A year: longer durations are typing errors, and this keeps all later arithmetic in nanoseconds within `u64`.
 const MAX_SECONDS: f64 = 365.0 * 24.0 * 3600.0;
 
-/// Reads a duration as people type it: `500us`, `10ms`, `1.5s`, `2m`; a bare `0` needs no unit.
+/// Reads a duration as people type it: `500us`, `10ms`, `1.5s`, `2m`, `1h`; a bare `0` needs no unit.
 ///
 /// # Errors
 ///
@@ -25,11 +26,11 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let (number, scale) = UNITS
         .iter()
         .find_map(|(unit, scale)| Some((text.strip_suffix(unit)?, scale)))
-        .ok_or_else(|| "a duration needs a unit: 500us, 10ms, 1.5s or 2m".to_owned())?;
+        .ok_or_else(|| "a duration needs a unit: 500us, 10ms, 1.5s, 2m or 1h".to_owned())?;
     let number: f64 = number
         .trim_end()
         .parse()
-        .map_err(|_| format!("`{number}` is not a number; write 500us, 10ms, 1.5s or 2m"))?;
+        .map_err(|_| format!("`{number}` is not a number; write 500us, 10ms, 1.5s, 2m or 1h"))?;
     let seconds = number * scale;
     if !(0.0..=MAX_SECONDS).contains(&seconds) {
         return Err("a duration lies between 0 and a year".to_owned());
@@ -52,6 +53,7 @@ mod tests {
             ("1.5s", 1_500_000_000),
             ("250ns", 250),
             ("2m", 120_000_000_000),
+            ("1h", 3_600_000_000_000),
             (" 10 ms ", 10_000_000),
         ] {
             assert_eq!(
@@ -72,7 +74,7 @@ mod tests {
             "nans",
             "infs",
             "1e300s",
-            "10h",
+            "10d",
             "1s2ms",
             "9999999999s",
         ] {

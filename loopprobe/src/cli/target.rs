@@ -13,6 +13,18 @@ pub struct TargetArgs {
     /// The process's name (that of its executable or its first thread); exactly one process must have it
     #[arg(long, short, value_name = "NAME")]
     pub name: Option<String>,
+    /// Refused, with what to type instead
+    #[arg(value_name = "PROCESS", hide = true, value_parser = name_the_option)]
+    stray: Option<String>,
+}
+
+/// Many tools take a bare process id or name.
+fn name_the_option(typed: &str) -> Result<String, String> {
+    let option = match typed.parse::<u32>() {
+        Ok(_) => "--pid",
+        Err(_) => "--name",
+    };
+    Err(format!("name the process with `{option} {typed}`"))
 }
 
 impl TargetArgs {

@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -27,6 +27,22 @@ pub struct ViewArgs {
     /// Write folded stacks, a line each
     #[arg(long, value_name = "FILE")]
     pub folded: Option<PathBuf>,
+}
+
+impl ViewArgs {
+    /// The files that were asked for, each with its option.
+    pub fn files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        [
+            ("--flamegraph", &self.flamegraph),
+            ("--html", &self.html),
+            ("--timeline", &self.timeline),
+            ("--speedscope", &self.speedscope),
+            ("--pprof", &self.pprof),
+            ("--folded", &self.folded),
+        ]
+        .into_iter()
+        .filter_map(|(option, path)| Some((option, path.as_deref()?)))
+    }
 }
 
 /// Whether the session is recorded too.

@@ -33,6 +33,11 @@ pub struct AttachArgs {
 }
 
 pub(super) fn run(args: &AttachArgs, global: &GlobalArgs) -> anyhow::Result<Exit> {
+    views::refuse_same_file(
+        Some(&args.output),
+        &args.views,
+        args.record.record.as_deref(),
+    )?;
     let pid = args.target.pid()?;
     let stop = Stop::new()?;
     Signals::block()?.stop(&stop)?;

@@ -6,6 +6,11 @@ use crate::{cli::Exit, report::clean};
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 
+/// What was typed makes no sense, in a way that only shows once it is looked at together.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct WrongUsage(pub String);
+
 /// Tells the user what went wrong, and with which exit code to end.
 pub fn report(error: &anyhow::Error) -> Exit {
     if is_closed_pipe(error) {
@@ -15,6 +20,9 @@ pub fn report(error: &anyhow::Error) -> Exit {
     let said = sentence(error);
     let lines: Vec<_> = said.lines().map(clean).collect();
     anstream::eprintln!("{ERROR}error:{ERROR:#} {}", lines.join("\n"));
+    if error.is::<WrongUsage>() {
+        return Exit::Usage;
+    }
     Exit::Failed
 }
 

@@ -1,6 +1,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::{self, Write},
+    os::fd::AsFd as _,
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown},
     path::{Path, PathBuf},
 };
@@ -12,7 +13,10 @@ use super::invoking_user;
 /// Anybody may create entries in such a folder, so what lies there may be a trap; as in one of another user.
 const WORLD_WRITABLE: u32 = 0o002;
 
-/// A file that the user asked for. Its errors name it.
+/// What stands for standard output where a file is asked for.
+pub const STDOUT: &str = "-";
+
+/// A file that the user asked for, or standard output for `-`. Its errors name it.
 #[derive(Debug)]
 pub struct OutputFile {
     file: File,
@@ -27,6 +31,9 @@ impl OutputFile {
     ///
     /// A sentence that names the path.
     pub fn create(path: &Path) -> anyhow::Result<Self> {
+        if path == Path::new(STDOUT) {
+            return Self::stdout();
+        }
         let shared = in_shared_folder(path);
         // Nor is a pipe waited for.
         let no_follow = if shared {
@@ -52,6 +59,14 @@ impl OutputFile {
         Ok(Self {
             file,
             path: path.to_owned(),
+        })
+    }
+
+    fn stdout() -> anyhow::Result<Self> {
+        let stdout = io::stdout().as_fd().try_clone_to_owned();
+        Ok(Self {
+            file: stdout.context("cannot write to standard output")?.into(),
+            path: "standard output".into(),
         })
     }
 

@@ -33,6 +33,7 @@ pub struct RecordArgs {
 }
 
 pub(super) fn run(args: &RecordArgs, global: &GlobalArgs) -> anyhow::Result<Exit> {
+    views::refuse_same_file(None, &args.views, Some(&args.output))?;
     let pid = args.target.pid()?;
     let stop = Stop::new()?;
     Signals::block()?.stop(&stop)?;

@@ -45,6 +45,7 @@ pub(super) fn run(args: &ReportArgs, global: &GlobalArgs) -> anyhow::Result<Exit
     let Some(file) = &args.file else {
         bail!("name a recording");
     };
+    views::refuse_same_file(Some(&args.output), &args.views, None)?;
     let mut recording = open(file)?;
     let mut output = SessionOutput::for_recording(&args.output, global)?;
     output.add(views::open(&args.views)?);

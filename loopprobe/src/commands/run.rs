@@ -54,6 +54,11 @@ pub(super) fn run(args: &RunArgs, global: &GlobalArgs) -> anyhow::Result<Exit> {
         .command
         .split_first()
         .context("name a program after --")?;
+    views::refuse_same_file(
+        Some(&args.output),
+        &args.views,
+        args.record.record.as_deref(),
+    )?;
     let program = find_program(name)?;
     let mut output = SessionOutput::open(&args.output, &args.observe, global)?;
     output.add(views::open(&args.views)?);

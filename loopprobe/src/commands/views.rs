@@ -1,8 +1,16 @@
-use std::{io::BufWriter, path::Path};
+use std::{
+    io::BufWriter,
+    path::{Path, PathBuf},
+};
 
-use super::output_file::OutputFile;
+use anyhow::bail;
+
+use super::{
+    failure::WrongUsage,
+    output_file::{OutputFile, STDOUT},
+};
 use crate::{
-    cli::{RecordArg, ViewArgs},
+    cli::{OutputArgs, RecordArg, ViewArgs},
     recording::Recorder,
     report::{AtEnd, Drawing, Flamegraph, Folded, Html, Pprof, Sink, Speedscope, Timeline},
 };
@@ -34,6 +42,43 @@ pub fn open(args: &ViewArgs) -> anyhow::Result<Vec<Box<dyn Sink>>> {
     Ok(sinks)
 }
 
+/// Refuses two outputs to one file, which would leave neither readable. `-` and no `--output` at all are standard output.
+///
+/// # Errors
+///
+/// A sentence that names both options.
+pub fn refuse_same_file(
+    report: Option<&OutputArgs>,
+    views: &ViewArgs,
+    record: Option<&Path>,
+) -> anyhow::Result<()> {
+    let report = report.map(|args| match &args.output {
+        Some(path) => ("--output", path.as_path()),
+        None => ("the report", Path::new(STDOUT)),
+    });
+    let record = record.map(|path| ("the recording", path));
+    let mut known: Vec<(&str, PathBuf)> = Vec::new();
+    for (option, path) in report.into_iter().chain(views.files()).chain(record) {
+        let place = if path == Path::new(STDOUT) {
+            path.to_owned()
+        } else {
+            std::path::absolute(path)?
+        };
+        let place = place.canonicalize().unwrap_or(place);
+        if let Some((other, _)) = known.iter().find(|(_, known)| *known == place) {
+            let place = match path.to_str() {
+                Some(STDOUT) => "standard output".to_owned(),
+                _ => path.display().to_string(),
+            };
+            bail!(WrongUsage(format!(
+                "{other} and {option} would both write to {place}: name another file"
+            )));
+        }
+        known.push((option, place));
+    }
+    Ok(())
+}
+
 /// Begins the recording that was asked for.
 ///
 /// # Errors
@@ -60,4 +105,50 @@ fn add(
 
 fn create(path: &Path) -> anyhow::Result<BufWriter<OutputFile>> {
     Ok(BufWriter::new(OutputFile::create(path)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Typed {
+        #[command(flatten)]
+        output: OutputArgs,
+        #[command(flatten)]
+        views: ViewArgs,
+        #[command(flatten)]
+        record: RecordArg,
+    }
+
+    fn refusal(args: &[&str]) -> Option<String> {
+        let typed = Typed::parse_from([&["x"], args].concat());
+        let record = typed.record.record.as_deref();
+        let checked = refuse_same_file(Some(&typed.output), &typed.views, record);
+        checked.err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn two_outputs_to_one_file_are_refused() {
+        assert_eq!(refusal(&["--html", "a", "--folded", "b"]), None);
+        let same = refusal(&["--html", "a", "--folded", "./a"]).unwrap();
+        assert!(same.contains("--html and --folded"), "{same}");
+        let report = refusal(&["--output", "a", "--pprof", "a"]).unwrap();
+        assert!(report.contains("--output and --pprof"), "{report}");
+        let recorded = refusal(&["--output", "a", "--record", "a"]).unwrap();
+        assert!(
+            recorded.contains("--output and the recording"),
+            "{recorded}"
+        );
+    }
+
+    #[test]
+    fn standard_output_takes_one() {
+        let both = refusal(&["--folded", "-"]).unwrap();
+        assert!(both.contains("the report and --folded"), "{both}");
+        assert!(both.contains("standard output"), "{both}");
+        assert_eq!(refusal(&["--output", "a", "--folded", "-"]), None);
+    }
 }

@@ -3,7 +3,7 @@ use std::{
     os::fd::{FromRawFd as _, OwnedFd},
 };
 
-use super::ProcessError;
+use super::{ProcessError, find::program};
 
 /// A descriptor that becomes readable when the process ends: `pidfd_open(2)`, Linux 5.3.
 ///
@@ -26,12 +26,30 @@ pub fn pidfd(pid: u32) -> Result<OwnedFd, ProcessError> {
     }
 }
 
-/// The process's name, as its first thread carries it: at most 15 bytes.
+/// The process's name: that of its first thread or, where the kernel has cut that, of its program's file if it begins so.
 ///
 /// # Errors
 ///
 /// [`ProcessError::NotFound`] if it is gone.
 pub fn name(pid: u32) -> Result<String, ProcessError> {
+    let first_thread = first_thread(pid)?;
+    // The kernel cuts names after 15 bytes (TASK_COMM_LEN in `include/linux/sched.h`).
+    if first_thread.len() < 15 {
+        return Ok(first_thread);
+    }
+    let file = program(pid).ok().and_then(|path| {
+        let file = path.file_name()?.to_str()?.to_owned();
+        file.starts_with(&first_thread).then_some(file)
+    });
+    Ok(file.unwrap_or(first_thread))
+}
+
+/// The name that the kernel keeps of the first thread.
+///
+/// # Errors
+///
+/// [`ProcessError`] if the process is gone or may not be looked at.
+pub(super) fn first_thread(pid: u32) -> Result<String, ProcessError> {
     const FILE: &str = "comm";
     let name = fs::read(format!("/proc/{pid}/{FILE}"))
         .map_err(|error| ProcessError::reading(pid, FILE, error))?;

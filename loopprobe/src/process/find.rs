@@ -1,6 +1,6 @@
 use std::{fs, os::unix::ffi::OsStrExt as _, path::PathBuf};
 
-use super::{ProcessError, name};
+use super::{ProcessError, exit::first_thread};
 
 /// All processes that `/proc` shows, in the order of their ids. Threads are not among them.
 ///
@@ -46,7 +46,7 @@ pub fn program(pid: u32) -> Result<PathBuf, ProcessError> {
 }
 
 fn has_name(pid: u32, wanted: &str) -> bool {
-    name(pid).is_ok_and(|name| name == wanted)
+    first_thread(pid).is_ok_and(|name| name == wanted)
         || program(pid).is_ok_and(|path| path.file_name().is_some_and(|file| file == wanted))
 }
 

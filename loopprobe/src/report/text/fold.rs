@@ -1,5 +1,7 @@
 //! A stack in few rows: the program's own frames whole, runs of other people's as one.
 
+use std::borrow::Cow;
+
 use crate::{
     model::{Frame, Session, Stack},
     report::label::{Owner, krate, owner},
@@ -34,7 +36,7 @@ pub(super) fn fold<'a>(
     blamed: Option<&str>,
     session: Option<&Session>,
 ) -> Vec<Row<'a>> {
-    let is_blamed = |frame: &Frame| blamed.is_some() && frame.function.as_deref() == blamed;
+    let is_blamed = |frame: &Frame| blamed.is_some_and(|blamed| name(frame) == blamed);
     let is_own = |frame: &Frame| is_blamed(frame) || owner(frame, session) == Owner::Own;
     let is_hidden = |frame: &Frame| {
         !is_own(frame) && matches!(owner(frame, session), Owner::Runtime | Owner::Dependency)
@@ -78,24 +80,36 @@ impl Run {
     }
 }
 
+/// A frame's function, or `libfoo.so+0x1234` for one without a name: where its function begins, as far as that is known.
+pub(super) fn name(frame: &Frame) -> Cow<'_, str> {
+    if let Some(function) = &frame.function {
+        return Cow::Borrowed(function);
+    }
+    let module = frame.module.as_deref().unwrap_or("?");
+    let file = module.rsplit('/').next().unwrap_or(module);
+    match frame.function_offset.or(frame.offset) {
+        Some(offset) => Cow::Owned(format!("{file}+{offset:#x}")),
+        None => Cow::Borrowed(file),
+    }
+}
+
 /// Whether two stacks show the same rows, whatever the instructions in them.
 pub(super) fn same(one: &[Row<'_>], other: &[Row<'_>]) -> bool {
-    let alike = |a: &Frame, b: &Frame| match (&a.function, &b.function) {
-        (Some(a), Some(b)) => a == b,
-        (None, None) => {
-            a.module == b.module
-                && a.function_offset.is_some()
-                && a.function_offset == b.function_offset
-                || a == b
-        }
+    one.len() == other.len() && one.iter().zip(other).all(|(a, b)| alike(a, b))
+}
+
+/// How many rows two stacks have in common, from the outermost on.
+pub(super) fn shared(one: &[Row<'_>], other: &[Row<'_>]) -> usize {
+    let outwards = one.iter().rev().zip(other.iter().rev());
+    outwards.take_while(|(a, b)| alike(a, b)).count()
+}
+
+fn alike(one: &Row<'_>, other: &Row<'_>) -> bool {
+    match (one, other) {
+        (Row::Own(a), Row::Own(b)) | (Row::Other(a), Row::Other(b)) => name(a) == name(b),
+        (Row::Folded(a), Row::Folded(b)) => a.crates == b.crates,
         _ => false,
-    };
-    one.len() == other.len()
-        && one.iter().zip(other).all(|rows| match rows {
-            (Row::Own(a), Row::Own(b)) | (Row::Other(a), Row::Other(b)) => alike(a, b),
-            (Row::Folded(a), Row::Folded(b)) => a.crates == b.crates,
-            _ => false,
-        })
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 use std::io::{self, Write};
 
 use super::{
-    fold::{Row, fold, same},
+    fold::{Row, fold, same, shared},
     kinds::Sums,
     stack,
     style::{ALARM, FAINT, FIX, TASK},
@@ -167,15 +167,23 @@ struct Shown<'a> {
 }
 
 fn stacks(out: &mut impl Write, shown: &[Shown<'_>], width: Width) -> io::Result<()> {
-    for stack in shown {
-        let shortfall = stack.shortfall();
+    for (index, stack) in shown.iter().enumerate() {
         // The only one stands for what was said above.
         if shown.len() > 1 {
-            writeln!(out, "    {FAINT}{}{FAINT:#}", width.wrap(&stack.title(), 4))?;
-        } else if let Some(shortfall) = shortfall {
+            let title = width.wrap(&stack.title(), 4);
+            writeln!(out, "    {FAINT}{title}{FAINT:#}")?;
+        } else if let Some(shortfall) = stack.shortfall() {
             writeln!(out, "    {FAINT}{shortfall}{FAINT:#}")?;
         }
-        stack::write(out, &stack.rows, width)?;
+        let above = match index {
+            0 => 0,
+            _ => shared(&stack.rows, &shown[0].rows),
+        };
+        let own = &stack.rows[..stack.rows.len() - above];
+        stack::write(out, own, width)?;
+        if above > 0 {
+            writeln!(out, "      {FAINT}called as above{FAINT:#}")?;
+        }
     }
     Ok(())
 }

@@ -3,7 +3,7 @@ use std::io::{self, Write};
 use unicode_width::UnicodeWidthStr as _;
 
 use super::{
-    fold::{Row, Run},
+    fold::{Row, Run, name},
     style::{FAINT, OWN},
     width::Width,
 };
@@ -14,6 +14,8 @@ use crate::{
 
 /// Rows shown at most.
 const ROWS: usize = 16;
+/// Of these without a name, one after the other, at most: a stack of addresses is for programs.
+const NAMELESS: usize = 5;
 /// Crates named at most in one row.
 const CRATES: usize = 4;
 /// Columns in front of a frame.
@@ -22,27 +24,32 @@ const INDENT: usize = 6;
 /// A folded stack, a row each: own frames are marked.
 pub(super) fn write(out: &mut impl Write, rows: &[Row<'_>], width: Width) -> io::Result<()> {
     let room = width.behind(INDENT);
-    for row in rows.iter().take(ROWS) {
+    let shown = rows.len().min(ROWS).min(first_too_nameless(rows));
+    for row in &rows[..shown] {
         match row {
             Row::Own(frame) => {
-                writeln!(
-                    out,
-                    "    {OWN}>{OWN:#} {OWN}{}{OWN:#}",
-                    describe(frame, room)
-                )?;
+                writeln!(out, "    {OWN}> {}{OWN:#}", describe(frame, room))?;
             }
             Row::Other(frame) => writeln!(out, "      {}", describe(frame, room))?,
             Row::Folded(run) => writeln!(out, "      {FAINT}{}{FAINT:#}", folded(run, room))?,
         }
     }
-    if rows.len() > ROWS {
-        let more = words::count(rows.len() as u64 - ROWS as u64, "more frame");
-        writeln!(
-            out,
-            "      {FAINT}and {more}: --format json has all{FAINT:#}"
-        )?;
+    if rows.len() > shown {
+        let more = words::count((rows.len() - shown) as u64, "more row");
+        writeln!(out, "      {FAINT}{more} out to the task{FAINT:#}")?;
     }
     Ok(())
+}
+
+/// The row from which on nothing is shown: behind the outermost own frame or, where none is known, [`NAMELESS`] rows behind the
+/// outermost that has a name.
+fn first_too_nameless(rows: &[Row<'_>]) -> usize {
+    let named = |row: &Row<'_>| matches!(row, Row::Other(frame) if frame.function.is_some());
+    let last = |wanted: &dyn Fn(&Row<'_>) -> bool| rows.iter().rposition(wanted);
+    match last(&|row| matches!(row, Row::Own(_))) {
+        Some(own) => own + 1,
+        None => last(&named).map_or(0, |named| named + 1) + NAMELESS,
+    }
 }
 
 /// `9 of axum, hyper, tower`.
@@ -66,32 +73,18 @@ fn folded(run: &Run, room: Width) -> String {
 
 /// A frame's name and place. A hint stands only where there is no name.
 fn describe(frame: &Frame, room: Width) -> String {
-    if let Some(function) = &frame.function {
-        let function = clean(function);
-        return match frame.location.as_ref().or(frame.definition.as_ref()) {
-            Some(location) => room.fit_pair(&function, &words::place(location)),
-            None => room.fit(&function).into_owned(),
-        };
-    }
-    let address = address(frame);
-    match (frame.definition.as_ref(), &frame.near) {
-        (Some(definition), _) => room.fit_pair(&address, &words::place(definition)),
-        (None, Some(near)) => {
-            let place = format!("near {}?", words::place(near));
-            let fitted = room.behind(address.width()).fit_pair("", &place);
-            format!("{address}{fitted}")
+    const NEAR: &str = "near ";
+    let name = name(frame);
+    let name = clean(&name);
+    let location = frame.location.as_ref().filter(|_| frame.function.is_some());
+    match (location.or(frame.definition.as_ref()), &frame.near) {
+        (Some(location), _) => room.fit_pair(&name, &words::place(location)),
+        (None, Some(near)) if frame.function.is_none() => {
+            let used = name.width() + 2 + NEAR.len();
+            let place = format!("{}?", words::place(near));
+            format!("{name}  {NEAR}{}", room.behind(used).fit(&place))
         }
-        (None, None) => room.fit(&address).into_owned(),
-    }
-}
-
-/// `libfoo.so+0x1234` for a frame without a name.
-fn address(frame: &Frame) -> String {
-    let module = frame.module.as_deref().unwrap_or("?");
-    let file = module.rsplit('/').next().unwrap_or(module);
-    match frame.offset {
-        Some(offset) => format!("{}+{offset:#x}", clean(file)),
-        None => clean(file).into_owned(),
+        _ => room.fit(&name).into_owned(),
     }
 }
 
