@@ -91,8 +91,10 @@ fn describe(frame: &Frame, room: Width) -> String {
 /// Why a stack does not reach its poll; `None` if it does.
 pub(super) fn shortfall(outcome: Outcome) -> Option<&'static str> {
     match outcome {
-Outcome::Complete | Outcome::FramePointers => None,
-        Outcome::Searched => Some("no unwind information for the innermost frames: found by a search"),
+        Outcome::Complete | Outcome::FramePointers => None,
+        Outcome::Searched => {
+            Some("no unwind information for the innermost frames: found by a search")
+        }
         Outcome::Truncated => Some("stack cut short: deeper than is copied"),
         Outcome::NoUnwindInfo => Some("stack incomplete: no unwind information"),
         Outcome::Inconsistent => Some("stack incomplete: unwind information led astray"),
