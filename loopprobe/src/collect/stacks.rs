@@ -6,7 +6,9 @@ use loopprobe_common::records::{self, Kind, STACK_BYTES, STACK_HEAD, StackRecord
 
 use super::{Options, polls::PollKey, stuck::SeenStack};
 use crate::{
-    diagnose::{CpuQuota, Object, Objects, PollEvidence, RawSyscall, StackEvidence, diagnose},
+    diagnose::{
+        CpuQuota, Descriptors, Object, Objects, PollEvidence, RawSyscall, StackEvidence, diagnose,
+    },
     elf::ProcAddr,
     model::{LongPoll, Lost, Outcome, Stack, StackKind},
     process::ProcessError,
@@ -25,6 +27,7 @@ pub struct Stacks {
     unwinder: Unwinder,
     symbolizer: Symbolizer,
     objects: Objects,
+    descriptors: Descriptors,
     quota: Option<CpuQuota>,
     polls: HashMap<PollKey, Taken>,
     /// With entry-only timing: what a poll must have on its stack to be open.
@@ -76,6 +79,7 @@ impl Stacks {
             unwinder: Unwinder::new(options.pid)?,
             symbolizer: Symbolizer::new(&options.debug_files),
             objects: Objects::of(options.pid),
+            descriptors: Descriptors::of(options.pid),
             quota: CpuQuota::of(options.pid),
             polls: HashMap::new(),
             functions: None,
@@ -221,7 +225,10 @@ impl Stacks {
         self.unwinder.modules().to_vec()
     }
 
-    fn describe(&mut self, poll: &mut LongPoll, seen: Vec<Seen>, now_ns: u64) {
+    fn describe(&mut self, poll: &mut LongPoll, mut seen: Vec<Seen>, now_ns: u64) {
+        for object in seen.iter_mut().filter_map(|one| one.object.as_mut()) {
+            self.descriptors.complete(object, now_ns);
+        }
         if let Some(quota) = &mut self.quota {
             quota.read(now_ns);
         }
@@ -236,10 +243,16 @@ impl Stacks {
             .quota
             .as_ref()
             .and_then(|quota| quota.between(poll.start_ns, poll.start_ns + poll.duration_ns));
+        let databases = if stacks.iter().any(StackEvidence::is_in_sqlite) {
+            self.descriptors.databases(now_ns).to_vec()
+        } else {
+            Vec::new()
+        };
         let evidence = PollEvidence {
             split: poll.split,
             stacks,
             throttle,
+            databases,
         };
         poll.diagnosis = Some(diagnose(&evidence));
         poll.stacks = evidence.stacks.into_iter().map(|s| s.stack).collect();

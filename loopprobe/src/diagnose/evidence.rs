@@ -1,4 +1,4 @@
-use super::{Object, RawSyscall};
+use super::{Database, Moment, Object, RawSyscall, operation::Operation};
 use crate::model::{Split, Stack};
 
 /// One stack of a poll, with what is known about it beside the frames.
@@ -32,4 +32,13 @@ pub struct PollEvidence {
     pub stacks: Vec<StackEvidence>,
     /// What the control group's controller counted, where it could be read.
     pub throttle: Option<ThrottleDelta>,
+    /// The database files that the process has open, if a wait was a database's.
+    pub databases: Vec<Database>,
+}
+
+impl StackEvidence {
+    /// Whether the thread was in an embedded database whose files are worth looking for.
+    pub fn is_in_sqlite(&self) -> bool {
+        Moment::of(self).operation == Some(Operation::Database("SQLite"))
+    }
 }

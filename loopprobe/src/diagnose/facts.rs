@@ -1,7 +1,18 @@
 use std::collections::BTreeMap;
 
-use super::{Object, PollEvidence, StackEvidence, blame::place, rules::lock};
-use crate::model::{Cause, Frame};
+use super::{
+    Database, Moment, Object, PollEvidence, StackEvidence,
+    blame::{entry, place},
+    descriptors::is_misused,
+    object::{Pipe, Socket},
+    operation::Operation,
+    rules::lock,
+    syscall::Waits,
+};
+use crate::model::Cause;
+
+/// Facts by name.
+type Facts = BTreeMap<String, String>;
 
 /// What speaks for the cause, by name.
 pub(crate) fn facts(
@@ -10,54 +21,138 @@ pub(crate) fn facts(
     ns: u64,
     dominant: Option<&StackEvidence>,
     object: Option<&Object>,
-) -> BTreeMap<String, String> {
-    let mut facts = BTreeMap::new();
-    let mut fact = |name: &str, value: String| {
-        facts.insert(name.to_owned(), value);
-    };
-    fact("ns", ns.to_string());
+) -> Facts {
+    let mut facts = Facts::new();
+    add(&mut facts, "ns", ns);
     if let Some(throttle) = evidence.throttle.filter(|_| cause == Cause::Throttled) {
-        fact("throttled_ns", throttle.throttled_ns.to_string());
-        fact("throttled_periods", throttle.periods.to_string());
+        add(&mut facts, "throttled_ns", throttle.throttled_ns);
+        add(&mut facts, "throttled_periods", throttle.periods);
     }
     let Some(found) = dominant else {
         return facts;
     };
-    if let Some(syscall) = found.syscall {
-        fact("syscall", syscall.name());
+    let moment = Moment {
+        object,
+        ..Moment::of(found)
+    };
+    if let Some(syscall) = moment.syscall {
+        add(&mut facts, "syscall", syscall.name());
     }
-    if let Some(function) = entry(&found.stack.frames) {
-        fact("function", function);
+    if let Some(frame) = entry(moment.frames) {
+        let function = frame.function.clone().unwrap_or_else(|| place(frame));
+        add(&mut facts, "function", function);
     }
-    if cause == Cause::Lock
-        && let Some(kind) = lock::kind(&found.stack.frames)
-    {
-        fact("lock", kind.to_owned());
+    of_cause(&mut facts, cause, &moment);
+    if cause == Cause::Database {
+        of_databases(&mut facts, evidence);
     }
-    match object {
-        Some(Object::File { path }) => fact("path", path.clone()),
-        Some(Object::Socket { .. }) if cause == Cause::FileIo => {}
-        Some(Object::Socket { protocol, peer }) => {
-            fact("protocol", protocol.clone());
-            if let Some(peer) = peer {
-                fact("peer", peer.clone());
-            }
-        }
-        Some(Object::Pipe) => fact("object", "pipe".to_owned()),
-        Some(Object::Futex { holder }) => {
-            if let Some(holder) = holder.filter(|_| lock::names_its_holder(&found.stack.frames)) {
-                fact("holder_tid", holder.to_string());
-            }
-        }
-        Some(Object::Other { name }) => fact("object", name.clone()),
-        None => {}
+    for object in moment.objects() {
+        of_object(&mut facts, cause, object, &moment);
     }
     facts
 }
 
-/// The function through which the user's code entered the runtime or the standard library: `std::fs::read`.
-fn entry(frames: &[Frame]) -> Option<String> {
-    let own = frames.iter().position(|frame| !frame.runtime)?;
-    let last = frames.get(own.checked_sub(1)?)?;
-    Some(last.function.clone().unwrap_or_else(|| place(last)))
+fn add(facts: &mut Facts, name: &str, value: impl ToString) {
+    facts.insert(name.to_owned(), value.to_string());
+}
+
+fn of_cause(facts: &mut Facts, cause: Cause, moment: &Moment<'_>) {
+    match (cause, moment.operation) {
+        (Cause::Lock, _) => {
+            if let Some(kind) = lock::kind(moment) {
+                add(facts, "lock", kind);
+            }
+        }
+        (Cause::ThreadWait, Some(Operation::ThreadWait(how))) => add(facts, "wait", how),
+        (Cause::Database, Some(Operation::Database(name))) => add(facts, "database", name),
+        (Cause::Drop, _) => {
+            if let Some(dropped) = dropped(moment) {
+                add(facts, "dropped", dropped);
+            }
+        }
+        (Cause::Cpu, _) if super::rules::copies(moment) => add(facts, "copying", "true"),
+        _ => {}
+    }
+}
+
+/// The database files that somebody has locked; where nobody has, the only one.
+fn of_databases(facts: &mut Facts, evidence: &PollEvidence) {
+    let locked = |database: &&Database| !database.holders.is_empty();
+    match &evidence.databases[..] {
+        [only] if only.holders.is_empty() => add(facts, "path", &only.path),
+        several => {
+            if let Some(database) = several.iter().find(locked) {
+                add(facts, "path", &database.path);
+                add(facts, "holder", database.holders.join(", "));
+            }
+        }
+    }
+}
+
+/// The type of the value whose drop glue is on the stack, outermost before the program's own code.
+fn dropped(moment: &Moment<'_>) -> Option<String> {
+    let own = super::blame::blamed(moment.frames)?;
+    moment.frames[..own].iter().rev().find_map(|frame| {
+        let name = frame.full_name.as_deref().or(frame.function.as_deref())?;
+        let inner = name.split_once("drop_in_place<")?.1;
+        Some(inner.strip_suffix('>').unwrap_or(inner).to_owned())
+    })
+}
+
+fn of_object(facts: &mut Facts, cause: Cause, object: &Object, moment: &Moment<'_>) {
+    match object {
+        Object::File { path } => add(facts, "path", path),
+        Object::Socket(_) if cause == Cause::FileIo => {}
+        Object::Socket(socket) => of_socket(facts, socket),
+        Object::Pipe(pipe) => of_pipe(facts, pipe),
+        Object::Terminal { fd, path } => {
+            add(facts, "fd", descriptor(*fd));
+            add(facts, "path", path);
+        }
+        Object::Futex { holder } => {
+            let known = holder.filter(|_| lock::names_its_holder(moment.frames));
+            if let Some(holder) = known.filter(|_| cause == Cause::Lock) {
+                add(facts, "holder_tid", holder);
+            }
+        }
+        Object::Other { name } => add(facts, "object", name),
+        Object::Any(_) => {}
+    }
+    if cause == Cause::Closing
+        && matches!(object, Object::Socket(_))
+        && moment.waits() == Some(Waits::Close)
+    {
+        add(facts, "linger", "likely");
+    }
+}
+
+fn of_socket(facts: &mut Facts, socket: &Socket) {
+    add(facts, "protocol", &socket.protocol);
+    if let Some(peer) = &socket.peer {
+        add(facts, "peer", peer);
+    }
+    if let Some(fd) = socket.fd {
+        add(facts, "fd", descriptor(fd));
+    }
+    if is_misused(socket) {
+        add(facts, "blocking_mode", "true");
+    }
+}
+
+fn of_pipe(facts: &mut Facts, pipe: &Pipe) {
+    add(facts, "object", "pipe");
+    add(facts, "fd", descriptor(pipe.fd));
+    if !pipe.peers.is_empty() {
+        add(facts, "peer_process", pipe.peers.join(", "));
+    }
+}
+
+/// A descriptor's number, and what programs use it for.
+fn descriptor(fd: u32) -> String {
+    match fd {
+        0 => "0 (stdin)".to_owned(),
+        1 => "1 (stdout)".to_owned(),
+        2 => "2 (stderr)".to_owned(),
+        other => other.to_string(),
+    }
 }

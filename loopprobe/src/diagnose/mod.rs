@@ -4,24 +4,29 @@
 //! was throttled) is collected beforehand by [`Objects`] and [`CpuQuota`].
 
 mod blame;
+mod descriptors;
 mod evidence;
 mod facts;
+mod futex;
 mod moment;
 mod object;
 mod objects;
+mod operation;
 mod quota;
 mod rules;
 mod sockets;
 mod syscall;
+mod syscall_names;
 #[cfg(test)]
 mod tests;
 mod verdict;
 
+pub use descriptors::{Database, Descriptors};
 pub use evidence::{PollEvidence, StackEvidence, ThrottleDelta};
 pub use moment::Moment;
-pub use object::Object;
+pub use object::{Object, Pipe, Socket};
 pub use objects::Objects;
 pub use quota::CpuQuota;
-pub use rules::{Colour, RULES, Rule};
+pub use rules::{Colour, INSTEAD, Instead, RULES, Rule};
 pub use syscall::RawSyscall;
 pub use verdict::diagnose;

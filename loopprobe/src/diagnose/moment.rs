@@ -1,4 +1,8 @@
-use super::{Object, RawSyscall, StackEvidence, syscall::Waits};
+use super::{
+    Object, RawSyscall, StackEvidence, futex,
+    operation::{Operation, operation},
+    syscall::Waits,
+};
 use crate::model::{Frame, StackKind};
 
 /// A part of a poll's wall time, as a rule sees it.
@@ -16,6 +20,8 @@ pub struct Moment<'a> {
     pub page_fault: bool,
     /// Whether its control group had used up its CPU quota.
     pub throttled: bool,
+    /// Whose operation it was in, as the frames tell.
+    pub(crate) operation: Option<Operation>,
 }
 
 impl<'a> Moment<'a> {
@@ -28,6 +34,8 @@ impl<'a> Moment<'a> {
             object: found.object.as_ref(),
             page_fault: found.page_fault,
             throttled: false,
+            operation: operation(&found.stack.frames)
+                .or_else(|| found.syscall.as_ref().and_then(futex::by_value)),
         }
     }
 
@@ -40,6 +48,7 @@ impl<'a> Moment<'a> {
             object: None,
             page_fault: false,
             throttled,
+            operation: None,
         }
     }
 
@@ -48,9 +57,19 @@ impl<'a> Moment<'a> {
         self.kind == StackKind::Blocked
     }
 
+    /// Whether the thread was on a CPU.
+    pub(crate) fn is_on_cpu(&self) -> bool {
+        self.kind == StackKind::OnCpu
+    }
+
     /// What the system call waits for, where it is known.
     pub(crate) fn waits(&self) -> Option<Waits> {
         self.syscall.and_then(|call| call.waits())
+    }
+
+    /// What the call was about, one after the other where it was about several.
+    pub(crate) fn objects(&self) -> impl Iterator<Item = &'a Object> {
+        self.object.into_iter().flat_map(Object::each)
     }
 
     /// Whether the name of any function on the stack contains one of the patterns.
@@ -62,4 +81,14 @@ impl<'a> Moment<'a> {
 /// The names on a stack, innermost first.
 pub(crate) fn names(frames: &[Frame]) -> impl Iterator<Item = &str> {
     frames.iter().filter_map(|frame| frame.function.as_deref())
+}
+
+/// The frames below the poll's own glue: the outermost ones, from the poll's entry inwards, are plumbing of every poll.
+pub(crate) fn inner(frames: &[Frame]) -> impl Iterator<Item = &Frame> {
+    let glue = frames
+        .iter()
+        .rev()
+        .take_while(|frame| frame.runtime)
+        .count();
+    frames.iter().take(frames.len() - glue)
 }

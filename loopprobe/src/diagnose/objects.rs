@@ -1,12 +1,22 @@
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _},
+};
 
-use super::{Object, RawSyscall, sockets, syscall::Waits};
+use super::{
+    Object, RawSyscall, descriptors,
+    object::{Pipe, Socket},
+    sockets,
+    syscall::Waits,
+};
 use crate::{elf::ProcAddr, unwind::Memory};
 
 /// `PATH_MAX` of Linux.
 const MAX_PATH: usize = 4096;
 /// The largest socket address, `struct sockaddr_un`.
 const MAX_SOCKADDR: usize = 110;
+/// More of the descriptors that a `poll` is given are not looked at.
+const MAX_POLLED: usize = 16;
 /// `FUTEX_TID_MASK`: of a priority-inheriting futex, the bits that hold its owner (`include/uapi/linux/futex.h`).
 const FUTEX_TID_MASK: u32 = 0x3fff_ffff;
 
@@ -28,34 +38,53 @@ impl Objects {
 
     /// What a call that a thread is in, or was in until just now, is about.
     pub fn resolve(&self, syscall: &RawSyscall) -> Option<Object> {
+        // File descriptors are `int`; the registers' upper halves can hold anything.
+        let first = syscall.args[0] as u32;
         match syscall.waits()? {
-            Waits::Descriptor | Waits::FileLock | Waits::Sync => self.descriptor(syscall.args[0]),
+            Waits::Descriptor | Waits::Close | Waits::FileLock | Waits::Sync => {
+                self.descriptor(first, syscall.reads())
+            }
             Waits::Socket => self.socket(syscall),
             Waits::Path(index) => self.path(syscall, index),
-            Waits::Poll => self.polled(syscall.args[0]),
+            Waits::Poll => self.polled(syscall),
             Waits::Futex => Some(self.futex(syscall)),
-            Waits::Time | Waits::Child | Waits::Events => None,
+            _ => None,
         }
     }
 
-    fn descriptor(&self, number: u64) -> Option<Object> {
-        // File descriptors are `int`; the registers' upper halves can hold anything.
-        let number = number as u32;
-        let link = fs::read_link(format!("/proc/{}/fd/{number}", self.pid)).ok()?;
-        let text = link.to_string_lossy();
-        let inode = |kind: &str| text.strip_prefix(kind)?.strip_suffix(']')?.parse().ok();
-        Some(if let Some(inode) = inode("socket:[") {
-            sockets::socket(self.pid, inode)
-        } else if text.starts_with("pipe:[") {
-            Object::Pipe
-        } else if text.starts_with('/') {
-            Object::File {
-                path: text.into_owned(),
+    fn descriptor(&self, fd: u32, reads: bool) -> Option<Object> {
+        let place = format!("/proc/{}/fd/{fd}", self.pid);
+        let link = fs::read_link(&place).ok()?.to_string_lossy().into_owned();
+        let inode = |kind: &str| link.strip_prefix(kind)?.strip_suffix(']')?.parse().ok();
+        if let Some(inode) = inode("socket:[") {
+            return Some(Object::Socket(Socket {
+                fd: Some(fd),
+                blocking: descriptors::is_blocking(self.pid, fd),
+                ..sockets::socket(self.pid, inode)
+            }));
+        }
+        let pipe = |inode| {
+            Object::Pipe(Pipe {
+                fd,
+                inode,
+                reads,
+                peers: Vec::new(),
+                child: false,
+            })
+        };
+        if let Some(inode) = inode("pipe:[") {
+            return Some(pipe(inode));
+        }
+        if !link.starts_with('/') {
+            return Some(Object::Other { name: link });
+        }
+        let data = fs::metadata(&place).ok();
+        Some(match data {
+            Some(data) if data.file_type().is_fifo() => pipe(data.ino()),
+            Some(data) if data.file_type().is_char_device() && is_terminal(&link) => {
+                Object::Terminal { fd, path: link }
             }
-        } else {
-            Object::Other {
-                name: text.into_owned(),
-            }
+            _ => Object::File { path: link },
         })
     }
 
@@ -67,8 +96,18 @@ impl Objects {
             _ => None,
         };
         // A descriptor that has been closed meanwhile may stand for a file by now.
-        let is_socket = |object: &Object| matches!(object, Object::Socket { .. });
-        named.or_else(|| self.descriptor(syscall.args[0]).filter(is_socket))
+        let known = match self.descriptor(syscall.args[0] as u32, syscall.reads()) {
+            Some(Object::Socket(socket)) => Some(socket),
+            _ => None,
+        };
+        match (named, known) {
+            (Some(Object::Socket(named)), Some(known)) => Some(Object::Socket(Socket {
+                protocol: named.protocol,
+                peer: named.peer,
+                ..known
+            })),
+            (named, known) => named.or(known.map(Object::Socket)),
+        }
     }
 
     fn sockaddr(&self, address: u64, length: u64) -> Option<Object> {
@@ -88,26 +127,37 @@ impl Objects {
             .checked_sub(1)
             .and_then(|before| syscall.args.get(before));
         if path.is_empty() {
-            return self.descriptor(*folder?);
+            return self.descriptor(*folder? as u32, false);
         }
         let folder = match folder.map(|&folder| folder as i32) {
             Some(number) if number != libc::AT_FDCWD => format!("fd/{number}"),
             _ => "cwd".to_owned(),
         };
         let base = fs::read_link(format!("/proc/{}/{folder}", self.pid)).unwrap_or_default();
-        let path: PathBuf = base.join(path);
         Some(Object::File {
-            path: path.to_string_lossy().into_owned(),
+            path: base.join(path).to_string_lossy().into_owned(),
         })
     }
 
-    /// The first of the descriptors in an array of `struct pollfd`.
-    fn polled(&self, address: u64) -> Option<Object> {
-        let mut number = [0; 4];
-        if self.memory.read(ProcAddr(address), &mut number) != number.len() {
-            return None;
+    /// What a `poll` waits for: the descriptors of its array of `struct pollfd` (`int fd; short events; short revents`).
+    fn polled(&self, syscall: &RawSyscall) -> Option<Object> {
+        const POLLIN: u16 = 1;
+        let count = usize::try_from(syscall.args[1]).ok()?.min(MAX_POLLED);
+        let mut bytes = vec![0; count * 8];
+        let read = self.memory.read(ProcAddr(syscall.args[0]), &mut bytes);
+        let mut found: Vec<Object> = bytes[..read]
+            .chunks_exact(8)
+            .filter_map(|entry| {
+                let fd = i32::from_le_bytes(*entry.first_chunk()?);
+                let events = u16::from_le_bytes([entry[4], entry[5]]);
+                self.descriptor(u32::try_from(fd).ok()?, events & POLLIN != 0)
+            })
+            .collect();
+        match found.len() {
+            0 => None,
+            1 => found.pop(),
+            _ => Some(Object::Any(found)),
         }
-        self.descriptor(u64::from(u32::from_le_bytes(number)))
     }
 
     /// The holder of the lock, if it is a `pthread_mutex_t` of glibc (`__lock`, `__count`, `__owner`): the owner is then a
@@ -128,9 +178,20 @@ impl Objects {
     }
 }
 
+fn is_terminal(path: &str) -> bool {
+    ["/dev/pts/", "/dev/tty", "/dev/console"]
+        .iter()
+        .any(|prefix| path.starts_with(prefix))
+}
+
 #[cfg(test)]
 mod tests {
-    use std::{fs::File, os::fd::AsRawFd as _};
+    use std::{
+        fs::File,
+        io::pipe,
+        net::{TcpListener, UdpSocket},
+        os::fd::AsRawFd as _,
+    };
 
     use super::*;
 
@@ -154,6 +215,47 @@ mod tests {
         assert_eq!(
             resolve(libc::SYS_read, [number, 0, 0, 0, 0, 0]),
             file("/proc/version")
+        );
+    }
+
+    #[test]
+    fn a_pipe_has_a_direction_and_a_socket_a_mode() {
+        let (reader, writer) = pipe().expect("a pipe");
+        for (number, fd, expected) in [
+            (libc::SYS_read, reader.as_raw_fd(), true),
+            (libc::SYS_write, writer.as_raw_fd(), false),
+        ] {
+            let Some(Object::Pipe(pipe)) = resolve(number, [fd as u64, 0, 0, 0, 0, 0]) else {
+                panic!("no pipe");
+            };
+            assert_eq!((pipe.fd, pipe.reads), (fd as u32, expected));
+        }
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        for mode in [true, false] {
+            socket.set_nonblocking(!mode).expect("a mode");
+            let args = [socket.as_raw_fd() as u64, 0, 0, 0, 0, 0];
+            let Some(Object::Socket(found)) = resolve(libc::SYS_recvfrom, args) else {
+                panic!("no socket");
+            };
+            assert_eq!(found.blocking, Some(mode));
+        }
+    }
+
+    #[test]
+    fn a_poll_is_about_all_its_descriptors() {
+        let (reader, _writer) = pipe().expect("a pipe");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a socket");
+        let polled = [reader.as_raw_fd(), -1, listener.as_raw_fd()].map(|fd| libc::pollfd {
+            fd,
+            events: libc::POLLIN,
+            revents: 0,
+        });
+        let args = [polled.as_ptr() as u64, 3, 0, 0, 0, 0];
+        let found = resolve(libc::SYS_poll, args).expect("objects");
+        let kinds: Vec<_> = found.each().collect();
+        assert!(
+            matches!(kinds[..], [Object::Pipe(_), Object::Socket(_)]),
+            "{kinds:?}"
         );
     }
 

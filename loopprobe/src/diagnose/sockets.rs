@@ -3,35 +3,37 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
-use super::Object;
+use super::{Object, object::Socket};
 
 /// A table of the kernel's that is longer is not read: it takes too long while the poll may end.
 const MAX_TABLE_BYTES: usize = 16 << 20;
 
 /// The socket with an inode number, from the tables of the process's network namespace.
-pub(crate) fn socket(pid: u32, inode: u64) -> Object {
+pub(crate) fn socket(pid: u32, inode: u64) -> Socket {
     let found = ["tcp", "tcp6", "udp", "udp6"]
         .into_iter()
         .find_map(|table| {
             let text = fs::read_to_string(format!("/proc/{pid}/net/{table}")).ok()?;
             let peer = peer(text.get(..text.len().min(MAX_TABLE_BYTES))?, inode)?;
-            Some(Object::Socket {
+            Some(Socket {
                 protocol: table.trim_end_matches('6').to_owned(),
                 peer,
+                ..Socket::default()
             })
         });
     found
         .or_else(|| {
             let text = fs::read_to_string(format!("/proc/{pid}/net/unix")).ok()?;
             let path = unix_path(&text, inode)?;
-            Some(Object::Socket {
+            Some(Socket {
                 protocol: "unix".to_owned(),
                 peer: path,
+                ..Socket::default()
             })
         })
-        .unwrap_or_else(|| Object::Socket {
+        .unwrap_or_else(|| Socket {
             protocol: "socket".to_owned(),
-            peer: None,
+            ..Socket::default()
         })
 }
 
@@ -83,10 +85,11 @@ pub(crate) fn parse_sockaddr(bytes: &[u8]) -> Option<Object> {
     let (family, rest) = bytes.split_first_chunk::<2>()?;
     let port = || Some(u16::from_be_bytes(*rest.first_chunk()?));
     let inet = |ip: IpAddr| {
-        Some(Object::Socket {
+        Some(Object::Socket(Socket {
             protocol: "inet".to_owned(),
             peer: Some(SocketAddr::new(ip, port()?).to_string()),
-        })
+            ..Socket::default()
+        }))
     };
     match i32::from(u16::from_le_bytes(*family)) {
         libc::AF_INET => inet(Ipv4Addr::from(*rest.get(2..)?.first_chunk::<4>()?).into()),
@@ -95,10 +98,11 @@ pub(crate) fn parse_sockaddr(bytes: &[u8]) -> Option<Object> {
             let path = rest
                 .split(|&byte| byte == 0)
                 .find(|part| !part.is_empty())?;
-            Some(Object::Socket {
+            Some(Object::Socket(Socket {
                 protocol: "unix".to_owned(),
                 peer: Some(String::from_utf8_lossy(path).into_owned()),
-            })
+                ..Socket::default()
+            }))
         }
         _ => None,
     }
@@ -131,9 +135,10 @@ mod tests {
             let peer = listener.local_addr().expect("an address");
             let stream = TcpStream::connect(peer).expect("a connection");
             assert!(stream.as_raw_fd() >= 0);
-            let expected = Object::Socket {
+            let expected = Socket {
                 protocol: "tcp".to_owned(),
                 peer: Some(peer.to_string()),
+                ..Socket::default()
             };
             assert_eq!(socket(std::process::id(), inode(&stream)), expected);
         }
@@ -145,9 +150,10 @@ mod tests {
         let listener = UnixListener::bind(&path).expect("a socket");
         let found = socket(std::process::id(), inode(&listener));
         fs::remove_file(&path).expect("the socket's file");
-        let expected = Object::Socket {
+        let expected = Socket {
             protocol: "unix".to_owned(),
             peer: Some(path.to_string_lossy().into_owned()),
+            ..Socket::default()
         };
         assert_eq!(found, expected);
     }

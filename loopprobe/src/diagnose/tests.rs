@@ -1,10 +1,11 @@
 use super::*;
-use crate::model::{Cause, Frame, Outcome, SourceLocation, Split, Stack, StackKind};
+use crate::model::{Cause, Frame, Outcome, Role, SourceLocation, Split, Stack, StackKind};
 
 fn frame(name: &str, runtime: bool) -> Frame {
     Frame {
         function: Some(name.to_owned()),
         runtime,
+        role: if runtime { Role::Std } else { Role::Own },
         ..Frame::default()
     }
 }
@@ -59,10 +60,21 @@ fn diagnosis(stack: StackEvidence) -> crate::model::Diagnosis {
 }
 
 fn socket(peer: &str) -> Option<Object> {
-    Some(Object::Socket {
+    Some(Object::Socket(Socket {
         protocol: "tcp".to_owned(),
         peer: Some(peer.to_owned()),
-    })
+        ..Socket::default()
+    }))
+}
+
+fn pipe(fd: u32, child: bool) -> Option<Object> {
+    Some(Object::Pipe(Pipe {
+        fd,
+        inode: 1,
+        reads: fd == 0,
+        peers: vec!["reader (7)".to_owned()],
+        child,
+    }))
 }
 
 fn file(path: &str) -> Option<Object> {
@@ -84,7 +96,86 @@ fn each_way_to_block_has_its_cause() {
         (unnamed, libc::SYS_nanosleep, None, Cause::Sleep),
         (unnamed, libc::SYS_read, file("/var/big"), Cause::FileIo),
         (unnamed, libc::SYS_openat, file("/var/big"), Cause::FileIo),
-        (unnamed, libc::SYS_read, Some(Object::Pipe), Cause::FileIo),
+        (unnamed, libc::SYS_read, None, Cause::Unknown),
+        (&["std::fs::read"], libc::SYS_read, None, Cause::FileIo),
+        (unnamed, libc::SYS_write, pipe(1, false), Cause::Pipe),
+        (unnamed, libc::SYS_poll, pipe(3, false), Cause::Pipe),
+        (unnamed, libc::SYS_read, pipe(3, true), Cause::Child),
+        (unnamed, libc::SYS_munmap, None, Cause::MemoryMap),
+        (unnamed, libc::SYS_close, None, Cause::Closing),
+        (unnamed, libc::SYS_sched_yield, None, Cause::Spin),
+        (
+            &["__libc_recv", "std::process::Command::spawn"],
+            libc::SYS_recvfrom,
+            socket("x"),
+            Cause::Child,
+        ),
+        (
+            &["nanosleep", "unixSleep", "sqlite3_step"],
+            libc::SYS_clock_nanosleep,
+            None,
+            Cause::Database,
+        ),
+        (
+            &["fdatasync", "sqlite3_step"],
+            libc::SYS_fdatasync,
+            file("/t.db"),
+            Cause::Database,
+        ),
+        (
+            &[
+                "std::sys::sync::mutex::futex::Mutex::lock_contended",
+                "sqlite3_step",
+            ],
+            libc::SYS_futex,
+            None,
+            Cause::Lock,
+        ),
+        (
+            &[
+                "parking_lot::raw_mutex::RawMutex::lock_slow",
+                "tokio::runtime::time::clear_entry",
+            ],
+            libc::SYS_futex,
+            None,
+            Cause::Lock,
+        ),
+        (
+            &[
+                "std::sys::sync::condvar::futex::Condvar::wait",
+                "rayon_core::latch::LockLatch::wait_and_reset",
+            ],
+            libc::SYS_futex,
+            None,
+            Cause::ThreadWait,
+        ),
+        (
+            &[
+                "std::thread::functions::park_timeout",
+                "reqwest::blocking::client::Client::execute",
+            ],
+            libc::SYS_futex,
+            None,
+            Cause::ThreadWait,
+        ),
+        (
+            &["std::thread::park", "std::sync::mpmc::list::Channel::recv"],
+            libc::SYS_futex,
+            None,
+            Cause::Channel,
+        ),
+        (
+            &["pthread_cond_timedwait", "take_gil", "PyGILState_Ensure"],
+            libc::SYS_futex,
+            None,
+            Cause::Lock,
+        ),
+        (
+            &["std::backtrace::Backtrace::capture"],
+            libc::SYS_openat,
+            file("/app"),
+            Cause::Backtrace,
+        ),
         (
             &["write", "std::fs::write"],
             libc::SYS_write,
@@ -94,13 +185,13 @@ fn each_way_to_block_has_its_cause() {
         (
             &["std::process::Command::output"],
             libc::SYS_read,
-            Some(Object::Pipe),
+            pipe(3, false),
             Cause::Child,
         ),
         (
             &["std::process::Command::output"],
             libc::SYS_poll,
-            Some(Object::Pipe),
+            pipe(3, false),
             Cause::Child,
         ),
         (unnamed, libc::SYS_fsync, file("/var/big"), Cause::Fsync),
@@ -132,7 +223,7 @@ fn each_way_to_block_has_its_cause() {
             file("/etc/hosts"),
             Cause::Dns,
         ),
-        (unnamed, libc::SYS_futex, None, Cause::Lock),
+        (unnamed, libc::SYS_futex, None, Cause::ThreadWait),
         (unnamed, libc::SYS_flock, file("/run/lock"), Cause::Lock),
         (unnamed, libc::SYS_wait4, None, Cause::Child),
         (unnamed, libc::SYS_waitid, None, Cause::Child),
@@ -149,11 +240,10 @@ fn each_way_to_block_has_its_cause() {
             None,
             Cause::NestedBlockOn,
         ),
-        (unnamed, libc::SYS_brk, None, Cause::Unknown),
+        (unnamed, libc::SYS_getpid, None, Cause::Unknown),
     ] {
         let found = diagnosis(blocked(inner, number, object.clone(), 20_000_000));
         assert_eq!(found.cause, expected, "{inner:?} {number} {object:?}");
-        assert_eq!(found.advice, expected.rule().advice);
         assert_eq!(found.call.expect("a call").function, "app::helper");
         assert_eq!(
             found.innermost.expect("an async fn").function,
@@ -169,7 +259,7 @@ fn the_runtime_that_polls_the_task_is_no_nested_loop() {
         "tokio::runtime::scheduler::current_thread::Core::run",
         true,
     ));
-    assert_eq!(diagnosis(found).cause, Cause::Lock);
+    assert_eq!(diagnosis(found).cause, Cause::ThreadWait);
 }
 
 #[test]
@@ -182,9 +272,10 @@ fn a_loop_that_was_inlined_shows_in_its_callers_hint() {
     });
     assert_eq!(diagnosis(found.clone()).cause, Cause::NestedBlockOn);
     found.stack.frames[2].near = found.stack.frames[1].near.take();
-    assert_eq!(diagnosis(found.clone()).cause, Cause::Lock);
+    assert_eq!(diagnosis(found.clone()).cause, Cause::ThreadWait);
     // Between the wait and the loop lies a function of the standard library's, of which a stripped program says nothing.
     found.stack.frames[1].function = None;
+    found.stack.frames[1].role = Role::Unknown;
     assert_eq!(diagnosis(found).cause, Cause::NestedBlockOn);
 }
 
@@ -246,6 +337,7 @@ fn waiting_for_a_cpu_is_preemption_or_throttling() {
             }),
             stacks: vec![on_cpu(&[], 5_000_000)],
             throttle,
+            ..PollEvidence::default()
         })
     };
     let delta = |throttled_ns| ThrottleDelta {
@@ -289,11 +381,94 @@ fn computing_is_cpu_unless_samples_find_the_kernel_at_work() {
     assert_eq!(of(read, file("/a"), false, 4_000_000), Cause::Cpu);
     assert_eq!(
         of(Some(libc::SYS_sched_yield), None, false, 6_000_000),
-        Cause::Cpu
+        Cause::Spin
     );
     assert_eq!(
         of(Some(libc::SYS_futex), None, false, 6_000_000),
         Cause::Cpu
+    );
+}
+
+#[test]
+fn what_an_allocator_takes_back_is_a_drop() {
+    let of = |name: &str, role| {
+        let mut found = on_cpu(&[name], 5);
+        found.stack.frames[0].role = role;
+        diagnose(&PollEvidence {
+            stacks: vec![found],
+            ..PollEvidence::default()
+        })
+    };
+    assert_eq!(
+        of("_rjem_je_tcache_bin_flush_small", Role::Allocator).cause,
+        Cause::Drop
+    );
+    assert_eq!(of("cfree", Role::C).cause, Cause::Drop);
+    assert_eq!(of("malloc", Role::C).cause, Cause::Cpu);
+    assert_eq!(of("core::ptr::drop_in_place", Role::Std).cause, Cause::Drop);
+    let copy = of("__memmove_avx_unaligned_erms", Role::C);
+    assert_eq!(
+        (copy.cause, copy.evidence["copying"].as_str()),
+        (Cause::Cpu, "true")
+    );
+    assert!(copy.advice.contains("copies"), "{}", copy.advice);
+}
+
+#[test]
+fn a_pipe_says_which_and_who_has_its_other_end() {
+    let found = diagnosis(blocked(
+        &["write", "std::io::stdio::_print"],
+        libc::SYS_write,
+        pipe(1, false),
+        9,
+    ));
+    assert_eq!(found.evidence["fd"], "1 (stdout)");
+    assert_eq!(found.evidence["peer_process"], "reader (7)");
+    assert!(!found.advice.contains("tokio::fs"), "{}", found.advice);
+}
+
+#[test]
+fn a_socket_below_an_event_loop_is_in_the_wrong_mode() {
+    let misused = Some(Object::Socket(Socket {
+        blocking: Some(true),
+        watched: true,
+        ..Socket::default()
+    }));
+    let found = diagnosis(blocked(&[], libc::SYS_recvfrom, misused, 9));
+    assert_eq!(
+        (found.cause, found.evidence["blocking_mode"].as_str()),
+        (Cause::Network, "true")
+    );
+    assert!(
+        found.advice.contains("set_nonblocking(true)"),
+        "{}",
+        found.advice
+    );
+}
+
+#[test]
+fn what_the_code_took_itself_is_not_excused() {
+    let of = |on_cpu_ns| {
+        diagnose(&PollEvidence {
+            split: Some(Split {
+                on_cpu_ns,
+                runnable_ns: 67_000_000,
+                blocked_ns: 0,
+            }),
+            stacks: vec![on_cpu(&[], on_cpu_ns)],
+            ..PollEvidence::default()
+        })
+    };
+    assert_eq!(of(30_000_000).cause, Cause::Preempted);
+    assert!(
+        of(30_000_000).advice.contains("but 30 ms of it"),
+        "{}",
+        of(30_000_000).advice
+    );
+    assert!(
+        !of(3_000_000).advice.contains("but"),
+        "{}",
+        of(3_000_000).advice
     );
 }
 
@@ -315,6 +490,7 @@ fn a_stripped_stack_blames_the_deepest_frame_that_says_where_it_is_from() {
         module: Some("/opt/app".to_owned()),
         offset: Some(offset),
         async_body: definition.is_some(),
+        role: definition.map_or(Role::Unknown, |_| Role::Own),
         definition: definition.map(|file| SourceLocation {
             file: file.to_owned(),
             line: 7,
@@ -332,8 +508,9 @@ fn a_stripped_stack_blames_the_deepest_frame_that_says_where_it_is_from() {
     let call = diagnosis(found.clone()).call.expect("a call");
     assert_eq!(call.function, "app+0x20");
     assert_eq!(call.location.expect("a place").file, "src/a.rs");
-    found.stack.frames.truncate(2);
-    assert_eq!(diagnosis(found).call.expect("a call").function, "app+0x10");
+    // A plain function inside the body, as its unwind information tells it apart.
+    found.stack.frames[1].function_offset = Some(0x8);
+    assert_eq!(diagnosis(found).call.expect("a call").function, "app+0x8");
 }
 
 #[test]
@@ -344,6 +521,11 @@ fn a_lock_says_what_it_is() {
     };
     let standard = of(&["std::sys::sync::mutex::futex::Mutex::lock_contended"]);
     assert_eq!(standard["lock"], "mutex");
+    let timers = of(&[
+        "parking_lot::raw_mutex::RawMutex::lock_slow",
+        "tokio::runtime::time::x",
+    ]);
+    assert_eq!(timers["lock"], "mutex of Tokio's timers");
     assert!(!standard.contains_key("holder_tid"));
     let posix = of(&["__lll_lock_wait", "pthread_mutex_lock"]);
     assert_eq!(posix["holder_tid"], "42");
@@ -355,12 +537,12 @@ fn a_lock_says_what_it_is() {
 
 #[test]
 fn a_path_that_was_looked_up_too_late_is_known_from_another_stack() {
-    let mut other = blocked(&[], libc::SYS_read, file("/a"), 1);
-    other.stack.frames.remove(0);
+    let other = blocked(&[], libc::SYS_read, file("/a"), 1);
     let found = diagnose(&PollEvidence {
         stacks: vec![blocked(&[], libc::SYS_read, None, 9), other],
         ..PollEvidence::default()
     });
+    assert_eq!(found.cause, Cause::FileIo);
     assert_eq!(found.evidence["path"], "/a");
 }
 

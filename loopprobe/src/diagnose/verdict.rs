@@ -10,6 +10,7 @@ use crate::model::{Blocked, Cause, Diagnosis, Split, StackKind};
 
 /// Names a long poll's cause: what took the largest part of its wall time.
 pub fn diagnose(evidence: &PollEvidence) -> Diagnosis {
+    let evidence = &completed(evidence);
     let split = evidence.split.unwrap_or_else(|| from_stacks(evidence));
     let mut parts = blocked_parts(evidence, split.blocked_ns);
     add_on_cpu(&mut parts, evidence, split.on_cpu_ns);
@@ -26,9 +27,68 @@ pub fn diagnose(evidence: &PollEvidence) -> Diagnosis {
         cause,
         call,
         innermost: dominant.and_then(|found| innermost_async(&found.stack.frames)),
-        evidence: facts(evidence, cause, ns, dominant, object_of(dominant, &stacks)),
-        advice: cause.rule().advice.to_owned(),
+        evidence: facts(
+            evidence,
+            cause,
+            ns,
+            dominant,
+            dominant.and_then(|found| found.object.as_ref()),
+        ),
+        advice: advice(
+            cause,
+            split,
+            dominant,
+            dominant.and_then(|found| found.object.as_ref()),
+        ),
     }
+}
+
+/// What to do about a cause in its situation.
+fn advice(
+    cause: Cause,
+    split: Split,
+    dominant: Option<&StackEvidence>,
+    object: Option<&Object>,
+) -> String {
+    let moment = dominant.map(|found| Moment {
+        object,
+        ..Moment::of(found)
+    });
+    let advice = rules::advice(cause, moment.as_ref());
+    let own_ns = split.on_cpu_ns + split.blocked_ns;
+    // What a poll took of its own is its own, whoever had the CPU for the rest.
+    if matches!(cause, Cause::Preempted | Cause::Throttled)
+        && own_ns * OWN_SHARE >= own_ns + split.runnable_ns
+    {
+        let own_ms = own_ns / 1_000_000;
+        return format!("{advice}; but {own_ms} ms of it were the code's own: see its stacks");
+    }
+    advice.to_owned()
+}
+
+/// From this part of a poll on, its own time is mentioned although another cause took more: a fifth.
+const OWN_SHARE: u64 = 5;
+
+/// A descriptor may have been closed before it was looked up; then another stack with the same system call in the same function says
+/// what it was, if one does.
+fn completed(evidence: &PollEvidence) -> PollEvidence {
+    let mut completed = evidence.clone();
+    for found in &mut completed.stacks {
+        let call = |found: &StackEvidence| found.syscall.map(|call| call.number);
+        let is_like = |other: &&StackEvidence| {
+            call(other) == call(found)
+                && blocking_call(&other.stack.frames) == blocking_call(&found.stack.frames)
+        };
+        if found.object.is_none() && found.syscall.is_some() {
+            let mut known = evidence
+                .stacks
+                .iter()
+                .filter(|other| other.object.is_some());
+            let like = known.find(is_like);
+            found.object = like.and_then(|other| other.object.clone());
+        }
+    }
+    completed
 }
 
 type Parts = BTreeMap<Cause, u64>;
@@ -147,22 +207,6 @@ fn heaviest_call<'a>(stacks: &[&'a StackEvidence]) -> (Option<Blocked>, Option<&
         .into_iter()
         .max_by_key(|(call, ns, _)| (call.is_some(), *ns))
         .map_or((None, None), |(call, _, longest)| (call, Some(longest)))
-}
-
-/// What the dominant stack's call was about. A descriptor may have been closed before it was looked up; then another
-/// stack with the same system call says it, if one does.
-fn object_of<'a>(
-    dominant: Option<&'a StackEvidence>,
-    stacks: &[&'a StackEvidence],
-) -> Option<&'a Object> {
-    let dominant = dominant?;
-    let number = |found: &StackEvidence| found.syscall.map(|call| call.number);
-    dominant.object.as_ref().or_else(|| {
-        stacks
-            .iter()
-            .filter(|found| number(found) == number(dominant))
-            .find_map(|found| found.object.as_ref())
-    })
 }
 
 /// Samples at several lines of one function are one call.

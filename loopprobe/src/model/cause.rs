@@ -32,6 +32,24 @@ pub enum Cause {
     Throttled,
     /// It ran another event loop to the end.
     NestedBlockOn,
+    /// It waited for a pipe or a terminal: for another program's pace.
+    Pipe,
+    /// It waited for a channel between threads.
+    Channel,
+    /// It waited until another thread had done something.
+    ThreadWait,
+    /// It asked again and again, and gave its CPU away in between.
+    Spin,
+    /// It changed the process's memory map, or waited to.
+    MemoryMap,
+    /// It dropped a large value.
+    Drop,
+    /// It made a backtrace.
+    Backtrace,
+    /// It waited in a synchronous database.
+    Database,
+    /// It closed a descriptor.
+    Closing,
     /// It could not be told.
     Unknown,
 }

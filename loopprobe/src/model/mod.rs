@@ -7,6 +7,7 @@
 mod cause;
 mod live;
 mod poll;
+mod role;
 mod session;
 mod stack;
 mod summary;
@@ -15,6 +16,7 @@ mod task;
 pub use cause::{Blocked, Cause, Diagnosis};
 pub use live::{CurrentPoll, Live, Worker};
 pub use poll::{LongPoll, PollKind, Split};
+pub use role::Role;
 pub use session::{Event, Notice, Session};
 pub use stack::{Frame, Outcome, Stack, StackKind};
 pub use summary::{Group, Lost, ProbeCost, Summary, TaskSummary};

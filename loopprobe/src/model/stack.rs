@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::SourceLocation;
+use super::{Role, SourceLocation};
 
 /// What the thread was doing while a stack stood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -80,6 +80,9 @@ pub struct Frame {
     /// Whether the frame belongs to the runtime's or the standard library's plumbing; such frames are folded in text.
     #[serde(default)]
     pub runtime: bool,
+    /// Whose code it is.
+    #[serde(default, skip_serializing_if = "Role::is_unknown")]
+    pub role: Role,
 }
 
 /// A stack inside one poll, from the blocking call outwards, and how long it stood.

@@ -155,16 +155,15 @@ fn blocked_name(poll: &LongPoll, syscall: Option<&str>) -> String {
             _ => BLOCKED.to_owned(),
         };
     };
-    match syscall {
-        "nanosleep" | "clock_nanosleep" => "[sleep]".to_owned(),
-        "wait4" | "waitid" => "[child process]".to_owned(),
-        "fsync" | "fdatasync" | "sync" | "syncfs" | "msync" | "sync_file_range" => {
-            format!("[fsync: {}]", plain(syscall))
-        }
-        _ => match own_cause(poll, syscall) {
-            Some(cause) => format!("[{}: {}]", words::cause(cause), plain(syscall)),
-            None => format!("[blocked: {}]", plain(syscall)),
-        },
+    match (own_cause(poll, syscall), syscall) {
+        (None | Some(Cause::Sleep), "nanosleep" | "clock_nanosleep") => "[sleep]".to_owned(),
+        (None | Some(Cause::Child), "wait4" | "waitid") => "[child process]".to_owned(),
+        (
+            None | Some(Cause::Fsync),
+            "fsync" | "fdatasync" | "sync" | "syncfs" | "msync" | "sync_file_range",
+        ) => format!("[fsync: {}]", plain(syscall)),
+        (Some(cause), _) => format!("[{}: {}]", words::cause(cause), plain(syscall)),
+        (None, _) => format!("[blocked: {}]", plain(syscall)),
     }
 }
 

@@ -1,6 +1,6 @@
 use std::ops::Range;
 
-use super::origin::is_system_library;
+use super::role::{Origins, is_system_library};
 use crate::{
     code::{StateMachines, near},
     elf::{Image, VirtAddr},
@@ -13,6 +13,7 @@ use crate::{
 pub(crate) struct Definitions {
     image: Image,
     machines: StateMachines,
+    origins: Origins,
 }
 
 impl Definitions {
@@ -25,7 +26,12 @@ impl Definitions {
         let file = module.file()?.try_clone().ok()?;
         let image = Image::from_file(file, module.path()).ok()?;
         let machines = StateMachines::new(&image);
-        Some(Self { image, machines })
+        let origins = Origins::of(&image);
+        Some(Self {
+            image,
+            machines,
+            origins,
+        })
     }
 
     /// Where the async function or block is defined whose code stands at an address, if that is certain.
@@ -35,6 +41,11 @@ impl Definitions {
             .within(&self.image, function)
             .filter(|definition| definition.certain)
             .map(|definition| definition.location)
+    }
+
+    /// Where the module's code comes from.
+    pub fn origins(&self) -> &Origins {
+        &self.origins
     }
 
     /// Says of a nameless frame what can be said.

@@ -1,13 +1,15 @@
 //! From addresses to names: functions, inlined ones too, with file and line.
 
+mod c_names;
 mod caught;
 mod definitions;
 mod name;
-mod origin;
+mod role;
 mod separate;
 mod steady;
 mod symbolizer;
 mod vetted;
 
+pub(crate) use c_names::is_c_name;
 pub use name::{FunctionName, NameKind};
 pub use symbolizer::Symbolizer;

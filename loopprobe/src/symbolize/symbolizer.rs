@@ -14,12 +14,16 @@ use blazesym::symbolize::{
 };
 
 use super::{
-    FunctionName, NameKind, caught::caught, definitions::Definitions, origin::is_plumbing,
-    separate::SeparateFiles, steady::Steady,
+    FunctionName, NameKind,
+    caught::caught,
+    definitions::Definitions,
+    role::{self, Origins},
+    separate::SeparateFiles,
+    steady::Steady,
 };
 use crate::{
     elf::{Image, VirtAddr},
-    model::{Frame, SourceLocation},
+    model::{Frame, Role, SourceLocation},
     unwind::{Module, RawFrame},
 };
 
@@ -61,9 +65,12 @@ impl Symbolizer {
             self.cache.clear();
         }
         self.fill_cache(raw);
-        raw.iter()
+        let mut frames: Vec<Frame> = raw
+            .iter()
             .flat_map(|frame| self.cached(frame).to_vec())
-            .collect()
+            .collect();
+        role::settle(&mut frames);
+        frames
     }
 
     fn cached(&self, frame: &RawFrame) -> Arc<[Frame]> {
@@ -170,22 +177,35 @@ impl ModuleSource {
         }
     }
 
-    /// Adds what names do not say: where nameless frames come from, which closures are async bodies, and which frames
-    /// are plumbing. Only the outermost function at an address owns its code; the others are inlined into it.
+    /// Adds what names do not say: where nameless frames come from, which closures are async bodies, and whose code it is. Only
+    /// the outermost function at an address owns its code; the others are inlined into it.
     fn complete(&mut self, module: &Module, address: VirtAddr, frames: &mut [Frame]) {
+        self.give_roles(module, address, frames);
         if let Some(frame) = frames.last_mut() {
-            let bare = frame.location.is_none() && !is_plumbing(frame);
+            let bare = frame.location.is_none() && !frame.runtime;
             match &frame.function {
                 None => {
                     if let Some(definitions) = self.definitions(module) {
                         definitions.describe(frame, address);
                     }
                 }
-                Some(name) if name.ends_with(CLOSURE) && !is_plumbing(frame) => {
+                Some(name) if name.ends_with(CLOSURE) && !frame.runtime => {
                     frame.definition = self
                         .definitions(module)
                         .and_then(|definitions| definitions.async_body(address));
                     mark_async(frame);
+                }
+                // A wrapper's `poll`, into which the body that it wraps may have been inlined.
+                Some(name) if name.ends_with("Future>::poll") => {
+                    frame.definition = self
+                        .definitions(module)
+                        .and_then(|definitions| definitions.async_body(address));
+                    inlined_body(frame);
+                    if bare && frame.definition.is_none() {
+                        frame.near = self
+                            .definitions(module)
+                            .and_then(|definitions| definitions.near(address));
+                    }
                 }
                 Some(_) if bare => {
                     frame.near = self
@@ -196,8 +216,20 @@ impl ModuleSource {
             }
         }
         mark_inlined_children(frames);
+        if frames.iter().any(|frame| frame.function.is_none()) {
+            self.give_roles(module, address, frames);
+        }
+    }
+
+    fn give_roles(&mut self, module: &Module, address: VirtAddr, frames: &mut [Frame]) {
+        let definitions = self.definitions(module);
+        let unknown = Origins::default();
+        let origins = definitions
+            .as_ref()
+            .map_or(&unknown, |known| known.origins());
         for frame in frames {
-            frame.runtime = is_plumbing(frame);
+            frame.role = role::role(frame, address, origins);
+            frame.runtime = frame.role.is_plumbing();
         }
     }
 
@@ -227,7 +259,7 @@ fn mark_inlined_children(frames: &mut [Frame]) {
         let Some(around) = &parent else {
             return;
         };
-        if is_plumbing(frame) {
+        if frame.runtime {
             continue;
         }
         let child = frame
@@ -244,6 +276,17 @@ fn mark_inlined_children(frames: &mut [Frame]) {
             frame.async_body = true;
         }
         parent = child;
+    }
+}
+
+/// A library's `poll` with the program's own body inside is the program's.
+fn inlined_body(frame: &mut Frame) {
+    if let Some(definition) = &frame.definition {
+        let role = role::located(definition);
+        if role == Role::Own {
+            frame.role = role;
+            frame.runtime = false;
+        }
     }
 }
 
@@ -319,6 +362,7 @@ mod tests {
         Frame {
             function: Some(function.to_owned()),
             async_body,
+            runtime: function.starts_with("core::"),
             ..Frame::default()
         }
     }

@@ -1,6 +1,6 @@
 use super::{Colour, Rule};
 use crate::{
-    diagnose::{Moment, Object, syscall::Waits},
+    diagnose::{Moment, Object, operation::Operation, syscall::Waits},
     model::Cause,
 };
 
@@ -9,26 +9,15 @@ pub(super) const RULE: Rule = Rule {
     cause: Cause::Child,
     label: "child process",
     colour: Colour::Other,
-    recognised: "blocked in wait4, waitid, vfork or clone, or on a pipe below std::process",
+    recognised: "starting a process or waiting for one: in wait4, waitid, fork, vfork or clone, below std::process, or on a pipe that a child has the other end of",
     advice: "use tokio::process::Command and await its output or status",
-    applies: |moment| moment.is_blocked() && is_child(moment),
+    applies: is_child,
 };
 
-/// Functions that wait for a child or for its output.
-const CHILDREN: &[&str] = &[
-    "std::process::",
-    "std::sys::process::",
-    "posix_spawn",
-    "waitpid",
-];
-
 fn is_child(moment: &Moment<'_>) -> bool {
-    match moment.waits() {
-        Some(Waits::Child) => true,
-        Some(Waits::Poll | Waits::Events) => moment.calls(CHILDREN),
-        Some(Waits::Descriptor) => {
-            matches!(moment.object, None | Some(Object::Pipe)) && moment.calls(CHILDREN)
-        }
-        _ => false,
-    }
+    moment.waits() == Some(Waits::Child)
+        || moment.operation == Some(Operation::Child)
+        || moment
+            .objects()
+            .any(|object| matches!(object, Object::Pipe(pipe) if pipe.child))
 }

@@ -9,7 +9,7 @@ pub(super) const RULE: Rule = Rule {
     cause: Cause::FileIo,
     label: "file I/O",
     colour: Colour::File,
-    recognised: "in a system call on a file, a folder, a path or a pipe, blocked or on the CPU",
+    recognised: "in a system call on a file, a folder or a path, blocked or on the CPU; a descriptor of which nothing is known only below std::fs",
     advice: "use tokio::fs, or move the call into tokio::task::spawn_blocking",
     applies: is_file,
 };
@@ -17,9 +17,9 @@ pub(super) const RULE: Rule = Rule {
 fn is_file(moment: &Moment<'_>) -> bool {
     match (moment.waits(), moment.object) {
         (Some(Waits::Path(_)), _) => true,
-        (Some(Waits::Descriptor), Some(Object::Futex { .. } | Object::Other { .. })) => false,
-        (Some(Waits::Descriptor), _) => true,
-        (Some(Waits::Poll | Waits::Events), Some(Object::Pipe)) => true,
+        (Some(Waits::Descriptor), Some(Object::File { .. })) => true,
+        // The file has been closed meanwhile, and its descriptor is another's by now.
+        (Some(Waits::Descriptor), None | Some(Object::Socket(_))) => moment.calls(&["std::fs::"]),
         _ => false,
     }
 }

@@ -1,6 +1,6 @@
 use super::{Colour, Rule};
 use crate::{
-    diagnose::{moment::names, syscall::Waits},
+    diagnose::{Moment, moment::names, operation::Operation, syscall::Waits},
     model::{Cause, Frame},
 };
 
@@ -9,43 +9,52 @@ pub(super) const RULE: Rule = Rule {
     cause: Cause::Lock,
     label: "lock",
     colour: Colour::Lock,
-    recognised: "blocked in futex (mutex, rwlock, condition variable, channel, thread join), flock or a waiting fcntl",
+    recognised: "blocked in futex in a mutex, rwlock or once cell, by the frames or the awaited value; in flock or a waiting fcntl, or on a semaphore of System V",
     advice: "hold the lock for less time and never across .await; use tokio::sync where the wait can be long, or wait in tokio::task::spawn_blocking",
-    applies: |moment| {
-        moment.is_blocked() && matches!(moment.waits(), Some(Waits::Futex | Waits::FileLock))
-    },
+    applies: |moment| moment.is_blocked() && is_lock(moment),
 };
 
-/// What waits on a futex, first match first.
-const LOCKS: &[(&str, &str)] = &[
-    ("rwlock", "rwlock"),
-    ("RwLock", "rwlock"),
-    ("pthread_rwlock", "rwlock"),
-    ("Condvar", "condition variable"),
-    ("pthread_cond", "condition variable"),
-    ("mpsc", "channel"),
-    ("mpmc", "channel"),
-    ("crossbeam_channel", "channel"),
-    ("JoinHandle", "thread join"),
-    ("JoinInner", "thread join"),
-    ("pthread_join", "thread join"),
-    ("Barrier", "barrier"),
-    ("sync::once", "once cell"),
-    ("sync::poison::once", "once cell"),
-    ("Mutex", "mutex"),
-    ("mutex", "mutex"),
-    ("__lll_lock_wait", "mutex"),
-    ("std::thread::park", "park"),
+fn is_lock(moment: &Moment<'_>) -> bool {
+    match moment.waits() {
+        Some(Waits::FileLock | Waits::Semaphore) => true,
+        Some(Waits::Futex) => matches!(moment.operation, Some(Operation::Lock(_))),
+        _ => false,
+    }
+}
+
+/// Whose lock it is, by a part of the name of a function around it.
+const OWNERS: &[(&str, &str)] = &[
+    ("tokio::runtime::time::", "Tokio's timers"),
+    ("tokio::runtime::io::", "Tokio's I/O driver"),
+    ("std::io::stdio::", "standard output or error"),
+    ("std::process::", "the environment"),
+    ("std::env::", "the environment"),
+    ("tracing_subscriber::", "tracing_subscriber"),
+    ("sqlite3", "SQLite"),
 ];
 
-/// What kind of lock a futex belongs to, where the frames between it and the blocking call tell.
-pub(crate) fn kind(frames: &[Frame]) -> Option<&'static str> {
+/// What kind of lock it is, and whose, where the frames tell.
+pub(crate) fn kind(moment: &Moment<'_>) -> Option<String> {
+    let kind = match (moment.operation, moment.waits()) {
+        (Some(Operation::Lock(kind)), _) => kind,
+        (_, Some(Waits::FileLock)) => "file lock",
+        (_, Some(Waits::Semaphore)) => "semaphore",
+        _ => return None,
+    };
+    Some(match owner(moment.frames) {
+        Some(owner) => format!("{kind} of {owner}"),
+        None => kind.to_owned(),
+    })
+}
+
+/// Whose lock it is, if it is not the program's own.
+pub(crate) fn owner(frames: &[Frame]) -> Option<&'static str> {
     let deep = frames.iter().take_while(|frame| frame.runtime).count();
     names(frames.get(..deep)?).find_map(|name| {
-        LOCKS
+        OWNERS
             .iter()
             .find(|(pattern, _)| name.contains(pattern))
-            .map(|(_, kind)| *kind)
+            .map(|(_, owner)| *owner)
     })
 }
 

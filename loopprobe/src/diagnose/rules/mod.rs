@@ -3,19 +3,32 @@
 //! Words, colours, advice and `docs/causes.md` read the same rows. A new cause is a variant of [`Cause`], a file here, and a line in
 //! [`RULES`].
 
+mod backtrace;
+mod channel;
 mod child;
+mod closing;
 mod cpu;
+mod database;
 mod dns;
+mod drop;
 mod file_io;
 mod fsync;
+mod instead;
 pub(super) mod lock;
+mod memory_map;
 mod nested_block_on;
 mod network;
 mod page_fault;
+mod pipe;
 mod preempted;
 mod sleep;
+mod spin;
+mod thread_wait;
 mod throttled;
 mod unknown;
+
+pub use instead::{INSTEAD, Instead};
+pub(super) use instead::{advice, copies};
 
 use super::Moment;
 use crate::model::Cause;
@@ -62,14 +75,23 @@ pub enum Colour {
 pub const RULES: &[Rule] = &[
     throttled::RULE,
     preempted::RULE,
+    spin::RULE,
     dns::RULE,
     nested_block_on::RULE,
+    backtrace::RULE,
+    channel::RULE,
+    database::RULE,
     child::RULE,
     lock::RULE,
+    thread_wait::RULE,
+    closing::RULE,
     sleep::RULE,
     fsync::RULE,
+    pipe::RULE,
     network::RULE,
     file_io::RULE,
+    drop::RULE,
+    memory_map::RULE,
     page_fault::RULE,
     cpu::RULE,
     unknown::RULE,
@@ -116,6 +138,27 @@ mod tests {
         sorted.sort();
         known.sort();
         assert_eq!(sorted, known, "{all}");
+    }
+
+    #[test]
+    fn the_documentation_shows_the_other_advice_too() {
+        let documentation = include_str!("../../../../docs/causes.md");
+        let table: String = INSTEAD
+            .iter()
+            .map(|row| {
+                let name = serde_json::to_string(&row.cause).expect("a cause");
+                format!(
+                    "| `{}` | {} | {} |\n",
+                    name.trim_matches('"'),
+                    row.when,
+                    row.advice
+                )
+            })
+            .collect();
+        assert!(
+            documentation.contains(&table),
+            "docs/causes.md must contain:\n{table}"
+        );
     }
 
     #[test]

@@ -15,13 +15,19 @@ pub(super) const RULE: Rule = Rule {
 };
 
 fn is_network(moment: &Moment<'_>) -> bool {
-    match (moment.waits(), moment.object) {
-        (Some(Waits::Socket), _) => true,
+    let socket = || {
+        moment
+            .objects()
+            .any(|object| matches!(object, Object::Socket(_)))
+    };
+    match moment.waits() {
+        Some(Waits::Socket) => true,
         // Below a function of files, the file has been closed meanwhile, and its descriptor is a connection's by now.
-        (Some(Waits::Descriptor), Some(Object::Socket { .. })) => !moment.calls(&["std::fs::"]),
-        (Some(Waits::Descriptor), None) => moment.calls(&["std::net::", "std::os::unix::net::"]),
-        (Some(Waits::Poll | Waits::Events), Some(Object::Socket { .. })) => true,
-        (Some(Waits::Poll | Waits::Events), _) => moment.calls(&["std::net::", "TcpStream"]),
+        Some(Waits::Descriptor) if socket() => !moment.calls(&["std::fs::"]),
+        Some(Waits::Descriptor) => {
+            moment.object.is_none() && moment.calls(&["std::net::", "std::os::unix::net::"])
+        }
+        Some(Waits::Poll | Waits::Events) => socket() || moment.calls(&["std::net::", "TcpStream"]),
         _ => false,
     }
 }

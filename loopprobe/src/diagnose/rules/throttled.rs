@@ -7,6 +7,6 @@ pub(super) const RULE: Rule = Rule {
     label: "throttled by the control group",
     colour: Colour::Wait,
     recognised: "as preempted, while the control group's CPU quota was used up (nr_throttled in cpu.stat)",
-    advice: "not this code's fault: raise the control group's CPU quota (cpu.max), or use fewer worker threads",
+    advice: "the quota is not this code's fault: raise the control group's CPU quota (cpu.max), or use fewer worker threads",
     applies: |moment| moment.kind == StackKind::Runnable && moment.throttled,
 };

@@ -7,8 +7,10 @@ mod cpu;
 mod files;
 mod locks;
 mod network;
+mod outputs;
 mod outside;
 mod process;
+mod threads;
 
 use std::future::Future;
 
@@ -41,7 +43,7 @@ macro_rules! case {
     };
 }
 
-const CASES: [Case; 15] = [
+const CASES: [Case; 22] = [
     case!("sleep", "sleep", "process"),
     case!("cpu", "cpu", "cpu"),
     case!("file_io", "file_io", "files"),
@@ -55,6 +57,13 @@ const CASES: [Case; 15] = [
     case!("child", "child", "process"),
     case!("preempted", "preempted", "cpu"),
     case!("nested_block_on", "nested_block_on", "process"),
+    case!("channel", "channel", "threads"),
+    case!("thread_wait", "join", "threads"),
+    case!("thread_wait", "condvar", "threads"),
+    case!("spin", "spin", "threads"),
+    case!("pipe", "pipe", "outputs"),
+    case!("closing", "closing", "outputs"),
+    case!("drop", "drop", "outputs"),
     case!("dns", "dns", "network"),
     case!("throttled", "throttled", "cpu"),
 ];
@@ -106,6 +115,13 @@ async fn run(scenario: &str, rounds: u32) {
         process::nested_block_on_task(rounds),
     )
     .await;
+    one(wanted("channel"), threads::channel_task(rounds)).await;
+    one(wanted("join"), threads::join_task(rounds)).await;
+    one(wanted("condvar"), threads::condvar_task(rounds)).await;
+    one(wanted("spin"), threads::spin_task(rounds)).await;
+    one(wanted("pipe"), outputs::pipe_task(rounds)).await;
+    one(wanted("closing"), outputs::closing_task(rounds)).await;
+    one(wanted("drop"), outputs::drop_task(rounds)).await;
     one(wanted("dns"), network::dns_task(rounds)).await;
     one(wanted("throttled"), cpu::throttled_task(rounds)).await;
 }

@@ -1,0 +1,19 @@
+use super::{Colour, Rule};
+use crate::{
+    diagnose::{operation::Operation, syscall::Waits},
+    model::Cause,
+};
+
+/// A channel between threads.
+pub(super) const RULE: Rule = Rule {
+    cause: Cause::Channel,
+    label: "channel",
+    colour: Colour::Lock,
+    recognised: "blocked in futex below a synchronous channel: std::sync::mpsc, crossbeam_channel, flume, kanal",
+    advice: "use tokio::sync::mpsc and await, or wait in tokio::task::spawn_blocking",
+    applies: |moment| {
+        moment.is_blocked()
+            && moment.waits() == Some(Waits::Futex)
+            && moment.operation == Some(Operation::Channel)
+    },
+};

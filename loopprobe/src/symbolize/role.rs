@@ -1,0 +1,462 @@
+//! Whose code a frame is: the one place where that is decided.
+
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+};
+
+use super::c_names::is_c_name;
+use crate::{
+    code::{panic_location, references, registry_crate},
+    elf::{Image, VirtAddr},
+    model::{Frame, Role, SourceLocation},
+};
+
+/// Crates by the role of their functions, where that is not a dependency's.
+const CRATES: &[(&[&str], Role)] = &[
+    (
+        &[
+            "std",
+            "core",
+            "alloc",
+            "panic_unwind",
+            "panic_abort",
+            "compiler_builtins",
+            "std_detect",
+            "hashbrown",
+            "gimli",
+            "addr2line",
+            "miniz_oxide",
+            "rustc_demangle",
+            "unwind",
+            "libc",
+        ],
+        Role::Std,
+    ),
+    (
+        &[
+            "tokio",
+            "tokio_util",
+            "tokio_stream",
+            "mio",
+            "futures",
+            "futures_core",
+            "futures_util",
+            "futures_task",
+            "futures_channel",
+            "futures_executor",
+            "pin_project",
+            "pin_project_lite",
+            "tower",
+            "tower_service",
+            "tower_layer",
+            "parking_lot",
+            "parking_lot_core",
+            "lock_api",
+            "crossbeam",
+            "crossbeam_channel",
+            "crossbeam_deque",
+            "crossbeam_epoch",
+            "crossbeam_queue",
+            "crossbeam_utils",
+            "once_cell",
+            "socket2",
+            "signal_hook_registry",
+        ],
+        Role::Runtime,
+    ),
+    (
+        &[
+            "tracing",
+            "tracing_core",
+            "tracing_log",
+            "tracing_subscriber",
+            "tracing_appender",
+            "log",
+            "env_logger",
+            "slog",
+            "fern",
+            "log4rs",
+            "flexi_logger",
+            "simplelog",
+        ],
+        Role::Logging,
+    ),
+    (
+        &[
+            "tikv_jemallocator",
+            "tikv_jemalloc_sys",
+            "jemallocator",
+            "jemalloc_sys",
+            "mimalloc",
+            "libmimalloc_sys",
+            "snmalloc_rs",
+            "dlmalloc",
+        ],
+        Role::Allocator,
+    ),
+];
+
+/// Libraries by the beginning of their file's name.
+const LIBRARIES: &[(&str, Role)] = &[
+    ("libc.", Role::C),
+    ("libc-", Role::C),
+    ("libpthread", Role::C),
+    ("libm.", Role::C),
+    ("libdl", Role::C),
+    ("librt", Role::C),
+    ("libresolv", Role::C),
+    ("libnss_", Role::C),
+    ("libgcc_s", Role::C),
+    ("libstdc++", Role::C),
+    ("ld-linux", Role::C),
+    ("ld-musl", Role::C),
+    ("linux-vdso", Role::C),
+    ("[vdso]", Role::C),
+    ("libjemalloc", Role::Allocator),
+    ("libmimalloc", Role::Allocator),
+    ("libtcmalloc", Role::Allocator),
+    ("libpython", Role::CPython),
+    ("python3", Role::CPython),
+    ("libv8", Role::V8),
+    ("libnode", Role::V8),
+    ("node", Role::V8),
+];
+
+/// Functions of C by the beginning of their name.
+const C_PREFIXES: &[(&str, Role)] = &[
+    ("_rjem_", Role::Allocator),
+    ("je_", Role::Allocator),
+    ("_mi_", Role::Allocator),
+    ("mi_", Role::Allocator),
+    ("tc_", Role::Allocator),
+    ("__rust_alloc", Role::Allocator),
+    ("__rust_dealloc", Role::Allocator),
+    ("__rust_realloc", Role::Allocator),
+    ("__rdl_", Role::Allocator),
+    ("__rg_", Role::Allocator),
+    ("_PyEval", Role::CPython),
+    ("_PyObject", Role::CPython),
+    ("_Py", Role::CPython),
+    ("Py_", Role::CPython),
+    ("PyObject", Role::CPython),
+    ("PyEval", Role::CPython),
+    ("PyGILState", Role::CPython),
+    ("PyThread", Role::CPython),
+    ("PyErr", Role::CPython),
+    ("PyImport", Role::CPython),
+    ("PyRun", Role::CPython),
+    ("Builtins_", Role::V8),
+    ("rust_eh_personality", Role::Std),
+    ("rust_begin_unwind", Role::Std),
+];
+
+/// What is known of the file that a frame's code lies in.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Origins {
+    /// The crates whose sources its panic locations name with a version: they come from a registry.
+    pub dependencies: HashSet<String>,
+    /// Where the standard library's own code begins, which linkers put behind all else.
+    pub std_from: Option<VirtAddr>,
+}
+
+/// So many functions behind all others must refer to the standard library before it is believed that they are it.
+const STD_REFERENCES: usize = 100;
+
+impl Origins {
+    /// Reads where a file's panic locations lie, and which code refers to them.
+    pub fn of(image: &Image) -> Self {
+        let mut dependencies = HashSet::new();
+        let mut is_std = HashMap::new();
+        for (address, _) in image.pointers() {
+            let Some(location) = panic_location(image, address) else {
+                continue;
+            };
+            let krate = registry_crate(&location.file);
+            let bundled = location.file.starts_with("/rust/deps/");
+            is_std.insert(address, bundled || krate == Some("std"));
+            if let Some(krate) = krate.filter(|_| !bundled) {
+                dependencies.insert(crate_name(krate));
+            }
+        }
+        let targets = is_std.keys().copied().collect();
+        let found = references(image, &targets);
+        let last_other = found
+            .iter()
+            .filter(|(_, target)| is_std.get(target) == Some(&false))
+            .map(|(at, _)| *at)
+            .max();
+        let std_from = last_other
+            .and_then(|at| image.function_at(at))
+            .map(|function| function.end)
+            .filter(|end| found.iter().filter(|(at, _)| at >= end).count() >= STD_REFERENCES);
+        Self {
+            dependencies,
+            std_from,
+        }
+    }
+}
+
+/// `hyper_util` of `hyper-util-0.1.20`.
+fn crate_name(folder: &str) -> String {
+    folder
+        .split('-')
+        .take_while(|part| !part.starts_with(|first: char| first.is_ascii_digit()))
+        .collect::<Vec<_>>()
+        .join("_")
+}
+
+/// Whose code a frame is. What its code merely refers to (`near`) is a hint, and decides nothing.
+pub(crate) fn role(frame: &Frame, address: VirtAddr, origins: &Origins) -> Role {
+    let library = frame.module.as_deref().and_then(library_role);
+    if let Some(role) = library {
+        return role;
+    }
+    match (&frame.function, &frame.location, &frame.definition) {
+        (Some(name), location, _) => named(name, location.as_ref(), origins),
+        (None, _, Some(definition)) => located(definition),
+        (None, ..) if origins.std_from.is_some_and(|from| address >= from) => Role::Std,
+        (None, ..) => Role::Unknown,
+    }
+}
+
+/// Whether a module is one of the system's libraries, by the name of its file.
+pub(crate) fn is_system_library(path: &str) -> bool {
+    library_role(path) == Some(Role::C)
+}
+
+fn library_role(path: &str) -> Option<Role> {
+    let name = Path::new(path).file_name()?.to_str()?;
+    LIBRARIES
+        .iter()
+        .find(|(library, _)| name.starts_with(library) && (*library != "node" || name == "node"))
+        .map(|(_, role)| *role)
+}
+
+fn named(name: &str, location: Option<&SourceLocation>, origins: &Origins) -> Role {
+    let Some(owner) = owner(name) else {
+        return c_role(name);
+    };
+    if let Some(role) = crate_role(owner) {
+        return role;
+    }
+    if matches!(owner, "v8" | "node") {
+        return Role::V8;
+    }
+    match location.map(located) {
+        // Macros and inlined code bring in locations of others; those of a registry say whose they are all the same.
+        Some(role @ (Role::Own | Role::Dependency)) => role,
+        _ if origins.dependencies.contains(owner) => Role::Dependency,
+        _ => Role::Own,
+    }
+}
+
+fn crate_role(krate: &str) -> Option<Role> {
+    CRATES
+        .iter()
+        .find(|(crates, _)| crates.contains(&krate))
+        .map(|(_, role)| *role)
+}
+
+/// A function of C: one that the C library exports, one of a known library, or somebody's.
+fn c_role(name: &str) -> Role {
+    if name.starts_with("__rustc") {
+        return Role::Std;
+    }
+    let prefixed = C_PREFIXES
+        .iter()
+        .find(|(prefix, _)| name.starts_with(prefix))
+        .map(|(_, role)| *role);
+    prefixed.unwrap_or(if is_c_name(name) {
+        Role::C
+    } else {
+        Role::Dependency
+    })
+}
+
+/// By a source file: relative paths are the workspace's own, folders with a version come from a registry.
+pub(crate) fn located(location: &SourceLocation) -> Role {
+    if location.file.starts_with("/rust/deps/") {
+        return Role::Std;
+    }
+    match registry_crate(&location.file) {
+        Some("std") => Role::Std,
+        Some(krate) => crate_role(&crate_name(krate)).unwrap_or(Role::Dependency),
+        None if location.file.contains("git/checkouts/") => Role::Dependency,
+        None => Role::Own,
+    }
+}
+
+/// Gives the frames of one stack what their neighbours tell: what an allocator calls is the allocator's.
+pub(crate) fn settle(frames: &mut [Frame]) {
+    let Some(outermost) = frames
+        .iter()
+        .rposition(|frame| frame.role == Role::Allocator)
+    else {
+        return;
+    };
+    for frame in &mut frames[..outermost] {
+        let is_c = frame
+            .function
+            .as_deref()
+            .is_none_or(|name| owner(name).is_none());
+        if is_c && matches!(frame.role, Role::Dependency | Role::Unknown) {
+            frame.role = Role::Allocator;
+            frame.runtime = true;
+        }
+    }
+}
+
+/// The crate that a function belongs to: of `<T as Trait>::f` the type's, and the trait's where the type is built in or
+/// a parameter. `None` for a name without a path.
+fn owner(name: &str) -> Option<&str> {
+    if let Some(inner) = name.strip_prefix('<') {
+        let end = inner.rfind('>').unwrap_or(inner.len());
+        let inner = &inner[..end];
+        let (subject, rest) = match inner.split_once(" as ") {
+            Some((subject, implemented)) => (subject, Some(implemented)),
+            None => (inner, None),
+        };
+        let subject = subject
+            .trim_start_matches(['&', '*', '<', '(', '['])
+            .trim_start_matches("mut ")
+            .trim_start_matches("const ")
+            .trim_start_matches("dyn ")
+            .trim_start_matches("impl ");
+        return krate(subject)
+            .or_else(|| rest.and_then(krate))
+            .or(Some("core"));
+    }
+    krate(name)
+}
+
+/// The first component of a path that has several.
+fn krate(path: &str) -> Option<&str> {
+    let (first, _) = path.split_once("::")?;
+    let plain = first
+        .chars()
+        .all(|character| character.is_alphanumeric() || character == '_');
+    plain.then_some(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(name: &str) -> Role {
+        let origins = Origins {
+            dependencies: ["hyper", "rayon_core"].map(str::to_owned).into(),
+            std_from: None,
+        };
+        role(
+            &Frame {
+                function: Some(name.to_owned()),
+                module: Some("/opt/api".to_owned()),
+                ..Frame::default()
+            },
+            VirtAddr(0),
+            &origins,
+        )
+    }
+
+    #[test]
+    fn names_tell_whose_code_it_is() {
+        for (name, expected) in [
+            ("tokio::runtime::task::raw::poll", Role::Runtime),
+            ("crossbeam_deque::Stealer::steal", Role::Runtime),
+            ("std::thread::sleep", Role::Std),
+            (
+                "<core::pin::Pin as core::future::future::Future>::poll",
+                Role::Std,
+            ),
+            ("<&mut F as core::future::future::Future>::poll", Role::Std),
+            ("<std::fs::File as std::io::Read>::read", Role::Std),
+            ("__rust_try", Role::C),
+            ("main", Role::C),
+            ("clock_nanosleep", Role::C),
+            ("__syscall_cp_c", Role::C),
+            ("_rjem_je_arena_dalloc", Role::Allocator),
+            ("_mi_free_block", Role::Allocator),
+            ("tracing_subscriber::fmt::format", Role::Logging),
+            ("_PyEval_EvalFrameDefault", Role::CPython),
+            ("Builtins_InterpreterEntryTrampoline", Role::V8),
+            ("v8::internal::Execution::Call", Role::V8),
+            ("hyper::proto::h1::dispatch::poll", Role::Dependency),
+            ("sqlite3_step", Role::Dependency),
+            ("api::upload::store", Role::Own),
+            ("<api::Conn as std::io::Read>::read", Role::Own),
+        ] {
+            assert_eq!(named(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn frames_without_a_name_are_judged_by_module_and_definition_not_by_hints() {
+        let place = |file: &str| {
+            Some(SourceLocation {
+                file: file.to_owned(),
+                line: 1,
+                column: None,
+            })
+        };
+        let of = |module: &str, definition: Option<&str>, near: Option<&str>| {
+            let frame = Frame {
+                module: Some(module.to_owned()),
+                definition: definition.and_then(place),
+                near: near.and_then(place),
+                ..Frame::default()
+            };
+            role(&frame, VirtAddr(0), &Origins::default())
+        };
+        assert_eq!(of("/lib/libc.so.6", None, None), Role::C);
+        assert_eq!(
+            of("/usr/lib/libpython3.11.so.1.0", None, None),
+            Role::CPython
+        );
+        assert_eq!(of("/opt/libcool.so", None, None), Role::Unknown);
+        let api = "/opt/api";
+        assert_eq!(
+            of(api, Some("/r/tokio-1.44.2/src/a.rs"), None),
+            Role::Runtime
+        );
+        assert_eq!(
+            of(api, Some("/r/tokio-postgres-0.7.1/src/a.rs"), None),
+            Role::Dependency
+        );
+        assert_eq!(of(api, Some("src/a.rs"), None), Role::Own);
+        assert_eq!(
+            of(api, None, Some("/r/tokio-1.44.2/src/a.rs")),
+            Role::Unknown
+        );
+        assert_eq!(
+            of(api, None, Some("/rustc/abc/library/std/src/fs.rs")),
+            Role::Unknown
+        );
+    }
+
+    #[test]
+    fn what_an_allocator_calls_is_the_allocators() {
+        let frame = |name: &str, role| Frame {
+            function: Some(name.to_owned()),
+            role,
+            ..Frame::default()
+        };
+        let mut frames = [
+            frame("arena_bin_lower_slab", Role::Dependency),
+            Frame::default(),
+            frame("_rjem_sdallocx", Role::Allocator),
+            frame("sqlite3_free", Role::Dependency),
+        ];
+        settle(&mut frames);
+        let roles: Vec<Role> = frames.iter().map(|frame| frame.role).collect();
+        assert_eq!(
+            roles,
+            [
+                Role::Allocator,
+                Role::Allocator,
+                Role::Allocator,
+                Role::Dependency
+            ]
+        );
+    }
+}
