@@ -3,7 +3,7 @@ use std::{path::Path, sync::Arc};
 use loopprobe::{
     elf::{Image, ProcAddr, VirtAddr},
     symbolize::Symbolizer,
-    unwind::{Module, RawFrame},
+    unwind::{Means, Module, RawFrame},
 };
 
 use crate::file::{file, mapping};
@@ -32,6 +32,7 @@ pub fn symbolize(bytes: &[u8]) {
     let frames: Vec<_> = addresses(&image)
         .into_iter()
         .map(|address| RawFrame {
+            by: Means::CallFrames,
             address: ProcAddr(address.0.wrapping_add(module.bias())),
             cfa: None,
             module: Some(Arc::clone(&module)),

@@ -1,6 +1,5 @@
 use loopprobe::{
     elf::ProcAddr,
-    model::Outcome,
     unwind::{Module, RawStack, Registers, Unwinder, Unwound},
 };
 
@@ -86,7 +85,7 @@ fn check(unwound: &Unwound, entry_sp: Option<u64>) {
         frames.is_sorted_by_key(|frame| frame.cfa.map_or(u64::MAX, |cfa| cfa.0)),
         "a stack grows one way: {frames:?}"
     );
-    if let (Outcome::Complete, Some(entry_sp)) = (unwound.outcome, entry_sp) {
+    if let (true, Some(entry_sp)) = (unwound.outcome.is_whole(), entry_sp) {
         let last = frames.last().and_then(|frame| frame.cfa);
         assert_eq!(last, Some(ProcAddr(entry_sp.wrapping_add(8))));
     }

@@ -157,10 +157,13 @@ fn fill(slot: &mut StackSlot, kind: Kind, tid: u32, open: &Open, now: u64) -> Op
     slot.record.tid = 0;
     let regs = read_user_registers(&mut slot.bytes)?;
     let sp = arch::stack_pointer(arch::user(regs));
-    if entry_sp != 0 && sp > entry_sp {
+    let above = sp > entry_sp;
+    if entry_sp != 0 && above && sp - entry_sp <= arch::POPPED {
         // The poll function has returned; its return probe is just being handled.
         return None;
     }
+    // Further above lies another stack: a coroutine's, or one for signals.
+    let whole = entry_sp == 0 || above;
     let record = &mut slot.record;
     record.kind = kind as u32;
     record.tid = tid;
@@ -176,13 +179,13 @@ fn fill(slot: &mut StackSlot, kind: Kind, tid: u32, open: &Open, now: u64) -> Op
     record.args = arch::arguments(regs);
     record.registers = arch::registers(regs);
     // The return address of the poll lies at its entry stack pointer, so it is copied too.
-    let wanted = if entry_sp == 0 {
+    let wanted = if whole {
         STACK_BYTES as u64
     } else {
         (entry_sp + 8).wrapping_sub(sp)
     };
     record.len = copy(&mut slot.bytes, sp, wanted);
-    if entry_sp != 0 && wanted > STACK_BYTES as u64 {
+    if !whole && wanted > STACK_BYTES as u64 {
         copy_outermost(&mut slot.bytes, entry_sp + 8);
     }
     // A scan takes threads as they are, also one that has just been started and has no stack yet.
@@ -228,7 +231,7 @@ fn copy_outermost(bytes: &mut [u8; STACK_BYTES], end: u64) {
 /// Copies what is left of a stack that ends within [`STACK_BYTES`], by ever smaller pieces.
 #[inline(never)]
 fn copy_to_end(bytes: &mut [u8; STACK_BYTES], address: u64) -> u32 {
-    const SMALLEST: usize = 256;
+    const SMALLEST: usize = 8;
     let mut copied = 0;
     let mut piece = STACK_BYTES / 2;
     while piece >= SMALLEST {

@@ -61,7 +61,17 @@ pub enum Profile {
     DebugInfo,
     /// Release with v0 symbol mangling.
     V0,
+    /// `panic = "abort"`, frame pointers, and no unwind information.
+    FramePointers,
+    /// The same without frame pointers.
+    Bare,
+    /// Release for musl, static: its C library has no unwind information. Needs `rustup target add
+    /// x86_64-unknown-linux-musl`.
+    Musl,
 }
+
+/// Rust's name for static programs with musl's C library.
+const MUSL: &str = "x86_64-unknown-linux-musl";
 
 /// All profiles.
 pub const PROFILES: [Profile; 6] = [
@@ -77,16 +87,21 @@ impl Profile {
     /// The name in the targets' manifest.
     fn cargo_name(self) -> &'static str {
         match self {
-            Profile::Release | Profile::V0 => "release",
+            Profile::Release | Profile::V0 | Profile::Musl => "release",
             Profile::Fat => "fat",
-            Profile::Abort => "abort",
+            Profile::Abort | Profile::FramePointers | Profile::Bare => "abort",
             Profile::Size => "size",
             Profile::DebugInfo => "debuginfo",
         }
     }
 
     fn rustflags(self) -> Option<&'static str> {
-        (self == Profile::V0).then_some("-C symbol-mangling-version=v0")
+        match self {
+            Profile::V0 => Some("-C symbol-mangling-version=v0"),
+            Profile::FramePointers => Some("-C force-frame-pointers=yes -C force-unwind-tables=no"),
+            Profile::Bare => Some("-C force-frame-pointers=no -C force-unwind-tables=no"),
+            _ => None,
+        }
     }
 }
 
@@ -161,6 +176,8 @@ fn make(build: Build, file: &str) -> Result<PathBuf> {
     let source = sources(build.tokio)?;
     let output = source.join(match build.profile {
         Profile::V0 => "target-v0",
+        Profile::FramePointers => "target-frame-pointers",
+        Profile::Bare => "target-bare",
         _ => "target",
     });
     let mut cargo = Command::new("cargo");
@@ -184,8 +201,16 @@ fn make(build: Build, file: &str) -> Result<PathBuf> {
     if let Some(flags) = build.profile.rustflags() {
         cargo.env("RUSTFLAGS", flags);
     }
+    let mut built = output.clone();
+    if build.profile == Profile::Musl {
+        cargo.args(["--target", MUSL]);
+        built.push(MUSL);
+    }
     run(&mut cargo)?;
-    let built = output.join(build.profile.cargo_name()).join(file);
+    built.extend([build.profile.cargo_name(), file]);
+    if matches!(build.profile, Profile::FramePointers | Profile::Bare) {
+        built = without_tables(&built)?;
+    }
     if build.stripped {
         strip(&built)
     } else {
@@ -202,6 +227,21 @@ fn strip(built: &Path) -> Result<PathBuf> {
         run(Command::new("strip").arg("-o").arg(&stripped).arg(built))?;
     }
     Ok(stripped)
+}
+
+/// A copy of `built` without unwind information, in a directory `unguided` beside it.
+fn without_tables(built: &Path) -> Result<PathBuf> {
+    let directory = built.with_file_name("unguided");
+    fs::create_dir_all(&directory)?;
+    let copy = directory.join(built.file_name().context("a file")?);
+    if modified(&copy) < modified(built) {
+        let mut objcopy = Command::new("objcopy");
+        for section in [".eh_frame", ".eh_frame_hdr", ".gcc_except_table"] {
+            objcopy.args(["--remove-section", section]);
+        }
+        run(objcopy.arg(built).arg(&copy))?;
+    }
+    Ok(copy)
 }
 
 fn modified(path: &Path) -> Option<std::time::SystemTime> {

@@ -42,6 +42,9 @@ fn limits(options: &Options, plan: &Plan, images: &Images) -> Vec<String> {
     if !images.epoll && mapped {
         limits.push("turns of a current_thread loop without tasks cannot be told apart: epoll_wait was not found".into());
     }
+    if !options.stacks && mapped {
+        limits.push("without stacks, polls that were stuck before the attach are not found".into());
+    }
     if options.light {
         limits.push(
             "timed by entries alone: a poll ends where its thread begins the next one or parks"

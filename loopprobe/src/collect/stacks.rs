@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use loopprobe_common::records::{self, Kind, STACK_BYTES, STACK_HEAD, StackRecord};
 
-use super::{Options, polls::PollKey, stuck::SeenStack};
+use super::{Options, polls::PollKey, regions::Regions, stuck::SeenStack};
 use crate::{
     diagnose::{
         CpuQuota, Descriptors, Object, Objects, PollEvidence, RawSyscall, StackEvidence, diagnose,
@@ -13,7 +13,7 @@ use crate::{
     model::{LongPoll, Lost, Outcome, Stack, StackKind},
     process::ProcessError,
     symbolize::Symbolizer,
-    unwind::{Module, PollFunctions, RawFrame, RawStack, Registers, Unwinder, Unwound},
+    unwind::{Means, Module, PollFunctions, RawFrame, RawStack, Registers, Unwinder, Unwound},
 };
 
 /// Different stacks kept of one poll; more are counted as lost.
@@ -28,6 +28,7 @@ pub struct Stacks {
     symbolizer: Symbolizer,
     objects: Objects,
     descriptors: Descriptors,
+    regions: Regions,
     quota: Option<CpuQuota>,
     polls: HashMap<PollKey, Taken>,
     /// With entry-only timing: what a poll must have on its stack to be open.
@@ -80,6 +81,7 @@ impl Stacks {
             symbolizer: Symbolizer::new(&options.debug_files),
             objects: Objects::of(options.pid),
             descriptors: Descriptors::of(options.pid),
+            regions: Regions::of(options.pid),
             quota: CpuQuota::of(options.pid),
             polls: HashMap::new(),
             functions: None,
@@ -119,7 +121,10 @@ impl Stacks {
         } else {
             record.end_ns
         };
-        let unwound = self.unwinder.unwind(raw_stack(record, bytes));
+        let Some(unwound) = self.unwind(record, bytes) else {
+            self.lost.stacks += 1;
+            return;
+        };
         let of_task = record.entry_sp != 0;
         let left = of_task
             && self
@@ -136,6 +141,29 @@ impl Stacks {
         if !taken.add(seen) {
             self.lost.stacks += 1;
         }
+    }
+
+    /// Unwinds a stack. `None` if it cannot be the poll's: the stack pointer lies above the poll's entry, on the same stack,
+    /// although no return was seen.
+    fn unwind(&mut self, record: &StackRecord, bytes: &[u8]) -> Option<Unwound> {
+        let mut unwound = self.unwinder.unwind(raw_stack(record, bytes));
+        let (sp, entry_sp) = (record.registers.sp, record.entry_sp);
+        let above = entry_sp != 0 && sp > entry_sp;
+        if entry_sp == 0 || (unwound.outcome.is_whole() && !above) || unwound.passed_entry {
+            return Some(unwound);
+        }
+        if self
+            .regions
+            .of_address(entry_sp)
+            .is_some_and(|region| !region.contains(&sp))
+        {
+            unwound.outcome = Outcome::OtherStack;
+        } else if above {
+            // With entry-only timing the kernel side may not know yet that the poll has ended.
+            self.functions.as_ref()?;
+            unwound.passed_entry = true;
+        }
+        Some(unwound)
     }
 
     fn seen(&mut self, record: &StackRecord, unwound: Unwound, end_ns: u64) -> Seen {
@@ -189,8 +217,9 @@ impl Stacks {
         if let Some(taken) = self.polls.get(&key) {
             so_far.stacks.clone_from(&taken.stacks);
         }
-        if let Some((record, bytes)) = current {
-            let unwound = self.unwinder.unwind(raw_stack(record, bytes));
+        if let Some((record, bytes)) = current
+            && let Some(unwound) = self.unwind(record, bytes)
+        {
             let seen = self.seen(record, unwound, now_ns);
             so_far.add(seen);
         }
@@ -202,8 +231,8 @@ impl Stacks {
         let split = poll.split.unwrap_or_default();
         let object = seen.syscall.and_then(|call| self.objects.resolve(&call));
         let seen = Seen {
+            outcome: Means::of(&seen.frames).outcome(),
             frames: seen.frames,
-            outcome: Outcome::Complete,
             syscall: seen.syscall,
             object,
             start_ns: poll.start_ns,
@@ -216,8 +245,8 @@ impl Stacks {
     }
 
     /// The frames of a whole stack, innermost first, without names.
-    pub fn walk(&mut self, raw: &RawStack) -> Vec<RawFrame> {
-        self.unwinder.unwind_thread(raw).frames
+    pub fn walk(&mut self, raw: &RawStack) -> Unwound {
+        self.unwinder.unwind_thread(raw)
     }
 
     /// The process's modules.
@@ -343,11 +372,12 @@ fn syscall(record: &StackRecord) -> Option<RawSyscall> {
 
 /// The stack in a record: in one piece or, of a large one, its innermost and its outermost part.
 pub fn raw_stack(record: &StackRecord, bytes: &[u8]) -> RawStack {
+    let above = record.registers.sp > record.entry_sp;
     let size = record
         .entry_sp
         .saturating_add(8)
         .saturating_sub(record.registers.sp);
-    let in_one_piece = record.entry_sp == 0 || size <= bytes.len() as u64;
+    let in_one_piece = above || size <= bytes.len() as u64;
     let head = if in_one_piece || bytes.len() < STACK_BYTES {
         bytes.len()
     } else {
@@ -358,7 +388,8 @@ pub fn raw_stack(record: &StackRecord, bytes: &[u8]) -> RawStack {
         regs: registers(&record.registers),
         bytes: bytes.to_vec(),
         outermost: outermost.to_vec(),
-        entry_sp: (record.entry_sp != 0).then_some(ProcAddr(record.entry_sp)),
+        // A walk on another stack does not lead to the poll's entry.
+        entry_sp: (record.entry_sp != 0 && !above).then_some(ProcAddr(record.entry_sp)),
     }
 }
 

@@ -4,7 +4,7 @@
 //! reads them; one that computes is sampled. Either stack is walked to its end, and an async poll on it that no
 //! probe has seen has been open since before the attach.
 
-use std::{collections::HashMap, fs};
+use std::{collections::HashMap, fs, path::PathBuf, sync::Arc};
 
 use loopprobe_common::{
     records::{StackRecord, ThreadRegisters},
@@ -12,6 +12,7 @@ use loopprobe_common::{
 };
 
 use super::{
+    looked::{Looked, is_clean, threads},
     stacks::{Stacks, raw_stack, registers},
     threads::ThreadNames,
 };
@@ -21,7 +22,7 @@ use crate::{
     elf::ProcAddr,
     model::{LongPoll, Split, TaskKind, TaskType},
     runtime::tokio::TokioImage,
-    unwind::{Memory, OpenPoll, PollFunctions, RawFrame, RawStack},
+    unwind::{Means, Memory, Module, OpenPoll, PollFunctions, RawFrame, RawStack},
 };
 
 /// How long such a poll must stay open before it is reported; within two seconds of the attach.
@@ -39,7 +40,20 @@ pub struct Stuck {
     functions: PollFunctions,
     /// What each module with Tokio holds.
     images: HashMap<u32, TokioImage>,
+    /// The modules that hold any of the functions.
+    modules: Vec<Arc<Module>>,
     open: HashMap<u32, StuckPoll>,
+    looked: Looked,
+}
+
+/// What a thread's stack shows.
+enum Look {
+    /// The innermost async poll, and the frames inside it.
+    Poll(OpenPoll, Vec<RawFrame>),
+    /// No async poll is open.
+    Nothing,
+    /// It cannot be told: the walk stopped in this file.
+    Uncertain(Option<PathBuf>),
 }
 
 /// One of them.
@@ -80,32 +94,75 @@ impl Stuck {
             memory: Memory::of(pid),
             functions: PollFunctions::default(),
             images: HashMap::new(),
+            modules: Vec::new(),
             open: HashMap::new(),
+            looked: Looked::new(threads(pid)),
         };
         for module in stacks.modules() {
             let tokio = planned.iter().filter_map(|image| image.tokio.as_ref());
             if let Some(tokio) = tokio.into_iter().find(|tokio| tokio.path == module.path()) {
                 stuck.functions.add(&module, tokio);
                 stuck.images.insert(module.id(), tokio.clone());
+                stuck.modules.push(module);
             }
         }
-        for (tid, waiting) in waiting(pid, kernel, &stuck.memory) {
-            if let Some((poll, frames)) = stuck.open_poll(&waiting.raw, stacks) {
+        stuck.look_at_waiting(kernel, stacks);
+        stuck
+    }
+
+    /// Looks at the threads that wait and have not been looked at yet.
+    fn look_at_waiting(&mut self, kernel: &Kernel, stacks: &mut Stacks) {
+        for (tid, waiting) in waiting(self.pid, kernel, &self.memory) {
+            if !self.looked.is_pending(tid) {
+                continue;
+            }
+            if let Some((poll, frames)) = self.note(tid, &waiting.raw, stacks) {
                 let seen = SeenStack {
                     frames,
                     syscall: waiting.syscall,
                     on_cpu: false,
                 };
-                stuck.insert(tid, poll, seen, None);
+                self.insert(tid, poll, seen, None);
             }
         }
-        stuck
+    }
+
+    /// Looks at a thread's stack, and notes whether that told anything.
+    fn note(
+        &mut self,
+        tid: u32,
+        raw: &RawStack,
+        stacks: &mut Stacks,
+    ) -> Option<(OpenPoll, Vec<RawFrame>)> {
+        match self.look_at(raw, stacks) {
+            Look::Poll(poll, frames) => {
+                self.looked.clear(tid);
+                return Some((poll, frames));
+            }
+            Look::Nothing => self.looked.clear(tid),
+            Look::Uncertain(path) => self.looked.doubt(tid, path),
+        }
+        None
+    }
+
+    /// How many threads could not be looked at.
+    pub fn uncertain(&self) -> u64 {
+        self.looked.uncertain()
+    }
+
+    /// A sentence about more threads that could not be looked at.
+    pub fn news(&mut self) -> Option<String> {
+        self.looked.news()
     }
 
     /// A thread on its CPU, of which no poll is known.
     pub fn sample(&mut self, record: &StackRecord, bytes: &[u8], now_ns: u64, stacks: &mut Stacks) {
+        let known = self.open.contains_key(&record.tid);
+        if !known && self.looked.is_settled(record.tid) {
+            return;
+        }
         let raw = raw_stack(record, bytes);
-        let Some((poll, frames)) = self.open_poll(&raw, stacks) else {
+        let Some((poll, frames)) = self.note(record.tid, &raw, stacks) else {
             return;
         };
         let seen = SeenStack {
@@ -139,6 +196,13 @@ impl Stuck {
         stacks: &mut Stacks,
     ) -> Vec<LongPoll> {
         let mut due = Vec::new();
+        if self.looked.has_pending() {
+            self.look_at_waiting(kernel, stacks);
+            if now_ns > self.attach_ns + PATIENCE_NS {
+                let pid = self.pid;
+                self.looked.give_up(|tid| thread_exists(pid, tid));
+            }
+        }
         if self.open.is_empty() {
             return due;
         }
@@ -198,8 +262,8 @@ impl Stuck {
         }
         let known = self.open.get(&tid)?.poll.clone();
         match waiting {
-            Some(Waiting { raw, syscall }) => match self.open_poll(&raw, stacks) {
-                Some((poll, frames))
+            Some(Waiting { raw, syscall }) => match self.look_at(&raw, stacks) {
+                Look::Poll(poll, frames)
                     if poll.entry_sp == known.entry_sp && poll.task == known.task =>
                 {
                     let stuck = self.open.get_mut(&tid)?;
@@ -211,7 +275,8 @@ impl Stuck {
                     };
                     None
                 }
-                _ => Some(now_ns),
+                Look::Poll(..) | Look::Nothing => Some(now_ns),
+                Look::Uncertain(_) => None,
             },
             // On its CPU: the sampler sees it, or has not seen it for too long.
             None if !thread_exists(self.pid, tid) => Some(now_ns),
@@ -236,8 +301,9 @@ impl Stuck {
     }
 
     /// The innermost async poll on a stack, and the frames inside it.
-    fn open_poll(&self, raw: &RawStack, stacks: &mut Stacks) -> Option<(OpenPoll, Vec<RawFrame>)> {
-        let mut frames = stacks.walk(raw);
+    fn look_at(&self, raw: &RawStack, stacks: &mut Stacks) -> Look {
+        let walk = stacks.walk(raw);
+        let mut frames = walk.frames;
         let poll = self
             .functions
             .open_polls(&self.memory, raw, &frames)
@@ -245,9 +311,43 @@ impl Stuck {
             .find(|poll| {
                 self.task_type(poll)
                     .is_some_and(|task| task.kind == TaskKind::Async)
-            })?;
-        frames.truncate(poll.frame + 1);
-        Some((poll, frames))
+            });
+        if let Some(poll) = poll {
+            frames.truncate(poll.frame + 1);
+            // Without unwind information, only the running task on the stack proves that the function is its poll.
+            return if Means::of(&frames) == Means::CallFrames || poll.task.is_some() {
+                Look::Poll(poll, frames)
+            } else {
+                Look::Uncertain(path(&frames))
+            };
+        }
+        let is_whole = walk.outcome.is_whole() && Means::of(&frames) < Means::Searched;
+        let from = match frames.iter().rev().find_map(|frame| frame.cfa) {
+            _ if Means::of(&frames) == Means::Searched => raw.regs.sp,
+            Some(cfa) => cfa.0,
+            None => raw.regs.sp,
+        };
+        if !self.may_hide(&frames) && (is_whole || self.is_clean(from)) {
+            Look::Nothing
+        } else {
+            Look::Uncertain(path(&frames))
+        }
+    }
+
+    /// Whether a frame may be a poll function's that was not recognised as one.
+    fn may_hide(&self, frames: &[RawFrame]) -> bool {
+        frames.iter().any(|frame| {
+            frame
+                .module
+                .as_ref()
+                .is_some_and(|module| self.functions.may_poll_tasks(module, frame.address))
+        })
+    }
+
+    /// Whether a stack has no async poll from an address on.
+    fn is_clean(&self, from: u64) -> bool {
+        let modules: Vec<&Module> = self.modules.iter().map(Arc::as_ref).collect();
+        is_clean(from, &self.memory, &modules, &self.functions)
     }
 
     /// The task's type: that of its vtable, or the only one that the function polls.
@@ -314,6 +414,12 @@ impl Stuck {
         stacks.explain_stuck(&mut poll, stuck.seen.clone(), until_ns);
         poll
     }
+}
+
+/// The file in which a walk stopped.
+fn path(frames: &[RawFrame]) -> Option<PathBuf> {
+    let module = frames.last()?.module.as_ref()?;
+    Some(module.path().to_owned())
 }
 
 /// CPU times of a thread, in nanoseconds: on a CPU, and waiting for one (`/proc/PID/task/TID/schedstat`,

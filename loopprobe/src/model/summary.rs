@@ -34,6 +34,9 @@ pub struct Lost {
     pub incomplete_stacks: u64,
     /// Stacks dropped before they were unwound.
     pub stacks: u64,
+    /// Threads whose stack could not be followed at the attach, although it may hold a poll that began before.
+    #[serde(default)]
+    pub unwalked_threads: u64,
     /// Frames without a name.
     pub unresolved_frames: u64,
     /// Poll sites of libraries loaded later for which there was no room.

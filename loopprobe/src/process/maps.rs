@@ -51,8 +51,11 @@ impl Mapping {
 /// The files in a process's memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Maps {
-    /// Every mapping of a file, by address. Anonymous memory is left out.
+    /// Every mapping of a file, by address.
     pub mappings: Vec<Mapping>,
+    /// Executable memory that belongs to no file, by address: code that is generated at run time. Other anonymous memory is
+    /// left out.
+    pub generated: Vec<Range<ProcAddr>>,
     /// The vDSO, a small library that the kernel provides.
     pub vdso: Option<Range<ProcAddr>>,
 }
@@ -116,10 +119,21 @@ impl Maps {
                 maps.vdso = Some(line.start..line.end);
             } else if line.inode != 0 && line.name.starts_with(b"/") {
                 maps.mappings.push(line.into_mapping());
+            } else if line.is_generated() {
+                maps.generated.push(line.start..line.end);
             }
         }
         Ok(maps)
     }
+}
+
+/// The region of a process's memory around an address, of whatever kind.
+pub fn region_at(pid: u32, address: u64) -> Option<Range<u64>> {
+    let text = fs::read(format!("/proc/{pid}/maps")).ok()?;
+    text.split(|&byte| byte == b'\n')
+        .filter_map(Line::parse)
+        .map(|line| line.start.0..line.end.0)
+        .find(|range| range.contains(&address))
 }
 
 /// Since Linux 6.15 CAP_PERFMON is enough to read the map (`may_access_mm`, `kernel/fork.c`). What leads to the files still
@@ -167,6 +181,13 @@ impl<'a> Line<'a> {
             inode: inode.parse().ok()?,
             name: fields.next().unwrap_or_default().trim_ascii_start(),
         })
+    }
+
+    /// `[uprobes]` and `[vsyscall]` are the kernel's; named anonymous memory begins with `[anon`.
+    fn is_generated(&self) -> bool {
+        self.executable
+            && self.inode == 0
+            && (self.name.is_empty() || self.name.starts_with(b"[anon"))
     }
 
     fn into_mapping(self) -> Mapping {

@@ -15,5 +15,5 @@ pub use error::ProcessError;
 pub use exit::{name, pidfd};
 pub use find::{all, by_name, program};
 pub use image::{ImageError, ImageFile};
-pub use maps::{Mapping, Maps};
+pub use maps::{Mapping, Maps, region_at};
 pub use status::{Namespace, Status, can_read_descriptors, can_read_memory};

@@ -16,6 +16,40 @@ pub struct RawFrame {
     pub cfa: Option<ProcAddr>,
     /// The module that holds the address.
     pub module: Option<Arc<Module>>,
+    /// How its caller was found.
+    pub by: Means,
+}
+
+/// How a frame's caller was found, the surest first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Means {
+    /// By call frame information.
+    #[default]
+    CallFrames,
+    /// By the frame pointer, proven by a call in front of the return address.
+    FramePointers,
+    /// By reading the code forward to its return, proven in the same way.
+    Searched,
+}
+
+impl Means {
+    /// What a walk that reached its goal so is called.
+    pub(crate) fn outcome(self) -> Outcome {
+        match self {
+            Self::CallFrames => Outcome::Complete,
+            Self::FramePointers => Outcome::FramePointers,
+            Self::Searched => Outcome::Searched,
+        }
+    }
+
+    /// The least sure one of those by which these frames were found.
+    pub(crate) fn of(frames: &[RawFrame]) -> Self {
+        frames
+            .iter()
+            .map(|frame| frame.by)
+            .max()
+            .unwrap_or_default()
+    }
 }
 
 impl RawFrame {

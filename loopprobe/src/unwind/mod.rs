@@ -1,10 +1,13 @@
 //! From a copy of a stack to the addresses of its frames.
 //!
 //! Release builds keep no frame pointers, so frames are found by the call frame information (`.eh_frame`) of the modules
-//! that the process has mapped. A walk is [complete](crate::model::Outcome::Complete) only when it arrives exactly at
-//! the stack pointer with which the poll began; everything else has a name of its own.
+//! that the process has mapped. Code without it is walked by frame pointers or by reading it forward to its return, each step
+//! proven by a call in front of the return address. A walk is [whole](crate::model::Outcome::is_whole) only when it arrives
+//! exactly at the stack pointer with which the poll began; everything else has a name of its own.
 
 mod bounded;
+mod calls;
+mod flow;
 mod frame;
 mod image;
 mod memory;
@@ -12,10 +15,13 @@ mod module;
 mod modules;
 mod open_poll;
 mod raw;
+mod reach;
 mod source;
+mod unguided;
 mod unwinder;
+mod way_out;
 
-pub use frame::{RawFrame, Unwound};
+pub use frame::{Means, RawFrame, Unwound};
 pub use memory::Memory;
 pub use module::Module;
 pub use open_poll::{OpenPoll, OpenTask, PollFunctions};

@@ -1,6 +1,7 @@
 use std::{
     fs::File,
     ops::Range,
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
 };
 
@@ -79,6 +80,34 @@ impl Module {
     /// The function that covers an address, as the unwind table knows it.
     pub fn function_at(&self, address: VirtAddr) -> Option<Range<VirtAddr>> {
         self.image.function_at(address)
+    }
+
+    /// Whether an address of the process lies in this module.
+    pub(crate) fn contains(&self, address: ProcAddr) -> bool {
+        self.range.contains(&address.0)
+    }
+
+    /// Reads code from an address on, at most to the end of its segment; returns how many bytes.
+    pub(crate) fn code(&self, address: VirtAddr, bytes: &mut [u8]) -> usize {
+        self.bytes(address, bytes, |segment| segment.executable)
+    }
+
+    /// Reads bytes of the image, as they lie in the file; returns how many.
+    pub(crate) fn bytes(
+        &self,
+        address: VirtAddr,
+        bytes: &mut [u8],
+        wanted: impl Fn(&Segment) -> bool,
+    ) -> usize {
+        let segment = self.image.segment_at(address.0).filter(|s| wanted(s));
+        let (Some(segment), Some(file)) = (segment, &self.file) else {
+            return 0;
+        };
+        let skipped = address.0 - segment.address;
+        let left = usize::try_from(segment.file_size - skipped).unwrap_or(usize::MAX);
+        let len = bytes.len().min(left);
+        file.read_at(&mut bytes[..len], segment.offset + skipped)
+            .unwrap_or(0)
     }
 
     pub(crate) fn range(&self) -> Range<u64> {

@@ -1,4 +1,5 @@
 use std::{
+    ops::Range,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -25,6 +26,8 @@ pub(crate) struct Modules {
     /// The process to read mappings from, if there is one.
     pid: Option<u32>,
     loaded: Vec<Arc<Module>>,
+    /// Executable memory that belongs to no file: code that is generated at run time.
+    generated: Vec<Range<ProcAddr>>,
     next_id: u32,
     last_read: Instant,
     pub framehop: UnwinderX86_64<SharedBytes>,
@@ -51,6 +54,7 @@ impl Modules {
         Self {
             pid,
             loaded: Vec::new(),
+            generated: Vec::new(),
             next_id: 0,
             last_read: Instant::now(),
             framehop: UnwinderX86_64::new(),
@@ -71,9 +75,23 @@ impl Modules {
         module.range().contains(&address.0).then_some(module)
     }
 
+    /// Whether code that was generated at run time may lie at an address.
+    pub fn is_generated(&self, address: ProcAddr) -> bool {
+        let after = self
+            .generated
+            .partition_point(|range| range.start <= address);
+        after
+            .checked_sub(1)
+            .and_then(|index| self.generated.get(index))
+            .is_some_and(|range| range.contains(&address))
+    }
+
     /// Makes sure that a module that was mapped meanwhile is known; within the limit on how often mappings are read.
     pub fn expect(&mut self, address: ProcAddr) {
-        if self.at(address).is_none() && self.last_read.elapsed() >= RELOAD_INTERVAL {
+        if self.at(address).is_none()
+            && !self.is_generated(address)
+            && self.last_read.elapsed() >= RELOAD_INTERVAL
+        {
             // A process that has ended has no mappings; what is known of it stays.
             let _ = self.reload();
         }
@@ -91,6 +109,7 @@ impl Modules {
         current.extend(self.vdso(pid, &maps));
         current.sort_by_key(|module| module.range().start);
         self.replace(current);
+        self.generated = maps.generated;
         Ok(())
     }
 

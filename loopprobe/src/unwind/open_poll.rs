@@ -1,9 +1,12 @@
-use std::{collections::HashMap, os::unix::fs::FileExt};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::{Memory, Module, RawFrame, RawStack, Unwound};
+use super::{
+    Memory, Module, RawFrame, RawStack, Unwound,
+    reach::{Functions, Reach},
+};
 use crate::{
     elf::{ProcAddr, VirtAddr},
-    model::Outcome,
+    model::{Outcome, TaskKind},
     runtime::tokio::{Site, TokioImage},
 };
 
@@ -11,6 +14,8 @@ use crate::{
 const RUNNING: u64 = 1;
 /// A poll function that is only a jump to its body is followed this often.
 const MAX_JUMPS: usize = 4;
+/// No poll function that no table describes is taken to be larger.
+const MAX_FUNCTION: u64 = 1 << 18;
 /// How much of a thread's stack is searched for the header of one poll.
 const MAX_SEARCH_BYTES: u64 = 1 << 20;
 
@@ -42,6 +47,14 @@ pub struct OpenTask {
 #[derive(Clone, Debug, Default)]
 pub struct PollFunctions {
     functions: HashMap<(u32, VirtAddr), Vec<VirtAddr>>,
+    /// Pieces of those that no table of functions describes, by module and address: where each ends, and whose it is.
+    pieces: BTreeMap<(u32, VirtAddr), (VirtAddr, VirtAddr)>,
+    /// The same of functions that may take their place.
+    tails: BTreeMap<(u32, VirtAddr), (VirtAddr, VirtAddr)>,
+    /// Those that poll async tasks.
+    of_tasks: BTreeSet<(u32, VirtAddr)>,
+    /// Those of which not all pieces are known.
+    partial: BTreeSet<(u32, VirtAddr)>,
     /// Offset of the vtable pointer in a task header, by module.
     vtable_offset: HashMap<u32, u64>,
 }
@@ -51,13 +64,61 @@ impl PollFunctions {
     pub fn add(&mut self, module: &Module, image: &TokioImage) {
         self.vtable_offset
             .insert(module.id(), u64::from(image.header.vtable));
+        let mut code =
+            Functions::of(|at, bytes: &mut [u8]| module.bytes(VirtAddr(at), bytes, |_| true));
         for site in &image.sites {
             let body = body(module, site);
+            if module.function_at(body).is_none() {
+                let found = code.reach(body.0);
+                for &tail in &found.tails {
+                    let pieces = code.reach(tail).pieces.into_iter();
+                    let ends = pieces.map(|piece| {
+                        let key = (module.id(), VirtAddr(piece.start));
+                        (key, (VirtAddr(piece.end), body))
+                    });
+                    self.tails.extend(ends);
+                }
+                self.add_pieces(module, body, found);
+            }
+            if site
+                .vtables
+                .iter()
+                .any(|vtable| vtable.task.kind == TaskKind::Async)
+            {
+                self.of_tasks.insert((module.id(), body));
+            }
             self.functions
                 .entry((module.id(), body))
                 .or_default()
                 .extend(site.vtables.iter().map(|vtable| vtable.address));
         }
+    }
+
+    fn add_pieces(&mut self, module: &Module, body: VirtAddr, found: Reach) {
+        for piece in found.pieces {
+            let key = (module.id(), VirtAddr(piece.start));
+            self.pieces.insert(key, (VirtAddr(piece.end), body));
+        }
+        if found.partial {
+            self.partial.insert((module.id(), body));
+        }
+    }
+
+    /// Whether an address may lie in a function that polls async tasks. In doubt it may.
+    pub fn may_poll_tasks(&self, module: &Module, address: ProcAddr) -> bool {
+        let address = module.virt(address);
+        if let Some(start) = self.start_of(module, address) {
+            return self.of_tasks.contains(&(module.id(), start));
+        }
+        if let Some(start) = piece_at(&self.tails, module, address)
+            && self.of_tasks.contains(&(module.id(), start))
+        {
+            return true;
+        }
+        let near = VirtAddr(address.0.saturating_sub(MAX_FUNCTION));
+        self.partial
+            .range((module.id(), near)..=(module.id(), address))
+            .any(|function| self.of_tasks.contains(function))
     }
 
     /// Whether the poll to whose entry a stack was unwound is still open; `None` if the walk did not get that far.
@@ -121,8 +182,16 @@ impl PollFunctions {
     }
 
     fn vtables_at(&self, module: &Module, address: VirtAddr) -> Option<&Vec<VirtAddr>> {
-        let function = module.function_at(address)?;
-        self.functions.get(&(module.id(), function.start))
+        let start = self.start_of(module, address)?;
+        self.functions.get(&(module.id(), start))
+    }
+
+    /// The beginning of the function around an address, if that is known.
+    fn start_of(&self, module: &Module, address: VirtAddr) -> Option<VirtAddr> {
+        match module.function_at(address) {
+            Some(function) => Some(function.start),
+            None => piece_at(&self.pieces, module, address),
+        }
     }
 }
 
@@ -176,6 +245,17 @@ impl Search<'_> {
     }
 }
 
+/// Whose piece an address lies in.
+fn piece_at(
+    pieces: &BTreeMap<(u32, VirtAddr), (VirtAddr, VirtAddr)>,
+    module: &Module,
+    address: VirtAddr,
+) -> Option<VirtAddr> {
+    let (first, last) = ((module.id(), VirtAddr(0)), (module.id(), address));
+    let (_, (end, function)) = pieces.range(first..=last).next_back()?;
+    (address < *end).then_some(*function)
+}
+
 /// Where a site's code really is. Without LTO `raw::poll` is only a jump to `Harness::poll`, which then owns the frame.
 fn body(module: &Module, site: &Site) -> VirtAddr {
     let mut address = site.address;
@@ -188,17 +268,23 @@ fn body(module: &Module, site: &Site) -> VirtAddr {
     address
 }
 
-/// The target of a direct jump at an address.
+/// `push %rbp; mov %rsp,%rbp; pop %rbp`: a frame that is made and given up at once.
+const EMPTY_FRAME: [u8; 5] = [0x55, 0x48, 0x89, 0xe5, 0x5d];
+
+/// The target of a direct jump at an address, perhaps behind a frame that is empty.
 fn jump_target(module: &Module, address: VirtAddr) -> Option<VirtAddr> {
-    let offset = module.image.file_offset(address)?;
-    let mut code = [0; 5];
-    module.file()?.read_exact_at(&mut code, offset.0).ok()?;
-    let (length, distance) = match code {
-        [0xe9, rest @ ..] => (5, i64::from(i32::from_le_bytes(rest))),
+    let mut code = [0; 10];
+    let read = module.code(address, &mut code);
+    let code = code.get(..read)?;
+    let (skipped, jump) = match code.strip_prefix(&EMPTY_FRAME) {
+        Some(jump) => (EMPTY_FRAME.len() as u64, jump),
+        None => (0, code),
+    };
+    let (length, distance) = match *jump {
+        [0xe9, a, b, c, d, ..] => (5, i64::from(i32::from_le_bytes([a, b, c, d]))),
         [0xeb, distance, ..] => (2, i64::from(distance.cast_signed())),
         _ => return None,
     };
-    Some(VirtAddr(
-        address.0.wrapping_add(length).wrapping_add_signed(distance),
-    ))
+    let next = address.0.wrapping_add(skipped + length);
+    Some(VirtAddr(next.wrapping_add_signed(distance)))
 }

@@ -5,7 +5,13 @@ use framehop::{
     x86_64::{CacheX86_64, UnwindRegsX86_64},
 };
 
-use super::{Memory, Module, RawFrame, RawStack, Unwound, modules::Modules};
+use super::{
+    Means, Memory, Module, RawFrame, RawStack, Unwound,
+    calls::{MAX_CALL, ends_with_call},
+    modules::Modules,
+    unguided::{Caller, Standing, Stuck, caller},
+    way_out::{WayOut, way_out},
+};
 use crate::{
     elf::{ProcAddr, VirtAddr},
     model::Outcome,
@@ -24,8 +30,20 @@ pub struct Unwinder {
     /// The process's, if there is one.
     memory: Option<Memory>,
     cache: CacheX86_64,
-    /// Whether the unwind information for an address of a module can be evaluated in bounded time.
-    checked: HashMap<(u32, VirtAddr), bool>,
+    /// What there is of unwind information for an address of a module.
+    covers: HashMap<(u32, VirtAddr), Cover>,
+    /// Of addresses without any: how the code there returns, and whether a call lies in front.
+    ways_out: HashMap<(u32, VirtAddr), Option<WayOut>>,
+    calls: HashMap<(u32, VirtAddr), bool>,
+}
+
+/// The unwind information for an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cover {
+    Good,
+    /// It cannot be evaluated in bounded time.
+    Unbounded,
+    None,
 }
 
 /// Where a walk ends.
@@ -57,7 +75,9 @@ impl Unwinder {
             modules,
             memory,
             cache: CacheX86_64::new(),
-            checked: HashMap::new(),
+            covers: HashMap::new(),
+            ways_out: HashMap::new(),
+            calls: HashMap::new(),
         }
     }
 
@@ -102,9 +122,17 @@ impl Unwinder {
             };
         }
         let end = self.steps(raw, goal, read, &mut frames);
+        let outcome = self.outcome(raw, end, &frames);
+        let passed_entry = end.is_beyond(goal) && frames.iter().all(has_information);
+        if let (Goal::Entry(_), false) = (goal, outcome.is_whole())
+            && let Some(guess) = frames.iter().position(|frame| frame.by == Means::Searched)
+        {
+            // Arriving at the entry was to prove it.
+            frames.truncate(guess + 1);
+        }
         Unwound {
-            outcome: self.outcome(raw, end, &frames),
-            passed_entry: end.is_beyond(goal) && frames.iter().all(is_covered),
+            outcome,
+            passed_entry,
             frames,
         }
     }
@@ -118,37 +146,33 @@ impl Unwinder {
     ) -> End {
         let mut regs = UnwindRegsX86_64::new(raw.regs.ip, raw.regs.sp, raw.regs.bp);
         let mut address = FrameAddress::from_instruction_pointer(raw.regs.ip);
+        // The word at the entry need not have been copied, and the walk does not follow it.
+        let read = |at| match goal {
+            Goal::Entry(entry) if at == entry => Some(read(at).unwrap_or(1).max(1)),
+            _ => read(at),
+        };
         let mut last_cfa = 0;
         while frames.len() < MAX_FRAMES {
             let place = ProcAddr(address.address_for_lookup());
             self.modules.expect(place);
             let module = self.modules.at(place).cloned();
-            let bounded = module
+            let cover = module
                 .as_ref()
-                .is_none_or(|module| self.is_bounded(module, place));
+                .map_or(Cover::None, |module| self.cover(module, place));
             frames.push(RawFrame {
                 address: place,
                 cfa: None,
                 module,
+                by: Means::CallFrames,
             });
-            if !bounded {
-                return End::Astray;
-            }
-            let mut read_stack = |at| match goal {
-                // The word at the entry need not have been copied, and the walk does not follow it.
-                Goal::Entry(entry) if at == entry => Ok(read(at).unwrap_or(1).max(1)),
-                _ => read(at).ok_or(()),
+            let step = match cover {
+                Cover::Good => self.guided(address, &mut regs, &read, goal),
+                Cover::None => self.unguided(address, &mut regs, &read, goal),
+                Cover::Unbounded => Err(End::Astray),
             };
-            let step = self.modules.framehop.unwind_frame(
-                address,
-                &mut regs,
-                &mut self.cache,
-                &mut read_stack,
-            );
-            let next = match step {
-                Ok(Some(next)) => next,
-                Ok(None) => return End::of_thread(goal),
-                Err(error) => return End::failed(&error),
+            let (next, by) = match step {
+                Ok(step) => step,
+                Err(end) => return end,
             };
             let cfa = regs.sp();
             let Some(slot) = cfa.checked_sub(8).filter(|_| cfa > last_cfa) else {
@@ -157,6 +181,7 @@ impl Unwinder {
             last_cfa = cfa;
             if let Some(frame) = frames.last_mut() {
                 frame.cfa = Some(ProcAddr(cfa));
+                frame.by = by;
             }
             if let Goal::Entry(entry) = goal {
                 match slot.cmp(&entry) {
@@ -173,28 +198,118 @@ impl Unwinder {
         End::Unread(u64::MAX)
     }
 
-    /// Whether framehop may evaluate what a module says for an address.
-    fn is_bounded(&mut self, module: &Module, address: ProcAddr) -> bool {
-        if self.checked.len() > MAX_CHECKED {
-            self.checked.clear();
+    /// A step by call frame information: the return address.
+    fn guided(
+        &mut self,
+        address: FrameAddress,
+        regs: &mut UnwindRegsX86_64,
+        read: &impl Fn(u64) -> Option<u64>,
+        goal: Goal,
+    ) -> Result<(u64, Means), End> {
+        let mut read = |at| read(at).ok_or(());
+        let framehop = &self.modules.framehop;
+        match framehop.unwind_frame(address, regs, &mut self.cache, &mut read) {
+            Ok(Some(next)) => Ok((next, Means::CallFrames)),
+            Ok(None) => Err(End::of_thread(goal)),
+            Err(error) => Err(End::failed(&error)),
         }
-        let address = module.virt(address);
-        *self
-            .checked
-            .entry((module.id(), address))
-            .or_insert_with(|| module.image.is_bounded_at(address))
     }
 
-    /// Names how a walk ended. A walk that went astray did so at the first frame without unwind information, if there
-    /// is one: there framehop guesses by frame pointers.
+    /// A step without.
+    fn unguided(
+        &mut self,
+        address: FrameAddress,
+        regs: &mut UnwindRegsX86_64,
+        read: &impl Fn(u64) -> Option<u64>,
+        goal: Goal,
+    ) -> Result<(u64, Means), End> {
+        let way_out = self.way_out(ProcAddr(address.address()), address.is_return_address());
+        let standing = Standing {
+            sp: regs.sp(),
+            bp: regs.bp(),
+        };
+        let mut is_proven = |slot, word| match goal {
+            Goal::Entry(entry) if slot == entry => true,
+            _ => self.follows_call(ProcAddr(word)),
+        };
+        match caller(standing, way_out, read, &mut is_proven) {
+            Ok(Caller {
+                return_address,
+                sp,
+                bp,
+                by,
+            }) => {
+                *regs = UnwindRegsX86_64::new(return_address, sp, bp);
+                Ok((return_address, by))
+            }
+            // A frame pointer into the part that was not copied; beyond the entry it is none.
+            Err(Stuck::Unread(at)) if matches!(goal, Goal::Entry(entry) if at < entry) => {
+                Err(End::Unread(at))
+            }
+            Err(_) => Err(End::Astray),
+        }
+    }
+
+    fn cover(&mut self, module: &Module, address: ProcAddr) -> Cover {
+        let address = module.virt(address);
+        *bounded(&mut self.covers)
+            .entry((module.id(), address))
+            .or_insert_with(|| {
+                if !is_covered(module, address) {
+                    Cover::None
+                } else if module.image.is_bounded_at(address) {
+                    Cover::Good
+                } else {
+                    Cover::Unbounded
+                }
+            })
+    }
+
+    fn way_out(&mut self, address: ProcAddr, is_caller: bool) -> Option<WayOut> {
+        let modules = &self.modules;
+        let memory = self.memory;
+        let find = || {
+            way_out(address.0, is_caller, |at, bytes| {
+                code(modules, memory, ProcAddr(at), bytes)
+            })
+        };
+        match modules.at(address) {
+            Some(module) => *bounded(&mut self.ways_out)
+                .entry((module.id(), module.virt(address)))
+                .or_insert_with(find),
+            None => find(),
+        }
+    }
+
+    /// Whether an address is one that a call returns to.
+    fn follows_call(&mut self, address: ProcAddr) -> bool {
+        self.modules.expect(address);
+        let modules = &self.modules;
+        let memory = self.memory;
+        let look = || {
+            (2..=MAX_CALL).rev().any(|len| {
+                let mut before = [0; MAX_CALL];
+                let before = &mut before[..len];
+                let start = ProcAddr(address.0.saturating_sub(len as u64));
+                code(modules, memory, start, before) == len && ends_with_call(before)
+            })
+        };
+        match modules.at(address) {
+            Some(module) => *bounded(&mut self.calls)
+                .entry((module.id(), module.virt(address)))
+                .or_insert_with(look),
+            None => look(),
+        }
+    }
+
+    /// Names how a walk ended.
     fn outcome(&self, raw: &RawStack, end: End, frames: &[RawFrame]) -> Outcome {
         let copied_to = raw.regs.sp.saturating_add(raw.bytes.len() as u64);
         match end {
-            End::Arrived if frames.iter().all(is_covered) => Outcome::Complete,
-            End::Arrived => Outcome::FramePointers,
+            End::Arrived => Means::of(frames).outcome(),
             _ if raw.bytes.is_empty() => Outcome::Unreadable,
-            _ if !frames.iter().all(is_covered) => Outcome::NoUnwindInfo,
             End::Unread(address) if address.saturating_add(8) > copied_to => Outcome::Truncated,
+            _ if !frames.iter().all(has_information) => Outcome::NoUnwindInfo,
             End::Unread(_) | End::Beyond | End::Astray => Outcome::Inconsistent,
         }
     }
@@ -241,13 +356,37 @@ impl End {
     }
 }
 
-fn is_covered(frame: &RawFrame) -> bool {
-    frame.module.as_ref().is_some_and(|module| {
-        if module.image.eh_frame_hdr.is_some() {
-            let address: VirtAddr = module.virt(frame.address);
-            module.function_at(address).is_some()
-        } else {
-            module.image.has_unwind_info()
-        }
-    })
+fn has_information(frame: &RawFrame) -> bool {
+    frame
+        .module
+        .as_ref()
+        .is_some_and(|module| is_covered(module, module.virt(frame.address)))
+}
+
+fn is_covered(module: &Module, address: VirtAddr) -> bool {
+    if module.image.eh_frame_hdr.is_some() {
+        module.function_at(address).is_some()
+    } else {
+        module.image.has_unwind_info()
+    }
+}
+
+/// Bytes of code from an address on: of a module's file, or of the process's memory where code was generated. Returns how
+/// many.
+fn code(modules: &Modules, memory: Option<Memory>, address: ProcAddr, bytes: &mut [u8]) -> usize {
+    let Some(module) = modules.at(address) else {
+        let generated = modules.is_generated(address);
+        return memory
+            .filter(|_| generated)
+            .map_or(0, |memory| memory.read(address, bytes));
+    };
+    module.code(module.virt(address), bytes)
+}
+
+/// A store that starts anew when it has grown large.
+fn bounded<T>(store: &mut HashMap<(u32, VirtAddr), T>) -> &mut HashMap<(u32, VirtAddr), T> {
+    if store.len() > MAX_CHECKED {
+        store.clear();
+    }
+    store
 }

@@ -65,6 +65,8 @@ pub struct Observer {
     /// `None` if stacks are not wanted.
     stacks: Option<Stacks>,
     stuck: Option<Stuck>,
+    /// A sentence about threads that could not be looked at, at the attach.
+    unwalked: Option<String>,
     /// `None` if returns are probed.
     light: Option<Light>,
     /// Whether threads without a known poll are sampled.
@@ -142,7 +144,7 @@ impl Observer {
             kernel.attach(image)?;
         }
         let start_ns = now_ns();
-        let stuck = stacks
+        let mut stuck = stacks
             .as_mut()
             .map(|stacks| Stuck::look(pid, start_ns, &planned, &kernel, stacks));
         Ok(Self {
@@ -154,6 +156,7 @@ impl Observer {
             polls: Polls::new(pid, dead_time(options, cost.dead_time)),
             dead_time: cost.dead_time,
             stacks,
+            unwalked: stuck.as_mut().and_then(Stuck::news),
             stuck,
             light,
             scans: options.stacks,
@@ -174,6 +177,9 @@ impl Observer {
     /// The session's head.
     pub fn session(&self) -> Session {
         let mut session = head(&self.options, &self.plan, &self.images, self.start_ns);
+        if let Some(said) = &self.unwalked {
+            session.limits.push(said.clone());
+        }
         if self.unsampled {
             session.limits.push(settings::UNSAMPLED.into());
         }
@@ -376,6 +382,7 @@ impl Observer {
             self.totals.lost.incomplete_stacks += stacks.lost.incomplete_stacks;
             self.totals.lost.unresolved_frames += stacks.lost.unresolved_frames;
         }
+        self.totals.lost.unwalked_threads = self.stuck.as_ref().map_or(0, Stuck::uncertain);
         Ok(summarize(
             &self.kernel,
             &self.plan.types,

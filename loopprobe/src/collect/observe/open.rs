@@ -8,7 +8,7 @@ use super::Observer;
 use crate::{
     clock::{nanoseconds, now_ns},
     collect::{ObserveError, polls::PollKey},
-    model::{Event, LongPoll},
+    model::{Event, LongPoll, Notice},
     report::Sink,
 };
 
@@ -57,6 +57,10 @@ impl Observer {
                 self.totals.count_unprobed(&poll);
             }
             sink.event(&Event::LongPoll(poll))?;
+        }
+        if let Some(message) = stuck.news() {
+            let time_ns = now;
+            sink.event(&Event::Notice(Notice { time_ns, message }))?;
         }
         let scan = stuck.wants_samples(now);
         if scan != self.scans {

@@ -88,6 +88,7 @@ fn namespaces(pid: u32) -> Vec<Check> {
 
 fn files(pid: u32, found: &Found) -> Vec<Check> {
     let mut checks: Vec<Check> = found.images.iter().flat_map(tokio).collect();
+    checks.extend(found.images.iter().filter_map(unwinding));
     if found.images.is_empty() {
         checks.push(no_tokio(found));
     }
@@ -136,6 +137,24 @@ fn descriptors(pid: u32) -> Option<Check> {
             "descriptors",
             "cannot be read: the files and peers of most system calls are not named",
             "run with sudo, or add cap_dac_read_search to the file's capabilities",
+        )
+    })
+}
+
+/// Less of the code is described by `.eh_frame` only where it was left out.
+const LITTLE: f64 = 0.5;
+
+fn unwinding(image: &TokioImage) -> Option<Check> {
+    let share = image.eh_frame.covered as f64 / image.eh_frame.total.max(1) as f64;
+    (share < LITTLE).then(|| {
+        Check::advice(
+            "stacks",
+            format!(
+                "no unwind information in {}: polls that were stuck before cannot be found, stacks may be cut, unless its \
+                 code keeps frame pointers",
+                image.path.display()
+            ),
+            "build it with -C force-unwind-tables=yes or -C force-frame-pointers=yes",
         )
     })
 }

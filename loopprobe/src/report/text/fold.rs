@@ -85,7 +85,7 @@ pub(super) fn name(frame: &Frame) -> Cow<'_, str> {
     if let Some(function) = &frame.function {
         return Cow::Borrowed(function);
     }
-    let module = frame.module.as_deref().unwrap_or("?");
+    let module = frame.module.as_deref().unwrap_or("code of no file");
     let file = module.rsplit('/').next().unwrap_or(module);
     match frame.function_offset.or(frame.offset) {
         Some(offset) => Cow::Owned(format!("{file}+{offset:#x}")),

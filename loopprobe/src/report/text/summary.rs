@@ -54,7 +54,17 @@ fn polls(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
 
 fn long_polls(out: &mut impl Write, summary: &Summary, threshold_ns: u64) -> io::Result<()> {
     if summary.long_polls == 0 {
-        return writeln!(out, "no polls >= {}", Chosen(threshold_ns));
+        let threads = summary.lost.map_or(0, |lost| lost.unwalked_threads);
+        write!(out, "no polls >= {}", Chosen(threshold_ns))?;
+        return match threads {
+            0 => writeln!(out),
+            1 => writeln!(out, " were seen, but 1 thread could not be looked at"),
+            _ => writeln!(
+                out,
+                " were seen, but {} threads could not be looked at",
+                Count(threads)
+            ),
+        };
     }
     write!(
         out,
