@@ -29,6 +29,19 @@ pub struct Site {
     pub vtable: u64,
     /// That type.
     pub task: TaskLayout,
+    /// What follows the probed instruction.
+    pub first: FirstInstruction,
+}
+
+/// Where a thread is when the instruction under a probe, and nothing behind it, has been executed.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FirstInstruction {
+    /// The next instruction, in bytes from the probe. Two of a conditional jump; else both are the same. They may be negative:
+    /// they wrap around.
+    pub next: [u64; 2],
+    /// How far it lowers the stack pointer, in bytes.
+    pub pushed: u64,
 }
 
 /// A vtable's address as its distance from the probe at whose site it was seen. It is the same wherever the image is loaded, so it
@@ -86,4 +99,4 @@ pub const UNKNOWN_TYPE: u32 = u32::MAX;
 /// than one such image.
 pub const LOOP_TEXT_RANGES: u32 = 8;
 
-crate::pod!(Config, Site, TaskLayout, Range);
+crate::pod!(Config, Site, FirstInstruction, TaskLayout, Range);

@@ -57,6 +57,10 @@ impl OpenPoll {
     /// The task's header has not been read: the type is that of the site's only vtable. It is read when the thread leaves its CPU
     /// inside the poll, wakes another or is sampled, which no long poll escapes.
     pub const UNREAD: u32 = 2;
+    /// Its last instruction has been executed, but its return probe has not run: it ended at `Thread::returned_ns`.
+    pub const RETURNED: u32 = 4;
+    /// Of a root's record: the thread has left `block_on` before the end, for it has just called it again.
+    pub const LEFT: u32 = 8;
 }
 
 /// One thread.
@@ -89,6 +93,12 @@ pub struct Thread {
     pub gap_runnable_ns: u64,
     /// Blocked time in the innermost poll of which no stack has been sent: of waits shorter than `min_block_ns`.
     pub unsent_ns: u64,
+    /// When the innermost poll returned, if it has [`OpenPoll::RETURNED`].
+    pub returned_ns: u64,
+    /// `blocked_ns` at that time.
+    pub returned_blocked_ns: u64,
+    /// `runnable_ns` at that time.
+    pub returned_runnable_ns: u64,
     /// What is not known yet of one of the open polls; only with entry-only timing.
     pub question: Question,
     /// The last poll of another thread that woke this one, until a blocking closure begins.
@@ -118,6 +128,8 @@ impl Thread {
     pub const BLOCK_ON: u32 = 32;
     /// Its stack is kept while it is off its CPU.
     pub const KEPT: u32 = 64;
+    /// It went off its CPU before the first instruction of its innermost poll: that begins when the thread is back.
+    pub const NOT_BEGUN: u32 = 128;
 
     /// The innermost open poll.
     #[inline(always)]

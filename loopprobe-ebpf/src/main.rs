@@ -6,6 +6,7 @@
 
 mod arch;
 mod baseline;
+mod edge;
 mod event;
 mod light;
 mod maps;

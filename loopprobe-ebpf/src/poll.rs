@@ -136,7 +136,11 @@ fn try_poll_exit(ctx: &RetProbeContext, end_ns: u64) -> Option<()> {
     }
     match thread.innermost() {
         Some(poll) if poll.stack_pointer == sp => {
-            finish(thread, poll, &End::now(thread, end_ns));
+            let mut end = End::now(thread, end_ns);
+            if poll.flags & OpenPoll::RETURNED != 0 {
+                end = End::at_return(thread);
+            }
+            finish(thread, poll, &end);
         }
         _ => {
             count(Counter::UnmatchedEnd);
@@ -168,6 +172,16 @@ impl End {
             ns,
             blocked_ns: thread.blocked_ns,
             runnable_ns: thread.runnable_ns,
+        }
+    }
+
+    /// The end of a poll that had returned some time before its return probe ran.
+    #[inline(always)]
+    fn at_return(thread: &Thread) -> Self {
+        Self {
+            ns: thread.returned_ns,
+            blocked_ns: thread.returned_blocked_ns,
+            runnable_ns: thread.returned_runnable_ns,
         }
     }
 }

@@ -14,6 +14,7 @@ use loopprobe_common::{
 };
 
 use crate::{
+    edge,
     light::{self, Stop},
     maps::{
         CONFIG, WAKERS, count, is_light, task_cpu_time_offset, task_pid_offset, task_state_offset,
@@ -69,6 +70,9 @@ fn switch_out(tid: u32, thread: &mut Thread, voluntary: bool, now: u64) {
         task::read_late(poll);
     }
     if !voluntary {
+        if thread.depth > 0 {
+            edge::preempted(thread, now);
+        }
         return;
     }
     if thread.depth > 0 {
@@ -100,6 +104,10 @@ fn switch_in(tid: u32, thread: &mut Thread, now: u64) {
     thread.blocked_ns += ready_ns - thread.off_ns;
     thread.runnable_ns += now - ready_ns;
     thread.off = Thread::OFF_NOT;
+    if thread.flags & Thread::NOT_BEGUN != 0 {
+        thread.flags &= !Thread::NOT_BEGUN;
+        edge::begin(thread, now);
+    }
     if thread.flags & Thread::PARKED != 0 {
         thread.flags &= !Thread::PARKED;
         root::begin(thread, now);

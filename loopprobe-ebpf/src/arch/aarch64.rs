@@ -79,6 +79,27 @@ pub fn registers(regs: &Saved) -> Registers {
     }
 }
 
+/// Code that the kernel lends to a process for its probes.
+pub enum Lent {
+    /// None of it.
+    No,
+    /// What a probed function returns to.
+    #[expect(dead_code, reason = "not told apart on this processor")]
+    Return,
+    /// A probed instruction, on its own.
+    #[expect(dead_code, reason = "not told apart on this processor")]
+    Instruction,
+    /// What a probed `nop` calls.
+    #[expect(dead_code, reason = "not told apart on this processor")]
+    Call,
+}
+
+/// Whether an address is in such code: not looked at here.
+#[inline(always)]
+pub fn lent(_address: u64) -> Lent {
+    Lent::No
+}
+
 /// The part that uprobes see too.
 #[inline(always)]
 pub fn user(regs: &Saved) -> &pt_regs {

@@ -71,6 +71,39 @@ pub fn registers(regs: &Saved) -> Registers {
     }
 }
 
+/// Code that the kernel lends to a process for its probes; each begins a page of its own.
+pub enum Lent {
+    /// None of it.
+    No,
+    /// What a probed function returns to.
+    Return,
+    /// A probed instruction, on its own.
+    Instruction,
+    /// What a probed `nop` calls.
+    Call,
+}
+
+/// Whether an address is in such code, by what the page begins with (`arch/x86/kernel/uprobes.c`): `uretprobe_trampoline_entry`
+/// (`push %rax; push %rcx; push %r11; mov $335, %rax`, Linux 6.11) or a lone breakpoint (before), and behind it slots of 128 bytes for
+/// instructions; `uprobe_trampoline_entry` (`push %rcx; push %r11; push %rax; mov $336, %rax`, Linux 6.18).
+#[inline(always)]
+pub fn lent(address: u64) -> Lent {
+    const PAGE: u64 = 4096;
+    const SLOT: u64 = 128;
+    const RETURN: u64 = u64::from_le_bytes([0x50, 0x51, 0x41, 0x53, 0x48, 0xc7, 0xc0, 0x4f]);
+    const BREAKPOINT: u64 = 0xcc;
+    const CALL: u64 = u64::from_le_bytes([0x51, 0x41, 0x53, 0x50, 0x48, 0xc7, 0xc0, 0x50]);
+    let page = address & !(PAGE - 1);
+    // SAFETY: the helper fails on a bad address.
+    let first = unsafe { aya_ebpf::helpers::bpf_probe_read_user(page as *const u64) };
+    match first {
+        Ok(RETURN | BREAKPOINT) if address - page >= SLOT => Lent::Instruction,
+        Ok(RETURN | BREAKPOINT) => Lent::Return,
+        Ok(CALL) => Lent::Call,
+        _ => Lent::No,
+    }
+}
+
 /// The part that uprobes see too.
 #[inline(always)]
 pub fn user(regs: &Saved) -> &pt_regs {

@@ -144,6 +144,7 @@ pub fn measure(
                 scheduler_offset: 0x20,
                 flags: 0,
             },
+            ..Site::default()
         }],
         ..Plan::default()
     };

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use loopprobe_common::config::{Range, Site as SiteEntry, TaskLayout, relative, vtable_key};
+use loopprobe_common::config::{
+    FirstInstruction, Range, Site as SiteEntry, TaskLayout, relative, vtable_key,
+};
 
 use super::{Probe, Role};
 use crate::{
     elf::{FileOffset, Image, VirtAddr},
     model::{TaskKind, TaskType},
     process::{ImageFile, Mapping},
-    runtime::tokio::{Scheduler, Site, TokioImage, Vtable, may_be_boxed},
+    runtime::tokio::{Leads, Scheduler, Site, TokioImage, Vtable, may_be_boxed},
 };
 
 /// One file to probe.
@@ -138,6 +140,7 @@ impl Plan {
         self.sites.push(SiteEntry {
             vtable: vtable(first),
             task,
+            first: first_instruction(&site.entry.leads),
         });
         for v in &site.vtables {
             let layout = layout(self.types.len(), v);
@@ -187,6 +190,13 @@ fn roles(site: &Site) -> &'static [Role] {
         &[Role::BlockingEnter]
     } else {
         &[Role::PollExit, Role::PollEnter]
+    }
+}
+
+fn first_instruction(leads: &Leads) -> FirstInstruction {
+    FirstInstruction {
+        next: leads.next.map(i64::cast_unsigned),
+        pushed: u64::from(leads.pushed),
     }
 }
 

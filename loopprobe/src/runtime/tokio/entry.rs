@@ -5,7 +5,7 @@ use iced_x86::{
     OpAccess, OpKind, Register,
 };
 
-use super::EntryInstruction;
+use super::{EntryInstruction, site::Leads};
 use crate::elf::{Image, VirtAddr};
 
 /// The longest x86 instruction.
@@ -35,6 +35,7 @@ pub fn probe_point(image: &Image, entry: VirtAddr) -> Option<ProbePoint> {
         instruction: EntryInstruction {
             mnemonic: mnemonic(instruction),
             emulated: is_emulated(instruction),
+            leads: leads(image, instruction),
         },
     };
     let mut instruction = first;
@@ -71,6 +72,38 @@ fn following(image: &Image, instruction: &Instruction) -> Option<VirtAddr> {
         }
         _ => None,
     }
+}
+
+/// Where `instruction` leads, whether it is emulated or not.
+fn leads(image: &Image, instruction: &Instruction) -> Leads {
+    let behind = instruction.next_ip();
+    let target = match instruction.flow_control() {
+        FlowControl::IndirectBranch if instruction.is_ip_rel_memory_operand() => image
+            .pointer_at(VirtAddr(instruction.ip_rel_memory_address()))
+            .map(|target| target.0),
+        FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch | FlowControl::Call => {
+            Some(instruction.near_branch_target())
+        }
+        _ => None,
+    };
+    let next = match instruction.flow_control() {
+        FlowControl::ConditionalBranch => [behind, target.unwrap_or(behind)],
+        _ => [target.unwrap_or(behind); 2],
+    };
+    Leads {
+        next: next.map(|address| address.wrapping_sub(instruction.ip()).cast_signed()),
+        pushed: pushed(instruction),
+    }
+}
+
+/// How far `instruction` lowers the stack pointer; 0 if it does not, or in a way that is not in the instruction.
+fn pushed(instruction: &Instruction) -> u32 {
+    let makes_room =
+        instruction.mnemonic() == Mnemonic::Sub && instruction.op0_register() == Register::RSP;
+    if makes_room && instruction.op1_kind() != OpKind::Register {
+        return u32::try_from(instruction.immediate(1)).unwrap_or(0);
+    }
+    u32::try_from(-instruction.stack_pointer_increment()).unwrap_or(0)
 }
 
 fn writes_rdi_or_rsp(instruction: &Instruction) -> bool {

@@ -17,7 +17,7 @@ pub use discover::{DiscoverError, discover, discover_with};
 pub use entry::{ProbePoint, decode, is_emulated, probe_point};
 pub use names::{BoxedFutures, DebugInfoLevel, ProcessMemory, may_be_boxed, readable};
 pub use site::{
-    CodeCoverage, EntryInstruction, HeaderLayout, LoopSymbols, Mangling, Scheduler, Site,
+    CodeCoverage, EntryInstruction, HeaderLayout, Leads, LoopSymbols, Mangling, Scheduler, Site,
     TokioImage, Vtable,
 };
 pub use version::Version;

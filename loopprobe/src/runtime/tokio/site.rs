@@ -32,6 +32,18 @@ pub struct EntryInstruction {
     /// Whether the kernel emulates it. If not, each hit costs a single step (about 16 us on a virtual machine).
     /// Source: `arch/x86/kernel/uprobes.c`, `arch_uprobe_analyze_insn` (Linux 6.18).
     pub emulated: bool,
+    /// Where it leads.
+    #[serde(skip)]
+    pub leads: Leads,
+}
+
+/// Where a thread is behind an instruction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Leads {
+    /// The next instruction, in bytes from this one; two of a conditional jump, else both are the same.
+    pub next: [i64; 2],
+    /// How far it lowers the stack pointer, in bytes.
+    pub pushed: u32,
 }
 
 /// One task vtable.

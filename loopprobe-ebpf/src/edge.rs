@@ -1,0 +1,116 @@
+//! A thread that loses its CPU at the edge of a poll: inside the probe before the poll's first instruction, or behind its last one.
+//! That wait is not the poll's.
+//!
+//! A breakpoint is handled on the way back to user code, and there the kernel gives the CPU away too, after the program has run
+//! (`exit_to_user_mode_loop` in `kernel/entry/common.c`). By then the instruction under the breakpoint has been emulated as a rule.
+
+use loopprobe_common::thread::{OpenPoll, Thread};
+
+use crate::{
+    arch::{self, Lent},
+    light,
+    maps::{SITES, is_light},
+    root, stack,
+};
+
+/// What the trampolines push, at the most: three registers, and the return address of the one that is called.
+const MOST_PUSHED: u64 = 32;
+
+/// How far above a poll's entry its callers' frames lie at the most. Further up is another stack.
+const CALLERS: u64 = 64 << 10;
+
+/// The current thread goes off its CPU although it could go on, with a poll open.
+#[inline(never)]
+pub fn preempted(thread: &mut Thread, now: u64) {
+    let Some(poll) = thread.innermost() else {
+        return;
+    };
+    let Some(regs) = stack::user_registers() else {
+        return;
+    };
+    let regs = arch::user(&regs);
+    let sp = arch::stack_pointer(regs);
+    let ip = arch::instruction_pointer(regs);
+    if is_before(poll, ip, sp) {
+        thread.flags |= Thread::NOT_BEGUN;
+    } else if is_behind(poll, ip, sp) {
+        if is_light() {
+            leave(thread, sp, now);
+        } else {
+            returned(thread, now);
+        }
+    }
+}
+
+/// The innermost poll, which had not executed any instruction yet, begins now.
+#[inline(always)]
+pub fn begin(thread: &mut Thread, now: u64) {
+    let (blocked_ns, runnable_ns) = (thread.blocked_ns, thread.runnable_ns);
+    if let Some(poll) = thread.innermost_mut() {
+        poll.start_ns = now;
+        poll.blocked_ns = blocked_ns;
+        poll.runnable_ns = runnable_ns;
+    }
+}
+
+/// Whether the poll has executed its first instruction at the most, which the kernel has done for it.
+#[inline(always)]
+fn is_before(poll: &OpenPoll, ip: u64, sp: u64) -> bool {
+    let entry = poll.stack_pointer;
+    if sp > entry {
+        return false;
+    }
+    let distance = ip.wrapping_sub(poll.probe);
+    if distance == 0 {
+        return sp == entry;
+    }
+    if let Some(site) = SITES.get(poll.site) {
+        let first = &site.first;
+        if (distance == first.next[0] || distance == first.next[1]) && entry - sp == first.pushed {
+            return true;
+        }
+    }
+    if entry - sp > MOST_PUSHED {
+        return false;
+    }
+    match arch::lent(ip) {
+        Lent::Instruction => sp == entry,
+        Lent::Call => true,
+        Lent::Return | Lent::No => false,
+    }
+}
+
+/// Whether the poll has executed its last instruction.
+#[inline(always)]
+fn is_behind(poll: &OpenPoll, ip: u64, sp: u64) -> bool {
+    let entry = poll.stack_pointer;
+    if sp > entry {
+        return sp - entry < CALLERS;
+    }
+    entry - sp <= MOST_PUSHED && matches!(arch::lent(ip), Lent::Return)
+}
+
+/// Keeps when the innermost poll returned, for its return probe.
+#[inline(always)]
+fn returned(thread: &mut Thread, now: u64) {
+    let (blocked_ns, runnable_ns) = (thread.blocked_ns, thread.runnable_ns);
+    let Some(poll) = thread.innermost_mut() else {
+        return;
+    };
+    if poll.flags & OpenPoll::RETURNED != 0 {
+        return;
+    }
+    poll.flags |= OpenPoll::RETURNED;
+    thread.returned_ns = now;
+    thread.returned_blocked_ns = blocked_ns;
+    thread.returned_runnable_ns = runnable_ns;
+}
+
+/// Entry-only timing: the polls that the thread has left end.
+#[inline(always)]
+fn leave(thread: &mut Thread, sp: u64, now: u64) {
+    light::close(thread, sp - 1, now);
+    if thread.depth == 0 && thread.flags & Thread::LOCAL != 0 {
+        root::begin(thread, now);
+    }
+}
