@@ -67,6 +67,8 @@ pub fn block_on_enter(ctx: ProbeContext) -> u32 {
     if let Some(thread) = current()
         && thread.depth == 0
     {
+        // How much of the time until now was under the `block_on` before this one, stacks tell.
+        end_with(thread, OpenPoll::LEFT);
         thread.flags |= Thread::BLOCK_ON;
         begin(thread, now());
     }
@@ -95,21 +97,29 @@ pub fn begin(thread: &mut Thread, now: u64) {
 /// The root future's time has ended.
 #[inline(always)]
 pub fn end(thread: &mut Thread) {
+    end_with(thread, 0);
+}
+
+#[inline(always)]
+fn end_with(thread: &mut Thread, flags: u32) {
     let start_ns = thread.gap_ns;
     if start_ns == 0 || !has_root(thread) {
         return;
     }
     thread.gap_ns = 0;
     let end_ns = now();
+    // A loop that only waits for a CPU keeps nobody from running: that is not the root future's doing.
+    let own_ns = (end_ns - start_ns).saturating_sub(thread.runnable_ns - thread.gap_runnable_ns);
     if CONFIG
         .get(0)
-        .is_some_and(|c| c.threshold_ns != 0 && end_ns - start_ns >= c.threshold_ns)
+        .is_some_and(|c| c.threshold_ns != 0 && own_ns >= c.threshold_ns)
     {
         let poll = OpenPoll {
             start_ns,
             blocked_ns: thread.gap_blocked_ns,
             runnable_ns: thread.gap_runnable_ns,
             task_type: UNKNOWN_TYPE,
+            flags,
             ..OpenPoll::default()
         };
         event::poll(Kind::Root, thread, &poll, &End::now(thread, end_ns));

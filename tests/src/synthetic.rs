@@ -42,6 +42,8 @@ pub fn end(polls: &[LongPoll]) -> Event {
         long_polls: polls.len() as u64,
         long_ns: durations().sum(),
         workers: Some(4),
+        outside_runtime: 0,
+        outside_runtime_ns: 0,
         lost: Some(Lost {
             events: 7,
             ..Lost::default()

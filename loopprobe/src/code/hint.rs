@@ -14,20 +14,25 @@ const MAX_LOOKED_AT: u64 = 1 << 20;
 ///
 /// The standard library's files count only where there are no others: its code is inlined everywhere.
 pub fn near(image: &Image, function: Range<VirtAddr>) -> Option<SourceLocation> {
+    let locations = locations_in(image, function);
+    let is_std = |location: &&SourceLocation| registry_crate(&location.file) == Some("std");
+    commonest(locations.iter().filter(|location| !is_std(location)))
+        .or_else(|| commonest(locations.iter()))
+        .cloned()
+}
+
+/// The panic locations that the code of `function` refers to, those of inlined code among them.
+pub fn locations_in(image: &Image, function: Range<VirtAddr>) -> Vec<SourceLocation> {
     let end = VirtAddr(
         function
             .end
             .0
             .min(function.start.0.saturating_add(MAX_LOOKED_AT)),
     );
-    let locations: Vec<_> = referred(image, &(function.start..end))
+    referred(image, &(function.start..end))
         .into_iter()
         .filter_map(|address| panic_location(image, address))
-        .collect();
-    let is_std = |location: &&SourceLocation| registry_crate(&location.file) == Some("std");
-    commonest(locations.iter().filter(|location| !is_std(location)))
-        .or_else(|| commonest(locations.iter()))
-        .cloned()
+        .collect()
 }
 
 fn commonest<'a>(

@@ -21,7 +21,7 @@ use std::{
 };
 
 use block::{Block, Exit, Op, Place, absolute_table, relative_table};
-pub use hint::near;
+pub use hint::{locations_in, near};
 pub use location::{panic_location, registry_crate, short_path};
 pub use reach::locations_near;
 pub(crate) use references::references;

@@ -3,6 +3,7 @@
 mod boxes;
 mod dial;
 mod error;
+mod gap;
 mod groups;
 mod head;
 mod images;
@@ -14,6 +15,7 @@ mod options;
 mod polls;
 mod record;
 mod regions;
+mod runtime_code;
 mod stacks;
 mod stop;
 mod stuck;

@@ -4,8 +4,16 @@ use std::{collections::HashMap, sync::Arc};
 
 use loopprobe_common::records::{self, Kind, STACK_BYTES, STACK_HEAD, StackRecord};
 
-use super::{Options, polls::PollKey, regions::Regions, stuck::SeenStack};
+use super::{
+    Options,
+    gap::{Gap, Place},
+    polls::PollKey,
+    regions::Regions,
+    runtime_code::RuntimeCode,
+    stuck::SeenStack,
+};
 use crate::{
+    attach::PlannedImage,
     diagnose::{
         CpuQuota, Descriptors, Object, Objects, PollEvidence, RawSyscall, StackEvidence, diagnose,
     },
@@ -33,6 +41,8 @@ pub struct Stacks {
     polls: HashMap<PollKey, Taken>,
     /// With entry-only timing: what a poll must have on its stack to be open.
     functions: Option<PollFunctions>,
+    /// What tells whether a thread is in `block_on`.
+    runtime: RuntimeCode,
     /// What was lost on the way.
     pub lost: Lost,
 }
@@ -52,6 +62,8 @@ struct Taken {
     stacks: Vec<Seen>,
     /// When a stack first showed that the poll had ended, although its end had not been seen.
     left_ns: Option<u64>,
+    /// Of a root future: where the thread was.
+    gap: Gap,
 }
 
 /// One stack, and how often or how long it was seen.
@@ -85,6 +97,7 @@ impl Stacks {
             quota: CpuQuota::of(options.pid),
             polls: HashMap::new(),
             functions: None,
+            runtime: RuntimeCode::default(),
             lost: Lost::default(),
         })
     }
@@ -98,6 +111,34 @@ impl Stacks {
     /// Entry-only timing: stacks tell whether their polls are still open.
     pub fn tell_ends(&mut self, functions: &PollFunctions) {
         self.functions = Some(functions.clone());
+    }
+
+    /// Which files hold the runtime, where that has changed.
+    pub fn tell_runtimes(&mut self, planned: &[PlannedImage]) {
+        self.runtime = RuntimeCode::of(planned);
+    }
+
+    /// Where a thread was between two polls.
+    pub fn gap(&self, key: PollKey) -> Gap {
+        self.polls
+            .get(&key)
+            .map_or_else(Gap::default, |taken| taken.gap.clone())
+    }
+
+    /// Drops what was seen of a poll.
+    pub fn forget(&mut self, key: PollKey) {
+        self.polls.remove(&key);
+    }
+
+    /// Adds stacks and diagnosis to a part of a gap.
+    pub fn explain_part(&mut self, key: PollKey, poll: &mut LongPoll, now_ns: u64) {
+        let end_ns = poll.start_ns + poll.duration_ns;
+        let stacks = self.polls.get(&key).map_or_else(Vec::new, |taken| {
+            let mut stacks = taken.stacks.clone();
+            stacks.retain(|seen| (poll.start_ns..=end_ns).contains(&seen.start_ns));
+            stacks
+        });
+        self.describe(poll, stacks, now_ns);
     }
 
     /// When a poll was seen to have ended at the latest, if its end was not seen.
@@ -131,9 +172,21 @@ impl Stacks {
                 .functions
                 .as_ref()
                 .is_some_and(|functions| functions.is_open(&unwound) == Some(false));
+        let place = if of_task {
+            Place::Unknown
+        } else {
+            self.runtime.place(&unwound)
+        };
         let seen = self.seen(record, unwound, end_ns);
         let taken = self.polls.entry((record.tid, record.poll_ns)).or_default();
         taken.last_ns = end_ns;
+        let (from_ns, blocked_ns, runnable_ns) = (seen.start_ns, seen.blocked_ns, seen.runnable_ns);
+        taken
+            .gap
+            .saw(place, from_ns, end_ns, blocked_ns, runnable_ns);
+        if place == Place::Outside {
+            return;
+        }
         if left {
             taken.left_ns.get_or_insert(record.start_ns);
             return;

@@ -25,6 +25,10 @@ pub struct Totals {
     pub unprobed_polls: u64,
     /// Their total.
     pub unprobed_ns: u64,
+    /// Long stretches between polls that were, at least in part, outside of any runtime.
+    pub outside_runtime: u64,
+    /// How long they were outside.
+    pub outside_runtime_ns: u64,
     /// Long polls that the kernel side counts and that had ended earlier than it knew, before the threshold.
     pub shorter_polls: u64,
     /// By how much polls were shorter than the kernel side knew.
@@ -110,6 +114,8 @@ pub fn summarize(
         long_polls: (all.long + totals.unprobed_polls).saturating_sub(totals.shorter_polls),
         long_ns: (all.long_ns + totals.unprobed_ns).saturating_sub(totals.shorter_ns),
         workers: Some(totals.workers),
+        outside_runtime: totals.outside_runtime,
+        outside_runtime_ns: totals.outside_runtime_ns,
         lost: Some(lost),
         cost: totals.ns_per_poll.map(|ns| ProbeCost {
             ns_per_poll: ns,

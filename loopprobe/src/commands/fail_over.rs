@@ -1,7 +1,7 @@
 use std::{io, time::Duration};
 
 use crate::{
-    model::{Event, LongPoll},
+    model::{Event, LongPoll, TaskKind},
     report::Sink,
 };
 
@@ -30,7 +30,8 @@ impl FailOver {
         let over = self
             .limit_ns
             .is_some_and(|limit| u128::from(poll.duration_ns) > limit);
-        over && !poll.block_in_place
+        let perhaps = poll.task.kind == TaskKind::Root && !poll.task.certain;
+        over && !poll.block_in_place && !perhaps
     }
 }
 

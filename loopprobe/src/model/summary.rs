@@ -131,6 +131,12 @@ pub struct Summary {
     pub long_ns: u64,
     /// Threads that polled async tasks.
     pub workers: Option<u64>,
+    /// Long stretches of threads that call `block_on` which were, at least in part, not under it. They are no polls.
+    #[serde(default)]
+    pub outside_runtime: u64,
+    /// How much of them was not a root future's, in nanoseconds.
+    #[serde(default)]
+    pub outside_runtime_ns: u64,
     /// What was lost.
     pub lost: Option<Lost>,
     /// What the probes cost, where it could be measured.

@@ -72,6 +72,8 @@ impl Ending {
             long_polls: tasks.iter().map(|task| task.count).sum(),
             long_ns: sum(tasks.iter().map(|task| task.total_ns)),
             workers: None,
+            outside_runtime: 0,
+            outside_runtime_ns: 0,
             lost: None,
             cost: None,
             tasks: tasks.into_iter().map(LongPolls::summary).collect(),

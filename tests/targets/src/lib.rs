@@ -1,5 +1,6 @@
 //! What the target programs share: clocks, the record of their own polls, their own lines, and their control channel.
 
+pub mod alternate;
 pub mod clock;
 pub mod control;
 pub mod runtime;

@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use tokio::task::{JoinHandle, LocalSet};
 
@@ -249,6 +250,68 @@ where
     let handle = tokio::spawn(timed);
     id.learn(&handle);
     handle
+}
+
+/// A task with very many polls of two microseconds until `end`. A poll is recorded only if it took 100 us or more: something came
+/// between, for it waits for nothing.
+pub fn spawn_brief(label: &'static str, end: Instant) -> JoinHandle<()> {
+    let id = TaskId::default();
+    let handle = tokio::spawn(Brief {
+        label,
+        id: id.clone(),
+        end,
+    });
+    id.learn(&handle);
+    handle
+}
+
+struct Brief {
+    label: &'static str,
+    id: TaskId,
+    end: Instant,
+}
+
+impl Future for Brief {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        const BRIEF_NS: u64 = 2_000;
+        const LONG_NS: u64 = 100_000;
+        let start_ns = monotonic_ns();
+        cx.waker().wake_by_ref();
+        let mut ns = 0;
+        while ns < BRIEF_NS {
+            ns = monotonic_ns() - start_ns;
+        }
+        if ns >= LONG_NS {
+            self.keep(start_ns, start_ns + ns);
+        }
+        if Instant::now() >= self.end {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+}
+
+impl Brief {
+    #[cold]
+    fn keep(&self, start_ns: u64, end_ns: u64) {
+        let record = Record {
+            label: self.label,
+            kind: Kind::Async,
+            id: self.id.clone(),
+            tid: thread_id(),
+            start_ns,
+            end_ns,
+            cpu_ns: 0,
+            preempted_at_start: 0,
+            preempted_at_end: 0,
+            ready: false,
+            block_in_place: false,
+        };
+        BUFFER.with(|buffer| lock(buffer).records.push(record));
+    }
 }
 
 /// `LocalSet::spawn_local`, with truth.

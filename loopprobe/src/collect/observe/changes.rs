@@ -90,6 +90,9 @@ impl Observer {
     }
 
     fn reload_light(&mut self) -> io::Result<()> {
+        if let Some(stacks) = &mut self.stacks {
+            stacks.tell_runtimes(&self.planned);
+        }
         let Some(light) = &mut self.light else {
             return Ok(());
         };

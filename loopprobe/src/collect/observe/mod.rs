@@ -3,6 +3,7 @@
 mod changes;
 mod light;
 mod open;
+mod root;
 mod settings;
 
 use std::{
@@ -42,7 +43,7 @@ use crate::{
         measure,
     },
     clock::{nanoseconds, now_ns},
-    model::{Event, Live, Session, Summary, TaskKind},
+    model::{Event, Live, Session, Summary},
     report::Sink,
 };
 
@@ -136,6 +137,9 @@ impl Observer {
             .transpose()?;
         if let (Some(stacks), Some(light)) = (&mut stacks, &light) {
             stacks.tell_ends(light.functions());
+        }
+        if let Some(stacks) = &mut stacks {
+            stacks.tell_runtimes(&planned);
         }
         kernel.attach_tracepoints()?;
         // Without stacks, samples still tell that a poll takes long.
@@ -299,6 +303,9 @@ impl Observer {
 
     /// A poll has ended.
     fn ended(&mut self, mut record: PollRecord, sink: &mut dyn Sink) -> io::Result<()> {
+        if record.kind == Kind::Root as u32 {
+            return self.gap_ended(&record, sink);
+        }
         if !self.is_news(&mut record) {
             return Ok(());
         }
@@ -308,10 +315,6 @@ impl Observer {
         }
         self.totals.groups.add(&poll);
         self.workers.insert(record.tid);
-        if poll.task.kind == TaskKind::Root {
-            self.totals.unprobed_polls += 1;
-            self.totals.unprobed_ns += poll.duration_ns;
-        }
         sink.event(&Event::LongPoll(poll))
     }
 
@@ -336,7 +339,10 @@ impl Observer {
         if let Some(stacks) = &mut self.stacks {
             let open: HashSet<PollKey> = threads
                 .iter()
-                .flat_map(|(_, t)| open_polls(t).iter().map(|poll| (t.tid, poll.start_ns)))
+                .flat_map(|(_, t)| {
+                    let polls = open_polls(t).iter().map(|poll| poll.start_ns);
+                    polls.chain([t.gap_ns]).map(|start_ns| (t.tid, start_ns))
+                })
                 .collect();
             stacks.tick(now, |key| open.contains(&key));
         }
@@ -371,6 +377,8 @@ impl Observer {
         if !quiet {
             let threads = self.kernel.threads()?;
             self.report_left(&threads, sink)
+                .map_err(ObserveError::Output)?;
+            self.report_gaps(&threads, sink)
                 .map_err(ObserveError::Output)?;
         }
         self.count_open()?;

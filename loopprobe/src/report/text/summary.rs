@@ -23,6 +23,7 @@ pub fn write(
     writeln!(out)?;
     polls(out, summary)?;
     long_polls(out, summary, threshold_ns)?;
+    outside(out, summary)?;
     groups(out, &summary.groups, width)?;
     tasks(out, &summary.tasks, width)?;
     lost(out, summary.lost.as_ref(), width)?;
@@ -77,6 +78,18 @@ fn long_polls(out: &mut impl Write, summary: &Summary, threshold_ns: u64) -> io:
         write!(out, " ({share})")?;
     }
     writeln!(out)
+}
+
+fn outside(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
+    if summary.outside_runtime == 0 {
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "{} outside any runtime, between calls of block_on ({} long stretches): not counted",
+        Measured(summary.outside_runtime_ns),
+        Count(summary.outside_runtime)
+    )
 }
 
 fn tasks(out: &mut impl Write, tasks: &[TaskSummary], width: Width) -> io::Result<()> {

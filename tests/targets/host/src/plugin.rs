@@ -1,9 +1,13 @@
 //! Loading a shared object that has Tokio inside.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 
 /// What the plugin exports.
 pub type Run = unsafe extern "C" fn(u32);
+/// The same: one call of `block_on`, on a runtime of several threads or not, with the round's number.
+pub type Call = unsafe extern "C" fn(bool, u32);
+/// The same: prints the truth.
+pub type Dump = unsafe extern "C" fn();
 
 /// Loads the plugin at `path`.
 pub fn open(path: &str) -> *mut libc::c_void {
@@ -16,9 +20,28 @@ pub fn open(path: &str) -> *mut libc::c_void {
 
 /// What a loaded plugin runs.
 pub fn run(library: *mut libc::c_void) -> Run {
-    // SAFETY: `library` is a live handle, the name is a C string.
-    let symbol = unsafe { libc::dlsym(library, c"plugin_run".as_ptr()) };
-    assert!(!symbol.is_null(), "no plugin_run");
     // SAFETY: the plugin defines `plugin_run` with this signature.
-    unsafe { std::mem::transmute::<*mut libc::c_void, Run>(symbol) }
+    unsafe { std::mem::transmute::<*mut libc::c_void, Run>(symbol(library, c"plugin_run")) }
+}
+
+/// Its single calls.
+pub fn call(library: *mut libc::c_void) -> (Call, Dump) {
+    let (call, dump) = (
+        symbol(library, c"plugin_call"),
+        symbol(library, c"plugin_dump"),
+    );
+    // SAFETY: the plugin defines both with these signatures.
+    unsafe {
+        (
+            std::mem::transmute::<*mut libc::c_void, Call>(call),
+            std::mem::transmute::<*mut libc::c_void, Dump>(dump),
+        )
+    }
+}
+
+fn symbol(library: *mut libc::c_void, name: &CStr) -> *mut libc::c_void {
+    // SAFETY: `library` is a live handle, the name is a C string.
+    let symbol = unsafe { libc::dlsym(library, name.as_ptr()) };
+    assert!(!symbol.is_null(), "no {name:?}");
+    symbol
 }

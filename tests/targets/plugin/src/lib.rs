@@ -1,10 +1,12 @@
 //! A shared object with its own Tokio, whose tasks block.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use targets::truth;
+use targets::runtime::multi_thread as multi_thread_runtime;
 use targets::work::block_ms;
-use tokio::runtime::Builder;
+use targets::{alternate, truth};
+use tokio::runtime::{Builder, Runtime};
 
 /// Runs `rounds` rounds of two tasks that block the loop, then prints the truth.
 #[no_mangle]
@@ -20,6 +22,29 @@ pub extern "C" fn plugin_run(rounds: u32) {
         a.await.expect("no panic");
         b.await.expect("no panic");
     });
+    truth::dump();
+}
+
+/// One call of `block_on`, on a runtime of several threads or of the calling one.
+#[no_mangle]
+pub extern "C" fn plugin_call(multi_thread: bool, round: u32) {
+    static MULTI: OnceLock<Runtime> = OnceLock::new();
+    thread_local! {
+        static CURRENT: Runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    }
+    if multi_thread {
+        alternate::call(
+            MULTI.get_or_init(|| multi_thread_runtime(2)),
+            round as usize,
+        );
+    } else {
+        CURRENT.with(|runtime| alternate::call(runtime, round as usize));
+    }
+}
+
+/// Prints the truth.
+#[no_mangle]
+pub extern "C" fn plugin_dump() {
     truth::dump();
 }
 

@@ -1,7 +1,7 @@
 //! Records each of its own polls and prints them.
 
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use targets::control::{self, Gate, Options};
 use targets::truth::{self, Kind, TaskId, Timed};
@@ -12,7 +12,7 @@ use tokio::task::{JoinSet, LocalSet};
 /// Milliseconds, in turn: on both sides of the default threshold, close to it and far from it.
 const STEPS: [u64; 10] = [1, 12, 4, 20, 8, 11, 2, 35, 9, 15];
 
-const SCENARIOS: [&str; 14] = [
+const SCENARIOS: [&str; 17] = [
     "sleep",
     "cpu",
     "nested",
@@ -27,6 +27,9 @@ const SCENARIOS: [&str; 14] = [
     "runtimes",
     "threads",
     "neighbours",
+    "hogs",
+    "alternate",
+    "alternate_multi",
 ];
 
 fn main() {
@@ -51,6 +54,9 @@ fn main() {
         "short" => run(&multi(), &options, short(rounds)),
         "runtimes" => runtimes(&options),
         "neighbours" => neighbours(&options),
+        "hogs" => hogs(&options),
+        "alternate" => alternate(&current_with_io(), &options),
+        "alternate_multi" => alternate(&multi(), &options),
         _ => threads(&options),
     }
     control::finish(&options);
@@ -69,6 +75,13 @@ fn multi() -> Runtime {
 fn current() -> Runtime {
     Builder::new_current_thread()
         .enable_time()
+        .build()
+        .expect("a runtime")
+}
+
+fn current_with_io() -> Runtime {
+    Builder::new_current_thread()
+        .enable_all()
         .build()
         .expect("a runtime")
 }
@@ -276,5 +289,36 @@ fn threads(options: &Options) {
         })
         .join()
         .expect("no panic");
+    }
+}
+
+/// Short polls on workers that other threads preempt all the time. Only those that took long are recorded.
+fn hogs(options: &Options) {
+    control::ready();
+    control::wait_go();
+    let cpus = std::thread::available_parallelism().map_or(2, usize::from);
+    for _ in 0..2 * cpus {
+        std::thread::spawn(|| {
+            while !control::over() {
+                spin_ms(1)
+            }
+        });
+    }
+    let end = Instant::now() + Duration::from_millis(options.millis);
+    multi().block_on(async {
+        let tasks: Vec<_> = (0..2).map(|_| truth::spawn_brief("brief", end)).collect();
+        for task in tasks {
+            task.await.expect("no panic");
+        }
+    });
+}
+
+/// Calls of `block_on` with work between them.
+fn alternate(runtime: &Runtime, options: &Options) {
+    control::ready();
+    control::wait_go();
+    for round in 0..options.rounds as usize {
+        targets::alternate::outside(round);
+        targets::alternate::call(runtime, round);
     }
 }
