@@ -1,16 +1,14 @@
 //! Finds what blocks a running Tokio program, from outside.
 //!
-//! The modules are the stages of the data flow, in order; a stage uses the ones before it and [`model`], never those after:
-//!
-//! ```text
-//! elf, process -> runtime -> attach -> collect -> unwind -> symbolize -> diagnose -> report
-//! ```
+//! `docs/architecture.md` is the map: every room, what it may use, and how a poll travels through them.
 //!
 //! What is particular to Tokio lives in [`runtime::tokio`]; the model does not name it.
 
 pub mod model;
 
 mod clock;
+#[cfg(test)]
+mod map;
 
 pub mod cli;
 pub mod commands;

@@ -1,5 +1,6 @@
 //! The command line: what was typed. Each group of options turns itself into what it means, a type of the library.
 
+mod command;
 mod duration;
 mod exit;
 mod global;
@@ -8,6 +9,10 @@ mod output;
 mod target;
 mod views;
 
+pub use command::{
+    AttachArgs, Command, CompletionsArgs, DoctorArgs, InspectArgs, ManArgs, PsArgs, RecordArgs,
+    ReportArgs, RunArgs, TopArgs,
+};
 pub use duration::parse_duration;
 pub use exit::Exit;
 pub use global::{ColorArg, GlobalArgs, LogLevel};
@@ -17,8 +22,6 @@ pub use target::TargetArgs;
 pub use views::{RecordArg, ViewArgs};
 
 use clap::Parser;
-
-use crate::commands::Command;
 
 const AFTER_HELP: &str = "\
 Examples:

@@ -1,16 +1,8 @@
 use std::io::{self, Write as _};
 
-use clap::{Args, CommandFactory as _};
-use clap_complete::Shell;
+use clap::CommandFactory as _;
 
-use crate::cli::{Cli, Exit};
-
-/// What was typed for `completions`.
-#[derive(Args, Debug)]
-pub struct CompletionsArgs {
-    /// The shell
-    shell: Shell,
-}
+use crate::cli::{Cli, CompletionsArgs, Exit};
 
 pub(super) fn run(args: &CompletionsArgs) -> anyhow::Result<Exit> {
     let mut script = Vec::new();

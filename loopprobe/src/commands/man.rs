@@ -1,17 +1,10 @@
 use std::io::{self, Write as _};
 
 use anyhow::Context as _;
-use clap::{Args, CommandFactory as _};
+use clap::CommandFactory as _;
 use clap_mangen::Man;
 
-use crate::cli::{Cli, Exit};
-
-/// What was typed for `man`.
-#[derive(Args, Debug)]
-pub struct ManArgs {
-    /// The page of a subcommand; without it, that of loopprobe itself
-    command: Option<String>,
-}
+use crate::cli::{Cli, Exit, ManArgs};
 
 pub(super) fn run(args: &ManArgs) -> anyhow::Result<Exit> {
     let mut root = Cli::command();

@@ -4,14 +4,13 @@ use std::{
 };
 
 use anstyle::{AnsiColor, Style};
-use clap::Args;
 
 use super::{
     progress::Progress,
     survey::{Found, Survey},
 };
 use crate::{
-    cli::{Exit, GlobalArgs},
+    cli::{Exit, GlobalArgs, PsArgs},
     model::TaskKind,
     process::{self, ProcessError},
     report::clean,
@@ -19,10 +18,6 @@ use crate::{
 };
 
 const NOTE: Style = AnsiColor::Yellow.on_default();
-
-/// What was typed for `ps`.
-#[derive(Args, Debug)]
-pub struct PsArgs {}
 
 pub(super) fn run(_args: &PsArgs, global: &GlobalArgs) -> anyhow::Result<Exit> {
     let progress = Progress::new(global, "looking at all processes");

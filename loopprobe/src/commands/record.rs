@@ -1,36 +1,11 @@
-use std::{io, path::PathBuf};
-
-use clap::Args;
+use std::io;
 
 use super::{privileges, session_output::SessionOutput, signals::Signals, views};
 use crate::{
-    cli::{Exit, GlobalArgs, ObserveArgs, RecordArg, TargetArgs, ViewArgs},
+    cli::{Exit, GlobalArgs, RecordArg, RecordArgs},
     collect::Stop,
     report::{Measured, clean},
 };
-
-const EXAMPLES: &str = "\
-Examples:
-  sudo loopprobe record --pid 1234 -o session.lpr
-  sudo loopprobe record --name api --duration 10m -o session.lpr
-  loopprobe report session.lpr --html report.html
-
-The recording can be read while it is written, after loopprobe was killed, and on another machine.";
-
-/// What was typed for `record`.
-#[derive(Args, Debug)]
-#[command(after_help = EXAMPLES)]
-pub struct RecordArgs {
-    #[command(flatten)]
-    target: TargetArgs,
-    #[command(flatten)]
-    observe: ObserveArgs,
-    /// The file, which must not exist yet
-    #[arg(long, short, value_name = "FILE.lpr")]
-    output: PathBuf,
-    #[command(flatten)]
-    views: ViewArgs,
-}
 
 pub(super) fn run(args: &RecordArgs, global: &GlobalArgs) -> anyhow::Result<Exit> {
     views::refuse_same_file(None, &args.views, Some(&args.output))?;

@@ -1,42 +1,18 @@
 use std::{
     fs::File,
     io::{self, BufReader, BufWriter, IsTerminal as _, Write},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use anyhow::{Context as _, bail};
-use clap::Args;
 
 use super::{output_file::OutputFile, progress::Progress, session_output::SessionOutput, views};
 use crate::{
-    cli::{Exit, Format, GlobalArgs, OutputArgs, ViewArgs},
+    cli::{Exit, Format, GlobalArgs, ReportArgs},
     model::{Event, Notice},
     recording::{Ending, Reader},
     report::{Diff, Side, Sink},
 };
-
-const EXAMPLES: &str = "\
-Examples:
-  loopprobe report session.lpr
-  loopprobe report session.lpr --html report.html --flamegraph flamegraph.svg
-  loopprobe report session.lpr --format json | jq 'select(.type == \"long_poll\")'
-  loopprobe report --diff before.lpr after.lpr --flamegraph worse.svg";
-
-/// What was typed for `report`.
-#[derive(Args, Debug)]
-#[command(after_help = EXAMPLES)]
-pub struct ReportArgs {
-    /// A recording, as `loopprobe record` writes it
-    #[arg(value_name = "FILE", required_unless_present = "diff")]
-    file: Option<PathBuf>,
-    /// Compare two recordings: a table of what got worse, and with --flamegraph a picture of it
-    #[arg(long, num_args = 2, value_names = ["BEFORE", "AFTER"], conflicts_with = "file")]
-    diff: Option<Vec<PathBuf>>,
-    #[command(flatten)]
-    output: OutputArgs,
-    #[command(flatten)]
-    views: ViewArgs,
-}
 
 pub(super) fn run(args: &ReportArgs, global: &GlobalArgs) -> anyhow::Result<Exit> {
     if let Some([before, after]) = args.diff.as_deref() {

@@ -1,11 +1,9 @@
 use std::{
-    ffi::OsString,
     os::unix::process::ExitStatusExt as _,
     process::{Child, ExitStatus},
 };
 
 use anyhow::Context as _;
-use clap::Args;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -19,35 +17,9 @@ use super::{
     views,
 };
 use crate::{
-    cli::{Exit, GlobalArgs, ObserveArgs, OutputArgs, RecordArg, ViewArgs},
+    cli::{Exit, GlobalArgs, RunArgs},
     collect::{Observer, Options, Stop},
 };
-
-const EXAMPLES: &str = "\
-Examples:
-  sudo loopprobe run -- ./my-server --port 8080
-  sudo loopprobe run --threshold 1ms --output polls.txt -- cargo-built/app
-
-The program begins only when the probes are in place, so nothing of its early life is missed. Under sudo it runs as the
-user who called sudo. SIGTERM and SIGHUP are passed on to it, and so is a SIGINT that another process sent (the terminal's
-own Ctrl-C reaches it anyway). loopprobe ends when the program does, with its exit code, or 128 + N after signal N.";
-
-/// What was typed for `run`.
-#[derive(Args, Debug)]
-#[command(after_help = EXAMPLES)]
-pub struct RunArgs {
-    #[command(flatten)]
-    observe: ObserveArgs,
-    #[command(flatten)]
-    output: OutputArgs,
-    #[command(flatten)]
-    views: ViewArgs,
-    #[command(flatten)]
-    record: RecordArg,
-    /// The program and its arguments
-    #[arg(last = true, required = true, value_name = "CMD")]
-    command: Vec<OsString>,
-}
 
 pub(super) fn run(args: &RunArgs, global: &GlobalArgs) -> anyhow::Result<Exit> {
     let (name, arguments) = args

@@ -7,7 +7,6 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use clap::Args;
 use ratatui::crossterm::event as terminal_event;
 
 use super::{
@@ -19,29 +18,12 @@ use super::{
     signals::Signals,
 };
 use crate::{
-    cli::{Exit, GlobalArgs, ObserveArgs, TargetArgs},
+    cli::{Exit, GlobalArgs, TopArgs},
     collect::{Stop, ThresholdDial},
     model::{Event, Live},
     report::{Drawing as _, Flamegraph, Sink, TextOptions, TextSink},
     top::{Action, State, action, draw},
 };
-
-const EXAMPLES: &str = "\
-Examples:
-  sudo loopprobe top --pid 1234
-  sudo loopprobe top --name api --threshold 1ms
-
-Press ? for the keys.";
-
-/// What was typed for `top`.
-#[derive(Args, Debug)]
-#[command(after_help = EXAMPLES)]
-pub struct TopArgs {
-    #[command(flatten)]
-    target: TargetArgs,
-    #[command(flatten)]
-    observe: ObserveArgs,
-}
 
 /// How long a key may wait, and how old the screen may be.
 const FRAME: Duration = Duration::from_millis(50);

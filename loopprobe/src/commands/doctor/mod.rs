@@ -7,22 +7,12 @@ mod target;
 
 use std::io::{BufWriter, Write as _};
 
-use clap::Args;
-
 use self::check::Check;
 use super::progress::Progress;
 use crate::{
-    cli::{Exit, GlobalArgs},
+    cli::{DoctorArgs, Exit, GlobalArgs},
     process,
 };
-
-/// What was typed for `doctor`.
-#[derive(Args, Debug)]
-pub struct DoctorArgs {
-    /// Look at this process too
-    #[arg(long, short, value_name = "PID")]
-    pid: Option<u32>,
-}
 
 pub(super) fn run(args: &DoctorArgs, global: &GlobalArgs) -> anyhow::Result<Exit> {
     let progress = Progress::new(global, "trying what works here");

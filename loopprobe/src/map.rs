@@ -1,0 +1,191 @@
+//! Holds the code against the map in `docs/architecture.md`: which room uses which.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// By room, the rooms that it uses.
+type Uses = BTreeMap<String, BTreeSet<String>>;
+
+/// Every room may use these.
+const EVERYWHERE: [&str; 2] = ["model", "clock"];
+/// What is no room: the crate's root, the binary, and this file.
+const NO_ROOMS: [&str; 3] = ["lib", "main", "map"];
+
+fn sources() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+/// The table under "Rooms".
+fn allowed() -> Uses {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/architecture.md");
+    let text = fs::read_to_string(path).unwrap();
+    let (_, rest) = text.split_once("## Rooms").unwrap();
+    let (section, _) = rest.split_once("\n## ").unwrap();
+    let rows = section.lines().filter(|line| line.starts_with("| `"));
+    rows.map(|row| {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        (cells[1].trim_matches('`').to_owned(), quoted(cells[3]))
+    })
+    .collect()
+}
+
+/// The words in backticks.
+fn quoted(text: &str) -> BTreeSet<String> {
+    text.split('`')
+        .skip(1)
+        .step_by(2)
+        .map(str::to_owned)
+        .collect()
+}
+
+/// What the sources say.
+fn used() -> Uses {
+    let mut used = Uses::new();
+    for (room, text) in files(&sources()) {
+        let uses = used.entry(room.clone()).or_default();
+        uses.extend(rooms_named(&text));
+        uses.remove(&room);
+    }
+    used
+}
+
+/// Every source file's text, with its room.
+fn files(folder: &Path) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let inside = path.strip_prefix(sources()).unwrap();
+            let first = inside.components().next().unwrap().as_os_str();
+            let room = first.to_str().unwrap().trim_end_matches(".rs");
+            if !NO_ROOMS.contains(&room) {
+                found.push((room.to_owned(), fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    found
+}
+
+/// The rooms behind each `crate::`, in a path or at the head of a group.
+fn rooms_named(text: &str) -> BTreeSet<String> {
+    let mut rooms = BTreeSet::new();
+    for (at, _) in text.match_indices("crate::") {
+        let rest = &text[at + "crate::".len()..];
+        match rest.strip_prefix('{') {
+            Some(group) => rooms.extend(heads(group)),
+            None => rooms.extend(identifier(rest)),
+        }
+    }
+    rooms
+}
+
+/// The first word of each path of a group, `a` and `c` of `a::{b}, c::d}`.
+fn heads(group: &str) -> Vec<String> {
+    let mut heads = Vec::new();
+    let (mut depth, mut at_head) = (0, true);
+    for (at, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => at_head = true,
+            _ if at_head && !c.is_whitespace() => {
+                heads.extend(identifier(&group[at..]));
+                at_head = false;
+            }
+            _ => {}
+        }
+    }
+    heads
+}
+
+fn identifier(text: &str) -> Option<String> {
+    let end = text
+        .find(|c: char| !(c.is_ascii_lowercase() || c == '_'))
+        .unwrap_or(text.len());
+    (end > 0).then(|| text[..end].to_owned())
+}
+
+/// A circle among the rooms, if there is one.
+fn circle(uses: &Uses) -> Option<Vec<String>> {
+    fn visit(room: &str, uses: &Uses, path: &mut Vec<String>, done: &mut BTreeSet<String>) -> bool {
+        path.push(room.to_owned());
+        for next in uses.get(room).into_iter().flatten() {
+            if let Some(begin) = path.iter().position(|room| room == next) {
+                path.drain(..begin);
+                return true;
+            }
+            if !done.contains(next) && visit(next, uses, path, done) {
+                return true;
+            }
+        }
+        done.insert(path.pop().unwrap());
+        false
+    }
+    let mut done = BTreeSet::new();
+    uses.keys().find_map(|room| {
+        let mut path = Vec::new();
+        visit(room, uses, &mut path, &mut done).then_some(path)
+    })
+}
+
+#[test]
+fn rooms_use_only_what_the_map_allows() {
+    let allowed = allowed();
+    let used = used();
+    let rooms = |uses: &Uses| uses.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(
+        rooms(&allowed),
+        rooms(&used),
+        "the rooms of the map and of the code"
+    );
+    for (room, uses) in &used {
+        for other in uses {
+            assert!(
+                allowed[room].contains(other) || EVERYWHERE.contains(&other.as_str()),
+                "`{room}` uses `{other}`, which the map does not allow"
+            );
+        }
+        for other in &allowed[room] {
+            assert!(
+                uses.contains(other),
+                "the map lets `{room}` use `{other}`, which it does not"
+            );
+        }
+    }
+}
+
+#[test]
+fn rooms_have_no_circle() {
+    assert_eq!(circle(&used()), None);
+}
+
+#[test]
+fn a_use_is_found_in_every_form() {
+    let text =
+        "use crate::{\n    a::{b, c::d},\n    e,\n};\nuse crate::f::g;\nlet x = crate::h::i();";
+    let found: Vec<String> = rooms_named(text).into_iter().collect();
+    assert_eq!(found, ["a", "e", "f", "h"]);
+}
+
+#[test]
+fn a_circle_is_found() {
+    let uses = |edges: &[(&str, &[&str])]| -> Uses {
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        edges
+            .iter()
+            .map(|(room, uses)| ((*room).to_owned(), owned(uses)))
+            .collect()
+    };
+    assert_eq!(
+        circle(&uses(&[("a", &["b"]), ("b", &["c"]), ("c", &[])])),
+        None
+    );
+    let found = circle(&uses(&[("a", &["b"]), ("b", &["c"]), ("c", &["b"])])).unwrap();
+    assert_eq!(found, ["b", "c"]);
+}
