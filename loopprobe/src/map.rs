@@ -144,20 +144,15 @@ fn rooms_use_only_what_the_map_allows() {
         rooms(&used),
         "the rooms of the map and of the code"
     );
+    let mut wrong = Vec::new();
     for (room, uses) in &used {
-        for other in uses {
-            assert!(
-                allowed[room].contains(other) || EVERYWHERE.contains(&other.as_str()),
-                "`{room}` uses `{other}`, which the map does not allow"
-            );
-        }
-        for other in &allowed[room] {
-            assert!(
-                uses.contains(other),
-                "the map lets `{room}` use `{other}`, which it does not"
-            );
-        }
+        let free = |other: &&String| !EVERYWHERE.contains(&other.as_str());
+        let more = uses.difference(&allowed[room]).filter(free);
+        wrong.extend(more.map(|other| format!("`{room}` uses `{other}`, which is not allowed")));
+        let less = allowed[room].difference(uses);
+        wrong.extend(less.map(|other| format!("`{room}` may use `{other}`, and does not")));
     }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]
