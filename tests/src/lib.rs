@@ -18,5 +18,6 @@ pub mod synthetic;
 pub mod target;
 pub mod terminal;
 pub mod text;
+pub mod told;
 pub mod truth;
 pub mod unprivileged;

@@ -61,6 +61,8 @@ pub enum Profile {
     DebugInfo,
     /// Release with v0 symbol mangling.
     V0,
+    /// Release, and the linker folds identical functions. This wants LLD, which is the compiler's own default on x86-64.
+    Folded,
     /// `panic = "abort"`, frame pointers, and no unwind information.
     FramePointers,
     /// The same without frame pointers.
@@ -73,7 +75,7 @@ pub enum Profile {
 /// Rust's name for static programs with musl's C library.
 const MUSL: &str = "x86_64-unknown-linux-musl";
 
-/// All profiles.
+/// The profiles with which every test of discovery is made.
 pub const PROFILES: [Profile; 6] = [
     Profile::Release,
     Profile::Fat,
@@ -87,7 +89,7 @@ impl Profile {
     /// The name in the targets' manifest.
     fn cargo_name(self) -> &'static str {
         match self {
-            Profile::Release | Profile::V0 | Profile::Musl => "release",
+            Profile::Release | Profile::V0 | Profile::Folded | Profile::Musl => "release",
             Profile::Fat => "fat",
             Profile::Abort | Profile::FramePointers | Profile::Bare => "abort",
             Profile::Size => "size",
@@ -98,6 +100,7 @@ impl Profile {
     fn rustflags(self) -> Option<&'static str> {
         match self {
             Profile::V0 => Some("-C symbol-mangling-version=v0"),
+            Profile::Folded => Some("-C link-arg=-Wl,--icf=all"),
             Profile::FramePointers => Some("-C force-frame-pointers=yes -C force-unwind-tables=no"),
             Profile::Bare => Some("-C force-frame-pointers=no -C force-unwind-tables=no"),
             _ => None,
@@ -138,6 +141,7 @@ pub fn package_of(file: &str) -> &'static str {
     match file {
         "late_tokio" => "host",
         "libplugin.so" => "plugin",
+        "wrappers" | "libwrapped.so" => "wrapped",
         _ => "targets",
     }
 }
@@ -176,6 +180,7 @@ fn make(build: Build, file: &str) -> Result<PathBuf> {
     let source = sources(build.tokio)?;
     let output = source.join(match build.profile {
         Profile::V0 => "target-v0",
+        Profile::Folded => "target-folded",
         Profile::FramePointers => "target-frame-pointers",
         Profile::Bare => "target-bare",
         _ => "target",
@@ -193,7 +198,7 @@ fn make(build: Build, file: &str) -> Result<PathBuf> {
         .args(["--profile", build.profile.cargo_name()])
         .env("CARGO_TARGET_DIR", &output)
         .env_remove("RUSTFLAGS");
-    if file == "libplugin.so" {
+    if file.ends_with(".so") {
         cargo.arg("--lib");
     } else {
         cargo.args(["--bin", file]);

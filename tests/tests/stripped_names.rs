@@ -1,148 +1,24 @@
 //! What a stripped program's tasks are called, against what the program itself says of each task.
 
-use std::collections::HashMap;
-use std::fs::{self, File};
-use std::os::unix::fs::FileExt as _;
-use std::path::Path;
-
-use anyhow::{Context, Result, ensure};
-use loopprobe::elf::{Image, ProcAddr};
-use loopprobe::model::TaskType;
-use loopprobe::runtime::tokio::{
-    BoxedFutures, ProcessMemory, Scheduler, Vtable, discover, may_be_boxed,
-};
-use loopprobe_tests::confined::confined;
+use anyhow::Result;
+use loopprobe::runtime::tokio::Scheduler;
 use loopprobe_tests::matrix::{self, Build, Profile, Tokio};
 use loopprobe_tests::target::Target;
-use serde_json::Value;
+use loopprobe_tests::told::{self, Pair};
 
 const VERSIONS: [Tokio; 3] = [
     Tokio::Exactly("1.28.2"),
     Tokio::Exactly("1.44.2"),
     Tokio::Newest,
 ];
-/// Anonymous mappings of the target are at most this large.
-const MAX_MAPPING: u64 = 256 << 20;
 
-/// One task as the program knows it, and as loopprobe sees it.
-struct Pair {
-    truth: Value,
-    scheduler: Scheduler,
-    seen: TaskType,
-}
-
-impl Pair {
-    fn is_async(&self) -> bool {
-        self.truth["kind"] == "async"
-    }
-
-    fn has_definition(&self) -> bool {
-        self.is_async() && self.truth["line"].is_u64()
-    }
-
-    fn location_is_right(&self) -> bool {
-        let location = self.seen.location.as_ref();
-        location.is_some_and(|at| self.truth["file"] == at.file && self.truth["line"] == at.line)
-    }
-
-    fn describe(&self) -> String {
-        format!("{} is called {:?}", self.truth, self.seen)
-    }
-}
-
-struct Memory(File);
-
-impl ProcessMemory for Memory {
-    fn read(&self, address: ProcAddr, buffer: &mut [u8]) -> usize {
-        self.0.read_at(buffer, address.0).unwrap_or(0)
-    }
-}
-
-/// Starts the zoo and pairs each of its tasks, by its id, with the task header in memory.
+/// Starts the zoo and pairs each of its tasks with what loopprobe calls it.
 fn zoo(build: Build) -> Result<Vec<Pair>> {
     let program = matrix::target(build.stripped(), "zoo")?;
     let target = Target::start(&program, &[])?;
-    let truth = target
-        .head
-        .iter()
-        .filter(|line| line["type"] == "task")
-        .filter_map(|line| Some((line["task_id"].as_u64()?, line.clone())))
-        .collect();
-    let pid = target.pid();
-    confined(|| pairs(pid, &program, truth))
-}
-
-fn pairs(pid: u32, program: &Path, mut truth: HashMap<u64, Value>) -> Result<Vec<Pair>> {
-    let image = Image::open(program)?;
-    let found = discover(&image)?;
-    ensure!(found.stripped, "the file has no symbols");
-    let vtables = found.sites.iter().flat_map(|site| &site.vtables);
-    let maps = fs::read_to_string(format!("/proc/{}/maps", pid))?;
-    let bias = load_bias(&maps)?;
-    let vtables: HashMap<u64, &Vtable> = vtables.map(|v| (v.address.0 + bias, v)).collect();
-
-    let memory = Memory(File::open(format!("/proc/{}/mem", pid))?);
-    let mut boxes = BoxedFutures::new(pid)?;
-    let mut pairs = Vec::new();
-    for (header, vtable) in headers(&maps, &memory, &vtables) {
-        let id = word(&memory, header.0 + u64::from(vtable.id_offset));
-        let Some(truth) = id.and_then(|id| truth.remove(&id)) else {
-            continue;
-        };
-        let boxed = may_be_boxed(&vtable.task)
-            .then(|| boxes.name(&memory, vtable, header))
-            .flatten();
-        let seen = boxed.unwrap_or_else(|| vtable.task.clone());
-        pairs.push(Pair {
-            truth,
-            scheduler: vtable.scheduler,
-            seen,
-        });
-    }
-    ensure!(truth.is_empty(), "tasks not found in memory: {truth:?}");
+    let pairs = told::pairs(target.pid(), &program, &target.head)?;
+    assert!(pairs.iter().all(|pair| pair.stripped));
     Ok(pairs)
-}
-
-/// Where the program's first byte is loaded; the build makes position-independent executables.
-fn load_bias(maps: &str) -> Result<u64> {
-    let start = maps.split('-').next().context("a first mapping")?;
-    Ok(u64::from_str_radix(start, 16)?)
-}
-
-/// Every place in anonymous memory that holds a vtable's address where a task header would.
-fn headers<'a>(
-    maps: &str,
-    memory: &Memory,
-    vtables: &HashMap<u64, &'a Vtable>,
-) -> Vec<(ProcAddr, &'a Vtable)> {
-    let anonymous = maps.lines().filter_map(|line| {
-        let parts: Vec<_> = line.split_whitespace().collect();
-        let (start, end) = parts.first()?.split_once('-')?;
-        let (start, end) = (
-            u64::from_str_radix(start, 16).ok()?,
-            u64::from_str_radix(end, 16).ok()?,
-        );
-        let wanted = parts[1].starts_with("rw") && parts[4] == "0" && end - start <= MAX_MAPPING;
-        wanted.then_some((start, end))
-    });
-    let mut found = Vec::new();
-    for (start, end) in anonymous {
-        let mut bytes = vec![0; (end - start) as usize];
-        let read = memory.read(ProcAddr(start), &mut bytes);
-        for (index, word) in bytes[..read].chunks_exact(8).enumerate() {
-            let word = u64::from_le_bytes(word.try_into().expect("eight bytes"));
-            if let Some(vtable) = vtables.get(&word) {
-                let header = (start + 8 * index as u64).wrapping_sub(0x10);
-                found.push((ProcAddr(header), *vtable));
-            }
-        }
-    }
-    found
-}
-
-fn word(memory: &Memory, address: u64) -> Option<u64> {
-    let mut bytes = [0; 8];
-    (memory.read(ProcAddr(address), &mut bytes) == 8).then(|| u64::from_le_bytes(bytes))
 }
 
 fn build(tokio: Tokio, profile: Profile) -> Build {

@@ -18,6 +18,12 @@ pub struct Place {
 }
 
 impl Place {
+    /// Whether it lies in the image's or the thread's own static memory, given what is known of the registers: what is
+    /// there is no future's state.
+    pub fn is_static(&self, registers: &Registers) -> bool {
+        registers.is_thread_local(self.base) || registers.get(self.base).is_some()
+    }
+
     fn of(instruction: &Instruction) -> Self {
         Self {
             base: instruction.memory_base(),
@@ -33,6 +39,10 @@ pub enum Op {
     Address(Register, VirtAddr),
     /// The first register takes the second's value.
     Copy(Register, Register),
+    /// The register takes an address in thread-local memory.
+    ThreadLocal(Register),
+    /// The first register takes the sum of the others (or one of them) and a number.
+    Sum(Register, Register, Register),
     /// The register takes a value that is not followed.
     Clobber(Register),
     /// A byte in memory is compared or loaded into the register, as a state machine does with its state; and where.
@@ -103,8 +113,10 @@ impl Block {
             if let Some(exit) = exit(image, &instruction, table) {
                 return Self { ops, exit, end };
             }
-            if let Some(op) = op(image, &instruction) {
-                ops.push(op);
+            let takes_variable = is_thread_local_call(image, &instruction, ops.last());
+            ops.extend(op(image, &instruction));
+            if takes_variable {
+                ops.push(Op::ThreadLocal(Register::RAX));
             }
         }
         let end = VirtAddr(decoder.ip());
@@ -122,7 +134,15 @@ impl Op {
     pub fn apply(&self, registers: &mut Registers) {
         match *self {
             Self::Address(register, address) => registers.set(register, Some(address)),
+            Self::Copy(to, from) if registers.is_thread_local(from) => {
+                registers.set_thread_local(to);
+            }
             Self::Copy(to, from) => registers.set(to, registers.get(from)),
+            Self::ThreadLocal(register) => registers.set_thread_local(register),
+            Self::Sum(to, a, b) if registers.is_thread_local(a) || registers.is_thread_local(b) => {
+                registers.set_thread_local(to);
+            }
+            Self::Sum(to, ..) => registers.set(to, None),
             Self::Clobber(register) | Self::TestByte(register, _) => registers.set(register, None),
             Self::Call(_) => registers.after_call(),
         }
@@ -203,9 +223,26 @@ fn op(image: &Image, instruction: &Instruction) -> Option<Op> {
             instruction.op0_register(),
             VirtAddr(instruction.ip_rel_memory_address()),
         )),
+        Mnemonic::Lea => Some(Op::Sum(
+            instruction.op0_register(),
+            instruction.memory_base(),
+            instruction.memory_index(),
+        )),
+        Mnemonic::Mov | Mnemonic::Add if takes_thread_pointer(instruction) => {
+            Some(Op::ThreadLocal(instruction.op0_register()))
+        }
+        Mnemonic::Add if adds_to_register(instruction) => Some(Op::Sum(
+            instruction.op0_register(),
+            instruction.op0_register(),
+            instruction.op1_register(),
+        )),
         Mnemonic::Mov if is_register_copy(instruction) => Some(Op::Copy(
             instruction.op0_register(),
             instruction.op1_register(),
+        )),
+        Mnemonic::Mov if loads_byte(instruction) && tests_byte(instruction) => Some(Op::TestByte(
+            instruction.op0_register(),
+            Place::of(instruction),
         )),
         Mnemonic::Mov => fixed_address(image, instruction).or_else(|| clobber(instruction)),
         Mnemonic::Movzx | Mnemonic::Cmp if tests_byte(instruction) => Some(Op::TestByte(
@@ -229,6 +266,38 @@ fn is_register_copy(instruction: &Instruction) -> bool {
     instruction.op0_kind() == OpKind::Register
         && instruction.op1_kind() == OpKind::Register
         && instruction.op0_register().is_gpr64()
+}
+
+/// `mov %fs:0, %reg`, or `add %fs:0, %reg` to an offset that the loader knows: the register points to the thread's own
+/// variables. Source: "ELF Handling For Thread-Local Storage", local exec, initial exec and descriptors.
+fn takes_thread_pointer(instruction: &Instruction) -> bool {
+    instruction.op0_kind() == OpKind::Register
+        && instruction.op0_register().is_gpr64()
+        && instruction.op1_kind() == OpKind::Memory
+        && instruction.segment_prefix() == Register::FS
+        && instruction.memory_base() == Register::None
+        && instruction.memory_index() == Register::None
+        && instruction.memory_displacement64() == 0
+}
+
+/// Whether `instruction` is a call of `__tls_get_addr`: its argument, loaded just before, is a word that the loader fills
+/// with a module's number. Source: the same, general and local dynamic.
+fn is_thread_local_call(image: &Image, instruction: &Instruction, before: Option<&Op>) -> bool {
+    let is_call = instruction.mnemonic() == Mnemonic::Call;
+    is_call
+        && matches!(before, Some(Op::Address(Register::RDI, slot)) if image.is_thread_local_module(*slot))
+}
+
+fn adds_to_register(instruction: &Instruction) -> bool {
+    let is_number_or_register = instruction.op1_kind() != OpKind::Memory;
+    instruction.op0_kind() == OpKind::Register
+        && instruction.op0_register().is_gpr64()
+        && is_number_or_register
+}
+
+/// Code for size loads a byte without extending it.
+fn loads_byte(instruction: &Instruction) -> bool {
+    instruction.op0_kind() == OpKind::Register && instruction.op0_register().is_gpr8()
 }
 
 /// `mov $address, %reg` in code that is linked for a fixed address.

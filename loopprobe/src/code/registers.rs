@@ -2,10 +2,12 @@ use iced_x86::Register;
 
 use crate::elf::VirtAddr;
 
-/// Addresses that general-purpose registers are known to hold.
+/// What general-purpose registers are known to hold: addresses of the image, or of the thread's own variables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Registers {
     values: [Option<VirtAddr>; 16],
+    /// A bit for each register that points to thread-local memory.
+    thread_local: u16,
 }
 
 /// Registers that a function may change. Source: System V ABI for x86-64, section 3.2.1.
@@ -31,6 +33,20 @@ impl Registers {
     pub fn set(&mut self, register: Register, value: Option<VirtAddr>) {
         if let Some(index) = index(register) {
             self.values[index] = value;
+            self.thread_local &= !(1 << index);
+        }
+    }
+
+    /// Whether the register points to thread-local memory.
+    pub fn is_thread_local(&self, register: Register) -> bool {
+        index(register).is_some_and(|index| self.thread_local >> index & 1 == 1)
+    }
+
+    /// Notes that the register now points to thread-local memory.
+    pub fn set_thread_local(&mut self, register: Register) {
+        self.set(register, None);
+        if let Some(index) = index(register) {
+            self.thread_local |= 1 << index;
         }
     }
 
@@ -62,6 +78,20 @@ mod tests {
             (registers.get(Register::RBX), registers.get(Register::RDI)),
             (Some(VirtAddr(1)), None)
         );
+    }
+
+    #[test]
+    fn thread_local_addresses_are_kept_and_lost_like_others() {
+        let mut registers = Registers::default();
+        registers.set_thread_local(Register::RAX);
+        registers.set_thread_local(Register::R14);
+        assert!(registers.is_thread_local(Register::EAX));
+        registers.after_call();
+        assert!(!registers.is_thread_local(Register::RAX));
+        assert!(registers.is_thread_local(Register::R14));
+        registers.set(Register::R14D, Some(VirtAddr(1)));
+        assert!(!registers.is_thread_local(Register::R14));
+        assert!(!registers.is_thread_local(Register::None));
     }
 
     #[test]

@@ -24,8 +24,9 @@ const MAX_QUEUED: usize = 4 * MAX_BLOCKS;
 pub struct Sighting {
     /// The address of its panic location.
     pub location: VirtAddr,
-    /// How many different bytes in memory were tested on the way. The first may be its own state; a second one means
-    /// that another state machine, which embeds no panic, lies around it.
+    /// How many different bytes in memory were tested on the way, without those of static and thread-local variables, such
+    /// as Tokio's context. The first may be its own state; a second one means that another state machine, which embeds
+    /// no panic, lies around it.
     pub tests: u32,
 }
 
@@ -99,7 +100,7 @@ impl<'a> Walk<'a> {
         let block = self.blocks.at(self.image, visit.at);
         for op in &block.ops {
             match *op {
-                Op::TestByte(_, place) => {
+                Op::TestByte(_, place) if !place.is_static(&visit.registers) => {
                     distance += STATE_TEST;
                     visit.tests += u32::from(visit.tested.replace(place) != Some(place));
                 }

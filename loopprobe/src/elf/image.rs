@@ -202,6 +202,12 @@ impl Image {
         self.is_mapped(target).then_some(target)
     }
 
+    /// Whether the loader puts the number of a module with thread-local variables into the word at `address`: the first of
+    /// the two that `__tls_get_addr` takes.
+    pub fn is_thread_local_module(&self, address: VirtAddr) -> bool {
+        self.pointers.is_module(address)
+    }
+
     /// All words that are pointers into the image, as (where, to where), in ascending order: relative and local
     /// symbolic relocations, and in a fixed-address image each aligned data word that is an address of the image.
     pub fn pointers(&self) -> impl Iterator<Item = (VirtAddr, VirtAddr)> {

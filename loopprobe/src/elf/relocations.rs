@@ -14,6 +14,8 @@ const MAX_POINTERS: usize = 1 << 24;
 #[derive(Debug, Default)]
 pub(super) struct Pointers {
     slots: Vec<(VirtAddr, VirtAddr)>,
+    /// The words that take the number of a module with thread-local variables, sorted.
+    modules: Vec<VirtAddr>,
 }
 
 impl Pointers {
@@ -27,6 +29,12 @@ impl Pointers {
 
     pub fn contains(&self, slot: VirtAddr) -> bool {
         self.get(slot).is_some()
+    }
+
+    /// Whether the word at `slot` takes the number of a module with thread-local variables: the start of what
+    /// `__tls_get_addr` wants.
+    pub fn is_module(&self, slot: VirtAddr) -> bool {
+        self.modules.binary_search(&slot).is_ok()
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (VirtAddr, VirtAddr)> {
@@ -49,13 +57,14 @@ pub(super) fn read(image: &Image) -> Pointers {
     // A pointer takes a word, so there cannot be more of them than words.
     let limit =
         usize::try_from(image.loaded() / 8).map_or(MAX_POINTERS, |words| words.min(MAX_POINTERS));
-    let mut slots = Vec::new();
-    read_rela(image, dynamic.rela, dynamic.symbols, limit, &mut slots);
-    read_rela(image, dynamic.plt, dynamic.symbols, limit, &mut slots);
-    read_relr(image, dynamic.relr, limit, &mut slots);
-    slots.sort_unstable();
-    slots.dedup_by_key(|(slot, _)| *slot);
-    Pointers { slots }
+    let mut found = Pointers::default();
+    read_rela(image, dynamic.rela, dynamic.symbols, limit, &mut found);
+    read_rela(image, dynamic.plt, dynamic.symbols, limit, &mut found);
+    read_relr(image, dynamic.relr, limit, &mut found.slots);
+    found.slots.sort_unstable();
+    found.slots.dedup_by_key(|(slot, _)| *slot);
+    found.modules.sort_unstable();
+    found
 }
 
 fn read_dynamic(image: &Image) -> Dynamic {
@@ -91,15 +100,9 @@ fn table(image: &Image, (address, size): (u64, u64)) -> &[u8] {
     )
 }
 
-fn read_rela(
-    image: &Image,
-    place: (u64, u64),
-    symbols: u64,
-    limit: usize,
-    slots: &mut Vec<(VirtAddr, VirtAddr)>,
-) {
+fn read_rela(image: &Image, place: (u64, u64), symbols: u64, limit: usize, found: &mut Pointers) {
     for entry in table(image, place).chunks_exact(RELA_SIZE) {
-        if slots.len() >= limit {
+        if found.slots.len() + found.modules.len() >= limit {
             return;
         }
         let (Some(slot), Some(info), Some(addend)) =
@@ -112,10 +115,15 @@ fn read_rela(
             elf::R_X86_64_64 | elf::R_X86_64_GLOB_DAT | elf::R_X86_64_JUMP_SLOT => {
                 defined_symbol(image, symbols, info >> 32)
             }
+            elf::R_X86_64_DTPMOD64 => {
+                found.modules.push(VirtAddr(slot));
+                None
+            }
             _ => None,
         };
         if let Some(base) = base {
-            slots.push((VirtAddr(slot), VirtAddr(base.wrapping_add(addend))));
+            let target = VirtAddr(base.wrapping_add(addend));
+            found.slots.push((VirtAddr(slot), target));
         }
     }
 }

@@ -243,7 +243,8 @@ fn symbol_name(
         } else {
             NameSource::Calls
         },
-        certain: true,
+        // A body that embeds its definition is not folded with another's; one that embeds none may be.
+        certain: definition.is_some_and(|definition| definition.certain),
         scheduler: None,
         location: definition
             .filter(|definition| definition.certain)

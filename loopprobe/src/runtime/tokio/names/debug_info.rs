@@ -2,7 +2,8 @@
 //! functions, blocks and closures are defined.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
+    ops::RangeInclusive,
     time::{Duration, Instant},
 };
 
@@ -59,6 +60,8 @@ pub struct DebugInfo {
     level: DebugInfoLevel,
     functions: HashMap<VirtAddr, Vec<String>>,
     bodies: HashMap<String, Body>,
+    /// Where async functions and blocks begin.
+    definitions: BTreeSet<(String, u32)>,
 }
 
 impl DebugInfo {
@@ -102,6 +105,18 @@ impl DebugInfo {
     /// The body with this path, such as `app::upload::{async_fn#0}`.
     pub fn body(&self, path: &str) -> Option<&Body> {
         self.bodies.get(path)
+    }
+
+    /// Whether an async function or block of `file` begins on one of `lines`.
+    pub fn has_definition(&self, file: &str, lines: RangeInclusive<u32>) -> bool {
+        let (first, last) = lines.into_inner();
+        let at = |line| (file.to_owned(), line);
+        first <= last
+            && self
+                .definitions
+                .range(at(first)..=at(last))
+                .next()
+                .is_some()
     }
 
     fn read_unit(
@@ -167,8 +182,13 @@ impl DebugInfo {
                 .map(|(_, name)| name.as_str())
                 .chain([without_arguments(&name)]);
             let path = path.collect::<Vec<_>>().join("::");
+            let location = location(unit, entry);
+            if let Some(location) = location.as_ref().filter(|_| name.starts_with("{async_")) {
+                self.definitions
+                    .insert((location.file.clone(), location.line));
+            }
             self.bodies.entry(path).or_insert_with(|| Body {
-                location: location(unit, entry),
+                location,
                 linkage_name: string(unit, entry, dw::DW_AT_linkage_name),
             });
         }

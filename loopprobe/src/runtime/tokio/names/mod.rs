@@ -3,11 +3,13 @@
 //! Each source looks at all vtables at once and says what it knows of each future's type. What a better source left
 //! open, a later one fills in.
 
+mod agreement;
 mod boxed;
 mod callees;
 mod calls;
 mod debug_info;
 mod dwarf;
+mod evidence;
 mod location;
 mod readable;
 mod rust_path;
@@ -79,18 +81,21 @@ pub(super) fn resolve(context: &Context<'_>) -> Vec<Option<TaskName>> {
         }
     }
     scheduler::share(context.vtables, &mut best);
+    agreement::hold(context, &mut best);
     name_by_location(context.vtables, &mut best);
     best
 }
 
 /// Names a type of which only the definition is known like another one with the same definition and size: a future has a
-/// vtable for each scheduler, and its body may be inlined into the poll function of one and not of the other.
+/// vtable for each scheduler, and its body may be inlined into the poll function of one and not of the other. Only names
+/// of bodies are shared: wrappers and generic arguments can differ where definition and size do not.
 fn name_by_location(vtables: &[RawVtable], names: &mut [Option<TaskName>]) {
     let mut known: HashMap<_, Option<(NameSource, String)>> = HashMap::new();
     for (vtable, name) in vtables.iter().zip(&*names) {
         let Some(name) = name
             .as_ref()
             .filter(|n| n.certain && n.source != NameSource::Location)
+            .filter(|n| is_plain_body(&n.type_name))
         else {
             continue;
         };
@@ -119,6 +124,13 @@ fn name_by_location(vtables: &[RawVtable], names: &mut [Option<TaskName>]) {
             name.type_name.clone_from(type_name);
         }
     }
+}
+
+/// Whether a type is the body of an async function or block without generic arguments.
+fn is_plain_body(type_name: &str) -> bool {
+    let brackets = type_name.matches('<').count();
+    let is_plain = brackets == 0 || (brackets == 1 && type_name.starts_with('<'));
+    is_plain && type_name.ends_with('}')
 }
 
 fn merge(best: &mut Option<TaskName>, found: Option<TaskName>) {
