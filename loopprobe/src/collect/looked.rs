@@ -54,14 +54,15 @@ impl Looked {
                 .is_some_and(|tries| *tries >= MAX_TRIES)
     }
 
-    /// Whether a thread has not been looked at yet.
-    pub fn is_pending(&self, tid: u32) -> bool {
-        self.pending.contains(&tid)
+    /// Whether there is more to learn of a thread.
+    pub fn wants(&self, tid: u32) -> bool {
+        let in_doubt = self.pending.contains(&tid) || self.uncertain.contains_key(&tid);
+        in_doubt && !self.is_settled(tid)
     }
 
-    /// Whether any thread has not.
-    pub fn has_pending(&self) -> bool {
-        !self.pending.is_empty()
+    /// Whether there is more to learn of any thread.
+    pub fn wants_any(&self) -> bool {
+        !self.pending.is_empty() || self.uncertain.keys().any(|tid| self.wants(*tid))
     }
 
     /// It is known of a thread whether a poll is open on it.
@@ -174,6 +175,7 @@ mod tests {
         looked.doubt(2, Some(PathBuf::from("/bin/x")));
         looked.doubt(1, None);
         assert_eq!(looked.uncertain(), 1);
+        assert!(looked.wants(2) && looked.wants(3) && !looked.wants(1));
         let said = looked.news().expect("news");
         assert!(
             said.contains("1 thread ") && said.contains("/bin/x"),
@@ -186,6 +188,7 @@ mod tests {
         looked.clear(2);
         looked.clear(3);
         assert_eq!(looked.uncertain(), 0);
+        assert!(!looked.wants_any());
     }
 
     #[test]

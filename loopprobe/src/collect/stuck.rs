@@ -4,7 +4,7 @@
 //! reads them; one that computes is sampled. Either stack is walked to its end, and an async poll on it that no
 //! probe has seen has been open since before the attach.
 
-use std::{collections::HashMap, fs, path::PathBuf, sync::Arc};
+use std::{collections::HashMap, fs, path::PathBuf, sync::Arc, time::Duration};
 
 use loopprobe_common::{
     records::{StackRecord, ThreadRegisters},
@@ -27,6 +27,10 @@ use crate::{
 
 /// How long such a poll must stay open before it is reported; within two seconds of the attach.
 const PATIENCE_NS: u64 = 1_000_000_000;
+
+/// How often, and after which time, threads are looked at again whose stacks could not be followed at the attach.
+const SECOND_LOOKS: u32 = 2;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
 /// How much of a stack is read at once.
 const COPY_BYTES: usize = 64 * 1024;
@@ -107,13 +111,20 @@ impl Stuck {
             }
         }
         stuck.look_at_waiting(kernel, stacks);
+        // A thread may be on another stack, or between two instructions of a prologue, only for a moment.
+        for _ in 0..SECOND_LOOKS {
+            if stuck.looked.uncertain() > 0 {
+                std::thread::sleep(BETWEEN_LOOKS);
+                stuck.look_at_waiting(kernel, stacks);
+            }
+        }
         stuck
     }
 
     /// Looks at the threads that wait and have not been looked at yet.
     fn look_at_waiting(&mut self, kernel: &Kernel, stacks: &mut Stacks) {
         for (tid, waiting) in waiting(self.pid, kernel, &self.memory) {
-            if !self.looked.is_pending(tid) {
+            if !self.looked.wants(tid) {
                 continue;
             }
             if let Some((poll, frames)) = self.note(tid, &waiting.raw, stacks) {
@@ -196,7 +207,12 @@ impl Stuck {
         stacks: &mut Stacks,
     ) -> Vec<LongPoll> {
         let mut due = Vec::new();
-        if self.looked.has_pending() {
+        // What a thread polls now it has begun since, so what it polled before has ended.
+        let since = threads.iter().map(|(_, thread)| thread);
+        for thread in since.filter(|thread| thread.polls[0].start_ns > self.attach_ns) {
+            self.looked.clear(thread.tid);
+        }
+        if self.looked.wants_any() {
             self.look_at_waiting(kernel, stacks);
             if now_ns > self.attach_ns + PATIENCE_NS {
                 let pid = self.pid;
