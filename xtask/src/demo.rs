@@ -26,19 +26,32 @@ pub struct Args {
     /// How many seconds to watch
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=600))]
     seconds: u32,
-    /// Strip the service first, as shipped binaries are
-    #[arg(long)]
-    stripped: bool,
+    /// What the service's file keeps
+    #[arg(long, value_enum, default_value_t = Keep::Stripped)]
+    build: Keep,
+}
+
+/// What a release build keeps for those who look at it.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Keep {
+    /// Nothing, as shipped programs do
+    Stripped,
+    /// Names of functions: what cargo does unless told otherwise
+    Symbols,
+    /// Names, and the file and line of each instruction
+    Lines,
 }
 
 /// Builds both programs, starts the service and load on it, watches it, and ends it.
 pub fn run(args: &Args) -> anyhow::Result<()> {
+    eprintln!("1/3 building loopprobe: some minutes and 1 GB the first time");
     let loopprobe = workspace::build("Cargo.toml", "loopprobe")?.join("loopprobe");
-    let mut program =
-        workspace::build("tests/demo/Cargo.toml", "loopprobe-demo")?.join("loopprobe-demo");
-    if args.stripped {
-        program = strip(&program)?;
-    }
+    eprintln!("2/3 building a web service that blocks in six ways");
+    let program = service(args.build)?;
+    let seconds = args.seconds;
+    eprintln!(
+        "3/3 watching it under load for {seconds} s, as anybody would watch a service in production"
+    );
     let mut service = Service::start(&program)?;
     let done = AtomicBool::new(false);
     let status = thread::scope(|scope| {
@@ -59,12 +72,35 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let status = status.context("cannot run loopprobe")?;
     ensure!(status.success(), "loopprobe ended with {status}");
     ensure!(alive, "the service has ended, which it should not");
-    println!("\nwrote flamegraph.svg and report.html: open them in a browser");
+    println!("\nin a browser: report.html (everything on one page), flamegraph.svg");
+    let others = [
+        (Keep::Stripped, "stripped", "without symbols"),
+        (Keep::Symbols, "symbols", "with symbols"),
+        (Keep::Lines, "lines", "with file and line"),
+    ];
+    for (_, build, what) in others.iter().filter(|(keep, ..)| *keep != args.build) {
+        println!("the same {what}: cargo xtask demo --build {build}");
+    }
     Ok(())
 }
 
+fn service(keep: Keep) -> anyhow::Result<PathBuf> {
+    const NAME: &str = "loopprobe-demo";
+    let profile: &[_] = match keep {
+        Keep::Lines => &[("DEBUG", "line-tables-only")],
+        Keep::Stripped | Keep::Symbols => &[],
+    };
+    let program = workspace::build_with("tests/demo/Cargo.toml", NAME, profile)?.join(NAME);
+    match keep {
+        Keep::Stripped => strip(&program),
+        Keep::Symbols | Keep::Lines => Ok(program),
+    }
+}
+
 fn strip(program: &PathBuf) -> anyhow::Result<PathBuf> {
-    let stripped = program.with_extension("stripped");
+    let folder = program.with_file_name("stripped");
+    fs::create_dir_all(&folder)?;
+    let stripped = folder.join(program.file_name().context("a program has a name")?);
     let status = Command::new("strip")
         .arg("-o")
         .args([&stripped, program])

@@ -36,16 +36,29 @@ pub fn source_files(root: &Path, krate: &str) -> anyhow::Result<Vec<String>> {
 }
 
 /// Builds a package for release, and returns the folder with its programs. The manifest is a path from the workspace's folder.
+/// cargo shows its progress.
 pub fn build(manifest: &str, package: &str) -> anyhow::Result<PathBuf> {
+    build_with(manifest, package, &[])
+}
+
+/// The same, with settings of the release profile: `("DEBUG", "line-tables-only")`.
+pub fn build_with(
+    manifest: &str,
+    package: &str,
+    profile: &[(&str, &str)],
+) -> anyhow::Result<PathBuf> {
     let manifest = root().join(manifest);
-    eprintln!("building {package}");
+    let settings = profile
+        .iter()
+        .map(|(key, value)| (format!("CARGO_PROFILE_RELEASE_{key}"), value));
     let status = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--release", "--locked"])
+        .args(["build", "--release", "--locked"])
         .args(["--package", package, "--manifest-path"])
         .arg(&manifest)
         // As a user would build it, whatever this task was run with.
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_TARGET_DIR")
+        .envs(settings)
         .status()?;
     ensure!(status.success(), "{package} does not build");
     Ok(manifest.with_file_name("target").join("release"))
