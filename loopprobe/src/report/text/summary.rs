@@ -21,13 +21,30 @@ pub fn write(
     width: Width,
 ) -> io::Result<()> {
     writeln!(out)?;
-    polls(out, summary)?;
-    long_polls(out, summary, threshold_ns)?;
-    outside(out, summary)?;
+    prose(out, width, |out| {
+        polls(out, summary)?;
+        long_polls(out, summary, threshold_ns)?;
+        outside(out, summary)
+    })?;
     groups(out, &summary.groups, width)?;
     tasks(out, &summary.tasks, width)?;
     lost(out, summary.lost.as_ref(), width)?;
-    cost(out, summary)
+    prose(out, width, |out| cost(out, summary))
+}
+
+/// Lines of plain words, wrapped to the width.
+fn prose(
+    out: &mut impl Write,
+    width: Width,
+    write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>,
+) -> io::Result<()> {
+    const INDENT: usize = 4;
+    let mut text = Vec::new();
+    write(&mut text)?;
+    for line in String::from_utf8_lossy(&text).lines() {
+        writeln!(out, "{}", width.wrap(line, INDENT))?;
+    }
+    Ok(())
 }
 
 fn polls(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
@@ -178,12 +195,13 @@ fn groups(out: &mut impl Write, groups: &[Group], width: Width) -> io::Result<()
     let calls = calls(groups);
     // The task type is often the same everywhere.
     let differ = groups.iter().any(|group| group.task != groups[0].task);
-    let mut table = Table::new(&["long", "total", "max", "cause and call"]);
+    let mut table = Table::new(&["long", "total", "max", "cause", "call"]);
     for call in calls.iter().take(ROWS) {
         let cells = vec![
             Count(call.count).to_string(),
             Measured(call.total_ns).to_string(),
             Measured(call.max_ns).to_string(),
+            words::cause(call.cause).to_owned(),
         ];
         table.row(call.row(cells, differ));
     }
@@ -193,11 +211,10 @@ fn groups(out: &mut impl Write, groups: &[Group], width: Width) -> io::Result<()
 
 impl Call<'_> {
     fn row(&self, cells: Vec<String>, with_task: bool) -> Row {
-        let cause = words::cause(self.cause);
         let task = clean(&self.first.task);
         let name = match &self.first.call {
-            Some(call) => format!("{cause} in {}", clean(call)),
-            None => format!("{cause} in task {task}"),
+            Some(call) => clean(call).into_owned(),
+            None => format!("(task {task})"),
         };
         let location = self.first.location.as_ref();
         let place = match words::place_beside(&name, location) {
