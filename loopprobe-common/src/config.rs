@@ -19,6 +19,26 @@ pub struct Config {
     /// Whether headers of tasks are read only in polls that turn out to take long (see [`crate::thread::OpenPoll::UNREAD`]): 0 or
     /// 1. Only right if every poll of `threshold_ns` is sampled or leaves its CPU.
     pub lazy_headers: u64,
+    /// When the session began: polls that begin before are followed, for others may nest in them, but neither counted nor sent.
+    /// `u64::MAX` before it has begun.
+    pub start_ns: u64,
+    /// When the session is over; 0 while that is not known. From then on the programs change nothing any more, so that what was
+    /// open at this moment can still be read later.
+    pub end_ns: u64,
+}
+
+impl Config {
+    /// Whether the session is over at this time.
+    #[inline(always)]
+    pub fn is_over(&self, now_ns: u64) -> bool {
+        self.end_ns != 0 && now_ns >= self.end_ns
+    }
+
+    /// Whether the session has begun at this time.
+    #[inline(always)]
+    pub fn has_begun(&self, now_ns: u64) -> bool {
+        now_ns >= self.start_ns
+    }
 }
 
 /// One poll site; element `cookie` of the map `SITES`.

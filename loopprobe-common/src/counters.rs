@@ -26,9 +26,11 @@ pub enum Counter {
     SwitchLost,
     /// With entry-only timing: whether a poll had ended could not be told; it was taken to have.
     Undecided,
+    /// A thread polled an async task for the first time. No loss.
+    Worker,
 }
 
 impl Counter {
     /// How many there are.
-    pub const COUNT: u32 = Self::Undecided as u32 + 1;
+    pub const COUNT: u32 = Self::Worker as u32 + 1;
 }

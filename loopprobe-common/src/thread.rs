@@ -61,6 +61,8 @@ impl OpenPoll {
     pub const RETURNED: u32 = 4;
     /// Of a root's record: the thread has left `block_on` before the end, for it has just called it again.
     pub const LEFT: u32 = 8;
+    /// It began inside another poll that is counted too: its time is also that one's.
+    pub const NESTED: u32 = 16;
 }
 
 /// One thread.
@@ -130,6 +132,8 @@ impl Thread {
     pub const KEPT: u32 = 64;
     /// It went off its CPU before the first instruction of its innermost poll: that begins when the thread is back.
     pub const NOT_BEGUN: u32 = 128;
+    /// It has begun a poll of an async task in this session.
+    pub const POLLED: u32 = 256;
 
     /// The innermost open poll.
     #[inline(always)]

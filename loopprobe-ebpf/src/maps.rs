@@ -119,6 +119,12 @@ pub fn task_cpu_time_offset() -> u64 {
     TASK_CPU_TIME.load()
 }
 
+/// Whether the session is over at this time: then nothing changes any more.
+#[inline(always)]
+pub fn is_over(now: u64) -> bool {
+    CONFIG.get(0).is_some_and(|config| config.is_over(now))
+}
+
 /// Counts one.
 #[inline(always)]
 pub fn count(counter: Counter) {

@@ -18,7 +18,7 @@ use loopprobe_common::{
 use crate::{
     arch, event,
     light::{self, Stop},
-    maps::{CONFIG, SITES, STATS, WORKER_TYPES, count, is_light},
+    maps::{CONFIG, SITES, STATS, WORKER_TYPES, count, is_light, is_over},
     own_stack, root, sched,
     task::{self, Task},
     thread::{current, current_tid, known},
@@ -48,6 +48,9 @@ fn try_poll_enter(ctx: &ProbeContext) -> Option<()> {
         .innermost()
         .is_some_and(|outer| outer.stack_pointer <= sp)
     {
+        if is_over(now()) {
+            return None;
+        }
         drop_missed(thread, sp);
     }
     let depth = thread.depth;
@@ -60,10 +63,14 @@ fn try_poll_enter(ctx: &ProbeContext) -> Option<()> {
     } else {
         task::identify(header, probe, cookie as u32, site).unwrap_or_else(Task::unknown)
     };
+    let mut flags = if lazy { OpenPoll::UNREAD } else { 0 };
     if depth == 0 {
         outermost(thread, &task);
     } else if let Some(outer) = thread.innermost_mut() {
         task::read_late(outer);
+        if config.has_begun(outer.start_ns) {
+            flags |= OpenPoll::NESTED;
+        }
     }
     let (blocked_ns, runnable_ns) = (thread.blocked_ns, thread.runnable_ns);
     // The compiler must not leave out the check where it knows that the depth is 0: the verifier of Linux 6.1 does not.
@@ -79,7 +86,7 @@ fn try_poll_enter(ctx: &ProbeContext) -> Option<()> {
     poll.blocked_ns = blocked_ns;
     poll.runnable_ns = runnable_ns;
     poll.task_type = task.index;
-    poll.flags = if lazy { OpenPoll::UNREAD } else { 0 };
+    poll.flags = flags;
     poll.probe = probe;
     poll.site = cookie as u32;
     if task.flags & TaskLayout::FLAG_BOXED != 0 {
@@ -89,9 +96,20 @@ fn try_poll_enter(ctx: &ProbeContext) -> Option<()> {
             task::keep_stage(poll, task.id_offset);
         }
     }
+    let start_ns = now();
+    if config.is_over(start_ns) {
+        return None;
+    }
+    poll.start_ns = start_ns;
     thread.unsent_ns = 0;
-    poll.start_ns = now();
+    if depth == 0 {
+        thread.gap_ns = 0;
+    }
     thread.depth = depth + 1;
+    if thread.flags & Thread::POLLED == 0 && config.has_begun(start_ns) {
+        thread.flags |= Thread::POLLED;
+        count(Counter::Worker);
+    }
     Some(())
 }
 
@@ -102,6 +120,9 @@ fn leave(thread: &mut Thread, sp: u64, probe: u64) {
         return;
     }
     let now = now();
+    if is_over(now) {
+        return;
+    }
     light::close(thread, sp, now);
     if thread.depth > 0 {
         let stop = Stop {
@@ -125,6 +146,9 @@ pub fn poll_exit(ctx: RetProbeContext) -> u32 {
 #[inline(always)]
 fn try_poll_exit(ctx: &RetProbeContext, end_ns: u64) -> Option<()> {
     let thread = known(current_tid())?;
+    if is_over(end_ns) {
+        return None;
+    }
     sched::catch_up_current(thread);
     // SAFETY: as above.
     let sp = arch::stack_pointer(unsafe { &*ctx.regs }) - arch::POPPED;
@@ -194,16 +218,19 @@ fn finish(thread: &Thread, poll: &OpenPoll, end: &End) {
     }
 }
 
-/// Counts a poll that has ended. Says whether it was long.
+/// Counts a poll that has ended, if it began in this session. Says whether it was long.
 #[inline(always)]
 pub fn tally(poll: &OpenPoll, end: &End) -> bool {
     let mut duration = end.ns - poll.start_ns;
     let mut long = false;
-    if let Some(config) = CONFIG.get(0)
-        && duration >= config.threshold_ns.saturating_add(config.dead_ns)
-    {
-        long = true;
-        duration -= config.dead_ns;
+    if let Some(config) = CONFIG.get(0) {
+        if !config.has_begun(poll.start_ns) {
+            return false;
+        }
+        if duration >= config.threshold_ns.saturating_add(config.dead_ns) {
+            long = true;
+            duration -= config.dead_ns;
+        }
     }
     if let Some(stats) = STATS.get_ptr_mut(poll.task_type) {
         // SAFETY: the pointer is to this CPU's own value.
@@ -238,10 +265,15 @@ pub fn blocking_enter(ctx: ProbeContext) -> u32 {
 fn try_blocking_enter(ctx: &ProbeContext) -> Option<()> {
     let (cookie, site) = site(ctx)?;
     let thread = current()?;
+    let now = now();
+    let config = CONFIG.get(0)?;
+    if config.is_over(now) {
+        return None;
+    }
     if is_light() {
         // SAFETY: the context's registers are the thread's at the probe.
         let sp = arch::stack_pointer(unsafe { &*ctx.regs });
-        light::close(thread, sp, now());
+        light::close(thread, sp, now);
     }
     thread.flags &= !Thread::WORKER;
     if thread.depth == 0 {
@@ -259,7 +291,9 @@ fn try_blocking_enter(ctx: &ProbeContext) -> Option<()> {
     {
         mark_block_in_place(&thread.launcher);
     }
-    if let Some(stats) = STATS.get_ptr_mut(task.index) {
+    if config.has_begun(now)
+        && let Some(stats) = STATS.get_ptr_mut(task.index)
+    {
         // SAFETY: the pointer is to this CPU's own value.
         unsafe { (*stats).polls += 1 }
     }
@@ -288,7 +322,6 @@ fn outermost(thread: &mut Thread, task: &Task) {
             mark_block_in_place(&thread.launcher);
         }
     }
-    thread.gap_ns = 0;
 }
 
 /// A blocking closure is a worker. If an open poll of the same scheduler woke its thread, that poll has handed its own worker

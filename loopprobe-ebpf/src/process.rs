@@ -6,7 +6,7 @@ use loopprobe_common::{counters::Counter, records::Kind};
 
 use crate::{
     event, light,
-    maps::{WAKERS, count, is_light},
+    maps::{WAKERS, count, is_light, is_over},
     poll::now,
     sched::arguments,
     thread::{current_tid, forget, known, visible_tid},
@@ -18,8 +18,12 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
     let tid = current_tid();
     let _ = WAKERS.remove(&tid);
     if let Some(thread) = known(tid) {
+        let now = now();
+        if is_over(now) {
+            return 0;
+        }
         if is_light() {
-            light::close(thread, u64::MAX, now());
+            light::close(thread, u64::MAX, now);
         }
         if thread.depth > 0 {
             count(Counter::ThreadExit);

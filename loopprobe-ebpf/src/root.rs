@@ -12,7 +12,7 @@ use loopprobe_common::{
 use crate::{
     arch, event,
     light::{self, Stop},
-    maps::{CONFIG, LOOP_TEXT, is_light},
+    maps::{CONFIG, LOOP_TEXT, is_light, is_over},
     own_stack,
     poll::{End, now},
     sched,
@@ -44,7 +44,10 @@ fn try_epoll_enter(ctx: &ProbeContext) -> Option<()> {
             what: Place::WHAT_EPOLL | descriptor,
         };
         sched::catch_up_current(thread);
-        light::settle(thread, &stop, now());
+        let now = now();
+        if !is_over(now) {
+            light::settle(thread, &stop, now);
+        }
     }
     turn(thread, Thread::EPOLL);
     Some(())
@@ -88,6 +91,9 @@ fn turn(thread: &mut Thread, flag: u32) {
 /// From here on the thread's time is the root future's.
 #[inline(always)]
 pub fn begin(thread: &mut Thread, now: u64) {
+    if is_over(now) {
+        return;
+    }
     thread.gap_ns = now;
     thread.unsent_ns = 0;
     thread.gap_blocked_ns = thread.blocked_ns;
@@ -106,13 +112,16 @@ fn end_with(thread: &mut Thread, flags: u32) {
     if start_ns == 0 || !has_root(thread) {
         return;
     }
-    thread.gap_ns = 0;
     let end_ns = now();
+    if is_over(end_ns) {
+        return;
+    }
+    thread.gap_ns = 0;
     // A loop that only waits for a CPU keeps nobody from running: that is not the root future's doing.
     let own_ns = (end_ns - start_ns).saturating_sub(thread.runnable_ns - thread.gap_runnable_ns);
     if CONFIG
         .get(0)
-        .is_some_and(|c| c.threshold_ns != 0 && own_ns >= c.threshold_ns)
+        .is_some_and(|c| c.threshold_ns != 0 && own_ns >= c.threshold_ns && c.has_begun(start_ns))
     {
         let poll = OpenPoll {
             start_ns,

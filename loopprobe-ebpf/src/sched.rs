@@ -17,8 +17,8 @@ use crate::{
     edge,
     light::{self, Stop},
     maps::{
-        CONFIG, WAKERS, count, is_light, task_cpu_time_offset, task_pid_offset, task_state_offset,
-        task_tgid_offset,
+        CONFIG, WAKERS, count, is_light, is_over, task_cpu_time_offset, task_pid_offset,
+        task_state_offset, task_tgid_offset,
     },
     poll::now,
     root, stack, task,
@@ -35,6 +35,9 @@ pub fn sched_switch(ctx: RawTracePointContext) -> i32 {
     let tid = current_tid();
     if let Some(thread) = known(tid) {
         let now = now();
+        if is_over(now) {
+            return 0;
+        }
         let voluntary =
             args[0] == 0 && task_field(args[1], task_state_offset()).is_some_and(|s| s != 0);
         let cpu_ns = cpu_time(args[1]);
@@ -45,7 +48,10 @@ pub fn sched_switch(ctx: RawTracePointContext) -> i32 {
     if let Some(tid) = task_field(args[2], task_pid_offset())
         && let Some(thread) = known(tid)
     {
-        switch_in(tid, thread, now());
+        let now = now();
+        if !is_over(now) {
+            switch_in(tid, thread, now);
+        }
     }
     0
 }
@@ -135,10 +141,14 @@ fn catch_up(tid: u32, thread: &mut Thread, cpu_ns: u64, now: u64) {
 /// at the most.
 #[inline(always)]
 pub fn catch_up_current(thread: &mut Thread) {
-    if thread.off != Thread::OFF_NOT {
+    if thread.off == Thread::OFF_NOT {
+        return;
+    }
+    let now = now();
+    if !is_over(now) {
         // SAFETY: the helper takes nothing.
         let task = unsafe { bpf_get_current_task() };
-        catch_up(thread.kernel_tid, thread, cpu_time(task), now());
+        catch_up(thread.kernel_tid, thread, cpu_time(task), now);
     }
 }
 

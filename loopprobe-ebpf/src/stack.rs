@@ -36,6 +36,9 @@ pub fn sample(ctx: PerfEventContext) -> u32 {
 fn try_sample(ctx: &PerfEventContext) -> Option<()> {
     let tid = current_tid();
     let config = CONFIG.get(0)?;
+    if config.is_over(now()) {
+        return None;
+    }
     if let Some(thread) = known(tid) {
         sched::catch_up_current(thread);
         if let Some(poll) = thread.innermost_mut() {

@@ -5,6 +5,7 @@ pub mod browser;
 pub mod causes;
 pub mod confined;
 pub mod folder;
+pub mod hogs;
 pub mod leftovers;
 pub mod lines;
 pub mod matrix;

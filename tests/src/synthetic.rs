@@ -41,6 +41,7 @@ pub fn end(polls: &[LongPoll]) -> Event {
         max_ns: durations().max(),
         long_polls: polls.len() as u64,
         long_ns: durations().sum(),
+        worker_ns: Some(durations().sum()),
         workers: Some(4),
         outside_runtime: 0,
         outside_runtime_ns: 0,
@@ -64,6 +65,7 @@ pub fn end(polls: &[LongPoll]) -> Event {
             long: polls.len() as u64,
         }],
         groups: Vec::new(),
+        no_polls: None,
     })
 }
 

@@ -2,6 +2,7 @@
 
 mod boxes;
 mod dial;
+mod doing;
 mod error;
 mod gap;
 mod groups;
@@ -21,6 +22,7 @@ mod stop;
 mod stuck;
 mod summary;
 mod threads;
+mod workers;
 
 pub use dial::ThresholdDial;
 pub use error::ObserveError;

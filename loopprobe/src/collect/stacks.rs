@@ -18,7 +18,7 @@ use crate::{
         CpuQuota, Descriptors, Object, Objects, PollEvidence, RawSyscall, StackEvidence, diagnose,
     },
     elf::ProcAddr,
-    model::{LongPoll, Lost, Outcome, Stack, StackKind},
+    model::{Frame, LongPoll, Lost, Outcome, Stack, StackKind},
     process::ProcessError,
     symbolize::Symbolizer,
     unwind::{Means, Module, PollFunctions, RawFrame, RawStack, Registers, Unwinder, Unwound},
@@ -223,6 +223,9 @@ impl Stacks {
         let syscall = syscall(record);
         let object = syscall.and_then(|call| self.objects.resolve(&call));
         let sample = record.kind == Kind::Sample as u32;
+        let at_probe = is_at_entry(record)
+            || RawSyscall::is_of_probe(record.syscall)
+            || unwound.frames.is_empty();
         let ready_ns = if record.woken_ns == 0 {
             end_ns
         } else {
@@ -245,7 +248,7 @@ impl Stacks {
                 end_ns.saturating_sub(ready_ns)
             },
             samples: u32::from(sample),
-            page_fault: syscall.is_none() && (!sample || record.in_kernel != 0),
+            page_fault: !at_probe && syscall.is_none() && (!sample || record.in_kernel != 0),
         }
     }
 
@@ -300,6 +303,16 @@ impl Stacks {
     /// The frames of a whole stack, innermost first, without names.
     pub fn walk(&mut self, raw: &RawStack) -> Unwound {
         self.unwinder.unwind_thread(raw)
+    }
+
+    /// The functions of frames, inlined ones included.
+    pub fn names(&mut self, frames: &[RawFrame]) -> Vec<Frame> {
+        self.symbolizer.frames(frames)
+    }
+
+    /// What a system call is about.
+    pub fn object(&self, call: &RawSyscall) -> Option<Object> {
+        self.objects.resolve(call)
     }
 
     /// The process's modules.
@@ -416,11 +429,16 @@ impl Seen {
     }
 }
 
+/// Whether a thread has executed its poll's first instruction at the most. It is in the kernel there because of the entry probe's
+/// breakpoint; the kernel executes the instruction, mostly a `push`, on its way back.
+fn is_at_entry(record: &StackRecord) -> bool {
+    const PUSHED: u64 = 8;
+    let below = record.entry_sp.wrapping_sub(record.registers.sp);
+    record.entry_sp != 0 && below <= PUSHED
+}
+
 fn syscall(record: &StackRecord) -> Option<RawSyscall> {
-    Some(RawSyscall {
-        number: u32::try_from(record.syscall).ok()?,
-        args: record.args,
-    })
+    RawSyscall::of_thread(record.syscall, record.args)
 }
 
 /// The stack in a record: in one piece or, of a large one, its innermost and its outermost part.

@@ -51,7 +51,7 @@ pub struct Stuck {
 }
 
 /// What a thread's stack shows.
-enum Look {
+pub(super) enum Look {
     /// The innermost async poll, and the frames inside it.
     Poll(OpenPoll, Vec<RawFrame>),
     /// No async poll is open.
@@ -92,6 +92,25 @@ impl Stuck {
         kernel: &Kernel,
         stacks: &mut Stacks,
     ) -> Self {
+        let mut stuck = Self::of(pid, attach_ns, planned, stacks);
+        stuck.look_at_waiting(kernel, stacks);
+        // A thread may be on another stack, or between two instructions of a prologue, only for a moment.
+        for _ in 0..SECOND_LOOKS {
+            if stuck.looked.uncertain() > 0 {
+                std::thread::sleep(BETWEEN_LOOKS);
+                stuck.look_at_waiting(kernel, stacks);
+            }
+        }
+        stuck
+    }
+
+    /// Knows what to look for, and has not looked at any thread.
+    pub(super) fn of(
+        pid: u32,
+        attach_ns: u64,
+        planned: &[PlannedImage],
+        stacks: &mut Stacks,
+    ) -> Self {
         let mut stuck = Self {
             pid,
             attach_ns,
@@ -110,15 +129,13 @@ impl Stuck {
                 stuck.modules.push(module);
             }
         }
-        stuck.look_at_waiting(kernel, stacks);
-        // A thread may be on another stack, or between two instructions of a prologue, only for a moment.
-        for _ in 0..SECOND_LOOKS {
-            if stuck.looked.uncertain() > 0 {
-                std::thread::sleep(BETWEEN_LOOKS);
-                stuck.look_at_waiting(kernel, stacks);
-            }
-        }
         stuck
+    }
+
+    /// The frame of the outermost function that polls a task or runs a closure of the blocking pool.
+    pub(super) fn outermost(&self, raw: &RawStack, frames: &[RawFrame]) -> Option<usize> {
+        let polls = self.functions.open_polls(&self.memory, raw, frames);
+        polls.last().map(|poll| poll.frame)
     }
 
     /// Looks at the threads that wait and have not been looked at yet.
@@ -263,6 +280,11 @@ impl Stuck {
             .collect()
     }
 
+    /// The threads that are in such a poll.
+    pub fn threads(&self) -> impl Iterator<Item = u32> {
+        self.open.keys().copied()
+    }
+
     /// When a poll has ended, at most: its thread has begun another one, or no longer has it on its stack.
     fn ended(
         &mut self,
@@ -317,7 +339,7 @@ impl Stuck {
     }
 
     /// The innermost async poll on a stack, and the frames inside it.
-    fn look_at(&self, raw: &RawStack, stacks: &mut Stacks) -> Look {
+    pub(super) fn look_at(&self, raw: &RawStack, stacks: &mut Stacks) -> Look {
         let walk = stacks.walk(raw);
         let mut frames = walk.frames;
         let poll = self
@@ -481,9 +503,9 @@ impl Times {
 }
 
 /// A thread that waits in the kernel.
-struct Waiting {
-    raw: RawStack,
-    syscall: Option<RawSyscall>,
+pub(super) struct Waiting {
+    pub raw: RawStack,
+    pub syscall: Option<RawSyscall>,
 }
 
 /// The process's threads that wait.
@@ -498,15 +520,12 @@ fn waiting(pid: u32, kernel: &Kernel, memory: &Memory) -> HashMap<u32, Waiting> 
 }
 
 impl Waiting {
-    fn new(thread: &ThreadRegisters, memory: &Memory) -> Self {
+    pub(super) fn new(thread: &ThreadRegisters, memory: &Memory) -> Self {
         let regs = registers(&thread.registers);
         let mut bytes = vec![0; COPY_BYTES];
         let copied = memory.read(ProcAddr(regs.sp), &mut bytes);
         bytes.truncate(copied);
-        let syscall = u32::try_from(thread.syscall).ok().map(|number| RawSyscall {
-            number,
-            args: thread.args,
-        });
+        let syscall = RawSyscall::of_thread(thread.syscall, thread.args);
         Self {
             raw: RawStack {
                 regs,
@@ -520,7 +539,7 @@ impl Waiting {
 }
 
 /// Whether a thread is neither on a CPU nor ready: its state in `/proc/PID/task/TID/stat` is not `R`.
-fn is_waiting(pid: u32, tid: u32) -> bool {
+pub(super) fn is_waiting(pid: u32, tid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat")).unwrap_or_default();
     // The name before the state may hold anything, closing brackets too.
     stat.rsplit_once(") ")

@@ -33,12 +33,12 @@ pub struct Totals {
     pub shorter_polls: u64,
     /// By how much polls were shorter than the kernel side knew.
     pub shorter_ns: u64,
+    /// The time of long polls inside other long ones.
+    pub nested_ns: u64,
     /// Nanoseconds a poll that the probes add.
     pub ns_per_poll: Option<f64>,
     /// What was taken off long polls.
     pub dead_time: DeadTime,
-    /// Ends of polls whose beginning is not known, until the detach.
-    pub unmatched_ends: u64,
     /// Long polls by cause.
     pub groups: Groups,
     /// What user space has lost.
@@ -102,6 +102,7 @@ pub fn summarize(
     let mut tasks = merge(tasks);
     tasks.sort_by_key(|t| std::cmp::Reverse((t.total_ns, t.polls)));
     let polls = all.polls;
+    let long_ns = (all.long_ns + totals.unprobed_ns).saturating_sub(totals.shorter_ns);
     let lost = lost(kernel, &totals)?;
     Ok(Summary {
         reason: totals.reason,
@@ -112,7 +113,8 @@ pub fn summarize(
         p99_ns: Some(quantile(&all, 0.99)),
         max_ns: Some(all.max_ns),
         long_polls: (all.long + totals.unprobed_polls).saturating_sub(totals.shorter_polls),
-        long_ns: (all.long_ns + totals.unprobed_ns).saturating_sub(totals.shorter_ns),
+        long_ns,
+        worker_ns: Some(long_ns.saturating_sub(totals.nested_ns)),
         workers: Some(totals.workers),
         outside_runtime: totals.outside_runtime,
         outside_runtime_ns: totals.outside_runtime_ns,
@@ -125,6 +127,7 @@ pub fn summarize(
         }),
         tasks,
         groups: totals.groups.ranked(),
+        no_polls: None,
     })
 }
 
@@ -176,7 +179,7 @@ fn lost(kernel: &Kernel, totals: &Totals) -> Result<Lost, AttachError> {
     Ok(Lost {
         events: own.events + kernel.counter(Counter::EventLost)?,
         too_deep: kernel.counter(Counter::TooDeep)?,
-        unmatched_ends: totals.unmatched_ends,
+        unmatched_ends: kernel.counter(Counter::UnmatchedEnd)?,
         unmatched_starts: kernel.counter(Counter::UnmatchedStart)?,
         threads: kernel.counter(Counter::ThreadLost)?,
         unknown_types: kernel.counter(Counter::UnknownType)?,

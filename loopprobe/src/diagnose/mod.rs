@@ -21,6 +21,7 @@ mod syscall_names;
 mod tests;
 mod verdict;
 
+pub(crate) use blame::blocking_call;
 pub use descriptors::{Database, Descriptors};
 pub use evidence::{PollEvidence, StackEvidence, ThrottleDelta};
 pub use moment::Moment;

@@ -46,11 +46,33 @@ pub(crate) enum Waits {
     Yield,
 }
 
+/// `uretprobe` (Linux 6.11) and `uprobe` (Linux 6.18): the kernel's own code for probes makes them, no program does.
+const OF_PROBES: [i64; 2] = [335, 336];
+
 impl RawSyscall {
+    /// The system call of a thread; `None` for -1, which is none, and for those that a probe makes, which the program did not.
+    pub fn of_thread(number: i64, args: [u64; 6]) -> Option<Self> {
+        let number = u32::try_from(number).ok()?;
+        (!Self::is_of_probe(i64::from(number))).then_some(Self { number, args })
+    }
+
+    /// Whether a probe makes such a system call.
+    pub fn is_of_probe(number: i64) -> bool {
+        OF_PROBES.contains(&number)
+    }
+
     /// The call's name; `syscall_N` for a number that is not known.
     pub fn name(&self) -> String {
         syscall_names::name(self.number)
             .map_or_else(|| format!("syscall_{}", self.number), str::to_owned)
+    }
+
+    /// Whether a thread waits in it for events or for another thread, as one with nothing to do does.
+    pub(crate) fn waits_for_work(&self) -> bool {
+        matches!(
+            self.waits(),
+            Some(Waits::Futex | Waits::Events | Waits::Epoll)
+        )
     }
 
     pub(crate) fn waits(&self) -> Option<Waits> {
@@ -140,5 +162,14 @@ mod tests {
             args: [0; 6],
         };
         assert_eq!(call.name(), "syscall_9999");
+    }
+
+    #[test]
+    fn what_a_probe_calls_is_not_the_programs() {
+        for number in [-1, 335, 336] {
+            assert_eq!(RawSyscall::of_thread(number, [0; 6]), None);
+        }
+        let read = RawSyscall::of_thread(libc::SYS_read, [0; 6]);
+        assert_eq!(read.map(|call| call.name()), Some("read".to_owned()));
     }
 }

@@ -283,6 +283,9 @@ fn a_loop_that_was_inlined_shows_in_its_callers_hint() {
 fn a_wait_without_a_system_call_is_a_page_fault() {
     let mut found = blocked(&[], 0, None, 5_000_000);
     found.syscall = None;
+    // A probe held the thread.
+    assert_eq!(diagnosis(found.clone()).cause, Cause::Unknown);
+    found.page_fault = true;
     assert_eq!(diagnosis(found).cause, Cause::PageFault);
 }
 

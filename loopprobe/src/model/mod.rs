@@ -6,6 +6,7 @@
 
 mod cause;
 mod live;
+mod no_polls;
 mod poll;
 mod role;
 mod session;
@@ -15,6 +16,7 @@ mod task;
 
 pub use cause::{Blocked, Cause, Diagnosis};
 pub use live::{CurrentPoll, Live, Worker};
+pub use no_polls::{ChildProcess, Doing, NoPolls, ThreadState};
 pub use poll::{LongPoll, PollKind, Split};
 pub use role::Role;
 pub use session::{Event, Notice, Session};

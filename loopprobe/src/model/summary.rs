@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::{Cause, SourceLocation, TaskType};
+use super::{Cause, NoPolls, SourceLocation, TaskType};
 
 /// What was lost, skipped or cut short, by name. A silent drop is a bug: each kind has its counter here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,7 +129,10 @@ pub struct Summary {
     pub long_polls: u64,
     /// The sum of their durations.
     pub long_ns: u64,
-    /// Threads that polled async tasks.
+    /// How much time of workers that was: a poll inside another long one took no more of it.
+    #[serde(default)]
+    pub worker_ns: Option<u64>,
+    /// Threads that polled async tasks, or on which another long poll was seen.
     pub workers: Option<u64>,
     /// Long stretches of threads that call `block_on` which were, at least in part, not under it. They are no polls.
     #[serde(default)]
@@ -146,4 +149,7 @@ pub struct Summary {
     /// Long polls by task type, cause and call, worst first.
     #[serde(default)]
     pub groups: Vec<Group>,
+    /// Of a session in which no task was polled: what the process did instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_polls: Option<NoPolls>,
 }

@@ -58,6 +58,9 @@ pub struct Maps {
     pub generated: Vec<Range<ProcAddr>>,
     /// The vDSO, a small library that the kernel provides.
     pub vdso: Option<Range<ProcAddr>>,
+    /// Pages that the kernel has added for probes: `[uprobes]` and, for probes on `nop5` from Linux 6.18 on,
+    /// `[uprobes-trampoline]`. What runs there is never the program's own.
+    pub uprobes: Vec<Range<ProcAddr>>,
 }
 
 impl Maps {
@@ -117,6 +120,8 @@ impl Maps {
             let line = Line::parse(line).ok_or_else(|| line.escape_ascii().to_string())?;
             if line.name == b"[vdso]" {
                 maps.vdso = Some(line.start..line.end);
+            } else if line.name.starts_with(b"[uprobes") {
+                maps.uprobes.push(line.start..line.end);
             } else if line.inode != 0 && line.name.starts_with(b"/") {
                 maps.mappings.push(line.into_mapping());
             } else if line.is_generated() {
@@ -247,6 +252,7 @@ mod tests {
 7f0000002000-7f0000003000 rw-s 00000000 00:01 9                          /SYSV
 7f0000004000-7f0000005000 rw-p 00000000 00:00 0
 7ffc00000000-7ffc00002000 r-xp 00000000 00:00 0                          [vdso]
+7fffffffe000-7ffffffff000 --xp 00000000 00:00 0                          [uprobes]
 ";
 
     #[test]
@@ -266,6 +272,15 @@ mod tests {
             Some(FileOffset(0x1010))
         );
         assert_eq!(text.to_file(text.end), None);
+    }
+
+    #[test]
+    fn keeps_the_pages_of_probes_apart() {
+        let maps = Maps::parse(TEXT).unwrap();
+        assert_eq!(
+            maps.uprobes,
+            [ProcAddr(0x7fff_ffff_e000)..ProcAddr(0x7fff_ffff_f000)]
+        );
     }
 
     #[test]

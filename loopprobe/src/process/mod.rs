@@ -4,6 +4,7 @@
 //! errors means that it is gone. Process and thread ids are those that `/proc` of this process shows.
 
 pub(crate) mod capabilities;
+mod children;
 mod error;
 mod exit;
 mod find;
@@ -11,6 +12,7 @@ mod image;
 mod maps;
 mod status;
 
+pub use children::descendants;
 pub use error::ProcessError;
 pub use exit::{name, pidfd};
 pub use find::{all, by_name, program};

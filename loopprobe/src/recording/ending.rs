@@ -71,6 +71,7 @@ impl Ending {
             max_ns: tasks.iter().map(|task| task.max_ns).max(),
             long_polls: tasks.iter().map(|task| task.count).sum(),
             long_ns: sum(tasks.iter().map(|task| task.total_ns)),
+            worker_ns: None,
             workers: None,
             outside_runtime: 0,
             outside_runtime_ns: 0,
@@ -78,6 +79,7 @@ impl Ending {
             cost: None,
             tasks: tasks.into_iter().map(LongPolls::summary).collect(),
             groups: self.ranking.rows().into_iter().map(group).collect(),
+            no_polls: None,
         })
     }
 

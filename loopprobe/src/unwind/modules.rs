@@ -18,6 +18,10 @@ use crate::{
 /// How long an unknown address must wait before the mappings are read again: code that is generated at run time has no
 /// module and would otherwise cause a read a stack.
 const RELOAD_INTERVAL: Duration = Duration::from_millis(250);
+/// Where the kernel puts the page `[uprobes]` unless something is there: the last one that a program may have
+/// (`xol_add_vma` in `kernel/events/uprobes.c`, Linux 6.18, with x86_64's `TASK_SIZE`). The page comes with the first return
+/// probe that fires, so a stack may show it before the mappings have been read again.
+const UPROBES: Range<u64> = 0x7fff_ffff_e000..0x7fff_ffff_f000;
 /// More modules than any process maps in earnest.
 const MAX_MODULES: usize = 4096;
 
@@ -28,6 +32,7 @@ pub(crate) struct Modules {
     loaded: Vec<Arc<Module>>,
     /// Executable memory that belongs to no file: code that is generated at run time.
     generated: Vec<Range<ProcAddr>>,
+    uprobes: Vec<Range<ProcAddr>>,
     next_id: u32,
     last_read: Instant,
     pub framehop: UnwinderX86_64<SharedBytes>,
@@ -55,6 +60,7 @@ impl Modules {
             pid,
             loaded: Vec::new(),
             generated: Vec::new(),
+            uprobes: Vec::new(),
             next_id: 0,
             last_read: Instant::now(),
             framehop: UnwinderX86_64::new(),
@@ -86,10 +92,16 @@ impl Modules {
             .is_some_and(|range| range.contains(&address))
     }
 
+    /// Whether an address lies in a page that the kernel has added for probes.
+    pub fn is_uprobe(&self, address: ProcAddr) -> bool {
+        UPROBES.contains(&address.0) || self.uprobes.iter().any(|page| page.contains(&address))
+    }
+
     /// Makes sure that a module that was mapped meanwhile is known; within the limit on how often mappings are read.
     pub fn expect(&mut self, address: ProcAddr) {
         if self.at(address).is_none()
             && !self.is_generated(address)
+            && !self.is_uprobe(address)
             && self.last_read.elapsed() >= RELOAD_INTERVAL
         {
             // A process that has ended has no mappings; what is known of it stays.
@@ -104,6 +116,7 @@ impl Modules {
         };
         self.last_read = Instant::now();
         let maps = Maps::read(pid)?;
+        self.uprobes.clone_from(&maps.uprobes);
         let mappings: Vec<&Mapping> = maps.executable().take(MAX_MODULES).collect();
         let mut current = self.resolve(pid, &mappings);
         current.extend(self.vdso(pid, &maps));

@@ -155,6 +155,9 @@ impl Unwinder {
         while frames.len() < MAX_FRAMES {
             let place = ProcAddr(address.address_for_lookup());
             self.modules.expect(place);
+            if self.modules.is_uprobe(place) {
+                return End::AtProbe;
+            }
             let module = self.modules.at(place).cloned();
             let cover = module
                 .as_ref()
@@ -307,6 +310,8 @@ impl Unwinder {
         let copied_to = raw.regs.sp.saturating_add(raw.bytes.len() as u64);
         match end {
             End::Arrived => Means::of(frames).outcome(),
+            End::AtProbe if frames.is_empty() && is_at_entry(raw) => Outcome::Complete,
+            End::AtProbe => Outcome::NoUnwindInfo,
             _ if raw.bytes.is_empty() => Outcome::Unreadable,
             End::Unread(address) if address.saturating_add(8) > copied_to => Outcome::Truncated,
             _ if !frames.iter().all(has_information) => Outcome::NoUnwindInfo,
@@ -326,6 +331,8 @@ enum End {
     Beyond,
     /// In a circle, or at an end that is not the goal.
     Astray,
+    /// In the kernel's code for probes. Where that returns to is not on the stack.
+    AtProbe,
 }
 
 impl End {
@@ -389,4 +396,46 @@ fn bounded<T>(store: &mut HashMap<(u32, VirtAddr), T>) -> &mut HashMap<(u32, Vir
         store.clear();
     }
     store
+}
+
+/// Whether a thread stands at its poll's own probe: the code for return probes saves three registers
+/// (`uretprobe_trampoline_entry` in `arch/x86/kernel/uprobes.c`, Linux 6.18).
+fn is_at_entry(raw: &RawStack) -> bool {
+    const SAVED: u64 = 3 * 8;
+    raw.entry_sp.is_some_and(|entry| {
+        let behind = entry.0.saturating_add(8);
+        (behind.saturating_sub(SAVED)..=behind).contains(&raw.regs.sp)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::unwind::Registers;
+
+    const ENTRY: u64 = 0x7fff_0000;
+
+    /// What is unwound of a thread on the page `[uprobes]`.
+    fn at_probe(sp: u64) -> Unwound {
+        Unwinder::of_modules(Vec::new()).unwind(RawStack {
+            regs: Registers {
+                ip: 0x7fff_ffff_e001,
+                sp,
+                ..Registers::default()
+            },
+            bytes: vec![1; 64],
+            outermost: Vec::new(),
+            entry_sp: Some(ProcAddr(ENTRY)),
+        })
+    }
+
+    #[test]
+    fn a_probes_page_is_no_frame() {
+        let own = at_probe(ENTRY + 8 - 24);
+        assert!(own.frames.is_empty());
+        assert_eq!(own.outcome, Outcome::Complete);
+        let of_another = at_probe(ENTRY - 0x100);
+        assert!(of_another.frames.is_empty());
+        assert_eq!(of_another.outcome, Outcome::NoUnwindInfo);
+    }
 }

@@ -36,6 +36,9 @@ impl Observer {
         let Some(light) = &self.light else {
             return Ok(());
         };
+        if record.poll.start_ns < self.span.start_ns {
+            return Ok(());
+        }
         let answer = light.answered(&record.question.place);
         let then = until_question(record);
         let counted_ns = self.long_ns(&then).unwrap_or(0);
@@ -77,7 +80,9 @@ impl Observer {
     /// The poll that a thread has left, if the kernel side does not know yet.
     fn left(&self, thread: &Thread) -> Option<PollRecord> {
         let question = thread.question;
-        let asked = open_polls(thread).get((question.depth as usize).checked_sub(1)?)?;
+        let asked = open_polls(thread)
+            .get((question.depth as usize).checked_sub(1)?)
+            .filter(|poll| poll.start_ns >= self.span.start_ns)?;
         let light = self.light.as_ref()?;
         let has_left = question.place.is_some() && light.answered(&question.place) == answer::ENDED;
         has_left.then(|| PollRecord {

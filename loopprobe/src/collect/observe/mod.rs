@@ -2,28 +2,31 @@
 
 mod changes;
 mod light;
+mod no_polls;
 mod open;
 mod root;
 mod settings;
+mod span;
 
 use std::{
     collections::{HashMap, HashSet},
     io,
     os::fd::{AsFd as _, OwnedFd},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use aya::maps::{MapData, RingBuf};
 use loopprobe_common::{
     counters::Counter,
     records::{Kind, PollRecord, StackRecord},
-    thread::Thread,
+    thread::{OpenPoll, Thread},
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use self::{
     light::key,
     settings::{config, dead_time, lazy_headers, sample},
+    span::Span,
 };
 use super::{
     ObserveError, Options, Stop,
@@ -36,6 +39,7 @@ use super::{
     stacks::Stacks,
     stuck::Stuck,
     summary::{Totals, summarize},
+    workers::Workers,
 };
 use crate::{
     attach::{
@@ -74,11 +78,11 @@ pub struct Observer {
     scans: bool,
     /// The programs' own messages, where they are wanted.
     messages: Option<Messages>,
-    workers: HashSet<u32>,
+    workers: Workers,
     /// Long polls that were reported before the kernel side knew of their end, and how long they took.
     reported: HashMap<PollKey, u64>,
     totals: Totals,
-    start_ns: u64,
+    span: Span,
     /// Held as long as its probes.
     planned: Vec<PlannedImage>,
 }
@@ -117,7 +121,7 @@ impl Observer {
         let mut kernel = Kernel::load(&Settings {
             pid,
             capacity: Capacity::for_plan(&plan, options.program.is_some()),
-            config: config(options, options.stacks, cost.dead_time),
+            config: config(options, options.stacks, cost.dead_time, Span::BEFORE),
             light: options.light,
             log: options.kernel_log,
             all_processes: !cost.all_threads,
@@ -147,10 +151,11 @@ impl Observer {
         for image in &planned {
             kernel.attach(image)?;
         }
-        let start_ns = now_ns();
+        let span = Span::begin(options.duration);
+        kernel.set_config(&config(&sampled, options.stacks, cost.dead_time, span))?;
         let mut stuck = stacks
             .as_mut()
-            .map(|stacks| Stuck::look(pid, start_ns, &planned, &kernel, stacks));
+            .map(|stacks| Stuck::look(pid, span.start_ns, &planned, &kernel, stacks));
         Ok(Self {
             kernel,
             events,
@@ -167,20 +172,20 @@ impl Observer {
             unsampled: sampled.sample_hz < options.sample_hz,
             options: sampled,
             messages,
-            workers: HashSet::new(),
+            workers: Workers::default(),
             reported: HashMap::new(),
             totals: Totals {
                 ns_per_poll: Some(cost.ns_per_poll),
                 ..Totals::default()
             },
-            start_ns,
+            span,
             planned,
         })
     }
 
     /// The session's head.
     pub fn session(&self) -> Session {
-        let mut session = head(&self.options, &self.plan, &self.images, self.start_ns);
+        let mut session = head(&self.options, &self.plan, &self.images, self.span.start_ns);
         if let Some(said) = &self.unwalked {
             session.limits.push(said.clone());
         }
@@ -223,22 +228,18 @@ impl Observer {
 
     fn report(&mut self, sink: &mut dyn Sink, stop: &Stop) -> io::Result<&'static str> {
         sink.event(&Event::Session(self.session()))?;
-        let end = self
-            .options
-            .duration
-            .map(|duration| Instant::now() + duration);
-        let mut next_tick = Instant::now() + TICK;
+        let mut next_tick = now_ns() + nanoseconds(TICK);
         loop {
-            let now = Instant::now();
-            if end.is_some_and(|end| now >= end) {
+            let now = now_ns();
+            if self.span.is_over() {
                 return Ok("the duration is over");
             }
             if now >= next_tick {
-                next_tick = now + TICK;
+                next_tick = now + nanoseconds(TICK);
                 self.tick(sink)?;
             }
-            let until = end.map_or(next_tick, |end| end.min(next_tick));
-            let ready = self.wait(stop, until.saturating_duration_since(now))?;
+            let until = self.span.end_ns.map_or(next_tick, |end| end.min(next_tick));
+            let ready = self.wait(stop, Duration::from_nanos(until.saturating_sub(now)))?;
             self.drain(sink)?;
             if ready.stopped {
                 return Ok("interrupted");
@@ -309,12 +310,19 @@ impl Observer {
         if !self.is_news(&mut record) {
             return Ok(());
         }
+        let Some((record, is_cut)) = self.within(record) else {
+            return Ok(());
+        };
         let mut poll = self.polls.ended(&record, &self.plan);
+        poll.ended = !is_cut;
         if let Some(stacks) = &mut self.stacks {
             stacks.explain(key(&record), &mut poll, record.end_ns);
         }
         self.totals.groups.add(&poll);
-        self.workers.insert(record.tid);
+        self.workers.reported(record.tid, true);
+        if record.poll.flags & OpenPoll::NESTED != 0 {
+            self.totals.nested_ns += poll.duration_ns;
+        }
         sink.event(&Event::LongPoll(poll))
     }
 
@@ -333,7 +341,8 @@ impl Observer {
     fn tick(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
         self.follow_dial()?;
         let threads = self.kernel.threads().map_err(io::Error::other)?;
-        let now = now_ns();
+        let now = self.span.now();
+        self.workers.see(&threads);
         self.report_left(&threads, sink)?;
         self.report_open(&threads, now, sink)?;
         if let Some(stacks) = &mut self.stacks {
@@ -367,23 +376,23 @@ impl Observer {
     }
 
     fn finish(&mut self, sink: &mut dyn Sink, quiet: bool) -> Result<Summary, ObserveError> {
-        self.totals.duration_ns = now_ns() - self.start_ns;
-        // While probes go, entries before returns, polls end whose beginning is not seen: that is no loss.
-        self.totals.unmatched_ends = self.kernel.counter(Counter::UnmatchedEnd)?;
+        self.close()?;
+        self.totals.duration_ns = self.span.duration_ns();
         self.kernel.detach();
+        // No program runs any more, so these are the threads as the session's end found them.
+        let threads = self.kernel.threads()?;
+        self.workers.see(&threads);
         if !quiet {
             self.drain(sink).map_err(ObserveError::Output)?;
-        }
-        if !quiet {
-            let threads = self.kernel.threads()?;
             self.report_left(&threads, sink)
                 .map_err(ObserveError::Output)?;
             self.report_gaps(&threads, sink)
                 .map_err(ObserveError::Output)?;
         }
-        self.count_open()?;
+        self.count_open(&threads);
         self.count_left();
-        self.totals.workers = self.workers.len() as u64;
+        let counted = self.kernel.counter(Counter::Worker)?;
+        self.totals.workers = self.workers.count(counted);
         self.totals.dead_time = dead_time(&self.options, self.dead_time);
         if let Some(stacks) = &self.stacks {
             self.totals.lost.stacks += stacks.lost.stacks;
@@ -391,11 +400,11 @@ impl Observer {
             self.totals.lost.unresolved_frames += stacks.lost.unresolved_frames;
         }
         self.totals.lost.unwalked_threads = self.stuck.as_ref().map_or(0, Stuck::uncertain);
-        Ok(summarize(
-            &self.kernel,
-            &self.plan.types,
-            self.totals.clone(),
-        )?)
+        let mut summary = summarize(&self.kernel, &self.plan.types, self.totals.clone())?;
+        if summary.polls == Some(0) {
+            summary.no_polls = Some(self.no_polls(&threads));
+        }
+        Ok(summary)
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::io;
 
-use loopprobe_common::thread::Thread;
+use loopprobe_common::thread::{OpenPoll, Thread};
 
 use super::Observer;
 use crate::{
-    clock::{nanoseconds, now_ns},
-    collect::{ObserveError, polls::PollKey},
+    clock::nanoseconds,
+    collect::polls::{PollKey, open_polls},
     model::{Event, LongPoll, Notice},
     report::Sink,
 };
@@ -22,11 +22,11 @@ impl Observer {
     ) -> io::Result<()> {
         let threshold = nanoseconds(self.options.threshold);
         for (kernel_tid, thread) in threads {
-            self.workers.insert(thread.tid);
             for (key, mut poll) in self.polls.due(thread, now, threshold, &self.plan) {
-                if self.has_ended(thread, key) {
+                if !self.is_open(thread, key) {
                     continue;
                 }
+                self.workers.reported(thread.tid, false);
                 self.explain_open(key, &mut poll, *kernel_tid, thread, now);
                 sink.event(&Event::LongPoll(poll))?;
             }
@@ -56,6 +56,7 @@ impl Observer {
             if poll.ended {
                 self.totals.count_unprobed(&poll);
             }
+            self.workers.reported(poll.tid, false);
             sink.event(&Event::LongPoll(poll))?;
         }
         if let Some(message) = stuck.news() {
@@ -71,25 +72,33 @@ impl Observer {
     }
 
     /// Counts the long polls that the session's end finds open; the kernel side counts at their end.
-    pub(super) fn count_open(&mut self) -> Result<(), ObserveError> {
-        let now = now_ns();
+    pub(super) fn count_open(&mut self, threads: &[(u32, Thread)]) {
+        let now = self.span.now();
         let threshold = nanoseconds(self.options.threshold);
-        for (kernel_tid, thread) in self.kernel.threads()? {
-            self.workers.insert(thread.tid);
-            for (key, mut poll) in self.polls.open(&thread, now, threshold, &self.plan) {
-                if self.has_ended(&thread, key) {
+        for (kernel_tid, thread) in threads {
+            for (key, mut poll) in self.polls.open(thread, now, threshold, &self.plan) {
+                if !self.is_open(thread, key) {
                     continue;
                 }
-                self.explain_open(key, &mut poll, kernel_tid, &thread, now);
+                self.explain_open(key, &mut poll, *kernel_tid, thread, now);
+                self.workers.reported(thread.tid, false);
                 self.totals.count_unprobed(&poll);
+                if is_nested(thread, key) {
+                    self.totals.nested_ns += poll.duration_ns;
+                }
             }
         }
         if let (Some(stacks), Some(stuck)) = (&mut self.stacks, &self.stuck) {
             for poll in stuck.still_open(now, &mut self.polls.threads, stacks) {
+                self.workers.reported(poll.tid, false);
                 self.totals.count_unprobed(&poll);
             }
         }
-        Ok(())
+    }
+
+    /// Whether a poll is one of this session's, and has not ended as far as is known.
+    pub(super) fn is_open(&self, thread: &Thread, key: PollKey) -> bool {
+        key.1 >= self.span.start_ns && !self.has_ended(thread, key)
     }
 
     /// Whether a poll that the kernel side holds for open has ended; only with entry-only timing.
@@ -128,4 +137,11 @@ impl Observer {
         });
         stacks.explain_open(key, poll, current, now);
     }
+}
+
+/// Whether a poll began inside another one that is counted too.
+fn is_nested(thread: &Thread, key: PollKey) -> bool {
+    open_polls(thread)
+        .iter()
+        .any(|poll| poll.start_ns == key.1 && poll.flags & OpenPoll::NESTED != 0)
 }

@@ -10,7 +10,7 @@ use loopprobe_common::{
 
 use super::{Observer, light::key};
 use crate::{
-    clock::{nanoseconds, now_ns},
+    clock::nanoseconds,
     collect::gap::{Bounds, Gap},
     model::Event,
     report::Sink,
@@ -19,7 +19,10 @@ use crate::{
 impl Observer {
     /// The time between two polls of a thread that has a root future was long.
     pub(super) fn gap_ended(&mut self, record: &PollRecord, sink: &mut dyn Sink) -> io::Result<()> {
-        let outside_ns = self.report_parts(record, sink)?;
+        let Some((record, _)) = self.within(*record) else {
+            return Ok(());
+        };
+        let outside_ns = self.report_parts(&record, sink)?;
         self.totals.outside_runtime += u64::from(outside_ns > 0);
         self.totals.outside_runtime_ns += outside_ns;
         Ok(())
@@ -31,13 +34,14 @@ impl Observer {
         threads: &[(u32, Thread)],
         sink: &mut dyn Sink,
     ) -> io::Result<()> {
-        let now_ns = now_ns();
+        let now_ns = self.span.now();
         // With no threshold, root futures are not reported.
         let wanted = !self.options.threshold.is_zero();
         let gaps = threads
             .iter()
             .filter_map(|(_, thread)| open_gap(thread, now_ns));
-        for record in gaps.filter(|_| wanted) {
+        let start_ns = self.span.start_ns;
+        for record in gaps.filter(|gap| wanted && gap.poll.start_ns >= start_ns) {
             self.report_parts(&record, sink)?;
         }
         Ok(())
@@ -68,7 +72,7 @@ impl Observer {
                 stacks.explain_part(key(record), &mut poll, record.end_ns);
             }
             self.totals.count_unprobed(&poll);
-            self.workers.insert(record.tid);
+            self.workers.reported(record.tid, false);
             sink.event(&Event::LongPoll(poll))?;
         }
         if let Some(stacks) = &mut self.stacks {

@@ -4,7 +4,7 @@ use std::{io, time::Duration};
 
 use loopprobe_common::config::Config;
 
-use super::Observer;
+use super::{Observer, span::Span};
 use crate::{
     attach::{AttachError, DeadTime, Kernel},
     clock::nanoseconds,
@@ -24,9 +24,14 @@ impl Observer {
 
     /// Tells the kernel side what is wanted now.
     pub(super) fn configure(&mut self) -> io::Result<()> {
-        let config = config(&self.options, self.scans, self.dead_time);
+        let config = self.config();
         self.polls.dead_time = dead_time(&self.options, self.dead_time);
         self.kernel.set_config(&config).map_err(io::Error::other)
+    }
+
+    /// What is wanted now.
+    pub(super) fn config(&self) -> Config {
+        config(&self.options, self.scans, self.dead_time, self.span)
     }
 }
 
@@ -48,7 +53,7 @@ pub(super) fn sample(
     match kernel.attach_sampler(options.sample_hz) {
         Err(error) if error.is_permission() => {
             options.sample_hz = 0;
-            kernel.set_config(&config(&options, options.stacks, measured))?;
+            kernel.set_config(&config(&options, options.stacks, measured, Span::BEFORE))?;
         }
         result => result?,
     }
@@ -60,7 +65,7 @@ pub(super) fn dead_time(options: &Options, measured: DeadTime) -> DeadTime {
     measured.of_polls_over(nanoseconds(options.threshold))
 }
 
-pub(super) fn config(options: &Options, scan: bool, measured: DeadTime) -> Config {
+pub(super) fn config(options: &Options, scan: bool, measured: DeadTime, span: Span) -> Config {
     let threshold_ns = nanoseconds(options.threshold);
     Config {
         threshold_ns,
@@ -70,6 +75,8 @@ pub(super) fn config(options: &Options, scan: bool, measured: DeadTime) -> Confi
         stacks: u64::from(options.stacks),
         scan: u64::from(scan),
         lazy_headers: u64::from(lazy_headers(options)),
+        start_ns: span.start_ns,
+        end_ns: span.end_ns.unwrap_or(0),
     }
 }
 

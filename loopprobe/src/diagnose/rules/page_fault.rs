@@ -11,10 +11,6 @@ pub(super) const RULE: Rule = Rule {
     applies: is_fault,
 };
 
-/// A thread in user code goes off the CPU of its own accord only in a page fault.
 fn is_fault(moment: &Moment<'_>) -> bool {
-    match moment.syscall {
-        None => moment.is_blocked() || moment.page_fault,
-        Some(call) => call.waits().is_none() && moment.page_fault,
-    }
+    moment.waits().is_none() && moment.page_fault
 }

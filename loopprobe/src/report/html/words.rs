@@ -13,18 +13,22 @@ pub fn paragraph(gathered: &Gathered) -> String {
     let threshold = Chosen(session.threshold_ns);
     let observed = units::ns(summary.duration_ns);
     let polls = gathered.fold.polls;
+    if polls == 0 && summary.polls == Some(0) {
+        return format!("<p>In {observed}, no task of <b>{name}</b> was polled.</p>");
+    }
     if polls == 0 {
         return format!(
             "<p>In {observed}, no poll of <b>{name}</b> took {threshold} or longer.</p>"
         );
     }
     let total = gathered.fold.total_ns();
+    let kept = summary.worker_ns.unwrap_or(total);
     let mut text = format!(
         "<p>In {observed}, <b>{} polls</b> of <b>{name}</b> took {threshold} or longer. They kept its workers from other \
          tasks for <b>{}</b> in total{}.",
         Count(polls),
-        units::ns(total),
-        worker_share(total, summary.workers, summary.duration_ns),
+        units::ns(kept),
+        worker_share(kept, summary.workers, summary.duration_ns),
     );
     if let Some(worst) = gathered.ranking.rows().first() {
         text += &format!(

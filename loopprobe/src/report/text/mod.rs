@@ -3,6 +3,7 @@
 mod fold;
 mod kinds;
 mod long_poll;
+mod no_polls;
 mod stack;
 mod style;
 mod summary;

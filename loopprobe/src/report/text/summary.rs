@@ -1,6 +1,7 @@
 use std::io::{self, Write};
 
 use super::{
+    no_polls,
     style::{FAINT, NOTE},
     table::{Row, Table},
     width::Width,
@@ -71,6 +72,18 @@ fn polls(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
 }
 
 fn long_polls(out: &mut impl Write, summary: &Summary, threshold_ns: u64) -> io::Result<()> {
+    if summary.polls == Some(0) {
+        write!(out, "{}", no_polls::headline(summary.no_polls.as_ref()))?;
+        if let Some(found) = &summary.no_polls {
+            writeln!(out, "; at the end of the session:")?;
+            no_polls::write(out, found)?;
+        } else {
+            writeln!(out)?;
+        }
+        if summary.long_polls == 0 {
+            return Ok(());
+        }
+    }
     if summary.long_polls == 0 {
         let threads = summary.lost.map_or(0, |lost| lost.unwalked_threads);
         write!(out, "no polls >= {}", Chosen(threshold_ns))?;
@@ -84,14 +97,15 @@ fn long_polls(out: &mut impl Write, summary: &Summary, threshold_ns: u64) -> io:
             ),
         };
     }
+    let worker_ns = summary.worker_ns.unwrap_or(summary.long_ns);
     write!(
         out,
         "{} >= {} blocked {} of worker time",
         words::count(summary.long_polls, "poll"),
         Chosen(threshold_ns),
-        Measured(summary.long_ns)
+        Measured(worker_ns)
     )?;
-    if let Some(share) = share_of_workers(summary.long_ns, summary) {
+    if let Some(share) = share_of_workers(worker_ns, summary) {
         write!(out, " ({share})")?;
     }
     writeln!(out)

@@ -10,6 +10,7 @@ mod known;
 mod names;
 mod scheduler;
 mod site;
+mod stand;
 mod version;
 mod vtable;
 
@@ -20,5 +21,6 @@ pub use site::{
     CodeCoverage, EntryInstruction, HeaderLayout, Leads, LoopSymbols, Mangling, Scheduler, Site,
     TokioImage, Vtable,
 };
+pub use stand::{Stand, stand};
 pub use version::Version;
 pub use vtable::{RawVtable, VtableLayout};

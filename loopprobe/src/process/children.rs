@@ -1,0 +1,65 @@
+use std::fs;
+
+use super::all;
+
+/// The processes below a process: its children, theirs, and so on, by id. A process whose parent has ended is below it no more.
+///
+/// # Errors
+///
+/// If `/proc` is not there.
+pub fn descendants(pid: u32) -> std::io::Result<Vec<u32>> {
+    let parents: Vec<(u32, u32)> = all()?
+        .into_iter()
+        .filter_map(|pid| Some((pid, parent(pid)?)))
+        .collect();
+    let mut found = vec![pid];
+    let mut next = 0;
+    while let Some(&parent) = found.get(next) {
+        let children = parents.iter().filter(|(_, of)| *of == parent);
+        let new: Vec<u32> = children
+            .map(|(child, _)| *child)
+            .filter(|child| !found.contains(child))
+            .collect();
+        found.extend(new);
+        next += 1;
+    }
+    found.remove(0);
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// The fourth field of `/proc/PID/stat` (proc_pid_stat(5)).
+fn parent(pid: u32) -> Option<u32> {
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let stat = String::from_utf8_lossy(&stat);
+    // The name before the state may hold anything, closing brackets too.
+    let (_, rest) = stat.rsplit_once(") ")?;
+    rest.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_a_child_and_its_child() {
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", "sleep 60 & echo $!; wait"])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let out = child.stdout.take().unwrap();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(out), &mut line).unwrap();
+        let inner: u32 = line.trim().parse().unwrap();
+        let found = descendants(std::process::id()).unwrap();
+        nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(inner.cast_signed()),
+            nix::sys::signal::Signal::SIGKILL,
+        )
+        .unwrap();
+        child.wait().unwrap();
+        assert!(found.contains(&child.id()) && found.contains(&inner));
+        assert!(!found.contains(&std::process::id()));
+    }
+}
