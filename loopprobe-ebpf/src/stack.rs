@@ -231,32 +231,40 @@ fn copy_outermost(bytes: &mut [u8; STACK_BYTES], end: u64) {
     };
 }
 
-/// Copies what is left of a stack that ends within [`STACK_BYTES`], by ever smaller pieces.
+/// The size of a page: memory ends with one.
+const PAGE: usize = 4096;
+
+/// Copies what is left of a stack that ends within [`STACK_BYTES`]: to the page's end, then by ever smaller pieces.
 #[inline(never)]
 fn copy_to_end(bytes: &mut [u8; STACK_BYTES], address: u64) -> u32 {
-    // The verifier follows each way through the loop: with a piece of 8 bytes, `poll_enter` of entry-only timing passes its limit.
-    const SMALLEST: usize = 64;
-    let mut copied = 0;
+    let first = core::hint::black_box(PAGE as u64 - address % PAGE as u64) as usize;
+    let mut copied = copy_piece(bytes, 0, first, address);
     let mut piece = STACK_BYTES / 2;
-    while piece >= SMALLEST {
-        let at = core::hint::black_box(copied);
-        let Some(place) = bytes.get_mut(at..at + piece) else {
-            break;
-        };
-        // SAFETY: the helper writes `piece` bytes, which fit, and fails on a bad address.
-        if unsafe {
-            bpf_probe_read_user(
-                place.as_mut_ptr().cast(),
-                piece as u32,
-                (address + at as u64) as *const _,
-            )
-        } == 0
-        {
-            copied = at + piece;
-        }
+    while piece >= PAGE && copied != 0 {
+        copied += copy_piece(bytes, core::hint::black_box(copied), piece, address);
         piece /= 2;
     }
     copied as u32
+}
+
+/// Copies `len` bytes, at most half of the stack's, from `at` behind the user's `address`; returns how many.
+#[inline(always)]
+fn copy_piece(bytes: &mut [u8; STACK_BYTES], at: usize, len: usize, address: u64) -> usize {
+    if at > STACK_BYTES / 2 + STACK_BYTES / 4 + STACK_BYTES / 8 || len > STACK_BYTES / 2 {
+        return 0;
+    }
+    let Some(place) = bytes.get_mut(at..at + len) else {
+        return 0;
+    };
+    // SAFETY: the helper writes `len` bytes, which fit, and fails on a bad address.
+    let failed = unsafe {
+        bpf_probe_read_user(
+            place.as_mut_ptr().cast(),
+            len as u32,
+            (address + at as u64) as *const _,
+        )
+    };
+    if failed == 0 { len } else { 0 }
 }
 
 #[inline(always)]
