@@ -1,19 +1,23 @@
 //! Into the kernel: loads the programs, fills their tables, places the probes.
 //!
 //! Nothing here writes to the target. Probes go away with the file descriptors that hold them, so a killed loopprobe leaves no
-//! trace.
+//! trace; [`apart`] says what that takes.
 
+mod apart;
 mod btf;
 mod cost;
 mod error;
 mod kernel;
 mod object;
+mod pages;
+mod passed;
 mod plan;
 pub(crate) mod pod;
 mod registers;
 mod sys;
 mod uprobe;
 
+pub(crate) use apart::await_removal;
 pub use cost::{DeadTime, ProbeTiming, measure};
 pub use error::AttachError;
 pub use kernel::{Capacity, Kernel, Messages, Settings};

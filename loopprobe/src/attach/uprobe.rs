@@ -7,15 +7,15 @@ use std::{
         fd::{AsRawFd as _, OwnedFd},
         unix::ffi::OsStrExt as _,
     },
-    path::Path,
 };
 
 use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, perf_event_attr};
 
 use super::{
-    AttachError,
+    AttachError, apart, pages,
     sys::{Purpose, bpf, owned},
 };
+use crate::process::ImageFile;
 
 /// What a probe's program does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -106,7 +106,7 @@ pub struct Links {
     single: Vec<OwnedFd>,
 }
 
-/// How many threads close perf events at a time: the kernel waits about 0.1 s for each, and the waits overlap.
+/// How many processes close perf events at a time: the kernel waits about 0.1 s for each, and the waits overlap.
 const CLOSERS: usize = 64;
 
 impl Links {
@@ -119,35 +119,31 @@ impl Links {
 
 impl Drop for Links {
     fn drop(&mut self) {
+        let _removal = apart::removal();
         // Entries were attached last; taken off first, they leave no poll open.
         while let Some(link) = self.multi.pop() {
-            drop(link);
+            apart::close(vec![vec![link]]);
         }
-        let chunk = self.single.len().div_ceil(CLOSERS).max(1);
-        std::thread::scope(|scope| {
-            while !self.single.is_empty() {
-                let part = self
-                    .single
-                    .split_off(self.single.len().saturating_sub(chunk));
-                // If no thread can be started, dropping the closure closes them here, slower.
-                let _ = std::thread::Builder::new().spawn_scoped(scope, move || drop(part));
-            }
-        });
+        let mut parts: Vec<Vec<OwnedFd>> = (0..CLOSERS.min(self.single.len()))
+            .map(|_| Vec::new())
+            .collect();
+        for (number, link) in self.single.drain(..).enumerate() {
+            parts[number % CLOSERS].push(link);
+        }
+        if !parts.is_empty() {
+            apart::close(parts);
+        }
     }
 }
 
 /// Whether the kernel has `uprobe_multi` links: where it does, it looks at the file, and a directory is not one
 /// (`bpf_uprobe_multi_link_attach` in `kernel/trace/bpf_trace.c`, Linux 6.6). Nothing is placed.
 pub fn knows_multi(program: &OwnedFd) -> bool {
-    let probe = Probe {
-        offset: 0,
-        cookie: 0,
-    };
-    attach_multi(program, Role::PollEnter, c"/", &[probe], 0)
+    multi_link(program, Role::PollEnter, c"/", &[0], &[0], 0)
         .is_err_and(|error| error.raw_os_error() == Some(libc::EBADF))
 }
 
-/// Places probes. `pid` 0 means every process.
+/// Places probes, with the pages that they lie in read before. `pid` 0 means every process.
 ///
 /// # Errors
 ///
@@ -156,18 +152,21 @@ pub fn attach(
     method: Method,
     program: &OwnedFd,
     role: Role,
-    path: &Path,
+    file: &ImageFile,
     probes: &[Probe],
     pid: u32,
 ) -> Result<Links, AttachError> {
-    let links = CString::new(path.as_os_str().as_bytes())
-        .map_err(io::Error::from)
-        .and_then(|file| match method {
-            Method::Multi => attach_multi(program, role, &file, probes, pid),
-            Method::PerfEvent => attach_perf_events(program, role, &file, probes, pid),
-        });
-    links.map_err(|source| AttachError::Probe {
-        path: path.to_owned(),
+    let path = file.path();
+    let links = || {
+        pages::read(&file.file, probes.iter().map(|probe| probe.offset))?;
+        let path = CString::new(path.as_os_str().as_bytes())?;
+        match method {
+            Method::Multi => attach_multi(program, role, &path, probes, pid),
+            Method::PerfEvent => attach_perf_events(program, role, &path, probes, pid),
+        }
+    };
+    links().map_err(|source| AttachError::Probe {
+        path: path.clone(),
         count: probes.len(),
         source,
     })
@@ -180,9 +179,29 @@ fn attach_multi(
     probes: &[Probe],
     pid: u32,
 ) -> io::Result<Links> {
-    const RETURN: u32 = 1; // BPF_F_UPROBE_MULTI_RETURN
     let offsets: Vec<u64> = probes.iter().map(|p| p.offset).collect();
     let cookies: Vec<u64> = probes.iter().map(|p| p.cookie).collect();
+    let mut links = Links::default();
+    // SAFETY: one system call, on memory that exists.
+    unsafe {
+        apart::make(1, &mut links.multi, |_| {
+            multi_link(program, role, file, &offsets, &cookies, pid)
+        })?;
+    }
+    Ok(links)
+}
+
+/// Makes a system call and nothing else.
+fn multi_link(
+    program: &OwnedFd,
+    role: Role,
+    file: &CStr,
+    offsets: &[u64],
+    cookies: &[u64],
+    pid: u32,
+) -> io::Result<OwnedFd> {
+    const RETURN: u32 = 1; // BPF_F_UPROBE_MULTI_RETURN
+    debug_assert_eq!(offsets.len(), cookies.len());
     // SAFETY: all-zero is a valid `bpf_attr`.
     let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
     attr.link_create.__bindgen_anon_1.prog_fd = program.as_raw_fd() as u32;
@@ -190,29 +209,29 @@ fn attach_multi(
     attr.link_create.__bindgen_anon_3.uprobe_multi.path = file.as_ptr() as u64;
     attr.link_create.__bindgen_anon_3.uprobe_multi.offsets = offsets.as_ptr() as u64;
     attr.link_create.__bindgen_anon_3.uprobe_multi.cookies = cookies.as_ptr() as u64;
-    attr.link_create.__bindgen_anon_3.uprobe_multi.cnt = probes.len() as u32;
+    attr.link_create.__bindgen_anon_3.uprobe_multi.cnt = offsets.len() as u32;
     attr.link_create.__bindgen_anon_3.uprobe_multi.flags =
         if role.is_return() { RETURN } else { 0 };
     attr.link_create.__bindgen_anon_3.uprobe_multi.pid = pid;
-    let link = bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr)?;
-    Ok(Links {
-        multi: vec![link],
-        single: Vec::new(),
-    })
+    bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr)
 }
 
 fn attach_perf_events(
     program: &OwnedFd,
     role: Role,
-    file: &CString,
+    file: &CStr,
     probes: &[Probe],
     pid: u32,
 ) -> io::Result<Links> {
     let kind = perf_uprobe_type()?;
     let mut links = Links::default();
-    for probe in probes {
-        let event = perf_uprobe(kind, role, file, probe.offset, pid)?;
-        links.single.push(perf_link(program, &event, probe.cookie)?);
+    // SAFETY: two system calls each, on memory that exists.
+    unsafe {
+        apart::make(probes.len(), &mut links.single, |number| {
+            let Probe { offset, cookie } = probes[number];
+            let event = perf_uprobe(kind, role, file, offset, pid)?;
+            perf_link(program, &event, cookie)
+        })?;
     }
     Ok(links)
 }
@@ -223,13 +242,7 @@ fn perf_uprobe_type() -> io::Result<u32> {
     text.trim().parse().map_err(io::Error::other)
 }
 
-fn perf_uprobe(
-    kind: u32,
-    role: Role,
-    file: &CString,
-    offset: u64,
-    pid: u32,
-) -> io::Result<OwnedFd> {
+fn perf_uprobe(kind: u32, role: Role, file: &CStr, offset: u64, pid: u32) -> io::Result<OwnedFd> {
     const FD_CLOEXEC: u64 = 8; // PERF_FLAG_FD_CLOEXEC
     // SAFETY: all-zero is a valid `perf_event_attr`.
     let mut attr: perf_event_attr = unsafe { std::mem::zeroed() };

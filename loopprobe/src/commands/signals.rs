@@ -4,7 +4,7 @@ use nix::sys::{
 };
 
 use super::{privileges, screen};
-use crate::collect::Stop;
+use crate::{attach::await_removal, collect::Stop};
 
 /// SIGINT, SIGTERM and SIGHUP, taken out of their usual way. To be created before any thread is started, for threads
 /// inherit the mask; child processes do not, as the standard library resets theirs.
@@ -19,13 +19,17 @@ impl Signals {
         Ok(Self(SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC)?))
     }
 
-    /// Ends the session at the first signal, and loopprobe itself at the second.
+    /// Ends the session at the first signal, and loopprobe itself at the second, without a report, but not while probes are
+    /// being removed.
     pub fn stop(self, stop: &Stop) -> anyhow::Result<()> {
         let stop = stop.clone();
         let mut stopping = false;
         self.on_each(move |signal, _| {
             if stopping {
                 screen::leave();
+                await_removal(|| {
+                    eprintln!("loopprobe: removing the probes first, which takes a moment")
+                });
                 std::process::exit(128 + signal as i32);
             }
             stopping = true;

@@ -201,8 +201,8 @@ impl Kernel {
         for role in Role::ALL.into_iter().filter(wanted) {
             let probes = &image.probes[&role];
             let program = &self.programs[&role];
-            let path = image.file.path();
-            let links = uprobe::attach(self.method, program, role, &path, probes, self.scope)?;
+            let (method, file) = (self.method, &image.file);
+            let links = uprobe::attach(method, program, role, file, probes, self.scope)?;
             self.links.append(links);
         }
         Ok(())
@@ -273,7 +273,7 @@ impl Kernel {
         registers::read(&program, pid).map_err(AttachError::Registers)
     }
 
-    /// Takes all uprobes away.
+    /// Takes all uprobes away. They are gone when it returns.
     pub fn detach(&mut self) {
         self.links = Links::default();
     }
