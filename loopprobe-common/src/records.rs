@@ -28,6 +28,11 @@ pub enum Kind {
     Question = 8,
     /// A [`PollRecord`] of a task that ended here or, if its question's answer is so, then. It has not been counted as long.
     Unsettled = 9,
+    /// A [`TakerRecord`]: who had the CPU that a poll's thread waited for.
+    Taker = 10,
+    /// A [`StackRecord`] of a thread that ends a long wait inside another thread's poll: its `tid` and `poll_ns` are that poll's, its
+    /// `woken_ns` says which wait, its `waker` who the stack is of.
+    Waker = 11,
 }
 
 /// A poll that has ended.
@@ -76,6 +81,51 @@ pub struct ThreadRegisters {
     pub registers: Registers,
 }
 
+/// What the kernel says of a thread that goes off its CPU, beside its system call.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reason {
+    /// Its state (`__state` of `struct task_struct`); 0 if it goes on to run.
+    pub state: u32,
+    /// Its flags (`PF_*`).
+    pub flags: u32,
+    /// The lower half of its `jobctl`.
+    pub jobctl: u32,
+    /// Bits of [`Reason::STALLED`] and the like.
+    pub pressure: u32,
+}
+
+impl Reason {
+    /// A state that could not be read in time.
+    pub const UNKNOWN: u32 = 1 << 31;
+    /// It waits for memory, as pressure stall information counts it.
+    pub const STALLED: u32 = 1;
+    /// Its control group has more memory than `memory.high`.
+    pub const OVER_HIGH: u32 = 2;
+    /// Its control group has all the memory that it may have.
+    pub const IN_OOM: u32 = 4;
+}
+
+/// Who had the CPU while a thread waited for it inside a poll.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TakerRecord {
+    /// [`Kind::Taker`].
+    pub kind: u32,
+    /// The thread that waited, in loopprobe's pid namespace.
+    pub tid: u32,
+    /// When the poll began.
+    pub poll_ns: u64,
+    /// How long it waited.
+    pub waited_ns: u64,
+    /// The process that had the CPU at the end of the wait, as the kernel numbers it.
+    pub process: u32,
+    /// Its thread.
+    pub thread: u32,
+    /// The thread's name, zero-terminated.
+    pub name: [u8; 16],
+}
+
 /// A stack inside an open poll; `len` bytes of stack follow: from the stack pointer upwards or, where the poll's entry lies
 /// further away than [`STACK_BYTES`], [`STACK_HEAD`] bytes from the stack pointer and the rest as far as the entry's return
 /// address.
@@ -104,6 +154,12 @@ pub struct StackRecord {
     pub args: [u64; 6],
     /// Blocked time of the same poll just before, in waits too short to be sent, for which this stack stands too.
     pub unsent_ns: u64,
+    /// Of a thread that went off its CPU: why, beside its system call.
+    pub reason: Reason,
+    /// Of [`Kind::Waker`]: the thread that the stack is of, in loopprobe's pid namespace.
+    pub waker: u32,
+    /// Keeps the layout free of padding.
+    pub reserved: u32,
     /// Of a question: the place.
     pub place: Place,
     /// How many bytes of stack follow.
@@ -147,7 +203,9 @@ crate::pod!(
     PollRecord,
     Registers,
     ThreadRegisters,
+    Reason,
     StackRecord,
     StackSlot,
+    TakerRecord,
     ProcessRecord
 );

@@ -19,6 +19,7 @@ mod sched;
 mod stack;
 mod task;
 mod thread;
+mod why;
 
 #[cfg(not(test))]
 #[panic_handler]

@@ -85,6 +85,20 @@ static TASK_TGID: Global<u64> = Global::new(0);
 static TASK_STATE: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]
 static TASK_CPU_TIME: Global<u64> = Global::new(0);
+/// Offsets of `flags`, `jobctl`, the word of `in_memstall`, `memcg_nr_pages_over_high` and `memcg_in_oom`; 0 where a kernel has none.
+#[unsafe(no_mangle)]
+static TASK_FLAGS: Global<u64> = Global::new(0);
+#[unsafe(no_mangle)]
+static TASK_JOBCTL: Global<u64> = Global::new(0);
+#[unsafe(no_mangle)]
+static TASK_MEMSTALL: Global<u64> = Global::new(0);
+#[unsafe(no_mangle)]
+static TASK_OVER_HIGH: Global<u64> = Global::new(0);
+#[unsafe(no_mangle)]
+static TASK_IN_OOM: Global<u64> = Global::new(0);
+/// The bit of `in_memstall` in its word.
+#[unsafe(no_mangle)]
+static MEMSTALL_MASK: Global<u32> = Global::new(0);
 
 pub fn target() -> u32 {
     TARGET.load()
@@ -123,6 +137,30 @@ pub fn task_cpu_time_offset() -> u64 {
 #[inline(always)]
 pub fn is_over(now: u64) -> bool {
     CONFIG.get(0).is_some_and(|config| config.is_over(now))
+}
+
+pub fn task_flags_offset() -> u64 {
+    TASK_FLAGS.load()
+}
+
+pub fn task_jobctl_offset() -> u64 {
+    TASK_JOBCTL.load()
+}
+
+pub fn task_memstall_offset() -> u64 {
+    TASK_MEMSTALL.load()
+}
+
+pub fn task_over_high_offset() -> u64 {
+    TASK_OVER_HIGH.load()
+}
+
+pub fn task_in_oom_offset() -> u64 {
+    TASK_IN_OOM.load()
+}
+
+pub fn task_memstall_mask() -> u32 {
+    MEMSTALL_MASK.load()
 }
 
 /// Counts one.

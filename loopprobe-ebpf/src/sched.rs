@@ -23,6 +23,7 @@ use crate::{
     poll::now,
     root, stack, task,
     thread::{current_tid, known},
+    why,
 };
 
 /// Arguments: whether the switch is a preemption, the previous task, the next task (`include/trace/events/sched.h`). Linux 5.18
@@ -43,21 +44,25 @@ pub fn sched_switch(ctx: RawTracePointContext) -> i32 {
         let cpu_ns = cpu_time(args[1]);
         catch_up(tid, thread, cpu_ns, now);
         thread.cpu_ns = cpu_ns;
-        switch_out(tid, thread, voluntary, now);
+        switch_out(tid, thread, voluntary, args[0], now);
     }
     if let Some(tid) = task_field(args[2], task_pid_offset())
         && let Some(thread) = known(tid)
     {
         let now = now();
         if !is_over(now) {
+            let waited_ns = thread.runnable_ns;
             switch_in(tid, thread, now);
+            if thread.depth > 0 {
+                why::had_cpu(tid, thread, thread.runnable_ns - waited_ns);
+            }
         }
     }
     0
 }
 
 #[inline(always)]
-fn switch_out(tid: u32, thread: &mut Thread, voluntary: bool, now: u64) {
+fn switch_out(tid: u32, thread: &mut Thread, voluntary: bool, preempted: u64, now: u64) {
     thread.off_ns = now;
     thread.woken_ns = 0;
     thread.off = if voluntary {
@@ -78,6 +83,9 @@ fn switch_out(tid: u32, thread: &mut Thread, voluntary: bool, now: u64) {
     if !voluntary {
         if thread.depth > 0 {
             edge::preempted(thread, now);
+            if preempted == 0 && why::yields() && CONFIG.get(0).is_some_and(|c| c.stacks != 0) {
+                stack::keep(tid, thread, now);
+            }
         }
         return;
     }
@@ -196,6 +204,9 @@ fn try_waking(task: u64) -> Option<()> {
         && thread.woken_ns == 0
     {
         thread.woken_ns = now();
+        if thread.flags & Thread::KEPT != 0 && thread.depth > 0 {
+            stack::send_waker(thread, task);
+        }
     }
     // Who starts a worker on another thread? See `poll::mark_block_in_place`. A worker that has handed its core over is a thread
     // of the blocking pool again, so workers are no exception.
@@ -216,6 +227,12 @@ fn try_waking(task: u64) -> Option<()> {
         None => {}
     }
     Some(())
+}
+
+/// Whether a task is a thread of the current one's process.
+#[inline(always)]
+pub fn is_of_current(task: u64) -> bool {
+    task_field(task, task_tgid_offset()) == Some(current_tgid())
 }
 
 #[inline(always)]

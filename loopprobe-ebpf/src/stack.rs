@@ -13,7 +13,7 @@ use aya_ebpf::{
 use loopprobe_common::{
     counters::Counter,
     light::Place,
-    records::{Kind, STACK_BYTES, STACK_HEAD, STACK_SLOTS, StackRecord, StackSlot},
+    records::{Kind, Reason, STACK_BYTES, STACK_HEAD, STACK_SLOTS, StackRecord, StackSlot},
     thread::Thread,
 };
 
@@ -23,6 +23,7 @@ use crate::{
     poll::now,
     sched, task,
     thread::{current_tid, known, visible_tid},
+    why,
 };
 
 /// A sample of the thread on this CPU.
@@ -90,7 +91,47 @@ pub fn keep(tid: u32, thread: &mut Thread, now: u64) {
         && let Some(open) = open_since(thread)
         && fill(slot, Kind::OffCpu, thread.tid, &open, now).is_some()
     {
+        if thread.off == Thread::OFF_BLOCKED {
+            slot.record.reason = why::reason();
+        }
         thread.flags |= Thread::KEPT;
+    }
+}
+
+/// Sends the stack of the current thread, which ends a wait of `woken`'s that was long, if it is a thread of the same process that
+/// does so on purpose.
+#[inline(never)]
+pub fn send_waker(woken: &Thread, task: u64) {
+    let Some(config) = CONFIG.get(0) else { return };
+    let Some(poll) = woken.innermost() else {
+        return;
+    };
+    let is_long = woken.woken_ns - woken.off_ns >= config.min_block_ns;
+    if !is_long || syscall_number() != Some(arch::SYS_FUTEX) || !sched::is_of_current(task) {
+        return;
+    }
+    let (Some(slot), Some(waker)) = (slot(current_tid()), visible_tid()) else {
+        return;
+    };
+    let open = Open {
+        since_ns: poll.start_ns,
+        entry_sp: 0,
+    };
+    if fill(slot, Kind::Waker, woken.tid, &open, woken.woken_ns).is_some() {
+        slot.record.woken_ns = woken.off_ns;
+        slot.record.waker = waker;
+        send(slot);
+    }
+}
+
+/// The number of the system call that the current thread is in.
+#[inline(always)]
+pub fn syscall_number() -> Option<i64> {
+    // SAFETY: the helpers give the current task's saved registers, and fail on a bad address.
+    unsafe {
+        let saved = bpf_task_pt_regs(bpf_get_current_task_btf()) as u64;
+        let place = (saved + arch::SYSCALL_OFFSET) as *const i64;
+        aya_ebpf::helpers::bpf_probe_read_kernel(place).ok()
     }
 }
 
@@ -176,6 +217,8 @@ fn fill(slot: &mut StackSlot, kind: Kind, tid: u32, open: &Open, now: u64) -> Op
     record.end_ns = 0;
     record.unsent_ns = 0;
     record.in_kernel = 0;
+    record.reason = Reason::default();
+    record.waker = 0;
     record.place = Place::default();
     record.entry_sp = entry_sp;
     record.syscall = arch::syscall(regs);
@@ -192,7 +235,7 @@ fn fill(slot: &mut StackSlot, kind: Kind, tid: u32, open: &Open, now: u64) -> Op
         copy_outermost(&mut slot.bytes, entry_sp + 8);
     }
     // A scan takes threads as they are, also one that has just been started and has no stack yet.
-    if record.len == 0 && kind as u32 != Kind::Scan as u32 {
+    if record.len == 0 && kind as u32 != Kind::Scan as u32 && kind as u32 != Kind::Waker as u32 {
         count(Counter::Unreadable);
     }
     Some(())

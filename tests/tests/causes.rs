@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use loopprobe::{
     elf::{FileOffset, Image},
-    model::{Cause, Frame, LongPoll, Outcome, Stack},
+    model::{Cause, Diagnosis, Frame, LongPoll, Outcome, Stack},
 };
 use loopprobe_tests::{
     accuracy::TOLERANCE_NS,
@@ -169,6 +169,7 @@ fn judge(build: Build, poll: &LongPoll, case: &Case, symbols: &Symbols) -> Resul
         case.cause
     );
     ensure!(!found.advice.is_empty(), "no advice");
+    proven(found, case)?;
     let call = found.call.as_ref().context("no blocking call")?;
     let own = own_frames(poll);
     if build.stripped {
@@ -223,6 +224,22 @@ fn judge(build: Build, poll: &LongPoll, case: &Case, symbols: &Symbols) -> Resul
             case.task
         );
     }
+    Ok(())
+}
+
+/// What else the target knows of a case: who had its lock or its CPU, where its pipe leads.
+fn proven(found: &Diagnosis, case: &Case) -> Result<()> {
+    let evidence = |name: &str| found.evidence.get(name).map_or("", String::as_str);
+    let label = case.label.as_str();
+    let right = match case.cause {
+        Cause::Lock => evidence("holder").starts_with(&format!("{label}-holder (")),
+        Cause::Channel => !evidence("waker").is_empty(),
+        Cause::Preempted => evidence("preempted_by").contains("of this process"),
+        Cause::Pipe => evidence("peer_process") == "this process itself",
+        Cause::Stopped => evidence("signal") == "SIGSTOP",
+        _ => true,
+    };
+    ensure!(right, "{label} is not proven by {:?}", found.evidence);
     Ok(())
 }
 

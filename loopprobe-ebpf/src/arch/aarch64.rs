@@ -5,6 +5,7 @@ use loopprobe_common::records::Registers;
 
 // `include/uapi/asm-generic/unistd.h` (Linux 6.18). There is no `epoll_wait`.
 pub const SYS_FUTEX: i64 = 98;
+pub const SYS_SCHED_YIELD: i64 = 124;
 const SYS_EPOLL_PWAIT: i64 = 22;
 const SYS_EPOLL_PWAIT2: i64 = 441;
 
@@ -55,6 +56,9 @@ pub fn caller(regs: &pt_regs) -> Option<u64> {
 pub fn syscall(regs: &Saved) -> i64 {
     i64::from(regs.syscall)
 }
+
+/// Where the number of the system call lies in the saved registers.
+pub const SYSCALL_OFFSET: u64 = core::mem::offset_of!(Saved, syscall) as u64;
 
 /// The system call's arguments. The first register is where the result will be.
 #[inline(always)]

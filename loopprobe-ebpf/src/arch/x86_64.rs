@@ -4,6 +4,7 @@ use aya_ebpf::bindings::pt_regs;
 use loopprobe_common::records::Registers;
 
 pub const SYS_FUTEX: i64 = 202;
+pub const SYS_SCHED_YIELD: i64 = 24;
 const SYS_EPOLL_WAIT: i64 = 232;
 const SYS_EPOLL_PWAIT: i64 = 281;
 const SYS_EPOLL_PWAIT2: i64 = 441;
@@ -50,6 +51,9 @@ pub fn caller(regs: &pt_regs) -> Option<u64> {
 pub fn syscall(regs: &Saved) -> i64 {
     regs.orig_rax as i64
 }
+
+/// Where the number of the system call lies in the saved registers.
+pub const SYSCALL_OFFSET: u64 = core::mem::offset_of!(Saved, orig_rax) as u64;
 
 /// The system call's arguments.
 #[inline(always)]

@@ -14,6 +14,18 @@ pub struct TaskOffsets {
     pub state: u64,
     /// `se.sum_exec_runtime`: how long the task has been on a CPU, in nanoseconds; exact while it is switched off or on one.
     pub cpu_time: u64,
+    /// `flags`.
+    pub flags: u64,
+    /// `jobctl`.
+    pub jobctl: u64,
+    /// The 32 bits that `in_memstall` lies in; 0 for a kernel without pressure stall information.
+    pub memstall: u64,
+    /// Which of them it is.
+    pub memstall_mask: u32,
+    /// `memcg_nr_pages_over_high`; 0 for a kernel without control groups of memory.
+    pub over_high: u64,
+    /// `memcg_in_oom`; 0 for a kernel without those of version 1.
+    pub in_oom: u64,
 }
 
 impl TaskOffsets {
@@ -32,7 +44,15 @@ impl TaskOffsets {
         let cpu_time = btf
             .member_offset("sched_entity", "sum_exec_runtime")
             .ok_or(AttachError::BtfMissing("sched_entity.sum_exec_runtime"))?;
+        let optional = |name| btf.member_offset("task_struct", name).unwrap_or(0);
+        let memstall = btf.member_bit("task_struct", "in_memstall");
         Ok(Self {
+            flags: optional("flags"),
+            jobctl: optional("jobctl"),
+            memstall: memstall.map_or(0, |bit| bit / 32 * 4),
+            memstall_mask: memstall.map_or(0, |bit| 1 << (bit % 32)),
+            over_high: optional("memcg_nr_pages_over_high"),
+            in_oom: optional("memcg_in_oom"),
             pid: member("pid", "task_struct.pid")?,
             tgid: member("tgid", "task_struct.tgid")?,
             state: member("__state", "task_struct.__state")
@@ -88,6 +108,11 @@ impl<'a> Btf<'a> {
 
     /// A direct member's offset in bytes.
     fn member_offset(&self, structure: &str, member: &str) -> Option<u64> {
+        Some(self.member_bit(structure, member)? / 8)
+    }
+
+    /// The same in bits: members of one bit share their byte.
+    fn member_bit(&self, structure: &str, member: &str) -> Option<u64> {
         let (_, at) = self.find(KIND_STRUCT, structure)?;
         let info = word(self.types, at + 4)?;
         self.member(at + 12, (info & 0xffff) as usize, info >> 31 == 1, member)
@@ -119,7 +144,7 @@ impl<'a> Btf<'a> {
             let at = at + 12 * i;
             if self.is(word(self.types, at)?, name) {
                 let bits = word(self.types, at + 8)?;
-                return Some(u64::from(if bitfields { bits & 0xff_ffff } else { bits }) / 8);
+                return Some(u64::from(if bitfields { bits & 0xff_ffff } else { bits }));
             }
         }
         None

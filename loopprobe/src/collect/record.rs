@@ -1,6 +1,6 @@
 //! Records as the kernel side writes them, read with every length checked.
 
-use loopprobe_common::records::{Kind, PollRecord, ProcessRecord, StackRecord};
+use loopprobe_common::records::{Kind, PollRecord, ProcessRecord, StackRecord, TakerRecord};
 
 use crate::attach::pod;
 
@@ -13,6 +13,8 @@ pub enum Record<'a> {
     Unsettled(PollRecord),
     /// A stack, and its bytes.
     Stack(StackRecord, &'a [u8]),
+    /// Who had the CPU that a poll's thread waited for.
+    Taker(TakerRecord),
     /// The process executed another program.
     Process(ProcessRecord),
 }
@@ -27,13 +29,16 @@ impl<'a> Record<'a> {
         const SAMPLE: u32 = Kind::Sample as u32;
         const SCAN: u32 = Kind::Scan as u32;
         const QUESTION: u32 = Kind::Question as u32;
+        const WAKER: u32 = Kind::Waker as u32;
+        const TAKER: u32 = Kind::Taker as u32;
         const EXEC: u32 = Kind::Exec as u32;
         const EXEC_BY_THREAD: u32 = Kind::ExecByThread as u32;
         let kind = u32::from_ne_bytes(bytes.first_chunk().copied()?);
         match kind {
             POLL | ROOT => Some(Self::Poll(pod::read(bytes)?)),
             UNSETTLED => Some(Self::Unsettled(pod::read(bytes)?)),
-            OFF_CPU | SAMPLE | SCAN | QUESTION => {
+            TAKER => Some(Self::Taker(pod::read(bytes)?)),
+            OFF_CPU | SAMPLE | SCAN | QUESTION | WAKER => {
                 let record: StackRecord = pod::read(bytes)?;
                 let stack = bytes
                     .get(size_of::<StackRecord>()..)?

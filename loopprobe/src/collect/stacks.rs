@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use loopprobe_common::records::{self, Kind, STACK_BYTES, STACK_HEAD, StackRecord};
+use loopprobe_common::records::{self, Kind, STACK_BYTES, STACK_HEAD, StackRecord, TakerRecord};
 
 use super::{
     Options,
@@ -15,7 +15,8 @@ use super::{
 use crate::{
     attach::PlannedImage,
     diagnose::{
-        CpuQuota, Descriptors, Object, Objects, PollEvidence, RawSyscall, StackEvidence, diagnose,
+        CpuQuota, Descriptors, Halt, Object, Objects, PollEvidence, RawSyscall, StackEvidence,
+        Taker, Waker, diagnose,
     },
     elf::ProcAddr,
     model::{Frame, LongPoll, Lost, Outcome, Stack, StackKind},
@@ -34,6 +35,7 @@ const KEEP_NS: u64 = 2_000_000_000;
 pub struct Stacks {
     unwinder: Unwinder,
     symbolizer: Symbolizer,
+    pid: u32,
     objects: Objects,
     descriptors: Descriptors,
     regions: Regions,
@@ -60,10 +62,25 @@ impl std::fmt::Debug for Stacks {
 struct Taken {
     last_ns: u64,
     stacks: Vec<Seen>,
+    /// Who had the CPU meanwhile.
+    takers: Vec<Taker>,
+    /// Who ended waits of which the own stack has not come yet.
+    wakers: Vec<SeenWaker>,
     /// When a stack first showed that the poll had ended, although its end had not been seen.
     left_ns: Option<u64>,
     /// Of a root future: where the thread was.
     gap: Gap,
+}
+
+/// Who ended a wait.
+#[derive(Clone, Debug)]
+struct SeenWaker {
+    /// When the wait began.
+    off_ns: u64,
+    tid: u32,
+    /// What it woke: the first argument of its system call.
+    futex: u64,
+    frames: Vec<RawFrame>,
 }
 
 /// One stack, and how often or how long it was seen.
@@ -79,6 +96,10 @@ struct Seen {
     samples: u32,
     /// Whether a page fault stopped it, or a sample found it in one.
     page_fault: bool,
+    /// What stopped it from outside.
+    halt: Option<Halt>,
+    /// Who ended the longest of these waits, and how long that was.
+    waker: Option<(SeenWaker, u64)>,
 }
 
 impl Stacks {
@@ -91,6 +112,7 @@ impl Stacks {
         Ok(Self {
             unwinder: Unwinder::new(options.pid)?,
             symbolizer: Symbolizer::new(&options.debug_files),
+            pid: options.pid,
             objects: Objects::of(options.pid),
             descriptors: Descriptors::of(options.pid),
             regions: Regions::of(options.pid),
@@ -133,12 +155,13 @@ impl Stacks {
     /// Adds stacks and diagnosis to a part of a gap.
     pub fn explain_part(&mut self, key: PollKey, poll: &mut LongPoll, now_ns: u64) {
         let end_ns = poll.start_ns + poll.duration_ns;
-        let stacks = self.polls.get(&key).map_or_else(Vec::new, |taken| {
-            let mut stacks = taken.stacks.clone();
-            stacks.retain(|seen| (poll.start_ns..=end_ns).contains(&seen.start_ns));
-            stacks
-        });
-        self.describe(poll, stacks, now_ns);
+        let mut part = Taken::default();
+        if let Some(taken) = self.polls.get(&key) {
+            part.stacks.clone_from(&taken.stacks);
+            part.stacks
+                .retain(|seen| (poll.start_ns..=end_ns).contains(&seen.start_ns));
+        }
+        self.describe(poll, part, now_ns);
     }
 
     /// When a poll was seen to have ended at the latest, if its end was not seen.
@@ -153,6 +176,44 @@ impl Stacks {
         }
         self.polls
             .retain(|key, taken| taken.last_ns + KEEP_NS > now_ns || is_open(*key));
+    }
+
+    /// Who had the CPU that a poll waited for.
+    pub fn taken(&mut self, record: &TakerRecord) {
+        let name = record.name.split(|&byte| byte == 0).next();
+        let name = String::from_utf8_lossy(name.unwrap_or_default()).into_owned();
+        let process = (record.process != self.pid).then_some(record.process);
+        let taken = self.polls.entry((record.tid, record.poll_ns)).or_default();
+        taken.last_ns = taken.last_ns.max(record.poll_ns + record.waited_ns);
+        let same = |taker: &&mut Taker| taker.name == name && taker.process == process;
+        let has_room = taken.takers.len() < MAX_STACKS;
+        match taken.takers.iter_mut().find(same) {
+            Some(taker) => taker.waited_ns += record.waited_ns,
+            None if has_room => taken.takers.push(Taker {
+                name,
+                process,
+                waited_ns: record.waited_ns,
+            }),
+            None => {}
+        }
+    }
+
+    /// The stack of a thread that ends a wait inside a poll.
+    pub fn woken(&mut self, record: &StackRecord, bytes: &[u8]) {
+        let frames = self
+            .unwinder
+            .unwind_thread(&raw_stack(record, bytes))
+            .frames;
+        let taken = self.polls.entry((record.tid, record.poll_ns)).or_default();
+        taken.last_ns = taken.last_ns.max(record.start_ns);
+        if taken.wakers.len() < MAX_STACKS {
+            taken.wakers.push(SeenWaker {
+                off_ns: record.woken_ns,
+                tid: record.waker,
+                futex: record.args[0],
+                frames,
+            });
+        }
     }
 
     /// A stack that the kernel side has taken.
@@ -177,9 +238,10 @@ impl Stacks {
         } else {
             self.runtime.place(&unwound)
         };
-        let seen = self.seen(record, unwound, end_ns);
+        let mut seen = self.seen(record, unwound, end_ns);
         let taken = self.polls.entry((record.tid, record.poll_ns)).or_default();
         taken.last_ns = end_ns;
+        seen.waker = taken.waker_of(record, seen.blocked_ns);
         let (from_ns, blocked_ns, runnable_ns) = (seen.start_ns, seen.blocked_ns, seen.runnable_ns);
         taken
             .gap
@@ -226,7 +288,12 @@ impl Stacks {
         let at_probe = is_at_entry(record)
             || RawSyscall::is_of_probe(record.syscall)
             || unwound.frames.is_empty();
-        let ready_ns = if record.woken_ns == 0 {
+        let halt = (!sample)
+            .then(|| Halt::of(&record.reason, syscall.is_some()))
+            .flatten();
+        let ready_ns = if halt == Some(Halt::Yields) {
+            record.start_ns
+        } else if record.woken_ns == 0 {
             end_ns
         } else {
             record.woken_ns
@@ -249,16 +316,15 @@ impl Stacks {
             },
             samples: u32::from(sample),
             page_fault: !at_probe && syscall.is_none() && (!sample || record.in_kernel != 0),
+            halt,
+            waker: None,
         }
     }
 
     /// Adds stacks and diagnosis to a poll that has ended.
     pub fn explain(&mut self, key: PollKey, poll: &mut LongPoll, now_ns: u64) {
-        let stacks = self
-            .polls
-            .remove(&key)
-            .map_or_else(Vec::new, |taken| taken.stacks);
-        self.describe(poll, stacks, now_ns);
+        let taken = self.polls.remove(&key).unwrap_or_default();
+        self.describe(poll, taken, now_ns);
     }
 
     /// Adds what is known so far to a poll that is still open. `current` is the stack of its thread, if that is off its CPU.
@@ -272,6 +338,7 @@ impl Stacks {
         let mut so_far = Taken::default();
         if let Some(taken) = self.polls.get(&key) {
             so_far.stacks.clone_from(&taken.stacks);
+            so_far.takers.clone_from(&taken.takers);
         }
         if let Some((record, bytes)) = current
             && let Some(unwound) = self.unwind(record, bytes)
@@ -279,7 +346,7 @@ impl Stacks {
             let seen = self.seen(record, unwound, now_ns);
             so_far.add(seen);
         }
-        self.describe(poll, so_far.stacks, now_ns);
+        self.describe(poll, so_far, now_ns);
     }
 
     /// Adds stack and diagnosis to a poll that was open before the attach.
@@ -296,8 +363,14 @@ impl Stacks {
             runnable_ns: 0,
             samples: u32::from(seen.on_cpu),
             page_fault: seen.syscall.is_none() && !seen.on_cpu,
+            halt: None,
+            waker: None,
         };
-        self.describe(poll, vec![seen], now_ns);
+        let taken = Taken {
+            stacks: vec![seen],
+            ..Taken::default()
+        };
+        self.describe(poll, taken, now_ns);
     }
 
     /// The frames of a whole stack, innermost first, without names.
@@ -320,7 +393,9 @@ impl Stacks {
         self.unwinder.modules().to_vec()
     }
 
-    fn describe(&mut self, poll: &mut LongPoll, mut seen: Vec<Seen>, now_ns: u64) {
+    fn describe(&mut self, poll: &mut LongPoll, taken: Taken, now_ns: u64) {
+        let (mut seen, mut takers) = (taken.stacks, taken.takers);
+        takers.sort_by_key(|taker| std::cmp::Reverse(taker.waited_ns));
         for object in seen.iter_mut().filter_map(|one| one.object.as_mut()) {
             self.descriptors.complete(object, now_ns);
         }
@@ -348,9 +423,22 @@ impl Stacks {
             stacks,
             throttle,
             databases,
+            takers,
+            group: self.group(&seen),
+            tracer: self.descriptors.tracer().filter(|_| is_halted(&seen)),
         };
         poll.diagnosis = Some(diagnose(&evidence));
         poll.stacks = evidence.stacks.into_iter().map(|s| s.stack).collect();
+    }
+
+    /// The control group that may have held the poll up.
+    fn group(&self, seen: &[Seen]) -> Option<String> {
+        let controller = seen.iter().find_map(|one| match one.halt? {
+            Halt::Frozen => Some("freezer"),
+            Halt::Reclaim { group: true } => Some("memory"),
+            _ => None,
+        })?;
+        self.descriptors.group(controller)
     }
 
     /// A stack that was seen blocked may have waited for a CPU as well; that is a stack of its own.
@@ -362,6 +450,11 @@ impl Stacks {
         count: bool,
     ) -> Vec<StackEvidence> {
         let frames = self.symbolizer.frames(&seen.frames);
+        let waker = seen.waker.as_ref().map(|(waker, _)| Waker {
+            tid: waker.tid,
+            name: thread_name(self.pid, waker.tid),
+            frames: self.symbolizer.frames(&waker.frames),
+        });
         if count {
             self.lost.incomplete_stacks += u64::from(!seen.outcome.is_whole());
             self.lost.unresolved_frames +=
@@ -377,7 +470,7 @@ impl Stacks {
         .into_iter()
         .filter(|(_, ns)| *ns > 0)
         .map(|(kind, ns)| {
-            let acts = kind != StackKind::Runnable;
+            let acts = kind != StackKind::Runnable || seen.halt == Some(Halt::Yields);
             StackEvidence {
                 stack: Stack {
                     ns,
@@ -390,6 +483,8 @@ impl Stacks {
                 syscall: seen.syscall.filter(|_| acts),
                 object: seen.object.clone().filter(|_| acts),
                 page_fault: acts && seen.page_fault,
+                halt: seen.halt.filter(|_| acts),
+                waker: waker.clone().filter(|_| acts),
             }
         })
         .collect()
@@ -397,12 +492,26 @@ impl Stacks {
 }
 
 impl Taken {
+    /// Who ended the wait that a stack stands for: a thread that woke the same futex.
+    fn waker_of(&mut self, record: &StackRecord, blocked_ns: u64) -> Option<(SeenWaker, u64)> {
+        let is_it =
+            |waker: &SeenWaker| waker.off_ns == record.start_ns && waker.futex == record.args[0];
+        let at = self.wakers.iter().position(is_it)?;
+        Some((self.wakers.swap_remove(at), blocked_ns))
+    }
+
     /// `false` if there was no room.
     fn add(&mut self, seen: Seen) -> bool {
         if let Some(same) = self.stacks.iter_mut().find(|other| other.is_like(&seen)) {
             same.blocked_ns += seen.blocked_ns;
             same.runnable_ns += seen.runnable_ns;
             same.samples += seen.samples;
+            same.waker = same
+                .waker
+                .take()
+                .into_iter()
+                .chain(seen.waker)
+                .max_by_key(|(_, ns)| *ns);
             return true;
         }
         let room = self.stacks.len() < MAX_STACKS;
@@ -413,6 +522,16 @@ impl Taken {
     }
 }
 
+fn is_halted(seen: &[Seen]) -> bool {
+    seen.iter().any(|one| one.halt == Some(Halt::Traced))
+}
+
+/// A thread's name; empty if it has ended.
+fn thread_name(pid: u32, tid: u32) -> String {
+    let name = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/comm"));
+    name.unwrap_or_default().trim_end().to_owned()
+}
+
 impl Seen {
     fn is_like(&self, other: &Self) -> bool {
         self.outcome == other.outcome
@@ -420,6 +539,7 @@ impl Seen {
             && self.syscall.map(|c| c.number) == other.syscall.map(|c| c.number)
             && self.object == other.object
             && self.page_fault == other.page_fault
+            && self.halt == other.halt
             && self.frames.len() == other.frames.len()
             && self
                 .frames

@@ -267,6 +267,11 @@ impl Stuck {
         due
     }
 
+    /// The threads that have such a poll.
+    pub fn tids(&self) -> impl Iterator<Item = u32> {
+        self.open.keys().copied()
+    }
+
     /// The polls that have been reported and are still open, for the end of the session.
     pub fn still_open(
         &self,

@@ -77,6 +77,33 @@ impl Descriptors {
         &self.databases.1
     }
 
+    /// The process's control group of a controller of version 1, or else of version 2.
+    pub fn group(&self, controller: &str) -> Option<String> {
+        let text = fs::read_to_string(format!("/proc/{}/cgroup", self.pid)).ok()?;
+        let of = |wanted: &str| {
+            text.lines().find_map(|line| {
+                let mut fields = line.splitn(3, ':').skip(1);
+                let controllers = fields.next()?;
+                let path = fields.next()?;
+                controllers
+                    .split(',')
+                    .any(|one| one == wanted)
+                    .then(|| path.to_owned())
+            })
+        };
+        of(controller).or_else(|| of(""))
+    }
+
+    /// The process that traces this one, `name (pid)`.
+    pub fn tracer(&self) -> Option<String> {
+        let text = fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("TracerPid:"))?;
+        let pid: u32 = line.trim().parse().ok()?;
+        (pid != 0).then(|| process(pid))
+    }
+
     fn ends(&mut self, pipe: &Pipe, now_ns: u64) -> Ends {
         let key = (pipe.inode, pipe.reads);
         if let Some((at_ns, known)) = self.ends.get(&key)

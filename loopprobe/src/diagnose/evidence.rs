@@ -1,5 +1,5 @@
-use super::{Database, Moment, Object, RawSyscall, operation::Operation};
-use crate::model::{Split, Stack};
+use super::{Database, Halt, Moment, Object, RawSyscall, operation::Operation};
+use crate::model::{Frame, Split, Stack};
 
 /// One stack of a poll, with what is known about it beside the frames.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +12,32 @@ pub struct StackEvidence {
     pub object: Option<Object>,
     /// Whether the thread was in the kernel for a page fault.
     pub page_fault: bool,
+    /// What stopped the thread from outside, if something did.
+    pub halt: Option<Halt>,
+    /// Who ended the wait.
+    pub waker: Option<Waker>,
+}
+
+/// The thread that ended a wait inside a poll.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waker {
+    /// Its id.
+    pub tid: u32,
+    /// Its name.
+    pub name: String,
+    /// Its stack when it did so, innermost first.
+    pub frames: Vec<Frame>,
+}
+
+/// Who had the CPU that a poll's thread waited for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Taker {
+    /// The thread's name.
+    pub name: String,
+    /// The process, as the kernel numbers it; `None` for a thread of the target's own.
+    pub process: Option<u32>,
+    /// How long the waits were that ended when it gave the CPU up, in nanoseconds.
+    pub waited_ns: u64,
 }
 
 /// What a control group's CPU controller counted during a poll.
@@ -34,6 +60,12 @@ pub struct PollEvidence {
     pub throttle: Option<ThrottleDelta>,
     /// The database files that the process has open, if a wait was a database's.
     pub databases: Vec<Database>,
+    /// Who had the CPU meanwhile, longest first.
+    pub takers: Vec<Taker>,
+    /// Of a frozen process, or one that is short of memory: its control group.
+    pub group: Option<String>,
+    /// Of a traced process: its tracer, `name (pid)`.
+    pub tracer: Option<String>,
 }
 
 impl StackEvidence {

@@ -8,6 +8,7 @@ mod descriptors;
 mod evidence;
 mod facts;
 mod futex;
+mod halt;
 mod moment;
 mod object;
 mod objects;
@@ -23,7 +24,8 @@ mod verdict;
 
 pub(crate) use blame::blocking_call;
 pub use descriptors::{Database, Descriptors};
-pub use evidence::{PollEvidence, StackEvidence, ThrottleDelta};
+pub use evidence::{PollEvidence, StackEvidence, Taker, ThrottleDelta, Waker};
+pub use halt::Halt;
 pub use moment::Moment;
 pub use object::{Object, Pipe, Socket};
 pub use objects::Objects;

@@ -1,5 +1,5 @@
 use super::{
-    Object, RawSyscall, StackEvidence, futex,
+    Halt, Object, RawSyscall, StackEvidence, futex,
     operation::{Operation, operation},
     syscall::Waits,
 };
@@ -20,6 +20,8 @@ pub struct Moment<'a> {
     pub page_fault: bool,
     /// Whether its control group had used up its CPU quota.
     pub throttled: bool,
+    /// What stopped it from outside, if something did.
+    pub halt: Option<Halt>,
     /// Whose operation it was in, as the frames tell.
     pub(crate) operation: Option<Operation>,
 }
@@ -34,8 +36,8 @@ impl<'a> Moment<'a> {
             object: found.object.as_ref(),
             page_fault: found.page_fault,
             throttled: false,
-            operation: operation(&found.stack.frames)
-                .or_else(|| found.syscall.as_ref().and_then(futex::by_value)),
+            halt: found.halt,
+            operation: whose(found),
         }
     }
 
@@ -48,6 +50,7 @@ impl<'a> Moment<'a> {
             object: None,
             page_fault: false,
             throttled,
+            halt: None,
             operation: None,
         }
     }
@@ -75,6 +78,19 @@ impl<'a> Moment<'a> {
     /// Whether the name of any function on the stack contains one of the patterns.
     pub(crate) fn calls(&self, patterns: &[&str]) -> bool {
         names(self.frames).any(|name| patterns.iter().any(|pattern| name.contains(pattern)))
+    }
+}
+
+/// Whose operation a stack shows. A logger's waits for a futex are locks, as the value tells.
+fn whose(found: &StackEvidence) -> Option<Operation> {
+    match operation(&found.stack.frames) {
+        None => found.syscall.as_ref().and_then(futex::by_value),
+        Some(Operation::Logger) => found
+            .syscall
+            .as_ref()
+            .and_then(futex::by_value)
+            .or(Some(Operation::Logger)),
+        known => known,
     }
 }
 

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Moment, Object, PollEvidence, StackEvidence, ThrottleDelta,
+    Moment, PollEvidence, StackEvidence, ThrottleDelta,
     blame::{blocking_call, innermost_async},
     facts::facts,
     rules,
@@ -14,56 +14,50 @@ pub fn diagnose(evidence: &PollEvidence) -> Diagnosis {
     let split = evidence.split.unwrap_or_else(|| from_stacks(evidence));
     let mut parts = blocked_parts(evidence, split.blocked_ns);
     add_on_cpu(&mut parts, evidence, split.on_cpu_ns);
+    let spun_ns = spun_ns(evidence).min(split.runnable_ns);
+    add(&mut parts, Cause::Spin, spun_ns);
     let waiting = Moment::runnable(is_throttled(evidence, split.runnable_ns));
-    add(&mut parts, rules::of(&waiting).cause, split.runnable_ns);
-    let (cause, ns) = parts
-        .into_iter()
-        .max_by_key(|&(cause, ns)| (ns, cause != Cause::Unknown))
-        .filter(|&(_, ns)| ns > 0)
-        .unwrap_or((Cause::Unknown, 0));
+    add(
+        &mut parts,
+        rules::of(&waiting).cause,
+        split.runnable_ns - spun_ns,
+    );
+    let (cause, ns) = largest(&parts, |_| true).unwrap_or((Cause::Unknown, 0));
     let stacks = stacks_of(evidence, cause);
     let (call, dominant) = heaviest_call(&stacks);
     Diagnosis {
         cause,
         call,
         innermost: dominant.and_then(|found| innermost_async(&found.stack.frames)),
-        evidence: facts(
-            evidence,
-            cause,
-            ns,
-            dominant,
-            dominant.and_then(|found| found.object.as_ref()),
-        ),
-        advice: advice(
-            cause,
-            split,
-            dominant,
-            dominant.and_then(|found| found.object.as_ref()),
-        ),
+        evidence: facts(evidence, cause, ns, dominant),
+        advice: advice(cause, split, &parts, dominant),
     }
 }
 
+/// The largest of some parts, if it is anything.
+fn largest(parts: &Parts, wanted: impl Fn(Cause) -> bool) -> Option<(Cause, u64)> {
+    parts
+        .iter()
+        .map(|(&cause, &ns)| (cause, ns))
+        .filter(|&(cause, ns)| ns > 0 && wanted(cause))
+        .max_by_key(|&(cause, ns)| (ns, cause != Cause::Unknown))
+}
+
 /// What to do about a cause in its situation.
-fn advice(
-    cause: Cause,
-    split: Split,
-    dominant: Option<&StackEvidence>,
-    object: Option<&Object>,
-) -> String {
-    let moment = dominant.map(|found| Moment {
-        object,
-        ..Moment::of(found)
-    });
-    let advice = rules::advice(cause, moment.as_ref());
+fn advice(cause: Cause, split: Split, parts: &Parts, dominant: Option<&StackEvidence>) -> String {
+    let others = |cause| matches!(cause, Cause::Preempted | Cause::Throttled);
+    let advice = rules::advice(cause, dominant.map(Moment::of).as_ref());
     let own_ns = split.on_cpu_ns + split.blocked_ns;
-    // What a poll took of its own is its own, whoever had the CPU for the rest.
-    if matches!(cause, Cause::Preempted | Cause::Throttled)
-        && own_ns * OWN_SHARE >= own_ns + split.runnable_ns
-    {
-        let own_ms = own_ns / 1_000_000;
-        return format!("{advice}; but {own_ms} ms of it were the code's own: see its stacks");
+    if !others(cause) || own_ns * OWN_SHARE < own_ns + split.runnable_ns {
+        return advice.to_owned();
     }
-    advice.to_owned()
+    // What a poll took of its own is its own, whoever had the CPU for the rest.
+    let own = largest(parts, |cause| !others(cause)).map_or(Cause::Unknown, |(cause, _)| cause);
+    let (own_ms, own) = (own_ns / 1_000_000, own.rule());
+    format!(
+        "{own_ms} ms of it were the code's own ({}): {}; for the rest, {advice}",
+        own.label, own.advice
+    )
 }
 
 /// From this part of a poll on, its own time is mentioned although another cause took more: a fifth.
@@ -159,6 +153,16 @@ fn add_on_cpu(parts: &mut Parts, evidence: &PollEvidence, on_cpu_ns: u64) {
     add(parts, Cause::Cpu, own_ns);
 }
 
+/// How long the thread was ready because it had given its CPU away itself: no preemption.
+fn spun_ns(evidence: &PollEvidence) -> u64 {
+    evidence
+        .stacks
+        .iter()
+        .filter(|found| found.stack.kind == StackKind::Runnable && cause_of(found) == Cause::Spin)
+        .map(|found| found.stack.ns)
+        .sum()
+}
+
 fn cause_of(found: &StackEvidence) -> Cause {
     rules::of(&Moment::of(found)).cause
 }
@@ -180,7 +184,7 @@ fn stacks_of(evidence: &PollEvidence, cause: Cause) -> Vec<&StackEvidence> {
         .filter(|found| match (cause, found.stack.kind) {
             (Cause::Preempted | Cause::Throttled, kind) => kind != StackKind::Blocked,
             (_, StackKind::OnCpu | StackKind::Blocked) => cause_of(found) == cause,
-            (_, StackKind::Runnable) => false,
+            (_, StackKind::Runnable) => cause == Cause::Spin && cause_of(found) == cause,
         })
         .collect()
 }

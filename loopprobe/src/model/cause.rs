@@ -40,6 +40,12 @@ pub enum Cause {
     ThreadWait,
     /// It asked again and again, and gave its CPU away in between.
     Spin,
+    /// It was stopped, by a signal or a debugger. Not the code's fault.
+    Stopped,
+    /// Its control group was frozen. Not the code's fault.
+    Frozen,
+    /// The kernel had it wait for memory.
+    Reclaim,
     /// It changed the process's memory map, or waited to.
     MemoryMap,
     /// It dropped a large value.

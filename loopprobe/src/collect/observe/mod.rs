@@ -282,6 +282,11 @@ impl Observer {
                 Some(Record::Poll(record)) => self.ended(record, sink)?,
                 Some(Record::Unsettled(record)) => self.settle(record, sink)?,
                 Some(Record::Stack(record, stack)) => self.stack(&record, stack)?,
+                Some(Record::Taker(record)) => {
+                    if let Some(stacks) = &mut self.stacks {
+                        stacks.taken(&record);
+                    }
+                }
                 Some(Record::Process(record)) => executed = Some(record),
                 None => self.totals.lost.events += 1,
             }
@@ -332,6 +337,7 @@ impl Observer {
             (Some(stacks), Some(stuck)) if record.kind == Kind::Scan as u32 => {
                 stuck.sample(record, bytes, record.start_ns, stacks);
             }
+            (Some(stacks), _) if record.kind == Kind::Waker as u32 => stacks.woken(record, bytes),
             (Some(stacks), _) => stacks.take(record, bytes),
             (None, _) => {}
         }

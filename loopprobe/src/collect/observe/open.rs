@@ -1,13 +1,17 @@
 //! Polls that are still open: while the session runs, and at its end.
 
-use std::io;
+use std::{collections::HashSet, io};
 
 use loopprobe_common::thread::{OpenPoll, Thread};
 
 use super::Observer;
 use crate::{
     clock::nanoseconds,
-    collect::polls::{PollKey, open_polls},
+    collect::{
+        deadlock,
+        polls::{PollKey, open_polls},
+        stuck::Stuck,
+    },
     model::{Event, LongPoll, Notice},
     report::Sink,
 };
@@ -28,6 +32,7 @@ impl Observer {
                 }
                 self.workers.reported(thread.tid, false);
                 self.explain_open(key, &mut poll, *kernel_tid, thread, now);
+                deadlock::tell(&mut poll, &self.polling(threads));
                 sink.event(&Event::LongPoll(poll))?;
             }
         }
@@ -45,7 +50,8 @@ impl Observer {
             return Ok(());
         };
         let threshold = nanoseconds(self.options.threshold);
-        for poll in stuck.due(
+        let polling: HashSet<u32> = stuck.tids().chain(polling(threads)).collect();
+        for mut poll in stuck.due(
             threads,
             now,
             threshold,
@@ -56,6 +62,7 @@ impl Observer {
             if poll.ended {
                 self.totals.count_unprobed(&poll);
             }
+            deadlock::tell(&mut poll, &polling);
             self.workers.reported(poll.tid, false);
             sink.event(&Event::LongPoll(poll))?;
         }
@@ -69,6 +76,12 @@ impl Observer {
             self.configure()?;
         }
         Ok(())
+    }
+
+    /// The threads that have an open poll.
+    fn polling(&self, threads: &[(u32, Thread)]) -> HashSet<u32> {
+        let stuck = self.stuck.iter().flat_map(Stuck::tids);
+        stuck.chain(polling(threads)).collect()
     }
 
     /// Counts the long polls that the session's end finds open; the kernel side counts at their end.
@@ -144,4 +157,9 @@ fn is_nested(thread: &Thread, key: PollKey) -> bool {
     open_polls(thread)
         .iter()
         .any(|poll| poll.start_ns == key.1 && poll.flags & OpenPoll::NESTED != 0)
+}
+
+fn polling(threads: &[(u32, Thread)]) -> impl Iterator<Item = u32> {
+    let open = threads.iter().filter(|(_, thread)| thread.depth > 0);
+    open.map(|(_, thread)| thread.tid)
 }

@@ -96,6 +96,12 @@ pub const INSTEAD: &[Instead] = &[
     },
     Instead {
         cause: Cause::Lock,
+        when: "the lock is the allocator's",
+        applies: |moment| super::lock::owner(moment.frames) == Some("the allocator"),
+        advice: "threads wait for each other inside the allocator: allocate and free less at once, or use an allocator with caches for each thread (jemalloc, mimalloc)",
+    },
+    Instead {
+        cause: Cause::Lock,
         when: "a lock on a file (flock, fcntl)",
         applies: |moment| moment.waits() == Some(Waits::FileLock),
         advice: "somebody else has locked the file: wait in tokio::task::spawn_blocking, or try without waiting and come back later",

@@ -30,7 +30,17 @@ const OWNERS: &[(&str, &str)] = &[
     ("std::process::", "the environment"),
     ("std::env::", "the environment"),
     ("tracing_subscriber::", "tracing_subscriber"),
+    ("malloc", "the allocator"),
+    ("libc_free", "the allocator"),
+    ("libc_realloc", "the allocator"),
+    ("_rjem_", "the allocator"),
     ("sqlite3", "SQLite"),
+];
+
+/// The same by source files, for functions without a name.
+const FILES: &[(&str, &str)] = &[
+    ("/library/std/src/io/stdio.rs", "standard output or error"),
+    ("/src/runtime/time/", "Tokio's timers"),
 ];
 
 /// What kind of lock it is, and whose, where the frames tell.
@@ -49,13 +59,17 @@ pub(crate) fn kind(moment: &Moment<'_>) -> Option<String> {
 
 /// Whose lock it is, if it is not the program's own.
 pub(crate) fn owner(frames: &[Frame]) -> Option<&'static str> {
-    let deep = frames.iter().take_while(|frame| frame.runtime).count();
-    names(frames.get(..deep)?).find_map(|name| {
-        OWNERS
-            .iter()
-            .find(|(pattern, _)| name.contains(pattern))
-            .map(|(_, owner)| *owner)
-    })
+    let of = |table: &[(&str, &'static str)], text: &str| {
+        let row = table.iter().find(|(pattern, _)| text.contains(pattern));
+        row.map(|(_, owner)| *owner)
+    };
+    let deep = frames.iter().take_while(|frame| frame.runtime);
+    deep.into_iter()
+        .find_map(|frame| match (&frame.function, &frame.near) {
+            (Some(name), _) => of(OWNERS, name),
+            (None, Some(near)) => of(FILES, &near.file),
+            (None, None) => None,
+        })
 }
 
 /// Whether the lock is a POSIX mutex, the only one that keeps its owner in memory.

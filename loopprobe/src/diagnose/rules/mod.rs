@@ -12,6 +12,7 @@ mod database;
 mod dns;
 mod drop;
 mod file_io;
+mod frozen;
 mod fsync;
 mod instead;
 pub(super) mod lock;
@@ -21,8 +22,10 @@ mod network;
 mod page_fault;
 mod pipe;
 mod preempted;
+mod reclaim;
 mod sleep;
 mod spin;
+mod stopped;
 mod thread_wait;
 mod throttled;
 mod unknown;
@@ -73,9 +76,12 @@ pub enum Colour {
 
 /// Every cause, the first that applies wins. `docs/causes.md` shows this table; a test keeps them equal.
 pub const RULES: &[Rule] = &[
+    stopped::RULE,
+    frozen::RULE,
+    reclaim::RULE,
+    spin::RULE,
     throttled::RULE,
     preempted::RULE,
-    spin::RULE,
     dns::RULE,
     nested_block_on::RULE,
     backtrace::RULE,

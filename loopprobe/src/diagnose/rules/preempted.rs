@@ -7,6 +7,6 @@ pub(super) const RULE: Rule = Rule {
     label: "preempted",
     colour: Colour::Wait,
     recognised: "most of the poll was spent ready to run, waiting for a CPU",
-    advice: "other threads had the CPU meanwhile, which is not this code's fault; use fewer worker threads than CPUs, or move the neighbours away",
+    advice: "other threads had the CPU, which is not this code's fault: use fewer worker threads than CPUs, or move the neighbours away",
     applies: |moment| moment.kind == StackKind::Runnable,
 };

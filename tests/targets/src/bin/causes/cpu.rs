@@ -1,5 +1,6 @@
 //! Computing: alone, beside others on the same CPU, and over a quota.
 
+use std::process::{Child, Command};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use targets::truth::span;
@@ -90,6 +91,39 @@ async fn preempted_child() {
 fn preempted_call() {
     let _span = span("preempted");
     spin_ms(LONG_MS);
+}
+
+/// Stops this process for longer than its task computes, soon.
+fn stop_soon() -> Child {
+    let pid = std::process::id();
+    let script = format!("sleep 0.01; kill -STOP {pid}; sleep 0.08; kill -CONT {pid}");
+    Command::new("sh")
+        .args(["-c", &script])
+        .spawn()
+        .expect("sh can be run")
+}
+
+// @stopped_task
+pub async fn stopped_task(rounds: u32) {
+    for _ in 0..rounds {
+        stopped_child().await;
+    }
+}
+
+// @stopped_child
+async fn stopped_child() {
+    let mut stopper = stop_soon();
+    pause().await;
+    stopped_call(&mut stopper);
+}
+
+#[inline(never)]
+// @stopped_call
+fn stopped_call(stopper: &mut Child) {
+    let _span = span("stopped");
+    while stopper.try_wait().expect("a child").is_none() {
+        spin_ms(1);
+    }
 }
 
 // @throttled_task

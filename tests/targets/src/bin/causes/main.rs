@@ -43,7 +43,7 @@ macro_rules! case {
     };
 }
 
-const CASES: [Case; 22] = [
+const CASES: [Case; 23] = [
     case!("sleep", "sleep", "process"),
     case!("cpu", "cpu", "cpu"),
     case!("file_io", "file_io", "files"),
@@ -56,6 +56,7 @@ const CASES: [Case; 22] = [
     case!("lock", "rwlock", "locks"),
     case!("child", "child", "process"),
     case!("preempted", "preempted", "cpu"),
+    case!("stopped", "stopped", "cpu"),
     case!("nested_block_on", "nested_block_on", "process"),
     case!("channel", "channel", "threads"),
     case!("thread_wait", "join", "threads"),
@@ -109,6 +110,7 @@ async fn run(scenario: &str, rounds: u32) {
     one(wanted("mutex"), locks::mutex_task(rounds)).await;
     one(wanted("rwlock"), locks::rwlock_task(rounds)).await;
     one(wanted("child"), process::child_task(rounds)).await;
+    one(wanted("stopped"), cpu::stopped_task(rounds)).await;
     one(wanted("preempted"), cpu::preempted_task(rounds)).await;
     one(
         wanted("nested_block_on"),

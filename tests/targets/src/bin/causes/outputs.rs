@@ -117,7 +117,8 @@ pub async fn drop_task(rounds: u32) {
 
 // @drop_child
 async fn drop_child() {
-    let cache = tokio::task::spawn_blocking(|| (0..2_000_000).map(|at| Box::new([at; 6])).collect());
+    let cache =
+        tokio::task::spawn_blocking(|| (0..2_000_000).map(|at| Box::new([at; 6])).collect());
     let cache: Cache = cache.await.expect("no panic");
     pause().await;
     drop_call(cache);
