@@ -1,4 +1,4 @@
-//! What the kernel side sends through the ring buffer `EVENTS`. Each record begins with its kind.
+//! What the kernel side sends through the ring buffers `EVENTS` and, if it is a stack, `STACKS`. Each record begins with its kind.
 
 use crate::{
     light::{Place, Question},
@@ -173,6 +173,10 @@ pub const STACK_BYTES: usize = 32 * 1024;
 
 /// How many of them are the innermost ones when not all fit. What lies between is lost; large frames there are no loss.
 pub const STACK_HEAD: usize = 24 * 1024;
+
+/// The size of the ring buffer `STACKS`. Where it has more than a quarter of that in it, user space is woken; where more than three
+/// quarters, only polls that have sent none yet send a stack.
+pub const STACK_RING_BYTES: u32 = 8 << 20;
 
 /// How many threads can have a stack kept at a time.
 pub const STACK_SLOTS: u32 = 256;

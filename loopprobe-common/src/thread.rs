@@ -101,6 +101,8 @@ pub struct Thread {
     pub returned_blocked_ns: u64,
     /// `runnable_ns` at that time.
     pub returned_runnable_ns: u64,
+    /// When the poll, or the root future's turn, began of which a stack was sent last.
+    pub sent_of_ns: u64,
     /// What is not known yet of one of the open polls; only with entry-only timing.
     pub question: Question,
     /// The last poll of another thread that woke this one, until a blocking closure begins.

@@ -10,7 +10,7 @@ use loopprobe_common::{
     counters::Counter,
     histogram::Stats,
     light::{MAX_PLACES, Place},
-    records::{STACK_SLOTS, StackSlot},
+    records::{STACK_RING_BYTES, STACK_SLOTS, StackSlot},
     thread::{self, MAX_THREADS, Thread, Waker},
 };
 
@@ -54,8 +54,12 @@ pub static ANSWERS: HashMap<Place, u32> = HashMap::with_max_entries(MAX_PLACES, 
 /// Code of the images that have Tokio in them.
 #[map]
 pub static LOOP_TEXT: Array<Range> = Array::with_max_entries(LOOP_TEXT_RANGES, 0);
+/// Records of polls and of the process: small, and none of them may be lost to stacks.
 #[map]
-pub static EVENTS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
+/// Stacks.
+#[map]
+pub static STACKS: RingBuf = RingBuf::with_byte_size(STACK_RING_BYTES, 0);
 /// A thread's slot is its id modulo the size.
 #[map]
 pub static SLOTS: Array<StackSlot> = Array::with_max_entries(STACK_SLOTS, 0);

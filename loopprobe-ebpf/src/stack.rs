@@ -5,7 +5,7 @@ use aya_ebpf::{
     bindings::bpf_perf_event_data,
     helpers::generated::{
         bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_probe_read_user, bpf_ringbuf_output,
-        bpf_task_pt_regs,
+        bpf_ringbuf_query, bpf_task_pt_regs,
     },
     macros::perf_event,
     programs::PerfEventContext,
@@ -13,13 +13,15 @@ use aya_ebpf::{
 use loopprobe_common::{
     counters::Counter,
     light::Place,
-    records::{Kind, Reason, STACK_BYTES, STACK_HEAD, STACK_SLOTS, StackRecord, StackSlot},
+    records::{
+        Kind, Reason, STACK_BYTES, STACK_HEAD, STACK_RING_BYTES, STACK_SLOTS, StackRecord, StackSlot,
+    },
     thread::Thread,
 };
 
 use crate::{
     arch::{self, Saved},
-    maps::{CONFIG, EVENTS, SLOTS, count},
+    maps::{CONFIG, SLOTS, STACKS, count},
     poll::now,
     sched, task,
     thread::{current_tid, known, visible_tid},
@@ -50,12 +52,12 @@ fn try_sample(ctx: &PerfEventContext) -> Option<()> {
         return None;
     }
     let now = now();
-    match known(tid).and_then(|thread| Some((&*thread, open_since(thread)?))) {
+    match known(tid).and_then(|thread| open_since(thread).map(|open| (thread, open))) {
         Some((thread, open)) if now - open.since_ns >= config.sample_after_ns => {
             let slot = slot(tid)?;
             fill(slot, Kind::Sample, thread.tid, &open, now)?;
             slot.record.in_kernel = u32::from(is_in_kernel(ctx));
-            send(slot);
+            send_of(slot, thread);
         }
         None if config.scan != 0 => {
             let slot = slot(tid)?;
@@ -69,7 +71,7 @@ fn try_sample(ctx: &PerfEventContext) -> Option<()> {
                 },
                 now,
             )?;
-            send(slot);
+            send(slot, false);
         }
         _ => {}
     }
@@ -143,13 +145,13 @@ pub fn ask(thread: &Thread, place: &Place, now: u64) {
         && fill(slot, Kind::Question, thread.tid, &open, now).is_some()
     {
         slot.record.place = *place;
-        send(slot);
+        send(slot, true);
     }
 }
 
 /// Sends the stack that was kept when the thread went off its CPU.
 #[inline(always)]
-pub fn send_kept(tid: u32, thread: &Thread, unsent_ns: u64, now: u64) {
+pub fn send_kept(tid: u32, thread: &mut Thread, unsent_ns: u64, now: u64) {
     let Some(slot) = slot(tid) else { return };
     if slot.record.tid != thread.tid || slot.record.start_ns != thread.off_ns {
         // Another thread with the same slot has been here in between.
@@ -159,7 +161,7 @@ pub fn send_kept(tid: u32, thread: &Thread, unsent_ns: u64, now: u64) {
     slot.record.woken_ns = thread.woken_ns;
     slot.record.end_ns = now;
     slot.record.unsent_ns = unsent_ns;
-    send(slot);
+    send_of(slot, thread);
 }
 
 /// Whether the current thread, which goes off its CPU, waits for events as an event loop does.
@@ -310,26 +312,44 @@ fn copy_piece(bytes: &mut [u8; STACK_BYTES], at: usize, len: usize, address: u64
     if failed == 0 { len } else { 0 }
 }
 
+/// Sends the stack in a slot, which is one of the thread's open poll.
 #[inline(always)]
-fn send(slot: &mut StackSlot) {
+fn send_of(slot: &mut StackSlot, thread: &mut Thread) {
+    let poll_ns = slot.record.poll_ns;
+    if send(slot, thread.sent_of_ns != poll_ns) {
+        thread.sent_of_ns = poll_ns;
+    }
+}
+
+/// Sends the stack in a slot. `is_first`: no other of the same poll was sent before.
+#[inline(always)]
+fn send(slot: &mut StackSlot, is_first: bool) -> bool {
+    const AVAIL_DATA: u64 = 0; // BPF_RB_AVAIL_DATA
+    const NO_WAKEUP: u64 = 1; // BPF_RB_NO_WAKEUP
+    const FORCE_WAKEUP: u64 = 2; // BPF_RB_FORCE_WAKEUP
+    const QUARTER: u64 = STACK_RING_BYTES as u64 / 4;
+    let ring = (&raw const STACKS).cast_mut().cast();
+    // SAFETY: the helper only reads the ring buffer's positions (Linux 5.8).
+    let waiting = unsafe { bpf_ringbuf_query(ring, AVAIL_DATA) };
+    if waiting > 3 * QUARTER && !is_first {
+        count(Counter::StackLost);
+        return false;
+    }
+    // The records of polls wake user space; a wake-up for each stack as well would cost the target more than the stack does.
+    let is_urgent = slot.record.kind == Kind::Question as u32 || waiting > QUARTER;
+    let flags = if is_urgent { FORCE_WAKEUP } else { NO_WAKEUP };
     let mut len = core::hint::black_box(u64::from(slot.record.len));
     if len > STACK_BYTES as u64 {
         len = STACK_BYTES as u64;
     }
     let size = len + size_of::<StackRecord>() as u64;
     // SAFETY: the record and the bytes behind it are one map element, of which `size` bytes exist.
-    let failed = unsafe {
-        bpf_ringbuf_output(
-            (&raw const EVENTS).cast_mut().cast(),
-            core::ptr::from_mut(slot).cast(),
-            size,
-            0,
-        )
-    };
+    let failed = unsafe { bpf_ringbuf_output(ring, core::ptr::from_mut(slot).cast(), size, flags) };
     if failed != 0 {
         count(Counter::StackLost);
     }
     slot.record.kind = 0;
+    failed == 0
 }
 
 #[inline(always)]

@@ -120,6 +120,11 @@ impl Session {
         unsafe { libc::kill(self.child.id() as i32, signal) };
     }
 
+    /// Reads no more of what loopprobe says, so that it has to wait with its output, or reads on.
+    pub fn hold(&self, hold: bool) {
+        self.lines.hold(hold);
+    }
+
     /// The next long poll; the final report has it too.
     ///
     /// # Errors

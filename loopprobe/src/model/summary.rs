@@ -32,7 +32,7 @@ pub struct Lost {
     pub undecided: u64,
     /// Stacks that did not reach the poll's entry.
     pub incomplete_stacks: u64,
-    /// Stacks dropped before they were unwound.
+    /// Stacks dropped before they were unwound, mostly for want of room; their poll has others then, if there was any room at all.
     pub stacks: u64,
     /// Threads whose stack could not be followed at the attach, although it may hold a poll that began before.
     #[serde(default)]

@@ -7,6 +7,7 @@ mod contract;
 mod counts;
 mod edges;
 mod endings;
+mod flood;
 mod harmless;
 mod lifecycle;
 mod light;

@@ -74,17 +74,30 @@ impl Kernel {
         answers.remove(place).map_err(map_error("ANSWERS"))
     }
 
-    /// The ring buffer of records. It can be taken once.
+    /// The ring buffer of the records of polls and of the process. It can be taken once.
     ///
     /// # Errors
     ///
     /// [`AttachError::Object`] the second time.
     pub fn take_events(&mut self) -> Result<RingBuf<MapData>, AttachError> {
+        self.take_ring("EVENTS")
+    }
+
+    /// The ring buffer of stacks. It can be taken once.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachError::Object`] the second time.
+    pub fn take_stacks(&mut self) -> Result<RingBuf<MapData>, AttachError> {
+        self.take_ring("STACKS")
+    }
+
+    fn take_ring(&mut self, name: &'static str) -> Result<RingBuf<MapData>, AttachError> {
         let map = self
             .ebpf
-            .take_map("EVENTS")
-            .ok_or_else(|| AttachError::Object("no map EVENTS".into()))?;
-        RingBuf::try_from(map).map_err(map_error("EVENTS"))
+            .take_map(name)
+            .ok_or_else(|| AttachError::Object(format!("no map {name}")))?;
+        RingBuf::try_from(map).map_err(map_error(name))
     }
 
     /// The polls of one task type, summed over the CPUs.

@@ -15,7 +15,6 @@ use std::{
     time::Duration,
 };
 
-use aya::maps::{MapData, RingBuf};
 use loopprobe_common::{
     counters::Counter,
     records::{Kind, PollRecord, StackRecord},
@@ -30,6 +29,7 @@ use self::{
 };
 use super::{
     ObserveError, Options, Stop,
+    drain::{Drain, Rings},
     head::head,
     images::Images,
     light::Light,
@@ -60,7 +60,7 @@ pub struct Observer {
     /// Whether samples are wanted, but refused by the kernel.
     unsampled: bool,
     kernel: Kernel,
-    events: RingBuf<MapData>,
+    records: Drain,
     exit: OwnedFd,
     plan: Plan,
     images: Images,
@@ -128,7 +128,11 @@ impl Observer {
             method: None,
         })?;
         kernel.write_tables(&plan, PlanSize::default())?;
-        let events = kernel.take_events()?;
+        let records = Drain::start(Rings {
+            events: kernel.take_events()?,
+            stacks: kernel.take_stacks()?,
+        })
+        .map_err(ObserveError::System)?;
         let messages = options.kernel_log.then(|| kernel.messages()).transpose()?;
         let mut stacks = if options.stacks {
             Some(Stacks::new(options)?)
@@ -158,7 +162,7 @@ impl Observer {
             .map(|stacks| Stuck::look(pid, span.start_ns, &planned, &kernel, stacks));
         Ok(Self {
             kernel,
-            events,
+            records,
             exit,
             plan,
             images,
@@ -207,6 +211,8 @@ impl Observer {
     ///
     /// [`ObserveError::Output`] if the sink fails; [`ObserveError::Attach`] if the kernel side does.
     pub fn run(mut self, sink: &mut dyn Sink, stop: &Stop) -> Result<Summary, ObserveError> {
+        // The thread that empties the ring buffers has had what the attach needed until now.
+        self.records.restart().map_err(ObserveError::System)?;
         let result = self.report(sink, stop);
         let quiet = result.is_err();
         let (reason, failed) = match result {
@@ -240,7 +246,7 @@ impl Observer {
             }
             let until = self.span.end_ns.map_or(next_tick, |end| end.min(next_tick));
             let ready = self.wait(stop, Duration::from_nanos(until.saturating_sub(now)))?;
-            self.drain(sink)?;
+            self.drain(sink, Some(until))?;
             if ready.stopped {
                 return Ok("interrupted");
             }
@@ -252,10 +258,15 @@ impl Observer {
 
     fn wait(&self, stop: &Stop, timeout: Duration) -> io::Result<Ready> {
         let mut fds = [
-            PollFd::new(self.events.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.records.ready(), PollFlags::POLLIN),
             PollFd::new(stop.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.exit.as_fd(), PollFlags::POLLIN),
         ];
+        let timeout = if self.records.len() == 0 {
+            timeout
+        } else {
+            Duration::ZERO
+        };
         // Rounded up, so as not to spin through the last millisecond.
         let timeout =
             PollTimeout::try_from(timeout + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
@@ -270,14 +281,21 @@ impl Observer {
         })
     }
 
-    /// Takes what the kernel side has sent.
-    fn drain(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
+    /// Looks at what the kernel side has sent, until `end_ns`.
+    fn drain(&mut self, sink: &mut dyn Sink, end_ns: Option<u64>) -> io::Result<()> {
         if let Some(messages) = &mut self.messages {
             messages.flush();
         }
+        self.records.looked();
         let mut executed = None;
-        let mut bytes = Vec::new();
-        while self.next(&mut bytes) {
+        // Not what comes meanwhile: that may be without end.
+        for _ in 0..self.records.len() {
+            if end_ns.is_some_and(|end_ns| now_ns() >= end_ns) {
+                break;
+            }
+            let Some(bytes) = self.records.next() else {
+                break;
+            };
             match Record::parse(&bytes) {
                 Some(Record::Poll(record)) => self.ended(record, sink)?,
                 Some(Record::Unsettled(record)) => self.settle(record, sink)?,
@@ -295,16 +313,6 @@ impl Observer {
             Some(record) => self.executed(&record, sink),
             None => Ok(()),
         }
-    }
-
-    /// Takes the next record out of the ring buffer; `false` if there is none.
-    fn next(&mut self, bytes: &mut Vec<u8>) -> bool {
-        let Some(item) = self.events.next() else {
-            return false;
-        };
-        bytes.clear();
-        bytes.extend_from_slice(&item);
-        true
     }
 
     /// A poll has ended.
@@ -388,8 +396,9 @@ impl Observer {
         // No program runs any more, so these are the threads as the session's end found them.
         let threads = self.kernel.threads()?;
         self.workers.see(&threads);
+        self.records.close();
         if !quiet {
-            self.drain(sink).map_err(ObserveError::Output)?;
+            self.drain(sink, None).map_err(ObserveError::Output)?;
             self.report_left(&threads, sink)
                 .map_err(ObserveError::Output)?;
             self.report_gaps(&threads, sink)
@@ -400,6 +409,9 @@ impl Observer {
         let counted = self.kernel.counter(Counter::Worker)?;
         self.totals.workers = self.workers.count(counted);
         self.totals.dead_time = dead_time(&self.options, self.dead_time);
+        let unread = self.records.lost();
+        self.totals.lost.events += unread.records;
+        self.totals.lost.stacks += unread.stacks;
         if let Some(stacks) = &self.stacks {
             self.totals.lost.stacks += stacks.lost.stacks;
             self.totals.lost.incomplete_stacks += stacks.lost.incomplete_stacks;

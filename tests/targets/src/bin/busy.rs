@@ -1,5 +1,5 @@
-//! Polls as fast as it can (`busy`), blocks for a while in each poll (`block`), or polls so many times a second (`pace`), and prints
-//! its rate each second.
+//! Polls as fast as it can (`busy`), blocks for a while in each poll (`block`), polls so many times a second (`pace`), or
+//! computes and blocks by turns on a deep stack (`storm`), and prints its rate each second.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -29,6 +29,28 @@ async fn block(rounds: u32) {
         POLLS.fetch_add(1, Ordering::Relaxed);
         tokio::task::yield_now().await;
     }
+}
+
+/// Each turn: for `rounds` microseconds and more computes and blocks by turns, with 16 KiB of stack below it.
+async fn storm(rounds: u32) {
+    loop {
+        compute_and_block(Duration::from_micros(u64::from(rounds) / 6));
+        POLLS.fetch_add(1, Ordering::Relaxed);
+        tokio::task::yield_now().await;
+    }
+}
+
+#[inline(never)]
+fn compute_and_block(part: Duration) {
+    let mut frame = std::hint::black_box([1_u8; 16 << 10]);
+    for _ in 0..3 {
+        let start = Instant::now();
+        while start.elapsed() < part {
+            frame[7] = std::hint::black_box(frame[7].wrapping_mul(31));
+        }
+        std::thread::sleep(part);
+    }
+    std::hint::black_box(&frame);
 }
 
 /// `rate` polls a second, in bursts of a millisecond's worth.
@@ -65,7 +87,7 @@ impl Reading {
 }
 
 fn main() {
-    let options = Options::parse(&["busy", "block", "pace"]);
+    let options = Options::parse(&["busy", "block", "pace", "storm"]);
     control::listen();
     let runtime = multi_thread(2);
     // One task can be paced exactly.
@@ -73,6 +95,7 @@ fn main() {
     for _ in 0..tasks {
         match options.scenario.as_str() {
             "block" => runtime.spawn(block(options.rounds)),
+            "storm" => runtime.spawn(storm(options.rounds)),
             "pace" => runtime.spawn(pace(options.rounds)),
             _ => runtime.spawn(turn(options.rounds)),
         };
