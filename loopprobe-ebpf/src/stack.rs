@@ -14,7 +14,8 @@ use loopprobe_common::{
     counters::Counter,
     light::Place,
     records::{
-        Kind, Reason, STACK_BYTES, STACK_HEAD, STACK_RING_BYTES, STACK_SLOTS, StackRecord, StackSlot,
+        Kind, Reason, STACK_BYTES, STACK_HEAD, STACK_RING_BYTES, STACK_SLOTS, StackRecord,
+        StackSlot,
     },
     thread::Thread,
 };
