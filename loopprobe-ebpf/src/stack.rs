@@ -123,7 +123,7 @@ pub fn send_waker(woken: &Thread, task: u64) {
     if fill(slot, Kind::Waker, woken.tid, &open, woken.woken_ns).is_some() {
         slot.record.woken_ns = woken.off_ns;
         slot.record.waker = waker;
-        send(slot);
+        send(slot, false);
     }
 }
 
