@@ -78,6 +78,8 @@ struct SeenWaker {
     /// When the wait began.
     off_ns: u64,
     tid: u32,
+    /// Its name, read at once: many such threads end soon.
+    name: String,
     /// What it woke: the first argument of its system call.
     futex: u64,
     frames: Vec<RawFrame>,
@@ -210,6 +212,7 @@ impl Stacks {
             taken.wakers.push(SeenWaker {
                 off_ns: record.woken_ns,
                 tid: record.waker,
+                name: thread_name(self.pid, record.waker),
                 futex: record.args[0],
                 frames,
             });
@@ -452,7 +455,7 @@ impl Stacks {
         let frames = self.symbolizer.frames(&seen.frames);
         let waker = seen.waker.as_ref().map(|(waker, _)| Waker {
             tid: waker.tid,
-            name: thread_name(self.pid, waker.tid),
+            name: waker.name.clone(),
             frames: self.symbolizer.frames(&waker.frames),
         });
         if count {
@@ -526,10 +529,13 @@ fn is_halted(seen: &[Seen]) -> bool {
     seen.iter().any(|one| one.halt == Some(Halt::Traced))
 }
 
-/// A thread's name; empty if it has ended.
+/// A thread's name, or that it has ended.
 fn thread_name(pid: u32, tid: u32) -> String {
     let name = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/comm"));
-    name.unwrap_or_default().trim_end().to_owned()
+    name.map_or_else(
+        |_| "a thread that has ended".to_owned(),
+        |name| name.trim_end().to_owned(),
+    )
 }
 
 impl Seen {
