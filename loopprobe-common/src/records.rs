@@ -33,6 +33,9 @@ pub enum Kind {
     /// A [`StackRecord`] of a thread that ends a long wait inside another thread's poll: its `tid` and `poll_ns` are that poll's, its
     /// `woken_ns` says which wait, its `waker` who the stack is of.
     Waker = 11,
+    /// A [`StackRecord`] with a further piece of a stack: `len` bytes from `registers.sp` on. The question that it belongs to
+    /// follows, with the same `tid` and `start_ns`. Nothing else in it means anything.
+    Piece = 12,
 }
 
 /// A poll that has ended.
@@ -154,6 +157,10 @@ pub struct StackRecord {
     pub args: [u64; 6],
     /// Blocked time of the same poll just before, in waits too short to be sent, for which this stack stands too.
     pub unsent_ns: u64,
+    /// How long the poll had been blocked in all at `start_ns`.
+    pub blocked_ns: u64,
+    /// How long it had been ready without a CPU in all at `start_ns`.
+    pub runnable_ns: u64,
     /// Of a thread that went off its CPU: why, beside its system call.
     pub reason: Reason,
     /// Of [`Kind::Waker`]: the thread that the stack is of, in loopprobe's pid namespace.
@@ -166,6 +173,10 @@ pub struct StackRecord {
     pub len: u32,
     /// Of a sample: 1 if it found the thread in the kernel.
     pub in_kernel: u32,
+    /// The thread's flags: bits of `Thread::WORKER` and the like.
+    pub flags: u32,
+    /// How many polls were open on the thread.
+    pub depth: u32,
 }
 
 /// How many bytes of a stack are kept at most. Measured: 8 KiB covers 87 % of the stacks in polls, 32 KiB all.
@@ -177,6 +188,13 @@ pub const STACK_HEAD: usize = 24 * 1024;
 /// The size of the ring buffer `STACKS`. Where it has more than a quarter of that in it, user space is woken; where more than three
 /// quarters, only polls that have sent none yet send a stack.
 pub const STACK_RING_BYTES: u32 = 8 << 20;
+
+/// How many further pieces of [`STACK_BYTES`] a question's stack may have, behind its first [`STACK_HEAD`] bytes: with nothing left out,
+/// it can be walked to the end.
+pub const QUESTION_PIECES: u64 = 7;
+
+/// How deep a question's stack may be to be copied without gaps.
+pub const QUESTION_BYTES: u64 = STACK_HEAD as u64 + QUESTION_PIECES * STACK_BYTES as u64;
 
 /// How many threads can have a stack kept at a time.
 pub const STACK_SLOTS: u32 = 256;

@@ -63,6 +63,8 @@ impl OpenPoll {
     pub const LEFT: u32 = 8;
     /// It began inside another poll that is counted too: its time is also that one's.
     pub const NESTED: u32 = 16;
+    /// Whether it was still open when its thread stopped last could not be told, only presumed. With entry-only timing.
+    pub const PRESUMED: u32 = 1 << 8;
 }
 
 /// One thread.

@@ -4,7 +4,7 @@ use loopprobe_common::{
     counters::Counter,
     light::{Place, Question, answer},
     records::Kind,
-    thread::Thread,
+    thread::{OpenPoll, Thread},
 };
 
 use crate::{
@@ -44,13 +44,34 @@ impl Stop {
         })
     }
 
-    fn place(&self, entry: u64) -> Place {
+    /// Where that is, seen from the thread's innermost poll, which began with the stack pointer `entry`.
+    #[inline(always)]
+    fn place(&self, thread: &Thread, entry: u64) -> Place {
+        let distance = entry - self.sp;
         Place {
             ip: self.ip,
-            distance: entry - self.sp,
+            distance: if distance >= Place::DEEP_BYTES && is_worker_in_one(thread) {
+                Place::DEEP
+            } else {
+                distance
+            },
             what: self.what,
         }
     }
+
+    /// Whether the stack pointer is on another stack than the one that the poll began on: a worker does not go that far back
+    /// without ending.
+    #[inline(always)]
+    fn is_elsewhere(&self, thread: &Thread, entry: u64) -> bool {
+        const FAR: u64 = 64 * 1024;
+        self.sp > entry + FAR && is_worker_in_one(thread)
+    }
+}
+
+/// Whether the thread is a worker of a scheduler that many threads share, in its only poll.
+#[inline(always)]
+fn is_worker_in_one(thread: &Thread) -> bool {
+    thread.depth == 1 && thread.flags & (Thread::SHARED | Thread::LOCAL) == Thread::SHARED
 }
 
 /// Ends the polls that lie at or below `sp`: an inner poll's stack pointer is always below the outer one's.
@@ -74,71 +95,102 @@ pub fn close(thread: &mut Thread, sp: u64, now: u64) {
 /// Ends the polls that the thread has left.
 #[inline(never)]
 pub fn settle(thread: &mut Thread, stop: &Stop, now: u64) {
-    let mut place = Place::default();
-    let mut answer = answer::NONE;
     for _ in 0..AT_ONCE {
         let Some(entry) = thread.innermost().map(|poll| poll.stack_pointer) else {
             break;
         };
-        if stop.sp <= entry {
-            if is_in_question(thread) {
-                answer = answered(&thread.question.place);
-                if answer == answer::NONE {
-                    return;
-                }
-                if answer == answer::OPEN {
-                    thread.question.place.ip = 0;
-                }
-            }
-            if !is_in_question(thread) {
-                place = stop.place(entry);
-                answer = answered(&place);
-                if answer == answer::OPEN || answer == answer::NONE || is_time_to_ask_again(now) {
-                    break;
-                }
-                if answer == answer::UNKNOWN {
-                    count(Counter::Undecided);
-                }
-            }
+        if stays_open(thread, stop, entry, now) {
+            return;
         }
         end(thread, now);
-        place = Place::default();
-    }
-    if thread.depth > 0 && place.is_some() {
-        at(thread, &place, answer, now);
     }
     if thread.depth == 0 && thread.flags & Thread::LOCAL != 0 {
         root::begin(thread, now);
     }
 }
 
-/// Asks about a place if that is due, and goes by the answer that there is.
-#[inline(always)]
-fn at(thread: &mut Thread, place: &Place, answer: u32, now: u64) {
-    if answer == answer::NONE || is_time_to_ask_again(now) {
-        stack::ask(thread, place, now);
+/// Whether the innermost poll, which began with the stack pointer `entry`, is open as far as is known. What is not known is asked.
+#[inline(never)]
+fn stays_open(thread: &mut Thread, stop: &Stop, entry: u64, now: u64) -> bool {
+    if stop.sp > entry {
+        let elsewhere = stop.is_elsewhere(thread, entry);
+        if elsewhere {
+            presume(thread);
+        }
+        return elsewhere;
+    }
+    if is_in_question(thread) {
+        match answered(&thread.question.place) {
+            answer::ENDED => return false,
+            answer::OPEN | answer::PRESUMED => thread.question.place.ip = 0,
+            _ => {}
+        }
+    }
+    let place = stop.place(thread, entry);
+    let answer = answered(&place);
+    let in_question = is_in_question(thread);
+    let is_asked = in_question && is_same(&thread.question.place, &place);
+    if (answer == answer::NONE && !is_asked) || is_time_to_ask_again(now) {
+        stack::ask(thread, &place, stop.sp, now);
+    }
+    // What is open now was open before.
+    if in_question && (answer == answer::OPEN || answer == answer::PRESUMED) {
+        thread.question.place.ip = 0;
     }
     match answer {
-        answer::OPEN => {}
-        answer::NONE => {
-            if !thread.question.place.is_some() {
-                thread.question = Question {
-                    place: *place,
-                    depth: thread.depth,
-                    reserved: 0,
-                    time_ns: now,
-                    blocked_ns: thread.blocked_ns,
-                    runnable_ns: thread.runnable_ns,
-                };
+        answer::OPEN => {
+            if let Some(poll) = thread.innermost_mut() {
+                poll.flags &= !OpenPoll::PRESUMED;
             }
+            true
         }
+        answer::PRESUMED => {
+            presume(thread);
+            true
+        }
+        answer::ENDED => false,
+        _ if in_question => true,
+        _ if thread.question.place.is_some() => answer == answer::NONE || decline(),
+        // The question could not be kept while polls go on inside this one.
+        answer::UNKNOWN if stop.what == Place::WHAT_POLL => decline(),
         _ => {
-            if answer == answer::UNKNOWN {
-                count(Counter::Undecided);
-            }
-            end(thread, now);
+            put_in_question(thread, &place, now);
+            true
         }
     }
+}
+
+/// Takes a poll to have ended of which that cannot be told.
+#[inline(always)]
+fn decline() -> bool {
+    count(Counter::Undecided);
+    false
+}
+
+/// Takes the innermost poll to be open although its stack does not show it.
+#[inline(always)]
+fn presume(thread: &mut Thread) {
+    if let Some(poll) = thread.innermost_mut() {
+        poll.flags |= OpenPoll::PRESUMED;
+    }
+}
+
+/// Keeps that the innermost poll may have ended here.
+#[inline(always)]
+fn put_in_question(thread: &mut Thread, place: &Place, now: u64) {
+    thread.question = Question {
+        place: *place,
+        depth: thread.depth,
+        reserved: 0,
+        time_ns: now,
+        blocked_ns: thread.blocked_ns,
+        runnable_ns: thread.runnable_ns,
+    };
+}
+
+#[inline(always)]
+fn is_same(one: &Place, other: &Place) -> bool {
+    one.ip == other.ip && one.distance == other.distance && one.what == other.what
 }
 
 /// Two calls may share a place, so every so many times it is asked for again.
@@ -161,7 +213,7 @@ fn end(thread: &mut Thread, now: u64) {
     let mut answer = answer::OPEN;
     if is_in_question(thread) {
         answer = answered(&thread.question.place);
-        if answer != answer::OPEN {
+        if answer != answer::OPEN && answer != answer::PRESUMED {
             end = End {
                 ns: thread.question.time_ns,
                 blocked_ns: thread.question.blocked_ns,
@@ -174,13 +226,10 @@ fn end(thread: &mut Thread, now: u64) {
     {
         let may_be_long = now - poll.start_ns >= config.threshold_ns;
         let long = tally(poll, &end);
-        if answer == answer::NONE && may_be_long {
+        if (answer == answer::NONE || answer == answer::UNKNOWN) && may_be_long {
             event::unsettled(thread, poll, &End::now(thread, now));
         } else if long {
             event::poll(Kind::Poll, thread, poll, &end);
-        }
-        if answer == answer::UNKNOWN && may_be_long {
-            count(Counter::Undecided);
         }
     }
     if is_in_question(thread) {

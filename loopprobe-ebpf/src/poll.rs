@@ -37,7 +37,7 @@ fn try_poll_enter(ctx: &ProbeContext) -> Option<()> {
     let (cookie, site) = site(ctx)?;
     let header: u64 = ctx.arg(0)?;
     let thread = current()?;
-    sched::catch_up_current(thread);
+    sched::catch_up_current(thread, now);
     // SAFETY: the context's registers are the thread's at the probe.
     let sp = arch::stack_pointer(unsafe { &*ctx.regs });
     // SAFETY: as above.
@@ -149,7 +149,7 @@ fn try_poll_exit(ctx: &RetProbeContext, end_ns: u64) -> Option<()> {
     if is_over(end_ns) {
         return None;
     }
-    sched::catch_up_current(thread);
+    sched::catch_up_current(thread, || end_ns);
     // SAFETY: as above.
     let sp = arch::stack_pointer(unsafe { &*ctx.regs }) - arch::POPPED;
     if thread

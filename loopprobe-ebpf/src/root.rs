@@ -43,7 +43,7 @@ fn try_epoll_enter(ctx: &ProbeContext) -> Option<()> {
             ip: caller,
             what: Place::WHAT_EPOLL | descriptor,
         };
-        sched::catch_up_current(thread);
+        sched::catch_up_current(thread, now);
         let now = now();
         if !is_over(now) {
             light::settle(thread, &stop, now);
@@ -80,7 +80,7 @@ pub fn block_on_enter(ctx: ProbeContext) -> u32 {
 
 #[inline(always)]
 fn turn(thread: &mut Thread, flag: u32) {
-    sched::catch_up_current(thread);
+    sched::catch_up_current(thread, now);
     thread.flags |= flag;
     if thread.depth == 0 {
         end(thread);

@@ -112,7 +112,8 @@ fn switch_in(tid: u32, thread: &mut Thread, now: u64) {
     }
     let ready_ns = match off {
         Thread::OFF_BLOCKED if thread.woken_ns == 0 => now,
-        Thread::OFF_BLOCKED => thread.woken_ns,
+        // `now` may be a guess of `catch_up`'s, and the wake-up later than that.
+        Thread::OFF_BLOCKED => thread.woken_ns.min(now),
         _ => thread.off_ns,
     };
     thread.blocked_ns += ready_ns - thread.off_ns;
@@ -145,18 +146,18 @@ fn catch_up(tid: u32, thread: &mut Thread, cpu_ns: u64, now: u64) {
     switch_in(tid, thread, back_ns);
 }
 
-/// The same for the current thread, wherever it is. Its CPU time is as old as the scheduler's last look at it, a few milliseconds
-/// at the most.
+/// The same for the current thread, wherever it is, which was back on its CPU at `by_ns` at the latest. Its CPU time is as old as the
+/// scheduler's last look at it, a few milliseconds at the most.
 #[inline(always)]
-pub fn catch_up_current(thread: &mut Thread) {
+pub fn catch_up_current(thread: &mut Thread, by_ns: impl FnOnce() -> u64) {
     if thread.off == Thread::OFF_NOT {
         return;
     }
-    let now = now();
-    if !is_over(now) {
+    let by_ns = by_ns();
+    if !is_over(by_ns) {
         // SAFETY: the helper takes nothing.
         let task = unsafe { bpf_get_current_task() };
-        catch_up(thread.kernel_tid, thread, cpu_time(task), now);
+        catch_up(thread.kernel_tid, thread, cpu_time(task), by_ns);
     }
 }
 

@@ -14,8 +14,8 @@ use loopprobe_common::{
     counters::Counter,
     light::Place,
     records::{
-        Kind, Reason, STACK_BYTES, STACK_HEAD, STACK_RING_BYTES, STACK_SLOTS, StackRecord,
-        StackSlot,
+        Kind, QUESTION_BYTES, QUESTION_PIECES, Reason, STACK_BYTES, STACK_HEAD, STACK_RING_BYTES,
+        STACK_SLOTS, StackRecord, StackSlot,
     },
     thread::Thread,
 };
@@ -44,7 +44,7 @@ fn try_sample(ctx: &PerfEventContext) -> Option<()> {
         return None;
     }
     if let Some(thread) = known(tid) {
-        sched::catch_up_current(thread);
+        sched::catch_up_current(thread, now);
         if let Some(poll) = thread.innermost_mut() {
             task::read_late(poll);
         }
@@ -62,16 +62,7 @@ fn try_sample(ctx: &PerfEventContext) -> Option<()> {
         }
         None if config.scan != 0 => {
             let slot = slot(tid)?;
-            fill(
-                slot,
-                Kind::Scan,
-                visible_tid()?,
-                &Open {
-                    since_ns: 0,
-                    entry_sp: 0,
-                },
-                now,
-            )?;
+            fill(slot, Kind::Scan, visible_tid()?, &Open::default(), now)?;
             send(slot, false);
         }
         _ => {}
@@ -118,7 +109,7 @@ pub fn send_waker(woken: &Thread, task: u64) {
     };
     let open = Open {
         since_ns: poll.start_ns,
-        entry_sp: 0,
+        ..Open::default()
     };
     if fill(slot, Kind::Waker, woken.tid, &open, woken.woken_ns).is_some() {
         slot.record.woken_ns = woken.off_ns;
@@ -138,14 +129,44 @@ pub fn syscall_number() -> Option<i64> {
     }
 }
 
-/// Asks user space whether the thread, which is at `place`, is still in its innermost poll.
+/// Asks user space whether the thread, which is at `place` with the stack pointer `sp`, is still in its innermost poll.
 #[inline(never)]
-pub fn ask(thread: &Thread, place: &Place, now: u64) {
-    if let Some(slot) = slot(thread.kernel_tid)
-        && let Some(open) = open_since(thread)
-        && fill(slot, Kind::Question, thread.tid, &open, now).is_some()
-    {
+pub fn ask(thread: &Thread, place: &Place, sp: u64, now: u64) {
+    let Some(slot) = slot(thread.kernel_tid) else {
+        return;
+    };
+    let Some(open) = open_since(thread) else {
+        return;
+    };
+    let end = open.entry_sp + 8;
+    if end - sp > STACK_BYTES as u64 && end - sp <= QUESTION_BYTES {
+        slot.record.tid = thread.tid;
+        slot.record.start_ns = now;
+        send_pieces(slot, sp, end);
+    }
+    if fill(slot, Kind::Question, thread.tid, &open, now).is_some() {
         slot.record.place = *place;
+        slot.record.flags = thread.flags;
+        slot.record.depth = thread.depth;
+        send(slot, true);
+    }
+}
+
+/// Sends what lies further from the stack pointer than a record holds.
+#[inline(never)]
+fn send_pieces(slot: &mut StackSlot, sp: u64, end: u64) {
+    for piece in 0..QUESTION_PIECES {
+        let address = sp + STACK_HEAD as u64 + piece * STACK_BYTES as u64;
+        if address >= end {
+            return;
+        }
+        // Without it the stack cannot be walked, and user space answers so.
+        let Some(len) = copy_at_once(&mut slot.bytes, address, end - address) else {
+            return;
+        };
+        slot.record.kind = Kind::Piece as u32;
+        slot.record.registers.sp = address;
+        slot.record.len = len;
         send(slot, true);
     }
 }
@@ -176,10 +197,15 @@ pub fn waits_for_events(futex_too: bool) -> bool {
 }
 
 /// The poll or the root future's turn that is open on a thread.
+#[derive(Default)]
 struct Open {
     since_ns: u64,
     /// The stack pointer at its entry; 0 if unknown.
     entry_sp: u64,
+    /// How long it has been blocked.
+    blocked_ns: u64,
+    /// How long it has been ready without a CPU.
+    runnable_ns: u64,
 }
 
 #[inline(always)]
@@ -188,11 +214,15 @@ fn open_since(thread: &Thread) -> Option<Open> {
         return Some(Open {
             since_ns: poll.start_ns,
             entry_sp: poll.stack_pointer,
+            blocked_ns: thread.blocked_ns - poll.blocked_ns,
+            runnable_ns: thread.runnable_ns - poll.runnable_ns,
         });
     }
     (thread.gap_ns != 0 && crate::root::has_root(thread)).then_some(Open {
         since_ns: thread.gap_ns,
         entry_sp: 0,
+        blocked_ns: thread.blocked_ns - thread.gap_blocked_ns,
+        runnable_ns: thread.runnable_ns - thread.gap_runnable_ns,
     })
 }
 
@@ -219,6 +249,8 @@ fn fill(slot: &mut StackSlot, kind: Kind, tid: u32, open: &Open, now: u64) -> Op
     record.woken_ns = 0;
     record.end_ns = 0;
     record.unsent_ns = 0;
+    record.blocked_ns = open.blocked_ns;
+    record.runnable_ns = open.runnable_ns;
     record.in_kernel = 0;
     record.reason = Reason::default();
     record.waker = 0;
@@ -233,7 +265,12 @@ fn fill(slot: &mut StackSlot, kind: Kind, tid: u32, open: &Open, now: u64) -> Op
     } else {
         (entry_sp + 8).wrapping_sub(sp)
     };
-    record.len = copy(&mut slot.bytes, sp, wanted);
+    // A question's stack reaches to an entry that is known, so all of it can be read, unless it has been paged out.
+    record.len = if kind as u32 == Kind::Question as u32 {
+        copy_at_once(&mut slot.bytes, sp, wanted).unwrap_or(0)
+    } else {
+        copy(&mut slot.bytes, sp, wanted)
+    };
     if !whole && wanted > STACK_BYTES as u64 {
         copy_outermost(&mut slot.bytes, entry_sp + 8);
     }
@@ -247,17 +284,23 @@ fn fill(slot: &mut StackSlot, kind: Kind, tid: u32, open: &Open, now: u64) -> Op
 /// Copies up to `wanted` bytes from the user's `address`; returns how many.
 #[inline(always)]
 fn copy(bytes: &mut [u8; STACK_BYTES], address: u64, wanted: u64) -> u32 {
+    match copy_at_once(bytes, address, wanted) {
+        Some(len) => len,
+        None => copy_to_end(bytes, address),
+    }
+}
+
+/// The same, if all of them can be read. The verifier follows every way through [`copy_to_end`], which is dear.
+#[inline(always)]
+fn copy_at_once(bytes: &mut [u8; STACK_BYTES], address: u64, wanted: u64) -> Option<u32> {
     let mut len = core::hint::black_box(wanted);
     if len > STACK_BYTES as u64 {
         len = STACK_BYTES as u64;
     }
     // SAFETY: the helper writes at most `len` bytes, which fit, and fails on a bad address.
-    if unsafe { bpf_probe_read_user(bytes.as_mut_ptr().cast(), len as u32, address as *const _) }
-        == 0
-    {
-        return len as u32;
-    }
-    copy_to_end(bytes, address)
+    let failed =
+        unsafe { bpf_probe_read_user(bytes.as_mut_ptr().cast(), len as u32, address as *const _) };
+    (failed == 0).then_some(len as u32)
 }
 
 /// Puts the outermost part of a stack, which ends at `end`, behind the innermost [`STACK_HEAD`] bytes.

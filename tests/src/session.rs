@@ -1,5 +1,6 @@
 //! A run of loopprobe.
 
+use std::collections::HashSet;
 use std::io::Read;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::JoinHandle;
@@ -162,6 +163,7 @@ impl Session {
                 summary.is_none(),
                 "something follows the summary: {event:?}"
             );
+            adds_up(&event)?;
             match event {
                 Event::Session(_) => anyhow::bail!("a second head: {event:?}"),
                 Event::LongPoll(poll) => polls.push(poll),
@@ -176,6 +178,7 @@ impl Session {
             .and_then(|thread| thread.join().ok())
             .unwrap_or_default();
         let summary = summary.with_context(|| format!("no summary ({status}): {errors}"))?;
+        is_counted(&polls, &summary)?;
         Ok(Report {
             head: self.head.clone(),
             polls,
@@ -185,6 +188,43 @@ impl Session {
             errors,
         })
     }
+}
+
+/// Where a poll's time went adds up to its duration, and the long polls of the task types to all long polls.
+fn adds_up(event: &Event) -> Result<()> {
+    match event {
+        Event::LongPoll(poll) => {
+            let split = poll.split.unwrap_or_default();
+            let sum = split.on_cpu_ns + split.runnable_ns + split.blocked_ns;
+            ensure!(
+                poll.split.is_none() || sum == poll.duration_ns,
+                "the parts do not add up: {poll:?}"
+            );
+        }
+        Event::Summary(summary) => {
+            let long: u64 = summary.tasks.iter().map(|task| task.long).sum();
+            ensure!(
+                long == summary.long_polls,
+                "{long} long polls by task type: {summary:?}"
+            );
+        }
+        Event::Session(_) | Event::Notice(_) => {}
+    }
+    Ok(())
+}
+
+/// Every poll that was reported is in the summary. It may have more: of those still open, only old ones are reported.
+fn is_counted(polls: &[LongPoll], summary: &Summary) -> Result<()> {
+    let reported: HashSet<(u32, u64, bool)> = polls
+        .iter()
+        .map(|poll| (poll.tid, poll.start_ns, poll.since_before_attach))
+        .collect();
+    ensure!(
+        reported.len() as u64 <= summary.long_polls,
+        "{} polls were reported: {summary:?}",
+        reported.len()
+    );
+    Ok(())
 }
 
 fn parse(line: &str) -> Result<Event> {

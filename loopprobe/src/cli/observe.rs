@@ -28,7 +28,7 @@ pub struct ObserveArgs {
     #[arg(long)]
     pub no_stacks: bool,
     /// Probe where polls begin, not where they return: costs the process less; a poll ends where the next one begins or the
-    /// worker parks
+    /// worker parks. Programs without unwind information are timed exactly all the same
     #[arg(long)]
     pub light: bool,
     /// A separate debug file for the program or one of its libraries; may be repeated

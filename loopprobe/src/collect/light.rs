@@ -1,17 +1,19 @@
 //! Entry-only timing (`--light`): tells the kernel side whether a poll is still open where its thread has stopped.
 
-use std::collections::HashMap;
+mod places;
+mod question;
 
 use loopprobe_common::{
-    light::{MAX_PLACES, Place, answer},
+    light::{Place, answer},
     records::StackRecord,
     thread::Thread,
 };
 
-use super::stacks::raw_stack;
+use self::{places::Places, question::Pieces};
 use crate::{
     attach::{AttachError, Kernel, PlannedImage},
     process::ProcessError,
+    runtime::tokio::TokioImage,
     unwind::{PollFunctions, Unwinder},
 };
 
@@ -19,13 +21,14 @@ use crate::{
 pub struct Light {
     unwinder: Unwinder,
     functions: PollFunctions,
-    answers: HashMap<Place, u32>,
+    places: Places,
+    pieces: Pieces,
 }
 
 impl std::fmt::Debug for Light {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Light")
-            .field("answers", &self.answers)
+            .field("places", &self.places)
             .finish_non_exhaustive()
     }
 }
@@ -41,7 +44,8 @@ impl Light {
         Ok(Self {
             functions: poll_functions(&unwinder, planned),
             unwinder,
-            answers: HashMap::new(),
+            places: Places::default(),
+            pieces: Pieces::default(),
         })
     }
 
@@ -66,7 +70,12 @@ impl Light {
         &self.functions
     }
 
-    /// Answers a question. A place that has been both is one where nothing can be told.
+    /// Takes a piece of a stack that is too deep for one record. Its question follows.
+    pub fn piece(&mut self, record: &StackRecord, bytes: &[u8]) {
+        self.pieces.add(record, bytes);
+    }
+
+    /// Answers a question.
     ///
     /// # Errors
     ///
@@ -77,25 +86,26 @@ impl Light {
         bytes: &[u8],
         kernel: &mut Kernel,
     ) -> Result<(), AttachError> {
-        let unwound = self.unwinder.unwind(raw_stack(record, bytes));
-        let mut new = match self.functions.is_open(&unwound) {
+        let stack = self.pieces.stack(record, bytes);
+        let unwound = self.unwinder.unwind(stack);
+        let seen = match self.functions.is_open(&unwound) {
             Some(true) => answer::OPEN,
             Some(false) => answer::ENDED,
+            None if question::is_presumed_open(record) => answer::PRESUMED,
             None => answer::UNKNOWN,
         };
-        match self.answers.get(&record.place) {
-            Some(old) if *old == new => return Ok(()),
-            Some(_) => new = answer::UNKNOWN,
-            None if self.answers.len() >= MAX_PLACES as usize => self.forget(kernel)?,
-            None => {}
+        if self.places.is_full() {
+            self.forget(kernel)?;
         }
-        self.answers.insert(record.place, new);
-        kernel.answer(&record.place, new)
+        match self.places.learn(record.place, seen) {
+            Some(news) => kernel.answer(&record.place, news),
+            None => Ok(()),
+        }
     }
 
     /// What was answered about a place; one of [`answer`].
     pub fn answered(&self, place: &Place) -> u32 {
-        self.answers.get(place).copied().unwrap_or(answer::NONE)
+        self.places.answered(place)
     }
 
     /// Whether a poll that the kernel side still holds for open has ended, or may have.
@@ -104,15 +114,29 @@ impl Light {
         let about = thread.polls.get((question.depth as usize).wrapping_sub(1));
         question.place.is_some()
             && about.is_some_and(|poll| poll.start_ns == start_ns)
-            && self.answered(&question.place) != answer::OPEN
+            && !is_open(self.answered(&question.place))
     }
 
     fn forget(&mut self, kernel: &mut Kernel) -> Result<(), AttachError> {
-        for (place, _) in self.answers.drain() {
+        for place in self.places.forget() {
             kernel.forget_answer(&place)?;
         }
         Ok(())
     }
+}
+
+/// A file with Tokio in which entries alone tell nothing: most of its functions that poll tasks have no unwind information, so no walk
+/// can show whether they are on a stack.
+pub fn untimeable(planned: &[PlannedImage]) -> Option<&TokioImage> {
+    planned
+        .iter()
+        .filter_map(|image| image.tokio.as_ref())
+        .find(|image| image.described_sites * 2 < image.sites.len())
+}
+
+/// Whether an answer takes a poll for open.
+pub fn is_open(answer: u32) -> bool {
+    answer == answer::OPEN || answer == answer::PRESUMED
 }
 
 fn poll_functions(unwinder: &Unwinder, planned: &[PlannedImage]) -> PollFunctions {

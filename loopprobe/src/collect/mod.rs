@@ -1,6 +1,7 @@
 //! From the kernel's records to the model's events.
 
 mod boxes;
+mod corrections;
 mod deadlock;
 mod dial;
 mod doing;

@@ -165,12 +165,12 @@ pub fn open_polls(thread: &Thread) -> &[OpenPoll] {
     &thread.polls[..(thread.depth as usize).min(thread.polls.len())]
 }
 
-/// The rest of a poll's time was spent on a CPU.
+/// The rest of a poll's time was spent on a CPU. The dead time, which has been taken off the duration, may have been spent waiting.
 fn split(duration_ns: u64, blocked_ns: u64, runnable_ns: u64) -> Split {
+    let blocked_ns = blocked_ns.min(duration_ns);
+    let runnable_ns = runnable_ns.min(duration_ns - blocked_ns);
     Split {
-        on_cpu_ns: duration_ns
-            .saturating_sub(blocked_ns)
-            .saturating_sub(runnable_ns),
+        on_cpu_ns: duration_ns - blocked_ns - runnable_ns,
         runnable_ns,
         blocked_ns,
     }
@@ -198,5 +198,23 @@ fn root_type() -> TaskType {
         kind: TaskKind::Root,
         location: None,
         krate: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parts_add_up_to_the_duration() {
+        for (duration, blocked, runnable) in
+            [(100, 30, 20), (100, 264, 0), (100, 90, 30), (0, 1, 1)]
+        {
+            let split = split(duration, blocked, runnable);
+            assert_eq!(
+                split.on_cpu_ns + split.blocked_ns + split.runnable_ns,
+                duration
+            );
+        }
     }
 }

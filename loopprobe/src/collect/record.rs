@@ -31,6 +31,7 @@ impl<'a> Record<'a> {
         const QUESTION: u32 = Kind::Question as u32;
         const WAKER: u32 = Kind::Waker as u32;
         const TAKER: u32 = Kind::Taker as u32;
+        const PIECE: u32 = Kind::Piece as u32;
         const EXEC: u32 = Kind::Exec as u32;
         const EXEC_BY_THREAD: u32 = Kind::ExecByThread as u32;
         let kind = u32::from_ne_bytes(bytes.first_chunk().copied()?);
@@ -38,7 +39,7 @@ impl<'a> Record<'a> {
             POLL | ROOT => Some(Self::Poll(pod::read(bytes)?)),
             UNSETTLED => Some(Self::Unsettled(pod::read(bytes)?)),
             TAKER => Some(Self::Taker(pod::read(bytes)?)),
-            OFF_CPU | SAMPLE | SCAN | QUESTION | WAKER => {
+            OFF_CPU | SAMPLE | SCAN | QUESTION | WAKER | PIECE => {
                 let record: StackRecord = pod::read(bytes)?;
                 let stack = bytes
                     .get(size_of::<StackRecord>()..)?

@@ -66,10 +66,23 @@ struct Taken {
     takers: Vec<Taker>,
     /// Who ended waits of which the own stack has not come yet.
     wakers: Vec<SeenWaker>,
-    /// When a stack first showed that the poll had ended, although its end had not been seen.
-    left_ns: Option<u64>,
+    /// The first stack that showed that the poll had ended, although its end had not been seen.
+    left: Option<Left>,
+    /// When a stack last showed that the poll was open.
+    open_ns: u64,
     /// Of a root future: where the thread was.
     gap: Gap,
+}
+
+/// A moment at which a poll had ended already, and what it had waited by then.
+#[derive(Clone, Copy, Debug)]
+pub struct Left {
+    /// When.
+    pub ns: u64,
+    /// How long the thread had been blocked since the poll began.
+    pub blocked_ns: u64,
+    /// How long it had been ready without a CPU since then.
+    pub runnable_ns: u64,
 }
 
 /// Who ended a wait.
@@ -166,9 +179,14 @@ impl Stacks {
         self.describe(poll, part, now_ns);
     }
 
-    /// When a poll was seen to have ended at the latest, if its end was not seen.
-    pub fn left(&self, key: PollKey) -> Option<u64> {
-        self.polls.get(&key)?.left_ns
+    /// Where a poll was seen to have ended at the latest, if its end was not seen.
+    pub fn left(&self, key: PollKey) -> Option<Left> {
+        self.polls.get(&key)?.left
+    }
+
+    /// When a poll was last seen open on its stack; 0 if never.
+    pub fn seen_open_ns(&self, key: PollKey) -> u64 {
+        self.polls.get(&key).map_or(0, |taken| taken.open_ns)
     }
 
     /// Reads what must be read a few times a second, and forgets polls that were not long.
@@ -231,11 +249,8 @@ impl Stacks {
             return;
         };
         let of_task = record.entry_sp != 0;
-        let left = of_task
-            && self
-                .functions
-                .as_ref()
-                .is_some_and(|functions| functions.is_open(&unwound) == Some(false));
+        let functions = self.functions.as_ref().filter(|_| of_task);
+        let is_open = functions.and_then(|functions| functions.is_open(&unwound));
         let place = if of_task {
             Place::Unknown
         } else {
@@ -252,8 +267,15 @@ impl Stacks {
         if place == Place::Outside {
             return;
         }
-        if left {
-            taken.left_ns.get_or_insert(record.start_ns);
+        if is_open == Some(true) {
+            taken.open_ns = taken.open_ns.max(record.start_ns);
+        }
+        if is_open == Some(false) {
+            taken.left.get_or_insert(Left {
+                ns: record.start_ns,
+                blocked_ns: record.blocked_ns,
+                runnable_ns: record.runnable_ns,
+            });
             return;
         }
         if !taken.add(seen) {
@@ -326,7 +348,9 @@ impl Stacks {
 
     /// Adds stacks and diagnosis to a poll that has ended.
     pub fn explain(&mut self, key: PollKey, poll: &mut LongPoll, now_ns: u64) {
-        let taken = self.polls.remove(&key).unwrap_or_default();
+        let mut taken = self.polls.remove(&key).unwrap_or_default();
+        // With entry-only timing, the thread may have stopped again before anything told that the poll had ended.
+        taken.stacks.retain(|seen| seen.start_ns < now_ns);
         self.describe(poll, taken, now_ns);
     }
 
@@ -563,7 +587,8 @@ fn is_at_entry(record: &StackRecord) -> bool {
     record.entry_sp != 0 && below <= PUSHED
 }
 
-fn syscall(record: &StackRecord) -> Option<RawSyscall> {
+/// The system call in a record.
+pub fn syscall(record: &StackRecord) -> Option<RawSyscall> {
     RawSyscall::of_thread(record.syscall, record.args)
 }
 

@@ -3,10 +3,12 @@
 use loopprobe_common::{
     counters::Counter,
     histogram::{self, BUCKETS, Stats},
-    records::PollRecord,
 };
 
-use super::groups::Groups;
+use super::{
+    corrections::{Correction, Corrections},
+    groups::Groups,
+};
 use crate::{
     attach::{AttachError, DeadTime, Kernel},
     model::{LongPoll, Lost, ProbeCost, Summary, TaskKind, TaskSummary, TaskType},
@@ -21,20 +23,14 @@ pub struct Totals {
     pub duration_ns: u64,
     /// Threads that polled.
     pub workers: u64,
-    /// Long polls that the kernel side does not count: of root futures, and those open since before the attach or at the end.
-    pub unprobed_polls: u64,
-    /// Their total.
-    pub unprobed_ns: u64,
     /// Long stretches between polls that were, at least in part, outside of any runtime.
     pub outside_runtime: u64,
     /// How long they were outside.
     pub outside_runtime_ns: u64,
-    /// Long polls that the kernel side counts and that had ended earlier than it knew, before the threshold.
-    pub shorter_polls: u64,
-    /// By how much polls were shorter than the kernel side knew.
-    pub shorter_ns: u64,
     /// The time of long polls inside other long ones.
     pub nested_ns: u64,
+    /// Long polls that the kernel side does not count, or counts otherwise.
+    pub corrections: Corrections,
     /// Nanoseconds a poll that the probes add.
     pub ns_per_poll: Option<f64>,
     /// What was taken off long polls.
@@ -46,31 +42,10 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Takes over that a poll ended at `left_ns`, if it did so before the kernel side knew. `false` if it is no long poll then.
-    pub fn shorten(
-        &mut self,
-        record: &mut PollRecord,
-        left_ns: Option<u64>,
-        threshold_ns: u64,
-    ) -> bool {
-        let Some(left_ns) = left_ns.filter(|left_ns| *left_ns < record.end_ns) else {
-            return true;
-        };
-        let start_ns = record.poll.start_ns;
-        let is_long = left_ns.saturating_sub(start_ns) >= threshold_ns;
-        if !is_long {
-            self.shorter_polls += 1;
-        }
-        self.shorter_ns += record.end_ns - if is_long { left_ns } else { start_ns };
-        record.end_ns = left_ns;
-        is_long
-    }
-
-    /// Counts a long poll of which probes have seen the beginning or the end at most.
+    /// Counts a long poll that the kernel side does not count.
     pub fn count_unprobed(&mut self, poll: &LongPoll) {
         self.groups.add(poll);
-        self.unprobed_polls += 1;
-        self.unprobed_ns += poll.duration_ns;
+        self.corrections.add(&poll.task, poll.duration_ns);
     }
 }
 
@@ -99,11 +74,10 @@ pub fn summarize(
         }
         tasks.push((task, stats));
     }
-    let mut tasks = merge(tasks);
-    tasks.sort_by_key(|t| std::cmp::Reverse((t.total_ns, t.polls)));
     let polls = all.polls;
-    let long_ns = (all.long_ns + totals.unprobed_ns).saturating_sub(totals.shorter_ns);
     let lost = lost(kernel, &totals)?;
+    let rows = rows(merge(tasks), totals.corrections);
+    let long_ns: u64 = rows.iter().map(|row| row.long_ns).sum();
     Ok(Summary {
         reason: totals.reason,
         duration_ns: totals.duration_ns,
@@ -112,7 +86,7 @@ pub fn summarize(
         p50_ns: Some(quantile(&all, 0.50)),
         p99_ns: Some(quantile(&all, 0.99)),
         max_ns: Some(all.max_ns),
-        long_polls: (all.long + totals.unprobed_polls).saturating_sub(totals.shorter_polls),
+        long_polls: rows.iter().map(|row| row.task.long).sum(),
         long_ns,
         worker_ns: Some(long_ns.saturating_sub(totals.nested_ns)),
         workers: Some(totals.workers),
@@ -125,14 +99,14 @@ pub fn summarize(
             dead_start_ns: totals.dead_time.start_ns,
             dead_end_ns: totals.dead_time.end_ns,
         }),
-        tasks,
+        tasks: rows.into_iter().map(|row| row.task).collect(),
         groups: totals.groups.ranked(),
         no_polls: None,
     })
 }
 
 /// One entry a type: each future is instantiated for two schedulers, and both have the same name.
-fn merge(tasks: Vec<(&TaskType, Stats)>) -> Vec<TaskSummary> {
+fn merge(tasks: Vec<(&TaskType, Stats)>) -> Vec<(&TaskType, Stats)> {
     let mut merged: Vec<(&TaskType, Stats)> = Vec::new();
     for (task, stats) in tasks {
         match merged.iter_mut().find(|(other, _)| *other == task) {
@@ -141,17 +115,59 @@ fn merge(tasks: Vec<(&TaskType, Stats)>) -> Vec<TaskSummary> {
         }
     }
     merged
+}
+
+/// A task type in the summary.
+struct TaskRow {
+    task: TaskSummary,
+    /// The total of its long polls, in nanoseconds.
+    long_ns: u64,
+}
+
+/// Every long poll is in one of the rows, also those that no probe has counted. Most total time comes first.
+fn rows(counted: Vec<(&TaskType, Stats)>, mut corrections: Corrections) -> Vec<TaskRow> {
+    let mut rows: Vec<TaskRow> = counted
         .into_iter()
-        .map(|(task, stats)| TaskSummary {
+        .map(|(task, stats)| counted_row(task, &stats, corrections.take(task)))
+        .collect();
+    rows.extend(
+        corrections
+            .rest()
+            .map(|(task, correction)| uncounted_row(task, correction)),
+    );
+    rows.sort_by_key(|row| std::cmp::Reverse((row.task.total_ns, row.task.polls, row.long_ns)));
+    rows
+}
+
+fn counted_row(task: &TaskType, stats: &Stats, correction: Correction) -> TaskRow {
+    TaskRow {
+        task: TaskSummary {
             task: task.clone(),
             polls: Some(stats.polls),
             total_ns: Some(stats.total_ns),
-            p50_ns: Some(quantile(&stats, 0.50)),
-            p99_ns: Some(quantile(&stats, 0.99)),
-            max_ns: stats.max_ns,
-            long: stats.long,
-        })
-        .collect()
+            p50_ns: Some(quantile(stats, 0.50)),
+            p99_ns: Some(quantile(stats, 0.99)),
+            max_ns: stats.max_ns.max(correction.max_ns),
+            long: correction.polls(stats.long),
+        },
+        long_ns: correction.ns(stats.long_ns),
+    }
+}
+
+/// A type of which the kernel side has counted no poll: a root future's, or one whose only polls have not ended.
+fn uncounted_row(task: TaskType, correction: Correction) -> TaskRow {
+    TaskRow {
+        task: TaskSummary {
+            task,
+            polls: None,
+            total_ns: None,
+            p50_ns: None,
+            p99_ns: None,
+            max_ns: correction.max_ns,
+            long: correction.polls(0),
+        },
+        long_ns: correction.ns(0),
+    }
 }
 
 /// The duration that a share of the polls does not exceed: the middle of its bucket, but never more than the maximum.
@@ -220,5 +236,30 @@ mod tests {
     fn a_quantile_never_exceeds_the_maximum() {
         assert_eq!(quantile(&stats(&[4097]), 0.99), 4097);
         assert_eq!(quantile(&stats(&[]), 0.5), 0);
+    }
+
+    #[test]
+    fn every_long_poll_is_in_a_row() {
+        let counted = TaskType::unknown(1);
+        let other = TaskType::unknown(2);
+        let of_two = Stats {
+            polls: 5,
+            long: 2,
+            long_ns: 30,
+            max_ns: 20,
+            ..Stats::default()
+        };
+        let mut corrections = Corrections::default();
+        corrections.add(&counted, 40);
+        corrections.remove(&counted, 10);
+        corrections.shorten(&counted, 5);
+        corrections.add(&other, 7);
+        let rows = rows(vec![(&counted, of_two)], corrections);
+        let of = |task: &TaskType| {
+            let row = rows.iter().find(|row| row.task.task == *task);
+            row.map(|row| (row.task.polls, row.task.long, row.task.max_ns, row.long_ns))
+        };
+        assert_eq!(of(&counted), Some((Some(5), 2, 40, 55)));
+        assert_eq!(of(&other), Some((None, 1, 7, 7)));
     }
 }

@@ -32,4 +32,5 @@ pub use objects::Objects;
 pub use quota::CpuQuota;
 pub use rules::{Colour, INSTEAD, Instead, RULES, Rule};
 pub use syscall::RawSyscall;
+pub(crate) use syscall::Waits;
 pub use verdict::diagnose;

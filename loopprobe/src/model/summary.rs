@@ -27,7 +27,7 @@ pub struct Lost {
     #[serde(default)]
     pub switches: u64,
     /// With entry-only timing: polls of which could not be told whether they had ended when their thread stopped. They were taken to
-    /// have.
+    /// have, unless the thread waited as no parked worker does.
     #[serde(default)]
     pub undecided: u64,
     /// Stacks that did not reach the poll's entry.

@@ -1,7 +1,8 @@
 //! Ways to keep a thread busy for a known time.
 
 use std::hint::black_box;
-use std::time::Duration;
+use std::sync::{Condvar, Mutex};
+use std::time::{Duration, Instant};
 
 use crate::clock::thread_cpu_ns;
 
@@ -9,6 +10,34 @@ use crate::clock::thread_cpu_ns;
 #[inline(never)]
 pub fn block_ms(ms: u64) {
     std::thread::sleep(Duration::from_millis(ms));
+}
+
+/// Waits for `ms` on a condition variable that nobody signals.
+#[inline(never)]
+pub fn wait_ms(ms: u64) {
+    let (mutex, condition) = (Mutex::new(()), Condvar::new());
+    let end = Instant::now() + Duration::from_millis(ms);
+    let mut guard = mutex.lock().expect("no panic");
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        guard = condition.wait_timeout(guard, left).expect("no panic").0;
+    }
+}
+
+/// Does `work` below so many kilobytes of stack.
+#[inline(never)]
+pub fn deep(kilobytes: u64, work: &dyn Fn()) {
+    let frame = [0_u8; 1_000];
+    black_box(&frame);
+    if kilobytes == 0 {
+        work();
+    } else {
+        deep(kilobytes - 1, work);
+    }
+    black_box(&frame);
 }
 
 /// Computes for `ms` of the thread's own CPU time.

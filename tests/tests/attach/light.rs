@@ -88,6 +88,34 @@ fn several_runtimes_are_timed_by_entries_alone() -> Result<()> {
     measure("runtimes")
 }
 
+/// Deeper than a stack's copy usually is, at a different depth each time: what is still in its poll has not parked.
+#[test]
+fn polls_far_down_the_stack_are_found_by_entries_alone() -> Result<()> {
+    measure("deep")
+}
+
+/// No walk can show there whether a poll is open, so returns are probed, and the session says so.
+#[test]
+fn a_program_without_unwind_information_is_timed_exactly_in_spite_of_light() -> Result<()> {
+    let bare = Build {
+        profile: Profile::Bare,
+        ..Build::DEFAULT
+    };
+    for build in [bare, bare.stripped()] {
+        let (truth, report) = run(build, "sleep", &["--light"])?;
+        let said = |part: &str| report.head.limits.iter().any(|limit| limit.contains(part));
+        ensure!(
+            said("returns are probed too, in spite of --light") && !said("timed by entries alone"),
+            "{:?}",
+            report.head.limits
+        );
+        let polls = compare(&truth, &report.polls, "async", THRESHOLD_NS)?;
+        ensure!(polls.matched > 0, "no poll to compare");
+        every_poll_is_counted(&truth, &report)?;
+    }
+    Ok(())
+}
+
 #[test]
 fn other_builds_are_timed_by_entries_alone() -> Result<()> {
     let fat = Build {

@@ -8,9 +8,10 @@ use super::Observer;
 use crate::{
     attach::PlannedImage,
     clock::now_ns,
-    collect::head::process_name,
+    collect::{head::process_name, light::untimeable},
     model::{Event, Notice},
     report::Sink,
+    runtime::tokio::TokioImage,
 };
 
 impl Observer {
@@ -74,6 +75,19 @@ impl Observer {
 
     fn add(&mut self, planned: Vec<PlannedImage>, sink: &mut dyn Sink) -> io::Result<()> {
         for image in planned {
+            if let Some(tokio) = self.untimeable(&image) {
+                let (path, sites) = (tokio.path.display(), tokio.sites.len());
+                self.totals.lost.sites += sites as u64;
+                notice(
+                    sink,
+                    now_ns(),
+                    format!(
+                        "{sites} poll sites in {path} are not probed: it has no unwind information, and without it --light does not \
+                         tell where a poll ends; attach again without --light to see them"
+                    ),
+                )?;
+                continue;
+            }
             if let Err(error) = self.kernel.attach(&image) {
                 notice(sink, now_ns(), error.to_string())?;
             } else if let Some(tokio) = &image.tokio {
@@ -87,6 +101,12 @@ impl Observer {
             self.planned.push(image);
         }
         self.reload_light()
+    }
+
+    /// What a file holds of Tokio, if entries alone do not tell its polls' ends and returns are not probed.
+    fn untimeable<'a>(&self, image: &'a PlannedImage) -> Option<&'a TokioImage> {
+        self.light.as_ref()?;
+        untimeable(std::slice::from_ref(image))
     }
 
     fn reload_light(&mut self) -> io::Result<()> {

@@ -11,9 +11,17 @@ use loopprobe_common::{
 use super::Observer;
 use crate::{
     clock::nanoseconds,
-    collect::polls::{PollKey, open_polls},
+    collect::{
+        light::is_open,
+        polls::{PollKey, open_polls},
+        stacks::Left,
+    },
+    model::TaskType,
     report::Sink,
 };
+
+/// How long an answer may take after the poll has ended.
+const PATIENCE_NS: u64 = 1_000_000_000;
 
 /// Which poll a record is about.
 pub(super) fn key(record: &PollRecord) -> PollKey {
@@ -31,61 +39,122 @@ impl Observer {
         }
     }
 
-    /// A poll has ended before the kernel side had an answer. The stack came before it, so now there is one.
+    /// A poll has ended before the kernel side had an answer, or one that tells. The stack has been sent before it, but need not have
+    /// been looked at.
     pub(super) fn settle(&mut self, record: PollRecord, sink: &mut dyn Sink) -> io::Result<()> {
-        let Some(light) = &self.light else {
-            return Ok(());
-        };
         if record.poll.start_ns < self.span.start_ns {
             return Ok(());
         }
-        let answer = light.answered(&record.question.place);
-        let then = until_question(record);
-        let counted_ns = self.long_ns(&then).unwrap_or(0);
-        if answer == answer::OPEN {
-            self.totals.unprobed_polls += u64::from(counted_ns == 0);
-            self.totals.unprobed_ns += self.long_ns(&record).unwrap_or(0) - counted_ns;
-            return self.ended(record, sink);
-        }
-        if answer != answer::ENDED {
-            self.totals.lost.undecided += 1;
-        }
-        if counted_ns == 0 {
+        if self.answered(&record) == answer::NONE {
+            self.unsettled.push(record);
             return Ok(());
         }
-        self.ended(then, sink)
+        self.conclude(record, sink)
     }
 
-    /// Reports polls that their threads have left. The kernel side learns of it when such a thread stops next, which may be
-    /// never.
-    pub(super) fn report_left(
-        &mut self,
-        threads: &[(u32, Thread)],
-        sink: &mut dyn Sink,
-    ) -> io::Result<()> {
-        for (_, thread) in threads {
-            let Some(record) = self.left(thread) else {
-                continue;
-            };
-            if let Some(ns) = self.long_ns(&record)
-                && !self.reported.contains_key(&key(&record))
-            {
-                self.ended(record, sink)?;
-                self.reported.insert(key(&record), ns);
+    /// Settles what has an answer by now, or waits for one in vain.
+    pub(super) fn settle_waiting(&mut self, now_ns: u64, sink: &mut dyn Sink) -> io::Result<()> {
+        for record in std::mem::take(&mut self.unsettled) {
+            if now_ns.saturating_sub(record.end_ns) > PATIENCE_NS {
+                self.conclude(record, sink)?;
+            } else {
+                self.settle(record, sink)?;
             }
         }
         Ok(())
     }
 
-    /// The poll that a thread has left, if the kernel side does not know yet.
-    fn left(&self, thread: &Thread) -> Option<PollRecord> {
+    /// Picks one of the two ends that a poll may have had.
+    fn conclude(&mut self, record: PollRecord, sink: &mut dyn Sink) -> io::Result<()> {
+        let answer = self.answered(&record);
+        let then = until_question(record);
+        if is_open(answer) {
+            return self.went_on(record, self.long_ns(&then), answer, sink);
+        }
+        if answer != answer::ENDED {
+            self.totals.lost.undecided += 1;
+        }
+        match self.long_ns(&then) {
+            Some(_) => self.ended(then, sink),
+            None => Ok(()),
+        }
+    }
+
+    /// A poll was open at its question, where the kernel side has counted it as ended: as a long one of `counted_ns`, or as none.
+    fn went_on(
+        &mut self,
+        mut record: PollRecord,
+        counted_ns: Option<u64>,
+        answer: u32,
+        sink: &mut dyn Sink,
+    ) -> io::Result<()> {
+        let Some(ns) = self.long_ns(&record) else {
+            return Ok(());
+        };
+        if let Some(task) = self.counted_type(&record) {
+            let corrections = &mut self.totals.corrections;
+            match counted_ns {
+                None => corrections.add(&task, ns),
+                Some(counted) => corrections.lengthen(&task, ns, ns.saturating_sub(counted)),
+            }
+        }
+        if answer == answer::PRESUMED {
+            record.poll.flags |= OpenPoll::PRESUMED;
+        }
+        self.ended(record, sink)
+    }
+
+    /// The answer to a poll's question. A later stack of the same poll may have shown more than the place does.
+    fn answered(&self, record: &PollRecord) -> u32 {
+        let seen_open_ns = self
+            .stacks
+            .as_ref()
+            .map_or(0, |stacks| stacks.seen_open_ns(key(record)));
+        if seen_open_ns >= record.question.time_ns {
+            return answer::OPEN;
+        }
+        self.light
+            .as_ref()
+            .map_or(answer::NONE, |light| light.answered(&record.question.place))
+    }
+
+    /// Reports polls that their threads have left. The kernel side learns of it when such a thread stops next, which may be
+    /// never. At the session's end, also those that may have ended.
+    pub(super) fn report_left(
+        &mut self,
+        threads: &[(u32, Thread)],
+        is_end: bool,
+        sink: &mut dyn Sink,
+    ) -> io::Result<()> {
+        for (_, thread) in threads {
+            let Some((record, answer)) = self.left(thread) else {
+                continue;
+            };
+            if is_open(answer) || (answer != answer::ENDED && !is_end) {
+                continue;
+            }
+            if answer != answer::ENDED {
+                self.totals.lost.undecided += 1;
+            }
+            if let Some(ns) = self.long_ns(&record)
+                && !self.reported.contains_key(&key(&record))
+            {
+                let task = self.counted_type(&record);
+                self.ended(record, sink)?;
+                self.reported.insert(key(&record), (task, ns));
+            }
+        }
+        Ok(())
+    }
+
+    /// The poll that a thread may have left, if the kernel side does not know yet, and what its place says.
+    fn left(&self, thread: &Thread) -> Option<(PollRecord, u32)> {
         let question = thread.question;
         let asked = open_polls(thread)
             .get((question.depth as usize).checked_sub(1)?)
             .filter(|poll| poll.start_ns >= self.span.start_ns)?;
         let light = self.light.as_ref()?;
-        let has_left = question.place.is_some() && light.answered(&question.place) == answer::ENDED;
-        has_left.then(|| PollRecord {
+        let record = PollRecord {
             kind: Kind::Poll as u32,
             tid: thread.tid,
             end_ns: question.time_ns,
@@ -95,13 +164,26 @@ impl Observer {
                 ..*asked
             },
             question: Question::default(),
-        })
+        };
+        question
+            .place
+            .is_some()
+            .then(|| (record, light.answered(&question.place)))
     }
 
     /// Counts the polls that have been reported and that the kernel side has not counted.
     pub(super) fn count_left(&mut self) {
-        self.totals.unprobed_polls += self.reported.len() as u64;
-        self.totals.unprobed_ns += self.reported.values().sum::<u64>();
+        for (task, ns) in self.reported.values() {
+            // A poll of an unknown type has been counted already.
+            if let Some(task) = task {
+                self.totals.corrections.add(task, *ns);
+            }
+        }
+    }
+
+    /// The type that the kernel side counts a poll as; `None` if it does not count it.
+    pub(super) fn counted_type(&self, record: &PollRecord) -> Option<TaskType> {
+        self.plan.types.get(type_of(record)).cloned()
     }
 
     /// How long a poll took, if that was long.
@@ -116,13 +198,37 @@ impl Observer {
         if self.reported.remove(&key(record)).is_some() {
             return false;
         }
-        let left_ns = self
+        let left = self
             .stacks
             .as_ref()
             .and_then(|stacks| stacks.left(key(record)));
-        self.totals
-            .shorten(record, left_ns, nanoseconds(self.options.threshold))
+        match left.filter(|left| left.ns < record.end_ns) {
+            Some(left) => self.shorten(record, left),
+            None => true,
+        }
     }
+
+    /// Takes over that a poll had ended before the kernel side knew. `false` if it is no long poll then.
+    pub(super) fn shorten(&mut self, record: &mut PollRecord, left: Left) -> bool {
+        let task = self.counted_type(record);
+        let counted_ns = self.long_ns(record);
+        record.end_ns = left.ns;
+        record.poll.blocked_ns = left.blocked_ns;
+        record.poll.runnable_ns = left.runnable_ns;
+        let now_ns = self.long_ns(record);
+        let corrections = &mut self.totals.corrections;
+        match (now_ns, counted_ns, &task) {
+            (Some(ns), Some(counted), Some(task)) => corrections.shorten(task, counted - ns),
+            (None, Some(counted), Some(task)) => corrections.remove(task, counted),
+            _ => {}
+        }
+        now_ns.is_some()
+    }
+}
+
+/// Index of the type that the kernel side counts a poll as.
+pub(super) fn type_of(record: &PollRecord) -> usize {
+    record.poll.task_type as usize
 }
 
 /// The same poll if it had ended at its question.

@@ -12,6 +12,7 @@ use std::{
     collections::{HashMap, HashSet},
     io,
     os::fd::{AsFd as _, OwnedFd},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -23,7 +24,7 @@ use loopprobe_common::{
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use self::{
-    light::key,
+    light::{key, type_of},
     settings::{config, dead_time, lazy_headers, sample},
     span::Span,
 };
@@ -32,7 +33,7 @@ use super::{
     drain::{Drain, Rings},
     head::head,
     images::Images,
-    light::Light,
+    light::{Light, untimeable},
     live,
     polls::{PollKey, Polls, open_polls},
     record::Record,
@@ -47,7 +48,7 @@ use crate::{
         measure,
     },
     clock::{nanoseconds, now_ns},
-    model::{Event, Live, Session, Summary},
+    model::{Event, Live, Session, Summary, TaskType},
     report::Sink,
 };
 
@@ -57,6 +58,8 @@ const TICK: Duration = Duration::from_millis(250);
 /// A session that has been attached and not yet run.
 pub struct Observer {
     options: Options,
+    /// The file for which returns are probed although entries alone were asked for.
+    exact_because_of: Option<PathBuf>,
     /// Whether samples are wanted, but refused by the kernel.
     unsampled: bool,
     kernel: Kernel,
@@ -79,8 +82,10 @@ pub struct Observer {
     /// The programs' own messages, where they are wanted.
     messages: Option<Messages>,
     workers: Workers,
-    /// Long polls that were reported before the kernel side knew of their end, and how long they took.
-    reported: HashMap<PollKey, u64>,
+    /// Long polls that were reported before the kernel side knew of their end, of which type, and how long they took.
+    reported: HashMap<PollKey, (Option<TaskType>, u64)>,
+    /// Polls whose question has not been answered yet.
+    unsettled: Vec<PollRecord>,
     totals: Totals,
     span: Span,
     /// Held as long as its probes.
@@ -102,6 +107,7 @@ impl Observer {
     ///
     /// [`ObserveError`]; nothing is left behind.
     pub fn attach(options: &Options) -> Result<Self, ObserveError> {
+        let mut options = options.clone();
         let pid = options.pid;
         let exit = exit_watch(pid)?;
         let mut images = Images::new(&options.debug_files);
@@ -117,6 +123,10 @@ impl Observer {
                 unreadable: images.unreadable,
             });
         }
+        let untimeable = untimeable(&planned).filter(|_| options.light);
+        let exact_because_of = untimeable.map(|image| image.path.clone());
+        options.light &= exact_because_of.is_none();
+        let options = &options;
         let cost = measure(None, lazy_headers(options), options.light)?;
         let mut kernel = Kernel::load(&Settings {
             pid,
@@ -173,11 +183,13 @@ impl Observer {
             stuck,
             light,
             scans: options.stacks,
+            exact_because_of,
             unsampled: sampled.sample_hz < options.sample_hz,
             options: sampled,
             messages,
             workers: Workers::default(),
             reported: HashMap::new(),
+            unsettled: Vec::new(),
             totals: Totals {
                 ns_per_poll: Some(cost.ns_per_poll),
                 ..Totals::default()
@@ -192,6 +204,13 @@ impl Observer {
         let mut session = head(&self.options, &self.plan, &self.images, self.span.start_ns);
         if let Some(said) = &self.unwalked {
             session.limits.push(said.clone());
+        }
+        if let Some(path) = &self.exact_because_of {
+            let path = path.display();
+            session.limits.push(format!(
+                "returns are probed too, in spite of --light: {path} has no unwind information, and without it entries alone do \
+                 not tell where a poll ends"
+            ));
         }
         if self.unsampled {
             session.limits.push(settings::UNSAMPLED.into());
@@ -323,6 +342,9 @@ impl Observer {
         if !self.is_news(&mut record) {
             return Ok(());
         }
+        if record.poll.flags & OpenPoll::PRESUMED != 0 {
+            self.totals.lost.undecided += 1;
+        }
         let Some((record, is_cut)) = self.within(record) else {
             return Ok(());
         };
@@ -336,12 +358,20 @@ impl Observer {
         if record.poll.flags & OpenPoll::NESTED != 0 {
             self.totals.nested_ns += poll.duration_ns;
         }
+        if self.plan.types.get(type_of(&record)).is_none() {
+            self.totals.corrections.add(&poll.task, poll.duration_ns);
+        }
         sink.event(&Event::LongPoll(poll))
     }
 
     fn stack(&mut self, record: &StackRecord, bytes: &[u8]) -> io::Result<()> {
         match (&mut self.stacks, &mut self.stuck) {
             _ if record.kind == Kind::Question as u32 => return self.answer(record, bytes),
+            _ if record.kind == Kind::Piece as u32 => {
+                if let Some(light) = &mut self.light {
+                    light.piece(record, bytes);
+                }
+            }
             (Some(stacks), Some(stuck)) if record.kind == Kind::Scan as u32 => {
                 stuck.sample(record, bytes, record.start_ns, stacks);
             }
@@ -357,7 +387,8 @@ impl Observer {
         let threads = self.kernel.threads().map_err(io::Error::other)?;
         let now = self.span.now();
         self.workers.see(&threads);
-        self.report_left(&threads, sink)?;
+        self.settle_waiting(now, sink)?;
+        self.report_left(&threads, false, sink)?;
         self.report_open(&threads, now, sink)?;
         if let Some(stacks) = &mut self.stacks {
             let open: HashSet<PollKey> = threads
@@ -399,7 +430,9 @@ impl Observer {
         self.records.close();
         if !quiet {
             self.drain(sink, None).map_err(ObserveError::Output)?;
-            self.report_left(&threads, sink)
+            self.settle_waiting(u64::MAX, sink)
+                .map_err(ObserveError::Output)?;
+            self.report_left(&threads, true, sink)
                 .map_err(ObserveError::Output)?;
             self.report_gaps(&threads, sink)
                 .map_err(ObserveError::Output)?;

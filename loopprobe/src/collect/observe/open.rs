@@ -95,7 +95,7 @@ impl Observer {
                 }
                 self.explain_open(key, &mut poll, *kernel_tid, thread, now);
                 self.workers.reported(thread.tid, false);
-                self.totals.count_unprobed(&poll);
+                self.count_uncounted(&poll, task_type(thread, key));
                 if is_nested(thread, key) {
                     self.totals.nested_ns += poll.duration_ns;
                 }
@@ -112,6 +112,15 @@ impl Observer {
     /// Whether a poll is one of this session's, and has not ended as far as is known.
     pub(super) fn is_open(&self, thread: &Thread, key: PollKey) -> bool {
         key.1 >= self.span.start_ns && !self.has_ended(thread, key)
+    }
+
+    /// Counts a long poll of which probes have seen the beginning or the end at most. `index` is the type that the kernel side
+    /// counts it as, where it has seen the beginning.
+    fn count_uncounted(&mut self, poll: &LongPoll, index: Option<u32>) {
+        self.totals.groups.add(poll);
+        let task = index.and_then(|index| self.plan.types.get(index as usize));
+        let task = task.unwrap_or(&poll.task);
+        self.totals.corrections.add(task, poll.duration_ns);
     }
 
     /// Whether a poll that the kernel side holds for open has ended; only with entry-only timing.
@@ -162,4 +171,12 @@ fn is_nested(thread: &Thread, key: PollKey) -> bool {
 fn polling(threads: &[(u32, Thread)]) -> impl Iterator<Item = u32> {
     let open = threads.iter().filter(|(_, thread)| thread.depth > 0);
     open.map(|(_, thread)| thread.tid)
+}
+
+/// Index of an open poll's type.
+fn task_type(thread: &Thread, key: PollKey) -> Option<u32> {
+    let poll = open_polls(thread)
+        .iter()
+        .find(|poll| poll.start_ns == key.1)?;
+    Some(poll.task_type)
 }

@@ -8,6 +8,7 @@ use super::Observer;
 use crate::{
     attach::AttachError,
     clock::{nanoseconds, now_ns},
+    collect::stacks::Left,
 };
 
 /// How far ahead an end that was not foreseen is set, so that the kernel side knows of it in time.
@@ -86,7 +87,12 @@ impl Observer {
             let is_long = end_ns.saturating_sub(record.poll.start_ns) >= threshold_ns;
             return is_long.then_some((record, true));
         }
-        let is_long = self.totals.shorten(&mut record, Some(end_ns), threshold_ns);
+        let at_end = Left {
+            ns: end_ns,
+            blocked_ns: record.poll.blocked_ns,
+            runnable_ns: record.poll.runnable_ns,
+        };
+        let is_long = self.shorten(&mut record, at_end);
         is_long.then_some((record, true))
     }
 }

@@ -145,6 +145,13 @@ fn task_row(summary: &TaskSummary) -> Row {
         name = format!("(blocking pool) {name}");
         // Counted, not timed.
         cells.extend(vec!["-".to_owned(); 5]);
+    } else if summary.task.kind == TaskKind::Root {
+        // Turns of a loop have no number.
+        cells = vec!["-".to_owned(); 4];
+        cells.extend([
+            Measured(summary.max_ns).to_string(),
+            Count(summary.long).to_string(),
+        ]);
     } else {
         cells.extend([
             units::known(summary.total_ns, units::ns),

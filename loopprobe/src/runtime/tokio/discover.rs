@@ -101,12 +101,15 @@ pub fn discover_with(
         .executable_ranges()
         .map(|range| (range.start, range.end.0 - range.start.0))
         .collect();
+    let header = header_layout(&vtables, &versions);
+    let sites = sites(image, vtables.into_iter().zip(names), &schedulers);
+    let described = |site: &&Site| image.functions().at(site.address).is_some();
     Ok(TokioImage {
         path: image.path().into(),
         build_id: image.build_id().map(str::to_owned),
         tokio,
         tokio_source,
-        header: header_layout(&vtables, &versions),
+        header,
         stripped,
         mangling: names::mangling(&symbols),
         debug_info: debug.level(),
@@ -116,7 +119,8 @@ pub fn discover_with(
             total: text.iter().map(|(_, size)| size).sum(),
         },
         text,
-        sites: sites(image, vtables.into_iter().zip(names), &schedulers),
+        described_sites: sites.iter().filter(described).count(),
+        sites,
         loop_symbols: known::loop_symbols(image, &symbols),
     })
 }

@@ -153,6 +153,8 @@ pub struct TokioImage {
     pub text: Vec<(VirtAddr, u64)>,
     /// All poll sites, by offset.
     pub sites: Vec<Site>,
+    /// How many of them are functions that `.eh_frame` describes.
+    pub described_sites: usize,
     /// Symbols for the root future of multi_thread runtimes.
     pub loop_symbols: LoopSymbols,
 }

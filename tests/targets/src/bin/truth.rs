@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use targets::control::{self, Gate, Options};
 use targets::truth::{self, Kind, TaskId, Timed};
-use targets::work::{block_ms, spin_ms};
+use targets::work::{block_ms, deep, spin_ms, wait_ms};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::{JoinSet, LocalSet};
 
 /// Milliseconds, in turn: on both sides of the default threshold, close to it and far from it.
 const STEPS: [u64; 10] = [1, 12, 4, 20, 8, 11, 2, 35, 9, 15];
 
-const SCENARIOS: [&str; 17] = [
+const SCENARIOS: [&str; 18] = [
     "sleep",
     "cpu",
     "nested",
@@ -30,6 +30,7 @@ const SCENARIOS: [&str; 17] = [
     "hogs",
     "alternate",
     "alternate_multi",
+    "deep",
 ];
 
 fn main() {
@@ -52,6 +53,7 @@ fn main() {
         "root" => run(&current(), &options, root(rounds)),
         "root_multi" => run(&multi(), &options, root(rounds)),
         "short" => run(&multi(), &options, short(rounds)),
+        "deep" => run(&multi(), &options, deep_tasks(rounds)),
         "runtimes" => runtimes(&options),
         "neighbours" => neighbours(&options),
         "hogs" => hogs(&options),
@@ -132,6 +134,25 @@ async fn spinners(rounds: u32) {
     let b = truth::spawn("cpu_b", steps(rounds, 5, spin_ms));
     a.await.expect("no panic");
     b.await.expect("no panic");
+}
+
+/// Polls that wait and compute far down the stack, each length of time at another depth: between 40 and 236 KiB.
+async fn deep_tasks(rounds: u32) {
+    fn below(ms: u64, work: fn(u64)) {
+        deep(40 + ms * 23 % 197, &|| work(ms));
+    }
+    let work: [(&str, fn(u64)); 3] = [
+        ("deep_sleep", |ms| below(ms, block_ms)),
+        ("deep_wait", |ms| below(ms, wait_ms)),
+        ("deep_cpu", |ms| below(ms, spin_ms)),
+    ];
+    let handles: Vec<_> = (0..)
+        .zip(work)
+        .map(|(i, (label, work))| truth::spawn(label, steps(rounds, i * 3, work)))
+        .collect();
+    for handle in handles {
+        handle.await.expect("no panic");
+    }
 }
 
 /// A runtime inside a blocking-pool closure, and one inside `block_in_place` inside a task.
