@@ -26,7 +26,7 @@ pub enum Counter {
     SwitchLost,
     /// With entry-only timing: whether a poll had ended could not be told; it was taken to have.
     Undecided,
-    /// A thread polled an async task for the first time. No loss.
+    /// A thread that has polled tasks in this session ended. No loss.
     Worker,
 }
 

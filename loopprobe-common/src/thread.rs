@@ -45,8 +45,8 @@ pub struct OpenPoll {
     pub probe: u64,
     /// Index of its site.
     pub site: u32,
-    /// Keeps the layout free of padding.
-    pub reserved: u32,
+    /// How many other polls were open on the thread when it began: its time is theirs too.
+    pub outer: u32,
     /// The beginning of the task's future, for types with `TaskLayout::FLAG_BOXED`, zeros if not read yet; else anything.
     pub stage: [u64; STAGE_WORDS],
 }
@@ -61,8 +61,6 @@ impl OpenPoll {
     pub const RETURNED: u32 = 4;
     /// Of a root's record: the thread has left `block_on` before the end, for it has just called it again.
     pub const LEFT: u32 = 8;
-    /// It began inside another poll that is counted too: its time is also that one's.
-    pub const NESTED: u32 = 16;
     /// Whether it was still open when its thread stopped last could not be told, only presumed. With entry-only timing.
     pub const PRESUMED: u32 = 1 << 8;
 }
@@ -132,12 +130,18 @@ impl Thread {
     pub const SHARED: u32 = 16;
     /// It parks as a thread in `block_on` of a multi_thread runtime does.
     pub const BLOCK_ON: u32 = 32;
+    /// Bits of a thread that has polled tasks.
+    pub const POLLED: u32 = Self::LOCAL | Self::SHARED;
     /// Its stack is kept while it is off its CPU.
     pub const KEPT: u32 = 64;
     /// It went off its CPU before the first instruction of its innermost poll: that begins when the thread is back.
     pub const NOT_BEGUN: u32 = 128;
-    /// It has begun a poll of an async task in this session.
-    pub const POLLED: u32 = 256;
+
+    /// Whether it has polled a task since a session began. The outermost poll stays in its place when it has ended.
+    #[inline(always)]
+    pub fn has_polled_since(&self, start_ns: u64) -> bool {
+        self.flags & Self::POLLED != 0 && self.polls[0].start_ns >= start_ns
+    }
 
     /// The innermost open poll.
     #[inline(always)]

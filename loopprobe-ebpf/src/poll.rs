@@ -63,14 +63,10 @@ fn try_poll_enter(ctx: &ProbeContext) -> Option<()> {
     } else {
         task::identify(header, probe, cookie as u32, site).unwrap_or_else(Task::unknown)
     };
-    let mut flags = if lazy { OpenPoll::UNREAD } else { 0 };
     if depth == 0 {
         outermost(thread, &task);
     } else if let Some(outer) = thread.innermost_mut() {
         task::read_late(outer);
-        if config.has_begun(outer.start_ns) {
-            flags |= OpenPoll::NESTED;
-        }
     }
     let (blocked_ns, runnable_ns) = (thread.blocked_ns, thread.runnable_ns);
     // The compiler must not leave out the check where it knows that the depth is 0: the verifier of Linux 6.1 does not.
@@ -86,7 +82,8 @@ fn try_poll_enter(ctx: &ProbeContext) -> Option<()> {
     poll.blocked_ns = blocked_ns;
     poll.runnable_ns = runnable_ns;
     poll.task_type = task.index;
-    poll.flags = flags;
+    poll.flags = if lazy { OpenPoll::UNREAD } else { 0 };
+    poll.outer = depth;
     poll.probe = probe;
     poll.site = cookie as u32;
     if task.flags & TaskLayout::FLAG_BOXED != 0 {
@@ -102,14 +99,8 @@ fn try_poll_enter(ctx: &ProbeContext) -> Option<()> {
     }
     poll.start_ns = start_ns;
     thread.unsent_ns = 0;
-    if depth == 0 {
-        thread.gap_ns = 0;
-    }
+    thread.gap_ns = 0;
     thread.depth = depth + 1;
-    if thread.flags & Thread::POLLED == 0 && config.has_begun(start_ns) {
-        thread.flags |= Thread::POLLED;
-        count(Counter::Worker);
-    }
     Some(())
 }
 

@@ -6,7 +6,7 @@ use loopprobe_common::{counters::Counter, records::Kind};
 
 use crate::{
     event, light,
-    maps::{WAKERS, count, is_light, is_over},
+    maps::{CONFIG, WAKERS, count, is_light, is_over},
     poll::now,
     sched::arguments,
     thread::{current_tid, forget, known, visible_tid},
@@ -27,6 +27,12 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
         }
         if thread.depth > 0 {
             count(Counter::ThreadExit);
+        }
+        if CONFIG
+            .get(0)
+            .is_some_and(|config| thread.has_polled_since(config.start_ns))
+        {
+            count(Counter::Worker);
         }
         debug!(
             &ctx,

@@ -137,7 +137,7 @@ fn switch_in(tid: u32, thread: &mut Thread, now: u64) {
 /// from the idle task reach no tracing program, ftrace's neither. It was off for as long as its CPU time did not grow.
 #[inline(never)]
 fn catch_up(tid: u32, thread: &mut Thread, cpu_ns: u64, now: u64) {
-    if thread.off == Thread::OFF_NOT {
+    if thread.off == Thread::OFF_NOT || is_over(now) {
         return;
     }
     count(Counter::SwitchLost);

@@ -4,36 +4,39 @@ use std::collections::HashSet;
 
 use loopprobe_common::thread::Thread;
 
-/// The threads that a session's polls ran on. The kernel side counts those that begin polls of async tasks; a thread on which
-/// only another kind of long poll was seen (a root future's, or one that was open before the attach) is a worker too.
+/// The threads that a session's polls ran on: those that polled async tasks, and those on which only another kind of long poll was
+/// seen (a root future's, or one that was open before the attach).
 #[derive(Debug, Default)]
 pub struct Workers {
-    /// Known to be counted by the kernel side.
-    counted: HashSet<u32>,
+    /// Seen to have polled async tasks: alive, or counted by the kernel side at their end.
+    polled: HashSet<u32>,
     /// Of all long polls.
     reported: HashSet<u32>,
 }
 
 impl Workers {
-    /// Learns which threads the kernel side has counted.
-    pub fn see(&mut self, threads: &[(u32, Thread)]) {
+    /// Learns which of these threads have polled tasks since the session began.
+    pub fn see(&mut self, threads: &[(u32, Thread)], start_ns: u64) {
         let polled = threads
             .iter()
-            .filter(|(_, thread)| thread.flags & Thread::POLLED != 0);
-        self.counted.extend(polled.map(|(_, thread)| thread.tid));
+            .filter(|(_, thread)| thread.has_polled_since(start_ns));
+        self.polled.extend(polled.map(|(_, thread)| thread.tid));
     }
 
-    /// A long poll ran on a thread; `counted` if the kernel side has seen it begin.
-    pub fn reported(&mut self, tid: u32, counted: bool) {
+    /// A long poll ran on a thread; `of_task` if the kernel side has seen it begin.
+    pub fn reported(&mut self, tid: u32, of_task: bool) {
         self.reported.insert(tid);
-        if counted {
-            self.counted.insert(tid);
+        if of_task {
+            self.polled.insert(tid);
         }
     }
 
-    /// How many there are, where the kernel side has counted so many.
-    pub fn count(&self, counted: u64) -> u64 {
-        counted + self.reported.difference(&self.counted).count() as u64
+    /// How many there are at the end: `threads` are left, and the kernel side has counted `ended` others that had polled tasks.
+    pub fn count(&self, threads: &[(u32, Thread)], ended: u64, start_ns: u64) -> u64 {
+        let left = threads
+            .iter()
+            .filter(|(_, thread)| thread.has_polled_since(start_ns));
+        ended + (left.count() + self.reported.difference(&self.polled).count()) as u64
     }
 }
 
@@ -41,24 +44,29 @@ impl Workers {
 mod tests {
     use super::*;
 
-    fn thread(tid: u32, flags: u32) -> (u32, Thread) {
-        let thread = Thread {
+    const START: u64 = 1_000;
+
+    fn thread(tid: u32, flags: u32, last_poll_ns: u64) -> (u32, Thread) {
+        let mut thread = Thread {
             tid,
             flags,
             ..Thread::default()
         };
+        thread.polls[0].start_ns = last_poll_ns;
         (tid, thread)
     }
 
     #[test]
-    fn threads_that_only_ran_closures_or_waited_are_no_workers() {
+    fn threads_that_only_ran_closures_waited_or_polled_before_are_no_workers() {
+        let threads = [
+            thread(1, Thread::WORKER | Thread::SHARED, START),
+            thread(2, 0, 0),
+            thread(3, Thread::EPOLL, 0),
+            thread(4, Thread::LOCAL, START - 1),
+        ];
         let mut workers = Workers::default();
-        workers.see(&[
-            thread(1, Thread::POLLED | Thread::SHARED),
-            thread(2, 0),
-            thread(3, Thread::EPOLL),
-        ]);
-        assert_eq!(workers.count(1), 1);
+        workers.see(&threads, START);
+        assert_eq!(workers.count(&threads, 0, START), 1);
     }
 
     #[test]
@@ -66,8 +74,10 @@ mod tests {
         let mut workers = Workers::default();
         workers.reported(1, false);
         workers.reported(2, true);
-        assert_eq!(workers.count(1), 2);
-        workers.see(&[thread(1, Thread::POLLED)]);
-        assert_eq!(workers.count(2), 2);
+        // The second one has ended, the first one polls tasks by now.
+        assert_eq!(workers.count(&[], 1, START), 2);
+        let threads = [thread(1, Thread::LOCAL, START)];
+        workers.see(&threads, START);
+        assert_eq!(workers.count(&threads, 1, START), 2);
     }
 }

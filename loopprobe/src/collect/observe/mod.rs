@@ -19,7 +19,7 @@ use std::{
 use loopprobe_common::{
     counters::Counter,
     records::{Kind, PollRecord, StackRecord},
-    thread::{OpenPoll, Thread},
+    thread::Thread,
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -355,7 +355,7 @@ impl Observer {
         }
         self.totals.groups.add(&poll);
         self.workers.reported(record.tid, true);
-        if record.poll.flags & OpenPoll::NESTED != 0 {
+        if record.poll.outer > 0 {
             self.totals.nested_ns += poll.duration_ns;
         }
         if self.plan.types.get(type_of(&record)).is_none() {
@@ -386,7 +386,7 @@ impl Observer {
         self.follow_dial()?;
         let threads = self.kernel.threads().map_err(io::Error::other)?;
         let now = self.span.now();
-        self.workers.see(&threads);
+        self.workers.see(&threads, self.span.start_ns);
         self.settle_waiting(now, sink)?;
         self.report_left(&threads, false, sink)?;
         self.report_open(&threads, now, sink)?;
@@ -426,7 +426,7 @@ impl Observer {
         self.kernel.detach();
         // No program runs any more, so these are the threads as the session's end found them.
         let threads = self.kernel.threads()?;
-        self.workers.see(&threads);
+        self.workers.see(&threads, self.span.start_ns);
         self.records.close();
         if !quiet {
             self.drain(sink, None).map_err(ObserveError::Output)?;
@@ -439,8 +439,8 @@ impl Observer {
         }
         self.count_open(&threads);
         self.count_left();
-        let counted = self.kernel.counter(Counter::Worker)?;
-        self.totals.workers = self.workers.count(counted);
+        let ended = self.kernel.counter(Counter::Worker)?;
+        self.totals.workers = self.workers.count(&threads, ended, self.span.start_ns);
         self.totals.dead_time = dead_time(&self.options, self.dead_time);
         let unread = self.records.lost();
         self.totals.lost.events += unread.records;

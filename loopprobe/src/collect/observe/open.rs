@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, io};
 
-use loopprobe_common::thread::{OpenPoll, Thread};
+use loopprobe_common::thread::Thread;
 
 use super::Observer;
 use crate::{
@@ -161,11 +161,11 @@ impl Observer {
     }
 }
 
-/// Whether a poll began inside another one that is counted too.
+/// Whether a poll began inside another one.
 fn is_nested(thread: &Thread, key: PollKey) -> bool {
     open_polls(thread)
         .iter()
-        .any(|poll| poll.start_ns == key.1 && poll.flags & OpenPoll::NESTED != 0)
+        .any(|poll| poll.start_ns == key.1 && poll.outer > 0)
 }
 
 fn polling(threads: &[(u32, Thread)]) -> impl Iterator<Item = u32> {
