@@ -19,7 +19,7 @@ use std::{
 use loopprobe_common::{
     counters::Counter,
     records::{Kind, PollRecord, StackRecord},
-    thread::Thread,
+    thread::{OpenPoll, Thread},
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
