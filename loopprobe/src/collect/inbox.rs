@@ -68,6 +68,8 @@ enum Owner {
     Thread(u32),
     /// A question.
     Place(Place),
+    /// A piece of a question's stack, by its thread, moment and address: none can do for another.
+    Piece(u32, u64, u64),
 }
 
 /// How many stacks of a poll outlive.
@@ -108,6 +110,8 @@ impl Head {
         Self {
             owner: if record.kind == Kind::Question as u32 {
                 Owner::Place(record.place)
+            } else if record.kind == Kind::Piece as u32 {
+                Owner::Piece(record.tid, record.start_ns, record.registers.sp)
             } else if record.kind == Kind::Scan as u32 {
                 Owner::Thread(record.tid)
             } else {
@@ -284,6 +288,34 @@ mod tests {
             });
         }
         found
+    }
+
+    /// One of the pieces of one question, which has no poll's time in it.
+    fn piece(address: u64) -> Item {
+        let mut record = StackRecord {
+            kind: Kind::Piece as u32,
+            tid: 7,
+            start_ns: 5,
+            len: 4000,
+            ..StackRecord::default()
+        };
+        record.registers.sp = address;
+        Item::new(&[bytes(&record), &[0; 4000]].concat())
+    }
+
+    #[test]
+    fn no_piece_of_a_question_makes_room_for_another() {
+        let mut inbox = Inbox::with_room(ROOM);
+        for address in 1..=3 {
+            inbox.push(piece(address));
+        }
+        for start_ns in 0..2 * ROOM as u64 / 4000 {
+            inbox.push(stack(Kind::Sample, 1, start_ns, 0));
+        }
+        let pieces = contents(&mut inbox)
+            .into_iter()
+            .filter(|found| *found == (0, Some(5)));
+        assert_eq!(pieces.count(), 3);
     }
 
     #[test]
