@@ -1,6 +1,7 @@
-//! More than a thousand task types, each with a poll function of its own, as large programs have them.
+//! More than a thousand task types, each with a poll function of its own, as large programs have them; on a multi_thread
+//! runtime that then idles (`many`), or on a current_thread runtime that goes on polling (`current_thread`).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use targets::control::{self, Options};
 use tokio::runtime::{Builder, Runtime};
@@ -36,9 +37,31 @@ fn spawn_all(runtime: &Runtime) {
     two_hundred_fifty_six!(runtime, 3);
 }
 
+/// Polls, and turns of the loop through `epoll_wait`, about a thousand a second.
+async fn tick(until: Instant) {
+    while Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+fn current_thread(millis: u64) {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    spawn_all(&runtime);
+    control::ready();
+    let until = Instant::now() + Duration::from_millis(millis);
+    let ticks = runtime.spawn(tick(until));
+    runtime.block_on(ticks).expect("the task ends");
+}
+
 fn main() {
-    let options = Options::parse(&["many"]);
+    let options = Options::parse(&["many", "current_thread"]);
     control::listen();
+    if options.scenario == "current_thread" {
+        return current_thread(options.millis);
+    }
     let runtime = Builder::new_multi_thread()
         .worker_threads(1)
         .build()
