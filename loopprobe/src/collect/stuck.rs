@@ -250,7 +250,7 @@ impl Stuck {
                 continue;
             };
             let until_ns = ended_ns.unwrap_or(now_ns);
-            let long = until_ns - self.attach_ns >= threshold_ns.max(PATIENCE_NS);
+            let long = until_ns.saturating_sub(self.attach_ns) >= threshold_ns.max(PATIENCE_NS);
             let report = match ended_ns {
                 Some(_) => stuck.reported,
                 None => long && now_ns >= stuck.next_report_ns,
