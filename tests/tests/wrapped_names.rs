@@ -61,9 +61,7 @@ fn check(what: &str, pairs: &[Pair]) {
         "{what}: {all} tasks, {certain} certain, {likely} likely, {} without a name",
         all - certain - likely
     );
-    // The known gap of `panic = "abort"`: a future that polls two async functions can be called by the first.
-    let is_gap = |pair: &Pair| what.starts_with("Abort") && pair.truth["label"] == "two";
-    let wrong = |pair: &&Pair| pair.seen.certain && !pair.is_right() && !is_gap(pair);
+    let wrong = |pair: &&Pair| pair.seen.certain && !pair.is_right();
     let wrong: Vec<_> = pairs.iter().filter(wrong).map(Pair::describe).collect();
     assert!(
         wrong.is_empty(),

@@ -11,7 +11,7 @@ const MAX_BYTES: usize = 2048;
 const MAX_TABLE: u64 = 1024;
 
 /// A place in memory, as an instruction names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Place {
     base: Register,
     displacement: u64,
@@ -22,6 +22,12 @@ impl Place {
     /// there is no future's state.
     pub fn is_static(&self, registers: &Registers) -> bool {
         registers.is_thread_local(self.base) || registers.get(self.base).is_some()
+    }
+
+    /// Whether a write of `size` bytes here may reach the byte at `other`. Registers are copied, so only the distances
+    /// are compared.
+    pub fn may_hold(&self, size: u8, other: Self) -> bool {
+        other.displacement.wrapping_sub(self.displacement) < u64::from(size)
     }
 
     fn of(instruction: &Instruction) -> Self {
@@ -47,6 +53,9 @@ pub enum Op {
     Clobber(Register),
     /// A byte in memory is compared or loaded into the register, as a state machine does with its state; and where.
     TestByte(Register, Place),
+    /// So many bytes are written from there on, as a state machine does with its state; the compiler may write its
+    /// neighbours with it.
+    Store(Place, u8),
     /// A call, and to where, if that is known.
     Call(Option<VirtAddr>),
 }
@@ -144,6 +153,7 @@ impl Op {
             }
             Self::Sum(to, ..) => registers.set(to, None),
             Self::Clobber(register) | Self::TestByte(register, _) => registers.set(register, None),
+            Self::Store(..) => {}
             Self::Call(_) => registers.after_call(),
         }
     }
@@ -236,6 +246,10 @@ fn op(image: &Image, instruction: &Instruction) -> Option<Op> {
             instruction.op0_register(),
             instruction.op1_register(),
         )),
+        Mnemonic::Mov if stores_state(instruction) => Some(Op::Store(
+            Place::of(instruction),
+            instruction.memory_size().size() as u8,
+        )),
         Mnemonic::Mov if is_register_copy(instruction) => Some(Op::Copy(
             instruction.op0_register(),
             instruction.op1_register(),
@@ -322,6 +336,15 @@ fn tests_byte(instruction: &Instruction) -> bool {
         && !instruction.is_ip_rel_memory_operand()
         && !matches!(instruction.memory_base(), Register::None | Register::RSP)
         && instruction.memory_index() == Register::None
+        && instruction.segment_prefix() == Register::None
+}
+
+/// Whether a state may be written: a byte, or with its neighbours up to four.
+fn stores_state(instruction: &Instruction) -> bool {
+    instruction.op0_kind() == OpKind::Memory
+        && matches!(instruction.memory_size().size(), 1 | 2 | 4)
+        && !instruction.is_ip_rel_memory_operand()
+        && !matches!(instruction.memory_base(), Register::None | Register::RSP)
         && instruction.segment_prefix() == Register::None
 }
 

@@ -29,7 +29,7 @@ use references::referred;
 use registers::Registers;
 use resumed::ResumedPanics;
 pub use state_machine::{Definition, StateMachines};
-use walk::{Sighting, Walk};
+use walk::{Walk, Walked};
 
 use crate::elf::{Image, VirtAddr};
 

@@ -1,13 +1,13 @@
 use std::{collections::HashMap, ops::Range};
 
-use super::{Blocks, ResumedPanics, Sighting, Walk, panic_location};
+use super::{Blocks, ResumedPanics, Walk, Walked, panic_location};
 use crate::{
     elf::{Image, VirtAddr},
     model::SourceLocation,
 };
 
-/// How many blocks are looked at in one image, over all walks: a thousand task types need a million.
-const MAX_VISITED: usize = 1 << 22;
+/// How many blocks are looked at in one image, over all walks: a thousand task types need up to three million.
+const MAX_VISITED: usize = 1 << 23;
 
 /// Where an async function or block is defined.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,7 +15,8 @@ pub struct Definition {
     /// The opening brace of its body, as the compiler recorded it.
     pub location: SourceLocation,
     /// Whether it is the outermost one for certain. With `panic = "abort"` a function that never returns embeds no
-    /// panic, and one that it awaits may be found in its place: then this is false.
+    /// panic, and one that it awaits may be found in its place; and a future that polls two of them is neither: then this
+    /// is false.
     pub certain: bool,
 }
 
@@ -71,16 +72,16 @@ impl StateMachines {
         if self.visited >= MAX_VISITED {
             return None;
         }
-        let (seen, visited) = Walk::new(image, &mut self.blocks, &self.panics, within).run(start);
-        self.visited += visited;
-        definition(image, &seen)
+        let walked = Walk::new(image, &mut self.blocks, &self.panics, within).run(start);
+        self.visited += walked.visited;
+        definition(image, &walked)
     }
 }
 
-fn definition(image: &Image, seen: &[Sighting]) -> Option<Definition> {
-    let (first, others) = seen.split_first()?;
+fn definition(image: &Image, walked: &Walked) -> Option<Definition> {
+    let (first, others) = walked.found.split_first()?;
     let location = panic_location(image, first.location)?;
-    // One test can be the machine's own; and no other machine may be as near the surface.
-    let certain = first.tests <= 1 && others.iter().all(|other| other.tests > first.tests);
+    // No other machine may be as near the surface, or beside it.
+    let certain = walked.is_alone && others.iter().all(|other| other.tests > first.tests);
     Some(Definition { location, certain })
 }
