@@ -199,7 +199,7 @@ impl Stuck {
             on_cpu: true,
         };
         match self.open.get_mut(&record.tid) {
-            Some(known) if known.poll.entry_sp == poll.entry_sp && known.poll.task == poll.task => {
+            Some(known) if is_same(&known.poll, &poll) => {
                 known.sampled_ns = Some(now_ns);
                 known.seen = seen;
             }
@@ -306,9 +306,7 @@ impl Stuck {
         let known = self.open.get(&tid)?.poll.clone();
         match waiting {
             Some(Waiting { raw, syscall }) => match self.look_at(&raw, stacks) {
-                Look::Poll(poll, frames)
-                    if poll.entry_sp == known.entry_sp && poll.task == known.task =>
-                {
+                Look::Poll(poll, frames) if is_same(&known, &poll) => {
                     let stuck = self.open.get_mut(&tid)?;
                     stuck.sampled_ns = None;
                     stuck.seen = SeenStack {
@@ -457,6 +455,12 @@ impl Stuck {
         stacks.explain_stuck(&mut poll, stuck.seen.clone(), until_ns);
         poll
     }
+}
+
+/// Whether two looks at a thread show the same poll. The task is not known where its memory could not be read, as at the process's end.
+fn is_same(one: &OpenPoll, other: &OpenPoll) -> bool {
+    let tasks = one.task.as_ref().zip(other.task.as_ref());
+    one.entry_sp == other.entry_sp && tasks.is_none_or(|(one, other)| one == other)
 }
 
 /// The file in which a walk stopped.
