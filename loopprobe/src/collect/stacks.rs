@@ -31,6 +31,9 @@ const MAX_STACKS: usize = 256;
 /// Stacks whose poll has ended below the threshold are dropped after this long.
 const KEEP_NS: u64 = 2_000_000_000;
 
+/// With stacks of more polls than this they are dropped then even if a poll's record may still wait to be looked at.
+const MAX_POLLS: usize = 1 << 15;
+
 /// Makes a long poll's stacks and diagnosis.
 pub struct Stacks {
     unwinder: Unwinder,
@@ -61,6 +64,8 @@ impl std::fmt::Debug for Stacks {
 #[derive(Debug, Default)]
 struct Taken {
     last_ns: u64,
+    /// Whether its poll had ended at the last tick.
+    done: bool,
     stacks: Vec<Seen>,
     /// Who had the CPU meanwhile.
     takers: Vec<Taker>,
@@ -189,13 +194,26 @@ impl Stacks {
         self.polls.get(&key).map_or(0, |taken| taken.open_ns)
     }
 
-    /// Reads what must be read a few times a second, and forgets polls that were not long.
-    pub fn tick(&mut self, now_ns: u64, is_open: impl Fn(PollKey) -> bool) {
+    /// Reads what must be read a few times a second, and forgets polls that were not long. `all_seen`: no record waits to be looked
+    /// at, but for those of the last moment, so a poll that is over at two such ticks was not long.
+    pub fn tick(&mut self, now_ns: u64, all_seen: bool, is_open: impl Fn(PollKey) -> bool) {
         if let Some(quota) = &mut self.quota {
             quota.read(now_ns);
         }
-        self.polls
-            .retain(|key, taken| taken.last_ns + KEEP_NS > now_ns || is_open(*key));
+        let crowded = self.polls.len() > MAX_POLLS;
+        if !all_seen && !crowded {
+            return;
+        }
+        let lost = &mut self.lost.stacks;
+        self.polls.retain(|key, taken| {
+            let done = taken.last_ns + KEEP_NS <= now_ns && !is_open(*key);
+            let dropped = done && (taken.done || crowded);
+            if dropped && !all_seen {
+                *lost += taken.stacks.len() as u64;
+            }
+            taken.done = done;
+            !dropped
+        });
     }
 
     /// Who had the CPU that a poll waited for.

@@ -384,6 +384,7 @@ impl Observer {
 
     fn tick(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
         self.follow_dial()?;
+        let all_seen = self.records.len() == 0;
         let threads = self.kernel.threads().map_err(io::Error::other)?;
         let now = self.span.now();
         self.workers.see(&threads, self.span.start_ns);
@@ -398,7 +399,7 @@ impl Observer {
                     polls.chain([t.gap_ns]).map(|start_ns| (t.tid, start_ns))
                 })
                 .collect();
-            stacks.tick(now, |key| open.contains(&key));
+            stacks.tick(now, all_seen, |key| open.contains(&key));
         }
         self.look_at_stuck(&threads, now, sink)?;
         if sink.wants_live() {
