@@ -379,8 +379,11 @@ fn send(slot: &mut StackSlot, is_first: bool) -> bool {
         count(Counter::StackLost);
         return false;
     }
-    // The records of polls wake user space; a wake-up for each stack as well would cost the target more than the stack does.
-    let is_urgent = slot.record.kind == Kind::Question as u32 || waiting > QUARTER;
+    // The records of polls wake user space; a wake-up for each sample as well would cost the target more than the sample does. What
+    // a wait was for must be looked up before its descriptor is closed.
+    let kind = slot.record.kind;
+    let is_urgent =
+        kind == Kind::Question as u32 || kind == Kind::OffCpu as u32 || waiting > QUARTER;
     let flags = if is_urgent { FORCE_WAKEUP } else { NO_WAKEUP };
     let mut len = core::hint::black_box(u64::from(slot.record.len));
     if len > STACK_BYTES as u64 {

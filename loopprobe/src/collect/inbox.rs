@@ -94,10 +94,10 @@ impl Item {
         }
     }
 
-    /// Whether somebody waits for it.
+    /// Whether somebody waits for it, or what it tells of is soon gone, as the descriptor of a system call is.
     pub fn is_urgent(&self) -> bool {
         self.stack
-            .is_none_or(|head| matches!(head.owner, Owner::Place(_)))
+            .is_none_or(|head| matches!(head.owner, Owner::Place(_)) || !head.sample)
     }
 
     fn size(&self) -> usize {

@@ -235,24 +235,35 @@ fn strong(frame: &Frame) -> Option<Operation> {
 
 fn named(frame: &Frame, table: &[(&str, Operation)]) -> Option<Operation> {
     let name = frame.function.as_deref()?;
+    let is_path = name.contains("::");
+    let paths = paths(name);
     table
         .iter()
-        .find(|(pattern, _)| matches(name, pattern))
+        .find(|(pattern, _)| match pattern.contains("::") {
+            true => paths.iter().any(|path| path.starts_with(pattern)),
+            false => !is_path && begins_with(name, pattern),
+        })
         .map(|(_, operation)| *operation)
 }
 
-/// Paths match anywhere at the beginning of a component, so that `<std::fs::File as ..>` does too; names of C at the beginning.
-fn matches(name: &str, pattern: &str) -> bool {
-    if !pattern.contains("::") {
-        return !name.contains("::")
-            && name
-                .trim_start_matches('_')
-                .starts_with(pattern.trim_start_matches('_'));
+/// What follows from each place in a name at which a path begins: two of `<std::fs::File as std::io::Read>::read`.
+fn paths(name: &str) -> Vec<&str> {
+    let is_inside = |c: char| c.is_alphanumeric() || matches!(c, '_' | ':');
+    let mut before = None;
+    let mut paths = Vec::new();
+    for (at, c) in name.char_indices() {
+        if is_inside(c) && !before.is_some_and(is_inside) {
+            paths.push(&name[at..]);
+        }
+        before = Some(c);
     }
-    name.match_indices(pattern).any(|(at, _)| {
-        !name[..at]
-            .ends_with(|before: char| before.is_alphanumeric() || matches!(before, '_' | ':'))
-    })
+    paths
+}
+
+/// Whether a name of C begins so, whatever the underscores in front.
+fn begins_with(name: &str, pattern: &str) -> bool {
+    name.trim_start_matches('_')
+        .starts_with(pattern.trim_start_matches('_'))
 }
 
 fn in_file(location: &SourceLocation) -> Option<Operation> {
