@@ -380,7 +380,7 @@ fn send(slot: &mut StackSlot, is_first: bool) -> bool {
         return false;
     }
     // The records of polls wake user space; a wake-up for each sample as well would cost the target more than the sample does. What
-    // a wait was for must be looked up before its descriptor is closed.
+    // a system call works on must be looked up before its descriptor is closed.
     let kind = slot.record.kind;
     let is_urgent =
         kind == Kind::Question as u32 || kind == Kind::OffCpu as u32 || waiting > QUARTER;

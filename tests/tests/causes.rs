@@ -260,7 +260,7 @@ fn complete(stacks: &[&Stack]) -> Result<()> {
     let outcomes: BTreeSet<Outcome> = stacks.iter().map(|stack| stack.outcome).collect();
     let complete = stacks
         .iter()
-        .filter(|stack| stack.outcome == Outcome::Complete)
+        .filter(|stack| stack.outcome.is_whole())
         .count();
     ensure!(
         complete * 100 >= stacks.len() * 99,

@@ -65,6 +65,7 @@ fn stacks_cost_polls_that_are_not_long_at_most_a_tenth_more() -> Result<()> {
 #[test]
 fn a_thousand_long_polls_a_second_take_a_quarter_of_a_cpu_at_most() -> Result<()> {
     const SECONDS: u64 = 8;
+    const WORKERS: u64 = 2;
     take_machine!();
     let program = target(Build::DEFAULT, "busy")?;
     // Two workers that each block for a little less than 2 ms, again and again.
@@ -87,8 +88,10 @@ fn a_thousand_long_polls_a_second_take_a_quarter_of_a_cpu_at_most() -> Result<()
     ensure!(per_second > 900.0, "only {per_second} a second");
     ensure!(share < 0.25, "{share} of a CPU");
     ensure!(peak_mib < 256, "{peak_mib} MiB");
+    // Each worker may have one open at the end, which is counted and not reported.
     ensure!(
-        polls + report.summary.lost.unwrap_or_default().events >= report.summary.long_polls,
+        polls + WORKERS + report.summary.lost.unwrap_or_default().events
+            >= report.summary.long_polls,
         "{polls} of {} were reported, and {:?}",
         report.summary.long_polls,
         report.summary.lost

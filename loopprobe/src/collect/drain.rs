@@ -20,8 +20,8 @@ use nix::{
 use super::inbox::{Inbox, InboxLost, Item};
 
 /// How long records gather before they are taken, so that a storm of them wakes nobody a record.
-const GATHER: Duration = Duration::from_millis(5);
-/// How long stacks may lie in their ring buffer when no record of a poll comes: they wake nobody themselves.
+const GATHER: Duration = Duration::from_millis(1);
+/// How long samples may lie in their ring buffer when nothing else comes: they wake nobody themselves.
 const LOOK: u16 = 100; // ms
 /// With how many bytes of stacks they are looked at before the next record of a poll.
 const ENOUGH: usize = 1 << 20;

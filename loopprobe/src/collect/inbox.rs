@@ -55,6 +55,8 @@ pub struct Item {
 struct Head {
     owner: Owner,
     sample: bool,
+    /// Whether its thread was in a system call.
+    in_syscall: bool,
     /// How long its thread was off its CPU; 0 for a sample.
     off_ns: u64,
 }
@@ -97,7 +99,7 @@ impl Item {
     /// Whether somebody waits for it, or what it tells of is soon gone, as the descriptor of a system call is.
     pub fn is_urgent(&self) -> bool {
         self.stack
-            .is_none_or(|head| matches!(head.owner, Owner::Place(_)) || !head.sample)
+            .is_none_or(|head| matches!(head.owner, Owner::Place(_)) || head.in_syscall)
     }
 
     fn size(&self) -> usize {
@@ -118,6 +120,7 @@ impl Head {
                 Owner::Poll(record.tid, record.poll_ns)
             },
             sample: record.kind != Kind::OffCpu as u32,
+            in_syscall: record.kind == Kind::OffCpu as u32 || record.in_kernel != 0,
             off_ns: record.end_ns.saturating_sub(record.start_ns),
         }
     }

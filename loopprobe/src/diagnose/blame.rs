@@ -5,12 +5,14 @@ use crate::model::{Blocked, Frame, Role};
 /// The frame of the function that the user would go and change: the deepest one of the program's own code; where there is none, the
 /// deepest of a dependency.
 ///
-/// In a stripped module only some frames say whose they are. From the deepest one that says so, the frames inwards are the program's
-/// own too until one says otherwise: of functions without a name, those are its plain functions.
+/// In a stripped module only some frames say whose they are. A plain function that refers to a file of the program's own is blamed
+/// itself. From an async body, the frames inwards are the program's own too until one says otherwise: of functions without a name,
+/// those are its plain functions.
 pub(crate) fn blamed(frames: &[Frame]) -> Option<usize> {
     let own = frames.iter().position(is_own);
     if let Some(own) = own {
-        return Some(inwards(frames, own));
+        let is_hinted = frames[own].role == Role::Unknown;
+        return Some(if is_hinted { own } else { inwards(frames, own) });
     }
     let of = |role| frames.iter().position(|frame| frame.role == role);
     of(Role::Dependency)

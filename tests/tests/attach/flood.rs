@@ -11,6 +11,7 @@ use loopprobe_tests::target::Target;
 /// So many polls, each with three stacks of 16 KiB from its waits and some from samples, come while loopprobe cannot look: ten
 /// times what the ring buffer of stacks holds.
 const POLLS: u64 = 1_500;
+const WORKERS: u64 = 2;
 
 /// Polls of 2.4 ms on two workers.
 fn storm() -> Result<Target> {
@@ -38,8 +39,9 @@ fn check(report: &Report) -> Result<()> {
     );
     ensure!(counted > POLLS, "only {counted} long polls");
     ensure!(lost.events == 0, "{} records lost", lost.events);
+    // Each worker may have one open at the end, which is counted and not reported.
     ensure!(
-        ended.len() as u64 == counted,
+        (ended.len() as u64..=ended.len() as u64 + WORKERS).contains(&counted),
         "{} of {counted} reported",
         ended.len()
     );
