@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use loopprobe::model::{Cause, Event, LongPoll, Outcome};
+use loopprobe::model::{Cause, Event, LongPoll};
 use loopprobe_tests::accuracy::compare;
 use loopprobe_tests::causes::{Call, observe};
 use loopprobe_tests::folder::Folder;
