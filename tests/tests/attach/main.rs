@@ -24,3 +24,4 @@ mod shared_object;
 mod span;
 mod stuck;
 mod unguided;
+mod verifier;
