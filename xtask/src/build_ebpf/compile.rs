@@ -33,6 +33,11 @@ pub fn object(root: &Path, toolchain: &Toolchain) -> anyhow::Result<Vec<u8>> {
         .env("CARGO_ENCODED_RUSTFLAGS", flags(root, toolchain))
         .env("CARGO_PROFILE_RELEASE_DEBUG", "none")
         .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
+        // A developer's own cargo settings must not change what the verifier sees.
+        .env("CARGO_INCREMENTAL", "0")
+        .env("CARGO_PROFILE_RELEASE_INCREMENTAL", "false")
+        .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "3")
+        .env("CARGO_PROFILE_RELEASE_LTO", "off")
         // Settings of the toolchain that runs this task must not reach the other one.
         .env_remove("RUSTUP_TOOLCHAIN")
         .env_remove("RUSTFLAGS")
