@@ -44,8 +44,8 @@ pub struct Question {
     pub place: Place,
     /// The thread's depth then: which of its polls it is about.
     pub depth: u32,
-    /// Keeps the layout free of padding.
-    pub reserved: u32,
+    /// What the kernel side concludes at the thread's current stop.
+    pub verdict: u32,
     /// When. If the poll has ended, it did so here.
     pub time_ns: u64,
     /// The thread's `blocked_ns` at that time.

@@ -32,11 +32,7 @@ impl Stop {
         let regs = stack::user_registers()?;
         let user = arch::user(&regs);
         let syscall = arch::syscall(&regs);
-        let descriptor = if arch::is_epoll(syscall) {
-            arch::arguments(&regs)[0] << 32
-        } else {
-            0
-        };
+        let descriptor = (arch::arguments(&regs)[0] << 32) & mask(arch::is_epoll(syscall));
         Some(Self {
             sp: arch::stack_pointer(user),
             ip: arch::instruction_pointer(user),
@@ -48,13 +44,10 @@ impl Stop {
     #[inline(always)]
     fn place(&self, thread: &Thread, entry: u64) -> Place {
         let distance = entry - self.sp;
+        let is_deep = (distance >= Place::DEEP_BYTES) & is_worker_in_one(thread);
         Place {
             ip: self.ip,
-            distance: if distance >= Place::DEEP_BYTES && is_worker_in_one(thread) {
-                Place::DEEP
-            } else {
-                distance
-            },
+            distance: distance | (Place::DEEP & mask(is_deep)),
             what: self.what,
         }
     }
@@ -68,10 +61,16 @@ impl Stop {
     }
 }
 
+/// All bits or none. Without a branch: each multiplies the ways that the verifier follows.
+#[inline(always)]
+fn mask(all: bool) -> u64 {
+    core::hint::black_box(u64::from(all)).wrapping_neg()
+}
+
 /// Whether the thread is a worker of a scheduler that many threads share, in its only poll.
 #[inline(always)]
 fn is_worker_in_one(thread: &Thread) -> bool {
-    thread.depth == 1 && thread.flags & (Thread::SHARED | Thread::LOCAL) == Thread::SHARED
+    (thread.depth == 1) & (thread.flags & (Thread::SHARED | Thread::LOCAL) == Thread::SHARED)
 }
 
 /// Ends the polls that lie at or below `sp`: an inner poll's stack pointer is always below the outer one's.
@@ -110,34 +109,62 @@ pub fn settle(thread: &mut Thread, stop: &Stop, now: u64) {
 }
 
 /// Whether the innermost poll, which began with the stack pointer `entry`, is open as far as is known. What is not known is asked.
-#[inline(never)]
+#[inline(always)]
 fn stays_open(thread: &mut Thread, stop: &Stop, entry: u64, now: u64) -> bool {
+    let place = stop.place(thread, entry);
+    let verdict = judge(thread, stop, &place, entry, now);
+    let verdict = forget_ways(thread, verdict);
+    if verdict & ASK != 0 {
+        stack::ask(thread, &place, stop.sp, now);
+    }
+    verdict & OPEN != 0
+}
+
+/// Bits of a verdict: the poll stays open; user space is asked about the place.
+const OPEN: u32 = 1;
+const ASK: u32 = 2;
+
+/// Gives `verdict` back. The verifier knows nothing of what a map holds, so that from here on all the ways to a verdict are one
+/// for it. Else it would follow what comes after once for each of them, which is more than it does for a program.
+#[inline(always)]
+fn forget_ways(thread: &mut Thread, verdict: u32) -> u32 {
+    let place = &raw mut thread.question.verdict;
+    // SAFETY: the field is the thread's own, and as aligned as any.
+    unsafe {
+        place.write_volatile(verdict);
+        place.read_volatile()
+    }
+}
+
+/// A verdict on the innermost poll, which began with the stack pointer `entry`, at a place.
+#[inline(never)]
+fn judge(thread: &mut Thread, stop: &Stop, place: &Place, entry: u64, now: u64) -> u32 {
     if stop.sp > entry {
-        let elsewhere = stop.is_elsewhere(thread, entry);
-        if elsewhere {
-            presume(thread);
+        if !stop.is_elsewhere(thread, entry) {
+            return 0;
         }
-        return elsewhere;
+        presume(thread);
+        return OPEN;
     }
     if is_in_question(thread) {
         match answered(&thread.question.place) {
-            answer::ENDED => return false,
+            answer::ENDED => return 0,
             answer::OPEN | answer::PRESUMED => thread.question.place.ip = 0,
             _ => {}
         }
     }
-    let place = stop.place(thread, entry);
-    let answer = answered(&place);
+    let answer = answered(place);
     let in_question = is_in_question(thread);
-    let is_asked = in_question && is_same(&thread.question.place, &place);
+    let is_asked = in_question && is_same(&thread.question.place, place);
+    let mut verdict = 0;
     if (answer == answer::NONE && !is_asked) || is_time_to_ask_again(now) {
-        stack::ask(thread, &place, stop.sp, now);
+        verdict = ASK;
     }
     // What is open now was open before.
     if in_question && (answer == answer::OPEN || answer == answer::PRESUMED) {
         thread.question.place.ip = 0;
     }
-    match answer {
+    let is_open = match answer {
         answer::OPEN => {
             if let Some(poll) = thread.innermost_mut() {
                 poll.flags &= !OpenPoll::PRESUMED;
@@ -154,10 +181,11 @@ fn stays_open(thread: &mut Thread, stop: &Stop, entry: u64, now: u64) -> bool {
         // The question could not be kept while polls go on inside this one.
         answer::UNKNOWN if stop.what == Place::WHAT_POLL => decline(),
         _ => {
-            put_in_question(thread, &place, now);
+            put_in_question(thread, place, now);
             true
         }
-    }
+    };
+    verdict | u32::from(is_open)
 }
 
 /// Takes a poll to have ended of which that cannot be told.
@@ -181,7 +209,7 @@ fn put_in_question(thread: &mut Thread, place: &Place, now: u64) {
     thread.question = Question {
         place: *place,
         depth: thread.depth,
-        reserved: 0,
+        verdict: 0,
         time_ns: now,
         blocked_ns: thread.blocked_ns,
         runnable_ns: thread.runnable_ns,

@@ -39,11 +39,12 @@ pub fn sched_switch(ctx: RawTracePointContext) -> i32 {
         if is_over(now) {
             return 0;
         }
-        let voluntary =
-            args[0] == 0 && task_field(args[1], task_state_offset()).is_some_and(|s| s != 0);
         let cpu_ns = cpu_time(args[1]);
         catch_up(tid, thread, cpu_ns, now);
         thread.cpu_ns = cpu_ns;
+        // Not before: the verifier would follow each way through `catch_up` once for each outcome.
+        let voluntary =
+            args[0] == 0 && task_field(args[1], task_state_offset()).is_some_and(|s| s != 0);
         switch_out(tid, thread, voluntary, args[0], now);
     }
     if let Some(tid) = task_field(args[2], task_pid_offset())
