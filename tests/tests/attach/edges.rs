@@ -67,7 +67,9 @@ fn check(build: Build, args: &[&str], allowed: usize) -> Result<()> {
         beside.len(),
     );
     ensure!(long.len() > 20, "the target was hardly preempted");
-    for poll in &long {
+    // One that is that close to the threshold may be on either side of it for loopprobe.
+    let sure = THRESHOLD_NS + TOLERANCE_NS;
+    for poll in long.iter().filter(|poll| poll.duration_ns() >= sure) {
         let found = within
             .iter()
             .any(|(seen, _)| seen.start_ns == poll.start_ns);
