@@ -1,7 +1,7 @@
 use loopprobe::{
-    model::Event,
+    model::{Event, Sink},
     recording::Reader,
-    report::{Html, JsonSink, Sink, TextOptions, TextSink},
+    report::{Html, JsonSink, TextOptions, TextSink},
 };
 
 /// A recording, and events as the text, JSON and HTML views show them.

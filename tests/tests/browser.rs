@@ -8,8 +8,8 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use loopprobe::{
-    model::Event,
-    report::{AtEnd, Flamegraph, Html, Sink},
+    model::{Event, Sink},
+    report::{AtEnd, Flamegraph, Html},
 };
 use loopprobe_tests::{
     browser::{Browser, Scheme, TALL},

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use loopprobe::{recording::Recorder, report::Sink as _};
+use loopprobe::{model::Sink as _, recording::Recorder};
 use loopprobe_tests::{
     folder::{Folder, SmallDisk},
     matrix, privileges, synthetic,

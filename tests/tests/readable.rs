@@ -3,7 +3,7 @@
 use std::{fs::File, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
-use loopprobe::{recording::Recorder, report::Sink as _};
+use loopprobe::{model::Sink as _, recording::Recorder};
 use loopprobe_tests::{
     causes,
     folder::Folder,

@@ -10,9 +10,9 @@ use std::{
 };
 
 use loopprobe::{
-    model::Event,
+    model::{Event, Sink as _},
     recording::{Damage, Ending, FLUSH_INTERVAL, Reader, Recorder, RecordingError, Tail},
-    report::{Html, Sink as _, TextOptions, TextSink},
+    report::{Html, TextOptions, TextSink},
 };
 use loopprobe_tests::synthetic;
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use loopprobe::{commands::screen::Screen, model::Event, recording::Recorder, report::Sink as _};
+use loopprobe::{commands::screen::Screen, model::Event, model::Sink as _, recording::Recorder};
 use loopprobe_tests::{
     folder::Folder,
     matrix::{self, Build},

@@ -7,8 +7,8 @@ use std::{
 };
 
 use loopprobe::{
-    model::{Event, LongPoll},
-    report::{AtEnd, Drawing, Flamegraph, Folded, Html, Pprof, Sink, Speedscope, Timeline},
+    model::{Event, LongPoll, Sink},
+    report::{AtEnd, Drawing, Flamegraph, Folded, Html, Pprof, Speedscope, Timeline},
 };
 use loopprobe_tests::synthetic;
 

@@ -1,9 +1,6 @@
 use std::{io, time::Duration};
 
-use crate::{
-    model::{Event, LongPoll, TaskKind},
-    report::Sink,
-};
+use crate::model::{Event, LongPoll, Sink, TaskKind};
 
 /// Watches for polls longer than the limit that the user gave with `--fail-over`.
 #[derive(Debug)]

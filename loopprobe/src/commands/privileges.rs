@@ -8,8 +8,7 @@ use nix::sys::prctl;
 use super::invoking_user::InvokingUser;
 use crate::{
     collect::{ObserveError, Observer, Options, Stop},
-    model::Summary,
-    report::Sink,
+    model::{Sink, Summary},
 };
 
 /// What a running session needs, if it had it to begin with.

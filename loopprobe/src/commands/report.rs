@@ -9,9 +9,9 @@ use anyhow::{Context as _, bail};
 use super::{output_file::OutputFile, progress::Progress, session_output::SessionOutput, views};
 use crate::{
     cli::{Exit, Format, GlobalArgs, ReportArgs},
-    model::{Event, Notice},
+    model::{Event, Notice, Sink},
     recording::{Ending, Reader},
-    report::{Diff, Side, Sink},
+    report::{Diff, Side},
 };
 
 pub(super) fn run(args: &ReportArgs, global: &GlobalArgs) -> anyhow::Result<Exit> {

@@ -1,4 +1,7 @@
-use std::io::{self, BufWriter, Write};
+use std::{
+    io::{self, BufWriter, Write},
+    time::Duration,
+};
 
 use terminal_size::{Width, terminal_size_of};
 
@@ -9,13 +12,13 @@ use super::{
 };
 use crate::{
     cli::{Exit, Format, GlobalArgs, ObserveArgs, OutputArgs},
-    model::Event,
-    report::{JsonSink, Sink, TextOptions, TextSink},
+    model::{Event, Live, Sink, Sinks},
+    report::{JsonSink, TextOptions, TextSink},
 };
 
 /// Everything that a session's events go to: the report, the views that were asked for, and the watch over the limit.
 pub struct SessionOutput {
-    sinks: Vec<Box<dyn Sink>>,
+    sinks: Sinks,
     fail_over: FailOver,
     /// Whether what takes long says so.
     progress: bool,
@@ -35,7 +38,7 @@ impl SessionOutput {
         global: &GlobalArgs,
     ) -> anyhow::Result<Self> {
         Ok(Self {
-            sinks: vec![report(output, global)?],
+            sinks: only(report(output, global)?),
             progress: !global.quiet,
             fail_over: FailOver::new(observe.fail_over),
             waiting: Some(Progress::new(global, SCANNING)),
@@ -49,7 +52,7 @@ impl SessionOutput {
     /// If a file cannot be created.
     pub fn for_recording(output: &OutputArgs, global: &GlobalArgs) -> anyhow::Result<Self> {
         Ok(Self {
-            sinks: vec![report(output, global)?],
+            sinks: only(report(output, global)?),
             progress: !global.quiet,
             fail_over: FailOver::new(None),
             waiting: None,
@@ -59,7 +62,7 @@ impl SessionOutput {
     /// Only the views, and a recording: no report.
     pub fn without_report(observe: &ObserveArgs, global: &GlobalArgs) -> Self {
         Self {
-            sinks: Vec::new(),
+            sinks: Sinks::default(),
             progress: !global.quiet,
             fail_over: FailOver::new(observe.fail_over),
             waiting: Some(Progress::new(global, SCANNING)),
@@ -93,17 +96,26 @@ impl Sink for SessionOutput {
         // What the text report has to say is long on the terminal when this begins to show.
         let _writing = Progress::shown_if(self.progress && ending, "writing the report");
         self.fail_over.event(event)?;
-        // One that fails is given no more, and does not keep the end of the session from the others.
-        let mut failed = None;
-        self.sinks.retain_mut(|sink| match sink.event(event) {
-            Ok(()) => true,
-            Err(error) => {
-                failed.get_or_insert(error);
-                false
-            }
-        });
-        failed.map_or(Ok(()), Err)
+        self.sinks.event(event)
     }
+
+    fn live_every(&self) -> Option<Duration> {
+        self.sinks.live_every()
+    }
+
+    fn live(&mut self, live: &Live) -> io::Result<()> {
+        self.sinks.live(live)
+    }
+
+    fn dropped(&self) -> u64 {
+        self.sinks.dropped()
+    }
+}
+
+fn only(sink: Box<dyn Sink>) -> Sinks {
+    let mut sinks = Sinks::default();
+    sinks.add(sink);
+    sinks
 }
 
 fn report(output: &OutputArgs, global: &GlobalArgs) -> anyhow::Result<Box<dyn Sink>> {

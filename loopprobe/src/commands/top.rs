@@ -20,8 +20,8 @@ use super::{
 use crate::{
     cli::{Exit, GlobalArgs, TopArgs},
     collect::{Stop, ThresholdDial},
-    model::{Event, Live},
-    report::{Drawing as _, Flamegraph, Sink, TextOptions, TextSink},
+    model::{Event, Live, Sink},
+    report::{Drawing as _, Flamegraph, TextOptions, TextSink},
     top::{Action, State, action, draw},
 };
 
@@ -98,12 +98,13 @@ impl Sink for ToView {
         self.send(Message::Event(Box::new(event.clone())))
     }
 
-    fn wants_live(&self) -> bool {
-        true
+    fn live_every(&self) -> Option<Duration> {
+        // As often as there is something new.
+        Some(Duration::ZERO)
     }
 
-    fn live(&mut self, live: Live) -> io::Result<()> {
-        self.send(Message::Live(live))
+    fn live(&mut self, live: &Live) -> io::Result<()> {
+        self.send(Message::Live(live.clone()))
     }
 }
 

@@ -11,8 +11,9 @@ use super::{
 };
 use crate::{
     cli::{OutputArgs, RecordArg, ViewArgs},
+    model::Sink,
     recording::Recorder,
-    report::{AtEnd, Drawing, Flamegraph, Folded, Html, Pprof, Sink, Speedscope, Timeline},
+    report::{AtEnd, Drawing, Flamegraph, Folded, Html, Pprof, Speedscope, Timeline},
 };
 
 /// Opens a file for every view that was asked for, so that a path that cannot be written is known before the session.

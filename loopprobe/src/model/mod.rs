@@ -4,22 +4,28 @@
 //! loop gave to a task. They serialize to the JSON that `docs/json.md` describes, so a recording and the JSON output
 //! carry the same words.
 
+mod background;
 mod cause;
 mod live;
 mod no_polls;
 mod poll;
 mod role;
 mod session;
+mod sink;
+mod sinks;
 mod stack;
 mod summary;
 mod task;
 
+pub use background::Background;
 pub use cause::{Blocked, Cause, Diagnosis};
 pub use live::{CurrentPoll, Live, Worker};
 pub use no_polls::{ChildProcess, Doing, NoPolls, ThreadState};
 pub use poll::{LongPoll, PollKind, Split};
 pub use role::Role;
 pub use session::{Event, Notice, Session};
+pub use sink::Sink;
+pub use sinks::Sinks;
 pub use stack::{Frame, Outcome, Stack, StackKind};
 pub use summary::{Group, Lost, ProbeCost, Summary, TaskSummary};
 pub use task::{NameSource, SourceLocation, TaskKind, TaskType};

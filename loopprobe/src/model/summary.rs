@@ -39,6 +39,9 @@ pub struct Lost {
     pub unwalked_threads: u64,
     /// Frames without a name.
     pub unresolved_frames: u64,
+    /// Events that an output which did not keep up was not given.
+    #[serde(default)]
+    pub unwritten_events: u64,
     /// Poll sites of libraries loaded later for which there was no room.
     pub sites: u64,
 }

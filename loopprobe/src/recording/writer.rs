@@ -5,10 +5,7 @@ use std::{
     time::Instant,
 };
 
-use crate::{
-    model::{Event, LongPoll},
-    report::Sink,
-};
+use crate::model::{Event, LongPoll, Sink};
 
 use super::block::{self, FLUSH_INTERVAL, FULL, MAGIC, MAX_RAW, VERSION};
 

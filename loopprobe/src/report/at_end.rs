@@ -1,8 +1,8 @@
 use std::io::{self, Write};
 
-use crate::model::Event;
+use crate::model::{Event, Sink};
 
-use super::{Fold, Sink};
+use super::Fold;
 
 /// A view that is drawn once, when the session has ended, from its folded stacks.
 pub trait Drawing {

@@ -1,7 +1,6 @@
 use std::io::{self, Write};
 
-use super::Sink;
-use crate::model::Event;
+use crate::model::{Event, Sink};
 
 /// One JSON object a line, as `docs/json.md` describes them.
 #[derive(Debug)]

@@ -39,31 +39,3 @@ pub use text::{TextOptions, TextSink};
 pub use timeline::Timeline;
 pub use units::{Chosen, Count, Measured};
 pub use wall_clock::WallClock;
-
-use std::io;
-
-use crate::model::{Event, Live};
-
-/// A view of a session.
-pub trait Sink {
-    /// Takes the next event: first the `Session`, last the `Summary`.
-    ///
-    /// # Errors
-    ///
-    /// Whatever writing gives; [`io::ErrorKind::BrokenPipe`] means that the reader has gone and ends the session quietly.
-    fn event(&mut self, event: &Event) -> io::Result<()>;
-
-    /// Whether [`Self::live`] does anything: a snapshot costs time to make.
-    fn wants_live(&self) -> bool {
-        false
-    }
-
-    /// Takes a snapshot of a session that runs, a few times a second.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Self::event`].
-    fn live(&mut self, _live: Live) -> io::Result<()> {
-        Ok(())
-    }
-}

@@ -6,10 +6,10 @@ use std::{
 use serde::Serialize;
 use serde_json::json;
 
-use crate::model::{Event, LongPoll, StackKind};
+use crate::model::{Event, LongPoll, Sink, StackKind};
 
 use super::{
-    EachOnce, Sink,
+    EachOnce,
     label::{frame_name, leaf_name},
     words,
 };

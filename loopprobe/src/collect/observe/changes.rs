@@ -9,8 +9,7 @@ use crate::{
     attach::PlannedImage,
     clock::now_ns,
     collect::{head::process_name, light::untimeable},
-    model::{Event, Notice},
-    report::Sink,
+    model::{Event, Notice, Sink},
     runtime::tokio::TokioImage,
 };
 

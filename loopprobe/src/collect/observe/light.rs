@@ -16,8 +16,7 @@ use crate::{
         polls::{PollKey, open_polls},
         stacks::Left,
     },
-    model::TaskType,
-    report::Sink,
+    model::{Sink, TaskType},
 };
 
 /// How long an answer may take after the poll has ended.

@@ -48,8 +48,7 @@ use crate::{
         measure,
     },
     clock::{nanoseconds, now_ns},
-    model::{Event, Live, Session, Summary, TaskType},
-    report::Sink,
+    model::{Event, Live, Session, Sink, Summary, TaskType},
 };
 
 /// How often open polls and newly loaded libraries are looked for.
@@ -242,7 +241,10 @@ impl Observer {
             Err(error) => ("the output failed", Some(error)),
         };
         self.totals.reason = reason.into();
-        let summary = self.finish(sink, quiet)?;
+        let mut summary = self.finish(sink, quiet)?;
+        if let Some(lost) = &mut summary.lost {
+            lost.unwritten_events = sink.dropped();
+        }
         // A sink may stand for many, and those that have not failed want the end.
         let ended = write(sink, &Event::Summary(summary.clone()));
         match failed.map_or(ended, Err) {
@@ -402,8 +404,8 @@ impl Observer {
             stacks.tick(now, all_seen, |key| open.contains(&key));
         }
         self.look_at_stuck(&threads, now, sink)?;
-        if sink.wants_live() {
-            sink.live(self.live(&threads, now)?)?;
+        if sink.live_every().is_some() {
+            sink.live(&self.live(&threads, now)?)?;
         }
         self.look_for_images(sink)
     }

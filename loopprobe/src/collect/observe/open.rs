@@ -12,8 +12,7 @@ use crate::{
         polls::{PollKey, open_polls},
         stuck::Stuck,
     },
-    model::{Event, LongPoll, Notice},
-    report::Sink,
+    model::{Event, LongPoll, Notice, Sink},
 };
 
 impl Observer {

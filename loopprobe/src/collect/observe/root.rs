@@ -12,8 +12,7 @@ use super::{Observer, light::key};
 use crate::{
     clock::nanoseconds,
     collect::gap::{Bounds, Gap},
-    model::Event,
-    report::Sink,
+    model::{Event, Sink},
 };
 
 impl Observer {

@@ -12,9 +12,8 @@ mod words;
 
 use std::io::{self, Write};
 
-use crate::model::Event;
+use crate::model::{Event, Sink};
 
-use super::Sink;
 use gather::Gathered;
 
 /// Gathers a session and writes one HTML file at its end: what happened in a paragraph, a ranked table, a timeline, a

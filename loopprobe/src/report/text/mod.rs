@@ -17,8 +17,8 @@ use self::{
     long_poll::Look,
     width::Width,
 };
-use super::{Chosen, Sink, WallClock, clean, words};
-use crate::model::{Event, LongPoll, Notice, Session};
+use super::{Chosen, WallClock, clean, words};
+use crate::model::{Event, LongPoll, Notice, Session, Sink};
 
 /// What to leave out of the text, and how much room there is.
 #[derive(Clone, Copy, Debug, Default)]
