@@ -36,8 +36,7 @@ pub fn run(kernel: &Path, initramfs: &Path, folder: &Path, kvm: bool) -> anyhow:
         .arg(QEMU)
         .args(["-machine", "q35"])
         .args(if kvm {
-            // A hypervisor inside another cannot set what tells of the processor's flaws.
-            ["-accel", "kvm", "-cpu", "host,arch-capabilities=off"]
+            ["-accel", "kvm", "-cpu", "host"]
         } else {
             // QEMU 7.2 has been seen to double fault in the allocator's `cmpxchg16b`, which kernels do without.
             ["-accel", "tcg", "-cpu", "max,-cx16"]
