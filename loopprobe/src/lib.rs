@@ -18,6 +18,7 @@ pub mod code;
 pub mod collect;
 pub mod diagnose;
 pub mod elf;
+pub mod export;
 pub mod process;
 pub mod recording;
 pub mod report;

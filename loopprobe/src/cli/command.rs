@@ -5,7 +5,7 @@ use std::{ffi::OsString, path::PathBuf};
 use clap::{Args, Subcommand};
 use clap_complete::Shell;
 
-use super::{Format, ObserveArgs, OutputArgs, RecordArg, TargetArgs, ViewArgs};
+use super::{AlertArgs, Format, ObserveArgs, OutputArgs, RecordArg, TargetArgs, ViewArgs};
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -61,6 +61,9 @@ pub struct AttachArgs {
     /// Whether to record too.
     #[command(flatten)]
     pub record: RecordArg,
+    /// Whom to tell at once.
+    #[command(flatten)]
+    pub alert: AlertArgs,
 }
 
 const RUN_EXAMPLES: &str = "\
@@ -88,6 +91,9 @@ pub struct RunArgs {
     /// Whether to record too.
     #[command(flatten)]
     pub record: RecordArg,
+    /// Whom to tell at once.
+    #[command(flatten)]
+    pub alert: AlertArgs,
     /// The program and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     pub command: Vec<OsString>,
@@ -173,6 +179,9 @@ pub struct RecordArgs {
     /// Views beside the report.
     #[command(flatten)]
     pub views: ViewArgs,
+    /// Whom to tell at once.
+    #[command(flatten)]
+    pub alert: AlertArgs,
 }
 
 const REPORT_EXAMPLES: &str = "\

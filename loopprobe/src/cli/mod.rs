@@ -1,5 +1,6 @@
 //! The command line: what was typed. Each group of options turns itself into what it means, a type of the library.
 
+mod alert;
 mod command;
 mod duration;
 mod exit;
@@ -9,6 +10,7 @@ mod output;
 mod target;
 mod views;
 
+pub use alert::AlertArgs;
 pub use command::{
     AttachArgs, Command, CompletionsArgs, DoctorArgs, InspectArgs, ManArgs, PsArgs, RecordArgs,
     ReportArgs, RunArgs, TopArgs,

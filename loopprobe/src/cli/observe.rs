@@ -49,6 +49,7 @@ impl ObserveArgs {
             min_block: self.min_block.unwrap_or_else(|| self.default_min_block()),
             sample_hz: self.sample_hz,
             stacks: !self.no_stacks,
+            report_open_after: Options::DEFAULT_OPEN_AFTER,
             debug_files: self.debug_file.clone(),
             kernel_log: global.kernel_log(),
         }

@@ -23,6 +23,9 @@ pub struct Options {
     pub sample_hz: u32,
     /// Whether stacks are taken at all.
     pub stacks: bool,
+    /// A poll that is still open is reported once it is this old, and again each time its age has doubled. Looked at four times a
+    /// second.
+    pub report_open_after: Duration,
     /// Separate debug files, given by the user.
     pub debug_files: Vec<PathBuf>,
     /// Whether the kernel side logs (`--log-level debug`).
@@ -32,6 +35,9 @@ pub struct Options {
 impl Options {
     /// The threshold unless the user gives one.
     pub const DEFAULT_THRESHOLD: Duration = Duration::from_millis(10);
+
+    /// When an open poll is reported first, unless the user says so.
+    pub const DEFAULT_OPEN_AFTER: Duration = Duration::from_secs(1);
 
     /// Options for a process, with the defaults.
     pub fn new(pid: u32) -> Self {
@@ -45,6 +51,7 @@ impl Options {
             min_block: Duration::from_millis(1),
             sample_hz: 499,
             stacks: true,
+            report_open_after: Self::DEFAULT_OPEN_AFTER,
             debug_files: Vec::new(),
             kernel_log: false,
         }

@@ -1,6 +1,6 @@
 //! Long polls: from the kernel side's records, and from polls that are still open.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use loopprobe_common::{
     records::{Kind, PollRecord},
@@ -9,10 +9,8 @@ use loopprobe_common::{
 
 use super::{boxes::Boxes, threads::ThreadNames};
 use crate::attach::{DeadTime, Plan};
+use crate::clock::nanoseconds;
 use crate::model::{LongPoll, NameSource, Split, TaskKind, TaskType};
-
-/// A poll that is still open is first reported when it is this old, and again each time its age has doubled.
-const FIRST_REPORT_NS: u64 = 1_000_000_000;
 
 /// Makes the model's long polls.
 #[derive(Debug)]
@@ -22,6 +20,8 @@ pub struct Polls {
     pub(super) boxes: Option<Boxes>,
     /// When open polls are reported next, by thread and beginning.
     next_report: HashMap<PollKey, u64>,
+    /// How old they are then, in nanoseconds.
+    open_after_ns: u64,
     /// What is taken off measured durations.
     pub(super) dead_time: DeadTime,
 }
@@ -30,13 +30,14 @@ pub struct Polls {
 pub type PollKey = (u32, u64);
 
 impl Polls {
-    /// For a process; `dead_time` is taken off measured durations.
-    pub fn new(pid: u32, dead_time: DeadTime) -> Self {
+    /// For a process; `dead_time` is taken off measured durations, and open polls are reported once they are `open_after` old.
+    pub fn new(pid: u32, dead_time: DeadTime, open_after: Duration) -> Self {
         Self {
             pid,
             threads: ThreadNames::new(pid),
             boxes: Boxes::of(pid).ok(),
             next_report: HashMap::new(),
+            open_after_ns: nanoseconds(open_after),
             dead_time,
         }
     }
@@ -99,7 +100,7 @@ impl Polls {
     }
 
     fn is_due(&mut self, key: PollKey, age: u64, threshold_ns: u64) -> bool {
-        let first = threshold_ns.max(FIRST_REPORT_NS);
+        let first = threshold_ns.max(self.open_after_ns);
         if age < first {
             return false;
         }

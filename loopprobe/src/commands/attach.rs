@@ -1,4 +1,4 @@
-use super::{privileges, session_output::SessionOutput, signals::Signals, views};
+use super::{alerts, privileges, session_output::SessionOutput, signals::Signals, views};
 use crate::{
     cli::{AttachArgs, Exit, GlobalArgs},
     collect::Stop,
@@ -16,6 +16,9 @@ pub(super) fn run(args: &AttachArgs, global: &GlobalArgs) -> anyhow::Result<Exit
     let mut output = SessionOutput::open(&args.output, &args.observe, global)?;
     output.add(views::open(&args.views)?);
     output.add(views::record(&args.record)?);
-    privileges::observe(&args.observe.options(pid, global), &mut output, &stop)?;
+    let options = args.alert.widen(args.observe.options(pid, global));
+    let alerts = alerts::add(&args.alert, &options, &mut output);
+    privileges::observe(&options, &mut output, &stop)?;
+    alerts.say(global);
     Ok(output.exit())
 }

@@ -31,14 +31,19 @@ impl InvokingUser {
         })
     }
 
-    /// Gives a command the user's own HOME, USER and LOGNAME, which sudo has replaced.
+    /// The user's own HOME, USER and LOGNAME, which sudo has replaced.
+    pub fn environment(&self) -> Vec<(String, String)> {
+        let home = self.home.as_ref().and_then(|home| home.to_str());
+        let name = self.name.as_deref();
+        [("HOME", home), ("USER", name), ("LOGNAME", name)]
+            .into_iter()
+            .filter_map(|(variable, value)| Some((variable.to_owned(), value?.to_owned())))
+            .collect()
+    }
+
+    /// Gives a command that environment.
     pub fn set_environment(&self, command: &mut Command) {
-        if let Some(home) = &self.home {
-            command.env("HOME", home);
-        }
-        if let Some(name) = &self.name {
-            command.env("USER", name).env("LOGNAME", name);
-        }
+        command.envs(self.environment());
     }
 
     /// Turns this process into one of the user's, for good. Makes system calls only: safe between fork and exec.

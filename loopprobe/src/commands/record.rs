@@ -1,6 +1,6 @@
 use std::io;
 
-use super::{privileges, session_output::SessionOutput, signals::Signals, views};
+use super::{alerts, privileges, session_output::SessionOutput, signals::Signals, views};
 use crate::{
     cli::{Exit, GlobalArgs, RecordArg, RecordArgs},
     collect::Stop,
@@ -17,7 +17,10 @@ pub(super) fn run(args: &RecordArgs, global: &GlobalArgs) -> anyhow::Result<Exit
     output.add(views::record(&RecordArg {
         record: Some(args.output.clone()),
     })?);
-    let summary = privileges::observe(&args.observe.options(pid, global), &mut output, &stop)?;
+    let options = args.alert.widen(args.observe.options(pid, global));
+    let alerts = alerts::add(&args.alert, &options, &mut output);
+    let summary = privileges::observe(&options, &mut output, &stop)?;
+    alerts.say(global);
     if !global.quiet {
         let mut out = anstream::stdout();
         io::Write::write_fmt(

@@ -10,6 +10,7 @@ use nix::{
 };
 
 use super::{
+    alerts,
     held_child::{HeldChild, find_program},
     memory_limit, privileges,
     session_output::SessionOutput,
@@ -39,15 +40,18 @@ pub(super) fn run(args: &RunArgs, global: &GlobalArgs) -> anyhow::Result<Exit> {
     let child = HeldChild::fork(&program, arguments)?;
     memory_limit::set();
     pass_on(signals, child.pid)?;
-    let observer = Observer::attach(&Options {
+    let options = Options {
         program: Some(program),
-        ..args.observe.options(child.pid, global)
-    })?;
+        ..args.alert.widen(args.observe.options(child.pid, global))
+    };
+    let alerts = alerts::add(&args.alert, &options, &mut output);
+    let observer = Observer::attach(&options)?;
     privileges::give_up(&observer)?;
     let child = child.release()?;
     let observed = observer.run(&mut output, &Stop::new()?);
     let status = wait(child)?;
     observed?;
+    alerts.say(global);
     Ok(exit(status, &output))
 }
 

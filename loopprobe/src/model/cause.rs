@@ -60,6 +60,21 @@ pub enum Cause {
     Unknown,
 }
 
+impl Cause {
+    /// As in the JSON: `file_io`.
+    pub fn name(self) -> String {
+        match serde_json::to_value(self) {
+            Ok(serde_json::Value::String(name)) => name,
+            _ => "unknown".to_owned(),
+        }
+    }
+
+    /// The cause with that name in the JSON.
+    pub fn from_name(name: &str) -> Option<Self> {
+        serde_json::from_value(name.into()).ok()
+    }
+}
+
 /// The function that the user would go and change.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Blocked {

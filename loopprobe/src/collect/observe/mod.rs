@@ -175,7 +175,11 @@ impl Observer {
             exit,
             plan,
             images,
-            polls: Polls::new(pid, dead_time(options, cost.dead_time)),
+            polls: Polls::new(
+                pid,
+                dead_time(options, cost.dead_time),
+                options.report_open_after,
+            ),
             dead_time: cost.dead_time,
             stacks,
             unwalked: stuck.as_mut().and_then(Stuck::news),

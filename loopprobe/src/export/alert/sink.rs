@@ -1,0 +1,138 @@
+use std::{collections::HashMap, io, sync::Arc, time::Duration};
+
+use super::{
+    Counts, Filter, Level, OnAlert, Webhook, When,
+    deliveries::{Channel, Deliveries},
+    event::AlertEvent,
+    rate::Rate,
+};
+use crate::model::{Event, LongPoll, Session, Sink};
+
+/// How long the end of a session waits for alerts that are under way.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// What alerts there are to be.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Which polls.
+    pub filter: Filter,
+    /// Run when a poll passes a level.
+    pub on_alert: Option<OnAlert>,
+    /// Run when that poll is over.
+    pub on_alert_end: Option<OnAlert>,
+    /// Posted to, both times.
+    pub webhook: Option<Webhook>,
+    /// How many polls a minute may alert.
+    pub a_minute: u32,
+}
+
+/// The sink that alerts.
+#[derive(Debug)]
+pub struct Alerts {
+    filter: Filter,
+    at_alert: Vec<Channel>,
+    at_end: Vec<Channel>,
+    rate: Rate,
+    counts: Counts,
+    /// From the session's head on: by then loopprobe has given up the rights that the probes took.
+    deliveries: Option<Deliveries>,
+    session: Option<Session>,
+    /// The polls that have alerted and not ended, with their level.
+    open: HashMap<Key, Level>,
+}
+
+/// A poll: its thread, and when it began.
+type Key = (u32, u64);
+
+impl Alerts {
+    /// Alerts as `options` say.
+    pub fn new(options: Options) -> Self {
+        let webhook = options.webhook.map(|w| Channel::Webhook(Arc::new(w)));
+        let channels = |command: Option<OnAlert>| {
+            let command = command.map(|c| Channel::Command(Arc::new(c)));
+            command.into_iter().chain(webhook.clone()).collect()
+        };
+        Self {
+            filter: options.filter,
+            at_alert: channels(options.on_alert),
+            at_end: channels(options.on_alert_end),
+            rate: Rate::new(options.a_minute),
+            counts: Counts::default(),
+            deliveries: None,
+            session: None,
+            open: HashMap::new(),
+        }
+    }
+
+    /// What has become of them, also once the sink is gone.
+    pub fn counts(&self) -> Counts {
+        self.counts.clone()
+    }
+
+    fn poll(&mut self, poll: &LongPoll) {
+        let key = (poll.tid, poll.start_ns);
+        let before = self.open.get(&key).copied();
+        let now = self.filter.level(poll);
+        if now > before {
+            let may = before.is_some() || self.rate.take(poll.start_ns + poll.duration_ns);
+            match now {
+                Some(level) if may => {
+                    self.open.insert(key, level);
+                    self.deliver(When::Alert, level, poll);
+                }
+                // An open one is told of again.
+                _ if !poll.ended => {}
+                _ => {
+                    let missed = self.at_alert.len() as u64;
+                    self.counts.add(|tally| tally.over_rate += missed);
+                }
+            }
+        }
+        if poll.ended
+            && let Some(level) = self.open.remove(&key)
+        {
+            self.deliver(When::AlertEnd, level, poll);
+        }
+    }
+
+    fn deliver(&self, event: When, level: Level, poll: &LongPoll) {
+        let (Some(deliveries), Some(session)) = (&self.deliveries, &self.session) else {
+            return;
+        };
+        let since = poll.start_ns.cast_signed() - session.start_ns.cast_signed();
+        let event = Arc::new(AlertEvent {
+            kind: "alert",
+            event,
+            level,
+            process: session.name.clone(),
+            start_unix_ns: session.start_unix_ns.saturating_add_signed(since),
+            poll: poll.clone(),
+        });
+        let channels = match event.event {
+            When::Alert => &self.at_alert,
+            When::AlertEnd => &self.at_end,
+        };
+        for channel in channels {
+            deliveries.add(channel, &event);
+        }
+    }
+}
+
+impl Sink for Alerts {
+    fn event(&mut self, event: &Event) -> io::Result<()> {
+        match event {
+            Event::Session(session) => {
+                self.session = Some(session.clone());
+                self.deliveries = Some(Deliveries::start(self.counts.clone())?);
+            }
+            Event::LongPoll(poll) => self.poll(poll),
+            Event::Notice(_) => {}
+            Event::Summary(_) => {
+                if let Some(deliveries) = self.deliveries.take() {
+                    deliveries.finish(GRACE);
+                }
+            }
+        }
+        Ok(())
+    }
+}

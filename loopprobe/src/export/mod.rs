@@ -1,0 +1,3 @@
+//! Continuous outputs: what a session tells others while it runs.
+
+pub mod alert;
