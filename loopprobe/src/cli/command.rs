@@ -5,7 +5,9 @@ use std::{ffi::OsString, path::PathBuf};
 use clap::{Args, Subcommand};
 use clap_complete::Shell;
 
-use super::{AlertArgs, Format, ObserveArgs, OutputArgs, RecordArg, TargetArgs, ViewArgs};
+use super::{
+    AlertArgs, Format, MetricsArgs, ObserveArgs, OutputArgs, RecordArg, TargetArgs, ViewArgs,
+};
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -64,6 +66,9 @@ pub struct AttachArgs {
     /// Whom to tell at once.
     #[command(flatten)]
     pub alert: AlertArgs,
+    /// Who may read its figures.
+    #[command(flatten)]
+    pub metrics: MetricsArgs,
 }
 
 const RUN_EXAMPLES: &str = "\
@@ -94,6 +99,9 @@ pub struct RunArgs {
     /// Whom to tell at once.
     #[command(flatten)]
     pub alert: AlertArgs,
+    /// Who may read its figures.
+    #[command(flatten)]
+    pub metrics: MetricsArgs,
     /// The program and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     pub command: Vec<OsString>,
@@ -182,6 +190,9 @@ pub struct RecordArgs {
     /// Whom to tell at once.
     #[command(flatten)]
     pub alert: AlertArgs,
+    /// Who may read its figures.
+    #[command(flatten)]
+    pub metrics: MetricsArgs,
 }
 
 const REPORT_EXAMPLES: &str = "\

@@ -5,6 +5,7 @@ mod command;
 mod duration;
 mod exit;
 mod global;
+mod metrics;
 mod observe;
 mod output;
 mod target;
@@ -18,6 +19,7 @@ pub use command::{
 pub use duration::parse_duration;
 pub use exit::Exit;
 pub use global::{ColorArg, GlobalArgs, LogLevel};
+pub use metrics::MetricsArgs;
 pub use observe::ObserveArgs;
 pub use output::{Format, OutputArgs};
 pub use target::TargetArgs;

@@ -3,7 +3,7 @@
 use loopprobe_common::thread::{OpenPoll, Thread};
 
 use super::threads::ThreadNames;
-use crate::model::{CurrentPoll, Live, Summary, TaskKind, TaskType, Worker};
+use crate::model::{CurrentPoll, Distribution, Live, Summary, TaskKind, TaskType, Worker};
 
 /// Puts a snapshot together from the kernel side's threads and a summary of the session so far.
 pub fn snapshot(
@@ -12,7 +12,7 @@ pub fn snapshot(
     threshold_ns: u64,
     types: &[TaskType],
     names: &mut ThreadNames,
-    summary: Summary,
+    (summary, durations): (Summary, Distribution),
 ) -> Live {
     let mut workers: Vec<Worker> = threads
         .iter()
@@ -25,6 +25,8 @@ pub fn snapshot(
         workers,
         tasks: summary.tasks,
         polls: summary.polls.unwrap_or_default(),
+        durations,
+        cost: summary.cost,
         lost: summary.lost.unwrap_or_default(),
     }
 }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     attach::{AttachError, DeadTime, Kernel},
-    model::{LongPoll, Lost, ProbeCost, Summary, TaskKind, TaskSummary, TaskType},
+    model::{Distribution, LongPoll, Lost, ProbeCost, Summary, TaskKind, TaskSummary, TaskType},
 };
 
 /// What only the session itself knows.
@@ -49,7 +49,7 @@ impl Totals {
     }
 }
 
-/// Reads the tables.
+/// Reads the tables. The distribution is that of all async polls.
 ///
 /// # Errors
 ///
@@ -58,7 +58,7 @@ pub fn summarize(
     kernel: &Kernel,
     types: &[TaskType],
     totals: Totals,
-) -> Result<Summary, AttachError> {
+) -> Result<(Summary, Distribution), AttachError> {
     let mut all = Stats::default();
     let mut tasks = Vec::new();
     let mut blocking_polls = 0;
@@ -78,7 +78,7 @@ pub fn summarize(
     let lost = lost(kernel, &totals)?;
     let rows = rows(merge(tasks), totals.corrections);
     let long_ns: u64 = rows.iter().map(|row| row.long_ns).sum();
-    Ok(Summary {
+    let summary = Summary {
         reason: totals.reason,
         duration_ns: totals.duration_ns,
         polls: Some(polls),
@@ -102,7 +102,8 @@ pub fn summarize(
         tasks: rows.into_iter().map(|row| row.task).collect(),
         groups: totals.groups.ranked(),
         no_polls: None,
-    })
+    };
+    Ok((summary, Distribution::from(&all)))
 }
 
 /// One entry a type: each future is instantiated for two schedulers, and both have the same name.

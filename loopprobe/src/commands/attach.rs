@@ -1,4 +1,4 @@
-use super::{alerts, privileges, session_output::SessionOutput, signals::Signals, views};
+use super::{alerts, metrics, privileges, session_output::SessionOutput, signals::Signals, views};
 use crate::{
     cli::{AttachArgs, Exit, GlobalArgs},
     collect::Stop,
@@ -17,6 +17,7 @@ pub(super) fn run(args: &AttachArgs, global: &GlobalArgs) -> anyhow::Result<Exit
     output.add(views::open(&args.views)?);
     output.add(views::record(&args.record)?);
     let options = args.alert.widen(args.observe.options(pid, global));
+    metrics::add(&args.metrics, global, &mut output)?;
     let alerts = alerts::add(&args.alert, &options, &mut output);
     privileges::observe(&options, &mut output, &stop)?;
     alerts.say(global);

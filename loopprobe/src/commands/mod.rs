@@ -12,6 +12,7 @@ mod inspect;
 mod invoking_user;
 mod man;
 mod memory_limit;
+mod metrics;
 mod output_file;
 mod privileges;
 mod progress;

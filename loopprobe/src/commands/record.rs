@@ -1,6 +1,6 @@
 use std::io;
 
-use super::{alerts, privileges, session_output::SessionOutput, signals::Signals, views};
+use super::{alerts, metrics, privileges, session_output::SessionOutput, signals::Signals, views};
 use crate::{
     cli::{Exit, GlobalArgs, RecordArg, RecordArgs},
     collect::Stop,
@@ -18,6 +18,7 @@ pub(super) fn run(args: &RecordArgs, global: &GlobalArgs) -> anyhow::Result<Exit
         record: Some(args.output.clone()),
     })?);
     let options = args.alert.widen(args.observe.options(pid, global));
+    metrics::add(&args.metrics, global, &mut output)?;
     let alerts = alerts::add(&args.alert, &options, &mut output);
     let summary = privileges::observe(&options, &mut output, &stop)?;
     alerts.say(global);

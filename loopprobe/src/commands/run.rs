@@ -12,7 +12,7 @@ use nix::{
 use super::{
     alerts,
     held_child::{HeldChild, find_program},
-    memory_limit, privileges,
+    memory_limit, metrics, privileges,
     session_output::SessionOutput,
     signals::Signals,
     views,
@@ -36,6 +36,7 @@ pub(super) fn run(args: &RunArgs, global: &GlobalArgs) -> anyhow::Result<Exit> {
     let mut output = SessionOutput::open(&args.output, &args.observe, global)?;
     output.add(views::open(&args.views)?);
     output.add(views::record(&args.record)?);
+    metrics::add(&args.metrics, global, &mut output)?;
     let signals = Signals::block()?;
     let child = HeldChild::fork(&program, arguments)?;
     memory_limit::set();

@@ -79,7 +79,7 @@ pub(super) fn run(args: &TopArgs, global: &GlobalArgs) -> anyhow::Result<Exit> {
 
 enum Message {
     Event(Box<Event>),
-    Live(Live),
+    Live(Box<Live>),
 }
 
 /// The session's end of the channel to the view.
@@ -104,7 +104,7 @@ impl Sink for ToView {
     }
 
     fn live(&mut self, live: &Live) -> io::Result<()> {
-        self.send(Message::Live(live.clone()))
+        self.send(Message::Live(Box::new(live.clone())))
     }
 }
 
@@ -191,7 +191,7 @@ impl View<'_> {
 fn take(state: &mut State, message: Message) {
     match message {
         Message::Event(event) => state.event(&event),
-        Message::Live(live) => state.snapshot(live),
+        Message::Live(live) => state.snapshot(*live),
     }
 }
 

@@ -1,3 +1,4 @@
 //! Continuous outputs: what a session tells others while it runs.
 
 pub mod alert;
+pub mod metrics;

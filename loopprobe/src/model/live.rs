@@ -1,4 +1,4 @@
-use super::{Lost, TaskSummary};
+use super::{Distribution, Lost, ProbeCost, TaskSummary};
 
 /// What a session knows at one moment. Not part of the stream of events, and never recorded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,6 +13,10 @@ pub struct Live {
     pub tasks: Vec<TaskSummary>,
     /// Polls of async tasks so far.
     pub polls: u64,
+    /// How long they took.
+    pub durations: Distribution,
+    /// What observation has cost so far, where it could be measured.
+    pub cost: Option<ProbeCost>,
     /// What was lost so far.
     pub lost: Lost,
 }

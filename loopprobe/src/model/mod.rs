@@ -6,6 +6,7 @@
 
 mod background;
 mod cause;
+mod distribution;
 mod live;
 mod no_polls;
 mod poll;
@@ -19,6 +20,7 @@ mod task;
 
 pub use background::Background;
 pub use cause::{Blocked, Cause, Diagnosis};
+pub use distribution::Distribution;
 pub use live::{CurrentPoll, Live, Worker};
 pub use no_polls::{ChildProcess, Doing, NoPolls, ThreadState};
 pub use poll::{LongPoll, PollKind, Split};

@@ -47,6 +47,17 @@ pub struct Lost {
 }
 
 impl Lost {
+    /// Every counter with its name in the JSON.
+    pub fn by_kind(&self) -> Vec<(String, u64)> {
+        let Ok(serde_json::Value::Object(counters)) = serde_json::to_value(self) else {
+            return Vec::new();
+        };
+        counters
+            .into_iter()
+            .filter_map(|(name, count)| Some((name, count.as_u64()?)))
+            .collect()
+    }
+
     /// Whether nothing was lost.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -109,6 +120,13 @@ pub struct ProbeCost {
 }
 
 impl Eq for ProbeCost {}
+
+impl ProbeCost {
+    /// In nanoseconds of CPU time, by what it went to.
+    pub fn by_part(&self) -> Vec<(&'static str, u64)> {
+        vec![("probes", self.total_ns)]
+    }
+}
 
 /// The end of a session. What is `None` is not known, because the recording was cut off: of polls that were not long it
 /// has nothing but the counts that come with its end.

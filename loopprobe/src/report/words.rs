@@ -51,12 +51,9 @@ pub fn lost(lost: &Lost) -> Vec<String> {
         unresolved_frames: 0,
         ..*lost
     };
-    let Ok(serde_json::Value::Object(counters)) = serde_json::to_value(lost) else {
-        return Vec::new();
-    };
-    counters
+    lost.by_kind()
         .into_iter()
-        .filter_map(|(name, count)| Some((name, count.as_u64().filter(|&count| count > 0)?)))
+        .filter(|(_, count)| *count > 0)
         .map(|(name, count)| format!("{} {}", Count(count), name.replace('_', " ")))
         .collect()
 }

@@ -458,7 +458,7 @@ impl Observer {
             self.totals.lost.unresolved_frames += stacks.lost.unresolved_frames;
         }
         self.totals.lost.unwalked_threads = self.stuck.as_ref().map_or(0, Stuck::uncertain);
-        let mut summary = summarize(&self.kernel, &self.plan.types, self.totals.clone())?;
+        let (mut summary, _) = summarize(&self.kernel, &self.plan.types, self.totals.clone())?;
         if summary.polls == Some(0) {
             summary.no_polls = Some(self.no_polls(&threads));
         }

@@ -1,0 +1,203 @@
+use std::{collections::BTreeMap, fmt};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, NoLabelSet},
+    metrics::MetricType,
+    registry::Unit,
+};
+
+use crate::model::{Cause, Distribution, Event, Live, LongPoll, Lost, ProbeCost, Session};
+
+/// At most so many task types and causes have a series of their own; the others share one, of the task `other`.
+const MAX_SERIES: usize = 200;
+/// The name of those.
+const OTHER: &str = "other";
+/// The ends of the histogram's buckets: powers of two, 1.02 us to 17 s, which are ends of the kernel side's buckets too.
+const ENDS: std::ops::RangeInclusive<u32> = 10..=34;
+
+/// What is shown.
+#[derive(Clone, Debug, Default)]
+pub struct Figures {
+    session: Option<Session>,
+    durations: Distribution,
+    long_polls: BTreeMap<(String, Cause), u64>,
+    blocked_ns: BTreeMap<Cause, u64>,
+    lost: Lost,
+    cost: Option<ProbeCost>,
+    workers: usize,
+}
+
+impl Figures {
+    /// Takes an event.
+    pub fn event(&mut self, event: &Event) {
+        match event {
+            Event::Session(session) => self.session = Some(session.clone()),
+            Event::LongPoll(poll) if poll.ended => self.long_poll(poll),
+            Event::LongPoll(_) | Event::Notice(_) => {}
+            Event::Summary(summary) => {
+                self.lost = summary.lost.unwrap_or(self.lost);
+                self.cost = summary.cost.or(self.cost);
+            }
+        }
+    }
+
+    /// Takes a snapshot.
+    pub fn live(&mut self, live: &Live) {
+        self.durations = live.durations.clone();
+        self.lost = live.lost;
+        self.cost = live.cost;
+        self.workers = live.workers.len();
+    }
+
+    fn long_poll(&mut self, poll: &LongPoll) {
+        let cause = poll.diagnosis.as_ref().map_or(Cause::Unknown, |d| d.cause);
+        let mut key = (plain(&poll.task.name), cause);
+        if self.long_polls.len() >= MAX_SERIES && !self.long_polls.contains_key(&key) {
+            key.0 = OTHER.to_owned();
+        }
+        *self.long_polls.entry(key).or_default() += 1;
+        *self.blocked_ns.entry(cause).or_default() += poll.duration_ns;
+    }
+}
+
+impl Collector for Figures {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        self.target(&mut encoder)?;
+        self.polls(&mut encoder)?;
+        self.by_cause(&mut encoder)?;
+        self.own(&mut encoder)
+    }
+}
+
+impl Figures {
+    fn target(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(session) = &self.session else {
+            return Ok(());
+        };
+        let labels = [
+            ("pid", session.pid.to_string()),
+            ("process", plain(&session.name)),
+            ("tokio", plain(&session.tokio.join(", "))),
+            ("loopprobe", session.version.clone()),
+        ];
+        // Not of OpenMetrics' type `info`, which tools for Prometheus' older format do not know.
+        encoder
+            .encode_descriptor(
+                "loopprobe_target_info",
+                "The process that is observed",
+                None,
+                MetricType::Gauge,
+            )?
+            .encode_family(&labels.to_vec())?
+            .encode_gauge(&1_i64)?;
+        encoder
+            .encode_descriptor(
+                "loopprobe_threshold",
+                "From which duration on a poll is long",
+                Some(&Unit::Seconds),
+                MetricType::Gauge,
+            )?
+            .encode_gauge(&seconds(session.threshold_ns))?;
+        encoder
+            .encode_descriptor(
+                "loopprobe_workers",
+                "Threads that poll tasks",
+                None,
+                MetricType::Gauge,
+            )?
+            .encode_gauge(&(self.workers as i64))
+    }
+
+    fn polls(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let durations = &self.durations;
+        encoder
+            .encode_descriptor(
+                "loopprobe_polls",
+                "Polls of async tasks that have ended",
+                None,
+                MetricType::Counter,
+            )?
+            .encode_counter::<NoLabelSet, _, u64>(&durations.count, None)?;
+        let ends: Vec<u64> = ENDS.map(|power| 1 << power).collect();
+        let bounds = ends.iter().map(|end| seconds(*end)).chain([f64::MAX]);
+        let buckets: Vec<(f64, u64)> = bounds.zip(durations.below(&ends)).collect();
+        encoder
+            .encode_descriptor(
+                "loopprobe_poll_duration",
+                "How long polls of async tasks took",
+                Some(&Unit::Seconds),
+                MetricType::Histogram,
+            )?
+            .encode_histogram::<NoLabelSet>(
+                seconds(durations.total_ns),
+                buckets.iter().map(|(_, count)| count).sum(),
+                &buckets,
+                None,
+            )
+    }
+
+    fn by_cause(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let mut long = encoder.encode_descriptor(
+            "loopprobe_long_polls",
+            "Polls at or over the threshold that have ended, root futures' included",
+            None,
+            MetricType::Counter,
+        )?;
+        for ((task, cause), count) in &self.long_polls {
+            let labels = [("task", task.clone()), ("cause", cause.name())].to_vec();
+            long.encode_family(&labels)?
+                .encode_counter::<NoLabelSet, _, u64>(count, None)?;
+        }
+        let mut blocked = encoder.encode_descriptor(
+            "loopprobe_blocked",
+            "How long those polls took",
+            Some(&Unit::Seconds),
+            MetricType::Counter,
+        )?;
+        for (cause, ns) in &self.blocked_ns {
+            blocked
+                .encode_family(&[("cause", cause.name())].to_vec())?
+                .encode_counter::<NoLabelSet, _, u64>(&seconds(*ns), None)?;
+        }
+        Ok(())
+    }
+
+    fn own(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let mut lost = encoder.encode_descriptor(
+            "loopprobe_lost",
+            "What was lost, skipped or cut short: docs/json.md",
+            None,
+            MetricType::Counter,
+        )?;
+        for (kind, count) in self.lost.by_kind() {
+            lost.encode_family(&[("kind", kind)].to_vec())?
+                .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
+        let Some(cost) = &self.cost else {
+            return Ok(());
+        };
+        let mut overhead = encoder.encode_descriptor(
+            "loopprobe_overhead",
+            "CPU time that observation has cost the target, by what it went to",
+            Some(&Unit::Seconds),
+            MetricType::Counter,
+        )?;
+        for (part, ns) in cost.by_part() {
+            overhead
+                .encode_family(&[("part", part)].to_vec())?
+                .encode_counter::<NoLabelSet, _, u64>(&seconds(ns), None)?;
+        }
+        Ok(())
+    }
+}
+
+/// The unit of OpenMetrics.
+fn seconds(ns: u64) -> f64 {
+    ns as f64 / 1e9
+}
+
+/// Names come from the target's file.
+fn plain(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).collect()
+}
