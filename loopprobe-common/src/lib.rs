@@ -5,6 +5,7 @@
 #![no_std]
 
 pub mod config;
+pub mod cost;
 pub mod counters;
 pub mod histogram;
 pub mod light;

@@ -143,6 +143,9 @@ impl Thread {
         self.flags & Self::POLLED != 0 && self.polls[0].start_ns >= start_ns
     }
 
+    /// It has hit no probe since it was back on a CPU.
+    pub const FRESH: u32 = 1 << 12;
+
     /// The innermost open poll.
     #[inline(always)]
     pub fn innermost(&self) -> Option<&OpenPoll> {

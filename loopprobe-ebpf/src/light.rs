@@ -12,6 +12,7 @@ use crate::{
     maps::{ANSWERS, CONFIG, count},
     poll::{self, End, tally},
     root, stack,
+    verifier::forget_ways,
 };
 
 /// How many polls are ended at once: the verifier follows each through every way that it can end, which takes the kernel 0.1 s a
@@ -113,7 +114,7 @@ pub fn settle(thread: &mut Thread, stop: &Stop, now: u64) {
 fn stays_open(thread: &mut Thread, stop: &Stop, entry: u64, now: u64) -> bool {
     let place = stop.place(thread, entry);
     let verdict = judge(thread, stop, &place, entry, now);
-    let verdict = forget_ways(thread, verdict);
+    let verdict = forget_ways(&mut thread.question.verdict, verdict);
     if verdict & ASK != 0 {
         stack::ask(thread, &place, stop.sp, now);
     }
@@ -123,18 +124,6 @@ fn stays_open(thread: &mut Thread, stop: &Stop, entry: u64, now: u64) -> bool {
 /// Bits of a verdict: the poll stays open; user space is asked about the place.
 const OPEN: u32 = 1;
 const ASK: u32 = 2;
-
-/// Gives `verdict` back. The verifier knows nothing of what a map holds, so that from here on all the ways to a verdict are one
-/// for it. Else it would follow what comes after once for each of them, which is more than it does for a program.
-#[inline(always)]
-fn forget_ways(thread: &mut Thread, verdict: u32) -> u32 {
-    let place = &raw mut thread.question.verdict;
-    // SAFETY: the field is the thread's own, and as aligned as any.
-    unsafe {
-        place.write_volatile(verdict);
-        place.read_volatile()
-    }
-}
 
 /// A verdict on the innermost poll, which began with the stack pointer `entry`, at a place.
 #[inline(never)]

@@ -6,6 +6,7 @@
 
 mod arch;
 mod baseline;
+mod cost;
 mod edge;
 mod event;
 mod light;
@@ -19,6 +20,7 @@ mod sched;
 mod stack;
 mod task;
 mod thread;
+mod verifier;
 mod why;
 
 #[cfg(not(test))]

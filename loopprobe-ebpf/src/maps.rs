@@ -7,6 +7,7 @@ use aya_ebpf::{
 };
 use loopprobe_common::{
     config::{Config, LOOP_TEXT_RANGES, Range, Site, TaskLayout},
+    cost::{Cost, Part},
     counters::Counter,
     histogram::Stats,
     light::{MAX_PLACES, Place},
@@ -36,6 +37,10 @@ pub static HOMES: Array<Thread> = Array::with_max_entries(thread::HOMES, 0);
 /// By place in `HOMES`: whose it is. Who adds the key has the place.
 #[map]
 pub static OWNERS: HashMap<u32, u32> = HashMap::with_max_entries(thread::HOMES, 0);
+/// By place in `HOMES`: 1 if it is or was somebody's. All of it stays in the caches, so threads that poll nothing, which are most of
+/// those that the scheduler switches, cost next to nothing.
+#[map]
+pub static TAKEN: Array<[u8; thread::HOMES as usize]> = Array::with_max_entries(1, 0);
 /// By place in `HOMES`: 1 if a thread that found it taken is in `THREADS`.
 #[map]
 pub static CROWDED: Array<u32> = Array::with_max_entries(thread::HOMES, 0);
@@ -65,6 +70,10 @@ pub static STACKS: RingBuf = RingBuf::with_byte_size(STACK_RING_BYTES, 0);
 pub static SLOTS: Array<StackSlot> = Array::with_max_entries(STACK_SLOTS, 0);
 #[map]
 pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT, 0);
+
+/// By `Part`.
+#[map]
+pub static COSTS: PerCpuArray<Cost> = PerCpuArray::with_max_entries(Part::COUNT, 0);
 
 /// The process, in loopprobe's pid namespace.
 #[unsafe(no_mangle)]

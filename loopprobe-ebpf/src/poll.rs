@@ -8,6 +8,7 @@ use aya_ebpf::{
 };
 use loopprobe_common::{
     config::{Site, TaskLayout},
+    cost::Part,
     counters::Counter,
     histogram,
     light::Place,
@@ -16,7 +17,7 @@ use loopprobe_common::{
 };
 
 use crate::{
-    arch, event,
+    arch, cost, event,
     light::{self, Stop},
     maps::{CONFIG, SITES, STATS, WORKER_TYPES, count, is_light, is_over},
     own_stack, root, sched,
@@ -38,6 +39,7 @@ fn try_poll_enter(ctx: &ProbeContext) -> Option<()> {
     let header: u64 = ctx.arg(0)?;
     let thread = current()?;
     sched::catch_up_current(thread, now);
+    cost::probe(thread);
     // SAFETY: the context's registers are the thread's at the probe.
     let sp = arch::stack_pointer(unsafe { &*ctx.regs });
     // SAFETY: as above.
@@ -141,6 +143,7 @@ fn try_poll_exit(ctx: &RetProbeContext, end_ns: u64) -> Option<()> {
         return None;
     }
     sched::catch_up_current(thread, || end_ns);
+    cost::probe(thread);
     // SAFETY: as above.
     let sp = arch::stack_pointer(unsafe { &*ctx.regs }) - arch::POPPED;
     if thread
@@ -261,6 +264,8 @@ fn try_blocking_enter(ctx: &ProbeContext) -> Option<()> {
     if config.is_over(now) {
         return None;
     }
+    cost::count(Part::Loop);
+    cost::probe(thread);
     if is_light() {
         // SAFETY: the context's registers are the thread's at the probe.
         let sp = arch::stack_pointer(unsafe { &*ctx.regs });

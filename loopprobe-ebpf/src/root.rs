@@ -4,13 +4,14 @@
 use aya_ebpf::{macros::uprobe, programs::ProbeContext};
 use loopprobe_common::{
     config::{LOOP_TEXT_RANGES, UNKNOWN_TYPE},
+    cost::Part,
     light::Place,
     records::Kind,
     thread::{OpenPoll, Thread},
 };
 
 use crate::{
-    arch, event,
+    arch, cost, event,
     light::{self, Stop},
     maps::{CONFIG, LOOP_TEXT, is_light, is_over},
     own_stack,
@@ -29,6 +30,7 @@ pub fn epoll_enter(ctx: ProbeContext) -> u32 {
 
 #[inline(always)]
 fn try_epoll_enter(ctx: &ProbeContext) -> Option<()> {
+    cost::count(Part::Loop);
     // SAFETY: the context's registers are the thread's at the probe.
     let caller = arch::caller(unsafe { &*ctx.regs })?;
     if !is_loop_text(caller) {
@@ -57,6 +59,7 @@ fn try_epoll_enter(ctx: &ProbeContext) -> Option<()> {
 #[uprobe]
 pub fn park_enter(ctx: ProbeContext) -> u32 {
     own_stack::of_thread(&ctx);
+    cost::count(Part::Loop);
     if let Some(thread) = current() {
         turn(thread, Thread::BLOCK_ON);
     }
@@ -67,6 +70,7 @@ pub fn park_enter(ctx: ProbeContext) -> u32 {
 #[uprobe]
 pub fn block_on_enter(ctx: ProbeContext) -> u32 {
     own_stack::of_thread(&ctx);
+    cost::count(Part::Loop);
     if let Some(thread) = current()
         && thread.depth == 0
     {
@@ -81,6 +85,7 @@ pub fn block_on_enter(ctx: ProbeContext) -> u32 {
 #[inline(always)]
 fn turn(thread: &mut Thread, flag: u32) {
     sched::catch_up_current(thread, now);
+    cost::probe(thread);
     thread.flags |= flag;
     if thread.depth == 0 {
         end(thread);

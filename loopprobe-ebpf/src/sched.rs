@@ -1,6 +1,6 @@
 //! Threads going off and on their CPUs: splits a poll's time into running, ready and blocked, and sees a thread park.
 
-use core::ffi::c_void;
+use core::{ffi::c_void, hint::black_box};
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -9,12 +9,13 @@ use aya_ebpf::{
     programs::RawTracePointContext,
 };
 use loopprobe_common::{
+    cost::Part,
     counters::Counter,
     thread::{Thread, Waker},
 };
 
 use crate::{
-    edge,
+    cost, edge,
     light::{self, Stop},
     maps::{
         CONFIG, WAKERS, count, is_light, is_over, task_cpu_time_offset, task_pid_offset,
@@ -22,7 +23,8 @@ use crate::{
     },
     poll::now,
     root, stack, task,
-    thread::{current_tid, known},
+    thread::{current_tid, scheduled},
+    verifier::forget_ways,
     why,
 };
 
@@ -34,7 +36,7 @@ pub fn sched_switch(ctx: RawTracePointContext) -> i32 {
     let args = arguments::<3>(&ctx);
     // The clock is read for the target's threads only: this runs at every switch of every process.
     let tid = current_tid();
-    if let Some(thread) = known(tid) {
+    if let Some(thread) = scheduled(tid) {
         let now = now();
         if is_over(now) {
             return 0;
@@ -42,21 +44,25 @@ pub fn sched_switch(ctx: RawTracePointContext) -> i32 {
         let cpu_ns = cpu_time(args[1]);
         catch_up(tid, thread, cpu_ns, now);
         thread.cpu_ns = cpu_ns;
+        let now = forget_ways(&mut thread.off_ns, now);
         // Not before: the verifier would follow each way through `catch_up` once for each outcome.
         let voluntary =
             args[0] == 0 && task_field(args[1], task_state_offset()).is_some_and(|s| s != 0);
         switch_out(tid, thread, voluntary, args[0], now);
+        cost::some(Part::Switch, now);
     }
     if let Some(tid) = task_field(args[2], task_pid_offset())
-        && let Some(thread) = known(tid)
+        && let Some(thread) = scheduled(tid)
     {
         let now = now();
         if !is_over(now) {
             let waited_ns = thread.runnable_ns;
+            thread.flags |= Thread::FRESH;
             switch_in(tid, thread, now);
             if thread.depth > 0 {
                 why::had_cpu(tid, thread, thread.runnable_ns - waited_ns);
             }
+            cost::some(Part::Switch, now);
         }
     }
     0
@@ -64,7 +70,6 @@ pub fn sched_switch(ctx: RawTracePointContext) -> i32 {
 
 #[inline(always)]
 fn switch_out(tid: u32, thread: &mut Thread, voluntary: bool, preempted: u64, now: u64) {
-    thread.off_ns = now;
     thread.woken_ns = 0;
     thread.off = if voluntary {
         Thread::OFF_BLOCKED
@@ -200,20 +205,41 @@ pub fn sched_wakeup_new(ctx: RawTracePointContext) -> i32 {
 #[inline(always)]
 fn try_waking(task: u64) -> Option<()> {
     let tid = task_field(task, task_pid_offset())?;
-    let mut woken = known(tid);
+    let woken = scheduled(tid);
+    let waker_tid = current_tid();
+    let waker = scheduled(waker_tid);
+    // Else the compiler puts the two pointers together into one number, which the verifier forbids.
+    if black_box(woken.is_none()) && black_box(waker.is_none()) {
+        return None;
+    }
+    let start_ns = now();
+    let result = wake(tid, task, woken, waker_tid, waker, start_ns);
+    cost::some(Part::Wake, start_ns);
+    result
+}
+
+#[inline(always)]
+fn wake(
+    tid: u32,
+    task: u64,
+    woken: Option<&'static mut Thread>,
+    waker_tid: u32,
+    waker: Option<&'static mut Thread>,
+    now: u64,
+) -> Option<()> {
+    let mut woken = woken;
     if let Some(thread) = &mut woken
         && thread.off == Thread::OFF_BLOCKED
         && thread.woken_ns == 0
     {
-        thread.woken_ns = now();
+        thread.woken_ns = now;
         if thread.flags & Thread::KEPT != 0 && thread.depth > 0 {
             stack::send_waker(thread, task);
         }
     }
     // Who starts a worker on another thread? See `poll::mark_block_in_place`. A worker that has handed its core over is a thread
     // of the blocking pool again, so workers are no exception.
-    let waker_tid = current_tid();
-    let poll = known(waker_tid)?.innermost_mut()?;
+    let poll = waker?.innermost_mut()?;
     task::read_late(poll);
     let waker = Waker {
         tid: waker_tid,

@@ -11,6 +11,7 @@ use aya_ebpf::{
     programs::PerfEventContext,
 };
 use loopprobe_common::{
+    cost::Part,
     counters::Counter,
     light::Place,
     records::{
@@ -22,17 +23,22 @@ use loopprobe_common::{
 
 use crate::{
     arch::{self, Saved},
+    cost,
     maps::{CONFIG, SLOTS, STACKS, count},
     poll::now,
     sched, task,
-    thread::{current_tid, known, visible_tid},
+    thread::{current_tid, known, scheduled, visible_tid},
     why,
 };
 
 /// A sample of the thread on this CPU.
 #[perf_event]
 pub fn sample(ctx: PerfEventContext) -> u32 {
+    let start_ns = now();
     let _ = try_sample(&ctx);
+    if scheduled(current_tid()).is_some() {
+        cost::each(Part::Sample, start_ns);
+    }
     0
 }
 
@@ -81,6 +87,7 @@ fn is_in_kernel(ctx: &PerfEventContext) -> bool {
 /// Keeps the stack of a thread that goes off its CPU.
 #[inline(never)]
 pub fn keep(tid: u32, thread: &mut Thread, now: u64) {
+    let start_ns = crate::poll::now();
     if let Some(slot) = slot(tid)
         && let Some(open) = open_since(thread)
         && fill(slot, Kind::OffCpu, thread.tid, &open, now).is_some()
@@ -90,6 +97,7 @@ pub fn keep(tid: u32, thread: &mut Thread, now: u64) {
         }
         thread.flags |= Thread::KEPT;
     }
+    cost::each(Part::Stack, start_ns);
 }
 
 /// Sends the stack of the current thread, which ends a wait of `woken`'s that was long, if it is a thread of the same process that
@@ -116,6 +124,7 @@ pub fn send_waker(woken: &Thread, task: u64) {
         slot.record.waker = waker;
         send(slot, false);
     }
+    cost::each(Part::Stack, woken.woken_ns);
 }
 
 /// The number of the system call that the current thread is in.
@@ -174,6 +183,7 @@ fn send_pieces(slot: &mut StackSlot, sp: u64, end: u64) {
 /// Sends the stack that was kept when the thread went off its CPU.
 #[inline(always)]
 pub fn send_kept(tid: u32, thread: &mut Thread, unsent_ns: u64, now: u64) {
+    let start_ns = crate::poll::now();
     let Some(slot) = slot(tid) else { return };
     if slot.record.tid != thread.tid || slot.record.start_ns != thread.off_ns {
         // Another thread with the same slot has been here in between.
@@ -184,6 +194,7 @@ pub fn send_kept(tid: u32, thread: &mut Thread, unsent_ns: u64, now: u64) {
     slot.record.end_ns = now;
     slot.record.unsent_ns = unsent_ns;
     send_of(slot, thread);
+    cost::each(Part::Stack, start_ns);
 }
 
 /// Whether the current thread, which goes off its CPU, waits for events as an event loop does.

@@ -10,7 +10,7 @@ use loopprobe_common::{
 };
 
 use crate::maps::{
-    CROWDED, EMPTY_THREAD, HOMES, OWNERS, THREADS, WAKERS, count, pid_namespace, target,
+    CROWDED, EMPTY_THREAD, HOMES, OWNERS, TAKEN, THREADS, WAKERS, count, pid_namespace, target,
 };
 
 /// The current thread's id as the kernel numbers it.
@@ -36,6 +36,16 @@ pub fn known(tid: u32) -> Option<&'static mut Thread> {
     }
     // SAFETY: as above; a deleted element's memory stays the map's.
     unsafe { THREADS.get_ptr_mut(&tid).map(|t| &mut *t) }
+}
+
+/// The same for a thread that is most probably another process's.
+#[inline(always)]
+pub fn scheduled(tid: u32) -> Option<&'static mut Thread> {
+    let taken = TAKEN.get(0)?.get(place(tid) as usize)?;
+    if *taken == 0 {
+        return None;
+    }
+    known(tid)
 }
 
 /// Where a thread's state is in `HOMES`, if no other thread's is there.
@@ -73,6 +83,12 @@ fn settle(tid: u32) -> Option<&'static mut Thread> {
     const ONLY_NEW: u64 = 1; // BPF_NOEXIST
     let empty = EMPTY_THREAD.get(0)?;
     let place = place(tid);
+    if let Some(taken) = TAKEN.get_ptr_mut(0)
+        // SAFETY: an array's elements live as long as the map.
+        && let Some(taken) = unsafe { (*taken).get_mut(place as usize) }
+    {
+        *taken = 1;
+    }
     if OWNERS.insert(&place, &tid, ONLY_NEW).is_ok() {
         HOMES.set(place, empty, 0).ok()?;
         // SAFETY: as in `known`.

@@ -52,6 +52,10 @@ pub fn end(polls: &[LongPoll]) -> Event {
         cost: Some(ProbeCost {
             ns_per_poll: 900.0,
             total_ns: 1_965_898_800,
+            probes_ns: 1_600_000_000,
+            scheduler_ns: 300_000_000,
+            stacks_ns: 50_000_000,
+            samples_ns: 15_898_800,
             dead_start_ns: 1_700,
             dead_end_ns: 4_300,
         }),

@@ -26,6 +26,10 @@ pub struct ProbeTiming {
     pub ns_per_poll: f64,
     /// Of these, what such probes cost that do nothing.
     pub empty_ns: f64,
+    /// Nanoseconds that a single probe adds to a call.
+    pub ns_per_entry: f64,
+    /// How many nanoseconds more the probes cost when the thread comes from waiting, and the kernel's way to them is out of the caches.
+    pub cold_ns: f64,
     /// By how much a long poll is measured too long.
     pub dead_time: DeadTime,
     /// Whether probes limited to one process run on all of its threads. Linux 6.6 to 6.9 runs them on its first one only.
@@ -62,10 +66,15 @@ impl DeadTime {
     }
 }
 
-/// Calls a round. At about 1 us each, a round takes a few milliseconds.
-const CALLS: u32 = 2_000;
+/// Calls a round. At about 1 us each, a round is over before most other programs take the CPU away: it was seen that each of five rounds
+/// of 2,000 calls was interrupted, on a machine with ten programs for each CPU.
+const CALLS: u32 = 200;
 /// The best of so many rounds counts: noise only ever adds.
-const ROUNDS: u32 = 5;
+const ROUNDS: u32 = 50;
+/// Calls after a pause. The median counts.
+const COLD_CALLS: usize = 31;
+/// How long that is: a service with some thousand requests a second waits as long for the next.
+const COLD_PAUSE: Duration = Duration::from_micros(300);
 /// Calls that take long. The median counts.
 const LONG_CALLS: usize = 9;
 /// How long to wait after a call that is only there to end another.
@@ -150,20 +159,30 @@ pub fn measure(
     };
     kernel.write_tables(&plan, PlanSize::default())?;
     let without = best_round();
-    let empty_probes: &[Role] = if light {
-        &[Role::BaselineEnter]
-    } else {
-        &[Role::BaselineExit, Role::BaselineEnter]
+    let cold_without = cold_call();
+    let mut empty_round = |probes: &[Role]| {
+        kernel.attach(&site.with(probes)?)?;
+        let round = best_round();
+        kernel.detach();
+        Ok::<_, AttachError>((round - without).max(0.0))
     };
-    kernel.attach(&site.with(empty_probes)?)?;
-    let empty = best_round();
-    kernel.detach();
+    let empty_entry = empty_round(&[Role::BaselineEnter])?;
+    let empty = if light {
+        empty_entry
+    } else {
+        empty_round(&[Role::BaselineExit, Role::BaselineEnter])?
+    };
     kernel.attach(&site.with(&[Role::PollExit, Role::PollEnter])?)?;
     let with = best_round();
+    let cold_with = cold_call();
+    let ns_per_poll = (with - without).max(0.0);
     let all_threads = kernel.stats(0)?.polls > 0;
     Ok(ProbeTiming {
-        ns_per_poll: (with - without).max(0.0),
-        empty_ns: (empty - without).max(0.0),
+        ns_per_poll,
+        empty_ns: empty,
+        // What the two programs of a pair do is about the same.
+        ns_per_entry: empty_entry + (ns_per_poll - empty).max(0.0) / if light { 1.0 } else { 2.0 },
+        cold_ns: (cold_with - cold_without - ns_per_poll).max(0.0),
         dead_time: dead_time(&mut kernel, light)?,
         all_threads,
     })
@@ -191,6 +210,22 @@ fn rounds() -> f64 {
         start.elapsed().as_nanos() as f64 / f64::from(CALLS)
     };
     (0..ROUNDS).map(round).fold(f64::INFINITY, f64::min)
+}
+
+/// Nanoseconds a call by a thread that has just been waiting.
+fn cold_call() -> f64 {
+    std::thread::scope(|s| s.spawn(cold_calls).join().unwrap_or(f64::NAN))
+}
+
+fn cold_calls() -> f64 {
+    let mut call = Call::new(Duration::ZERO);
+    let times = (0..COLD_CALLS).map(|_| {
+        std::thread::sleep(COLD_PAUSE);
+        let start_ns = now_ns();
+        black_box(probed(black_box(&mut call)));
+        now_ns() - start_ns
+    });
+    median(times.collect()) as f64
 }
 
 /// Holds what the probes say of long calls against what the calls say themselves. Zeros if no probe says anything.

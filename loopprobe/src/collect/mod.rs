@@ -1,5 +1,6 @@
 //! From the kernel's records to the model's events.
 
+mod bill;
 mod boxes;
 mod corrections;
 mod deadlock;

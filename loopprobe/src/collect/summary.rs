@@ -6,12 +6,13 @@ use loopprobe_common::{
 };
 
 use super::{
+    bill::{Prices, bill},
     corrections::{Correction, Corrections},
     groups::Groups,
 };
 use crate::{
     attach::{AttachError, DeadTime, Kernel},
-    model::{Distribution, LongPoll, Lost, ProbeCost, Summary, TaskKind, TaskSummary, TaskType},
+    model::{Distribution, LongPoll, Lost, Summary, TaskKind, TaskSummary, TaskType},
 };
 
 /// What only the session itself knows.
@@ -31,8 +32,8 @@ pub struct Totals {
     pub nested_ns: u64,
     /// Long polls that the kernel side does not count, or counts otherwise.
     pub corrections: Corrections,
-    /// Nanoseconds a poll that the probes add.
-    pub ns_per_poll: Option<f64>,
+    /// What probes cost.
+    pub prices: Option<Prices>,
     /// What was taken off long polls.
     pub dead_time: DeadTime,
     /// Long polls by cause.
@@ -93,12 +94,10 @@ pub fn summarize(
         outside_runtime: totals.outside_runtime,
         outside_runtime_ns: totals.outside_runtime_ns,
         lost: Some(lost),
-        cost: totals.ns_per_poll.map(|ns| ProbeCost {
-            ns_per_poll: ns,
-            total_ns: (ns * polls as f64) as u64,
-            dead_start_ns: totals.dead_time.start_ns,
-            dead_end_ns: totals.dead_time.end_ns,
-        }),
+        cost: match totals.prices {
+            Some(prices) => Some(bill(kernel, prices, polls, totals.dead_time)?),
+            None => None,
+        },
         tasks: rows.into_iter().map(|row| row.task).collect(),
         groups: totals.groups.ranked(),
         no_polls: None,

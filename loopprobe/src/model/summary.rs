@@ -104,13 +104,27 @@ pub struct Group {
     pub max_ns: u64,
 }
 
-/// What observation cost the target.
+/// What observation cost: CPU time of the kernel side, on whichever thread's account the kernel puts it. The four parts add up to the
+/// total.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ProbeCost {
-    /// Nanoseconds a poll, measured at the attach on this machine.
+    /// Nanoseconds that a poll's probes add when polls follow each other quickly, measured at the attach on this machine.
     pub ns_per_poll: f64,
     /// Total over the session, in nanoseconds of CPU time.
     pub total_ns: u64,
+    /// Of it, probes: of polls, of the event loop's waits, of closures on the blocking pool; dearer where the thread came from
+    /// waiting.
+    #[serde(default)]
+    pub probes_ns: u64,
+    /// Of it, following the target's threads off and on their CPUs, and their wake-ups.
+    #[serde(default)]
+    pub scheduler_ns: u64,
+    /// Of it, stacks of threads that waited.
+    #[serde(default)]
+    pub stacks_ns: u64,
+    /// Of it, samples, with their stacks.
+    #[serde(default)]
+    pub samples_ns: u64,
     /// Time between the entry probe's clock reading and the beginning of a long poll, in nanoseconds. Taken off.
     #[serde(default)]
     pub dead_start_ns: u64,
@@ -124,7 +138,12 @@ impl Eq for ProbeCost {}
 impl ProbeCost {
     /// In nanoseconds of CPU time, by what it went to.
     pub fn by_part(&self) -> Vec<(&'static str, u64)> {
-        vec![("probes", self.total_ns)]
+        vec![
+            ("probes", self.probes_ns),
+            ("scheduler", self.scheduler_ns),
+            ("stacks", self.stacks_ns),
+            ("samples", self.samples_ns),
+        ]
     }
 }
 

@@ -1,7 +1,7 @@
 //! The model's enums in words.
 
-use super::Count;
-use crate::model::{Cause, Lost, NameSource, SourceLocation, StackKind, TaskType};
+use super::{Count, Measured};
+use crate::model::{Cause, Lost, NameSource, ProbeCost, SourceLocation, StackKind, TaskType};
 
 /// A cause as a person would say it.
 pub fn cause(cause: Cause) -> &'static str {
@@ -55,6 +55,22 @@ pub fn lost(lost: &Lost) -> Vec<String> {
         .into_iter()
         .filter(|(_, count)| *count > 0)
         .map(|(name, count)| format!("{} {}", Count(count), name.replace('_', " ")))
+        .collect()
+}
+
+/// What observation cost by part, dearest first; nothing where it was recorded as a whole.
+pub fn cost_parts(cost: &ProbeCost) -> Vec<String> {
+    let mut parts = [
+        (cost.probes_ns, "probes"),
+        (cost.scheduler_ns, "scheduler"),
+        (cost.stacks_ns, "stacks"),
+        (cost.samples_ns, "samples"),
+    ];
+    parts.sort_by_key(|(ns, _)| std::cmp::Reverse(*ns));
+    parts
+        .into_iter()
+        .filter(|(ns, _)| *ns > 0)
+        .map(|(ns, name)| format!("{name} {}", Measured(ns)))
         .collect()
 }
 

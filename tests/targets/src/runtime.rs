@@ -10,3 +10,11 @@ pub fn multi_thread(workers: usize) -> Runtime {
         .build()
         .expect("a runtime")
 }
+
+/// A runtime on the thread that blocks on it, with timers and I/O.
+pub fn current_thread() -> Runtime {
+    Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime")
+}

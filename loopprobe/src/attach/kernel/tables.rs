@@ -6,6 +6,7 @@ use aya::{
 };
 use loopprobe_common::{
     config::{Config, LOOP_TEXT_RANGES, Range, Site, TaskLayout},
+    cost::{Cost, Part},
     counters::Counter,
     histogram::Stats,
     light::Place,
@@ -126,6 +127,21 @@ impl Kernel {
             .get(&(counter as u32), 0)
             .map_err(map_error("COUNTERS"))?;
         Ok(values.iter().sum())
+    }
+
+    /// What the programs say of their own cost, summed over the CPUs.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachError::Map`].
+    pub fn cost(&self, part: Part) -> Result<Cost, AttachError> {
+        let map: PerCpuArray<_, Cost> = self.map("COSTS")?;
+        let values = map.get(&(part as u32), 0).map_err(map_error("COSTS"))?;
+        let mut sum = Cost::default();
+        for cpu in values.iter() {
+            sum.add(cpu);
+        }
+        Ok(sum)
     }
 
     /// The threads that poll tasks, by the kernel's thread id. A thread may change while it is read.

@@ -194,7 +194,7 @@ impl Observer {
             reported: HashMap::new(),
             unsettled: Vec::new(),
             totals: Totals {
-                ns_per_poll: Some(cost.ns_per_poll),
+                prices: Some((&cost).into()),
                 ..Totals::default()
             },
             span,

@@ -132,8 +132,14 @@ fn remarks(gathered: &Gathered) -> String {
         remark(&format!("The session ended: {}.", summary.reason));
         remark(&lost(summary.lost.as_ref()));
         if let Some(cost) = &summary.cost {
+            let parts = in_words::cost_parts(cost);
+            let parts = if parts.is_empty() {
+                String::new()
+            } else {
+                format!(" ({})", parts.join(", "))
+            };
             remark(&format!(
-                "Observing cost the program {:.0}ns for each poll, {} in total.",
+                "Observing cost {:.0}ns for the probes of each poll, {} of CPU time in total{parts}.",
                 cost.ns_per_poll,
                 units::ns(cost.total_ns)
             ));

@@ -291,6 +291,10 @@ fn cost(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
     if let Some(share) = share_of_workers(cost.total_ns, summary) {
         write!(out, " ({share})")?;
     }
+    let parts = words::cost_parts(&cost);
+    if !parts.is_empty() {
+        write!(out, ": {}", parts.join(", "))?;
+    }
     let dead_ns = cost.dead_start_ns + cost.dead_end_ns;
     if dead_ns > 0 {
         let dead_us = dead_ns as f64 / 1_000.0;

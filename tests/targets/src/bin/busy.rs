@@ -1,12 +1,12 @@
-//! Polls as fast as it can (`busy`), blocks for a while in each poll (`block`), polls so many times a second (`pace`), or
-//! computes and blocks by turns on a deep stack (`storm`), and prints its rate each second.
+//! Polls as fast as it can (`busy`), blocks for a while in each poll (`block`), polls so many times a second on two workers (`pace`) or
+//! on one thread (`alone`), or computes and blocks by turns on a deep stack (`storm`), and prints its rate each second.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use targets::clock::{monotonic_ns, process_cpu_ns};
 use targets::control::{self, Options};
-use targets::runtime::multi_thread;
+use targets::runtime::{current_thread, multi_thread};
 
 static POLLS: AtomicU64 = AtomicU64::new(0);
 
@@ -87,11 +87,22 @@ impl Reading {
 }
 
 fn main() {
-    let options = Options::parse(&["busy", "block", "pace", "storm"]);
+    let options = Options::parse(&["busy", "block", "pace", "alone", "storm"]);
     control::listen();
     let runtime = multi_thread(2);
     // One task can be paced exactly.
-    let tasks = if options.scenario == "pace" { 1 } else { 16 };
+    let tasks = match options.scenario.as_str() {
+        "pace" => 1,
+        "alone" => 0,
+        _ => 16,
+    };
+    if options.scenario == "alone" {
+        let rate = options.rounds;
+        std::thread::spawn(move || {
+            let runtime = current_thread();
+            runtime.block_on(async { tokio::spawn(pace(rate)).await.expect("no panic") });
+        });
+    }
     for _ in 0..tasks {
         match options.scenario.as_str() {
             "block" => runtime.spawn(block(options.rounds)),
