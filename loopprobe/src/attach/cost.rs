@@ -273,7 +273,7 @@ fn own_site() -> Result<(OwnSite, ProcAddr), AttachError> {
     let file = ImageFile::open(pid, mapping).map_err(|e| failed(&e))?;
     let image = Image::open(&file.path()).map_err(|e| failed(&e))?;
     let entry = image.address(offset).unwrap_or(VirtAddr(0));
-    let offset = crate::runtime::tokio::probe_point(&image, entry)
+    let offset = crate::code::probe_point(&image, entry)
         .and_then(|point| image.file_offset(point.address))
         .unwrap_or(offset);
     let probe = Probe {

@@ -8,10 +8,11 @@ use loopprobe_common::config::{
 
 use super::{Probe, Role};
 use crate::{
+    code::{Leads, probe_point},
     elf::{FileOffset, Image, VirtAddr},
     model::{TaskKind, TaskType},
     process::{ImageFile, Mapping},
-    runtime::tokio::{Leads, Scheduler, Site, TokioImage, Vtable, may_be_boxed},
+    runtime::tokio::{Scheduler, Site, TokioImage, Vtable, may_be_boxed},
 };
 
 /// One file to probe.
@@ -224,7 +225,7 @@ fn layout(index: usize, vtable: &Vtable) -> TaskLayout {
 
 /// Where `epoll_wait` can be probed cheaply in an image that defines it.
 pub fn epoll_offset(image: &Image, address: VirtAddr) -> Option<FileOffset> {
-    let point = crate::runtime::tokio::probe_point(image, address)?;
+    let point = probe_point(image, address)?;
     point
         .instruction
         .emulated

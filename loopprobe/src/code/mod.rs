@@ -5,6 +5,7 @@
 //! who walks bounds the number of blocks.
 
 mod block;
+mod entry;
 mod hint;
 mod location;
 mod reach;
@@ -21,6 +22,7 @@ use std::{
 };
 
 use block::{Block, Exit, Op, Place, absolute_table, relative_table};
+pub use entry::{EntryInstruction, Leads, ProbePoint, probe_point};
 pub use hint::{locations_in, near};
 pub use location::{panic_location, registry_crate, short_path};
 pub use reach::locations_near;

@@ -10,6 +10,7 @@ mod exit;
 mod find;
 mod image;
 mod maps;
+mod memory;
 mod status;
 
 pub use children::descendants;
@@ -18,4 +19,6 @@ pub use exit::{name, pidfd};
 pub use find::{all, by_name, program};
 pub use image::{ImageError, ImageFile};
 pub use maps::{Mapping, Maps, region_at};
+pub use memory::Memory;
+pub(crate) use memory::PAGE;
 pub use status::{Namespace, Status, can_read_descriptors, can_read_memory};

@@ -10,7 +10,6 @@ mod calls;
 mod flow;
 mod frame;
 mod image;
-mod memory;
 mod module;
 mod modules;
 mod open_poll;
@@ -21,8 +20,8 @@ mod unguided;
 mod unwinder;
 mod way_out;
 
+pub use crate::process::Memory;
 pub use frame::{Means, RawFrame, Unwound};
-pub use memory::Memory;
 pub use module::Module;
 pub use open_poll::{OpenPoll, OpenTask, PollFunctions};
 pub use raw::{RawStack, Registers};

@@ -5,13 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{
-    image::{Image, Segment},
-    memory::{Memory, PAGE},
-};
+use super::image::{Image, Segment};
 use crate::{
     elf::{FileOffset, ProcAddr, VirtAddr},
-    process::{ImageFile, Mapping},
+    process::{ImageFile, Mapping, Memory, PAGE},
 };
 
 /// What the kernel calls the vDSO in its memory maps.

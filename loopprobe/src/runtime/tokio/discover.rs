@@ -4,16 +4,14 @@ use std::{
 };
 
 use super::{
-    CodeCoverage, HeaderLayout, Scheduler, Site, TokioImage, Vtable,
-    entry::probe_point,
-    known,
+    CodeCoverage, HeaderLayout, Scheduler, Site, TokioImage, Vtable, known,
     names::{self, Context, DebugInfo, TaskName},
     scheduler,
     version::{self, Version},
     vtable::{self, RawVtable, VtableLayout},
 };
 use crate::{
-    code::StateMachines,
+    code::{StateMachines, probe_point},
     elf::{Image, Sections, SymbolTable, VirtAddr, find_debug_file},
     model::{NameSource, TaskKind, TaskType},
 };

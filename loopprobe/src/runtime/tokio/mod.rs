@@ -5,7 +5,6 @@
 //! (trailer, scheduler, id). Its first function, `tokio::runtime::task::raw::poll<F, S>`, is where polls are timed.
 
 mod discover;
-mod entry;
 mod known;
 mod names;
 mod scheduler;
@@ -15,11 +14,9 @@ mod version;
 mod vtable;
 
 pub use discover::{DiscoverError, discover, discover_with};
-pub use entry::{ProbePoint, decode, is_emulated, probe_point};
 pub use names::{BoxedFutures, DebugInfoLevel, ProcessMemory, may_be_boxed, readable};
 pub use site::{
-    CodeCoverage, EntryInstruction, HeaderLayout, Leads, LoopSymbols, Mangling, Scheduler, Site,
-    TokioImage, Vtable,
+    CodeCoverage, HeaderLayout, LoopSymbols, Mangling, Scheduler, Site, TokioImage, Vtable,
 };
 pub use stand::{Stand, stand};
 pub use version::Version;

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::DebugInfoLevel;
 use crate::{
+    code::EntryInstruction,
     elf::{FileOffset, VirtAddr},
     model::TaskType,
 };
@@ -22,28 +23,6 @@ pub enum Scheduler {
     Blocking,
     /// An async scheduler; which one could not be told.
     Unknown,
-}
-
-/// The instruction at a probe's place.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EntryInstruction {
-    /// Its mnemonic: `push`, `jmp`.
-    pub mnemonic: String,
-    /// Whether the kernel emulates it. If not, each hit costs a single step (about 16 us on a virtual machine).
-    /// Source: `arch/x86/kernel/uprobes.c`, `arch_uprobe_analyze_insn` (Linux 6.18).
-    pub emulated: bool,
-    /// Where it leads.
-    #[serde(skip)]
-    pub leads: Leads,
-}
-
-/// Where a thread is behind an instruction.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Leads {
-    /// The next instruction, in bytes from this one; two of a conditional jump, else both are the same.
-    pub next: [i64; 2],
-    /// How far it lowers the stack pointer, in bytes.
-    pub pushed: u32,
 }
 
 /// One task vtable.

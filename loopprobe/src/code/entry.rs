@@ -5,13 +5,36 @@ use iced_x86::{
     OpAccess, OpKind, Register,
 };
 
-use super::{EntryInstruction, site::Leads};
+use serde::{Deserialize, Serialize};
+
 use crate::elf::{Image, VirtAddr};
 
 /// The longest x86 instruction.
 const MAX_INSTRUCTION: usize = 15;
 /// How far a probe is moved from a function's first byte. One hop through the GOT and a handful of moves were seen.
 const MAX_STEPS: usize = 8;
+
+/// The instruction at a probe's place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntryInstruction {
+    /// Its mnemonic: `push`, `jmp`.
+    pub mnemonic: String,
+    /// Whether the kernel emulates it. If not, each hit costs a single step (about 16 us on a virtual machine).
+    /// Source: `arch/x86/kernel/uprobes.c`, `arch_uprobe_analyze_insn` (Linux 6.18).
+    pub emulated: bool,
+    /// Where it leads.
+    #[serde(skip)]
+    pub leads: Leads,
+}
+
+/// Where a thread is behind an instruction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Leads {
+    /// The next instruction, in bytes from this one; two of a conditional jump, else both are the same.
+    pub next: [i64; 2],
+    /// How far it lowers the stack pointer, in bytes.
+    pub pushed: u32,
+}
 
 /// Where a function is probed, and what is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +75,7 @@ pub fn probe_point(image: &Image, entry: VirtAddr) -> Option<ProbePoint> {
 }
 
 /// The instruction at `address`, if the bytes there are one.
-pub fn decode(image: &Image, address: VirtAddr) -> Option<Instruction> {
+fn decode(image: &Image, address: VirtAddr) -> Option<Instruction> {
     if !image.is_code(address) {
         return None;
     }
@@ -130,7 +153,7 @@ fn writes_rdi_or_rsp(instruction: &Instruction) -> bool {
 /// Source: `arch/x86/kernel/uprobes.c`, `branch_setup_xol_ops` and `push_setup_xol_ops` (the same in Linux 6.1 and
 /// 6.18): relative `jmp`, `jcc` and `call` without an operand-size prefix, one-byte `nop`, and `push` of a register
 /// with no prefix but REX.B. Multi-byte `nop`s are emulated since 6.18 only and do not count.
-pub fn is_emulated(instruction: &Instruction) -> bool {
+fn is_emulated(instruction: &Instruction) -> bool {
     match instruction.code() {
         Code::Jmp_rel8_64 | Code::Jmp_rel32_64 | Code::Call_rel32_64 | Code::Nopd => true,
         Code::Push_r64 => instruction.len() <= 2,
