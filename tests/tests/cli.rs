@@ -341,14 +341,29 @@ fn ps_lists_a_process_with_its_version_and_symbols() -> Result<()> {
         .lines()
         .find(|line| line.split_whitespace().next() == Some(&pid))
         .with_context(|| format!("{pid} is not in:\n{text}"))?;
+    let head: Vec<&str> = text
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .collect();
     let fields: Vec<&str> = row.split_whitespace().collect();
+    let field = |name: &str| {
+        let column = head.iter().position(|head| *head == name);
+        column.and_then(|column| fields.get(column)).copied()
+    };
+    let user = Command::new("id").arg("-un").output()?.stdout;
     ensure!(
-        fields
-            .get(2)
-            .is_some_and(|version| version.starts_with("1.")),
+        field("USER") == Some(String::from_utf8(user)?.trim()),
         "{row}"
     );
-    ensure!(fields.get(4) == Some(&"symbols"), "{row}");
+    ensure!(field("AGE").is_some_and(|age| age.ends_with('s')), "{row}");
+    ensure!(
+        field("TOKIO").is_some_and(|version| version.starts_with("1.")),
+        "{row}"
+    );
+    ensure!(field("SYMBOLS") == Some("symbols"), "{row}");
+    ensure!(row.contains("/truth sleep"), "{row}");
     Ok(())
 }
 
@@ -363,5 +378,114 @@ fn doctor_finds_nothing_wrong_with_root_and_a_tokio_program() -> Result<()> {
         report.contains("Tokio") && report.contains("task types"),
         "{report}"
     );
+    Ok(())
+}
+
+#[test]
+fn help_begins_with_what_most_need() -> Result<()> {
+    let help = String::from_utf8(run(&["attach", "--help"])?.stdout)?;
+    let words = [
+        "Options:",
+        "--pid",
+        "--threshold",
+        "--verbose",
+        "Views:",
+        "--flamegraph",
+        "Measuring:",
+        "--sample-hz",
+        "Options of every command:",
+        "--log-level",
+    ];
+    let mut rest = help.as_str();
+    for word in words {
+        let at = rest
+            .find(word)
+            .with_context(|| format!("{word} is not behind the one before it in:\n{help}"))?;
+        rest = &rest[at..];
+    }
+    Ok(())
+}
+
+#[test]
+fn a_program_without_tokio_is_said_to_be_one() -> Result<()> {
+    take_machine!();
+    let output = run(&["run", "--", "sh", "-c", "exit 0"])?;
+    let text = String::from_utf8(output.stdout)?;
+    ensure!(
+        text.contains("does not use Tokio 1.21 or later") && !text.contains("looked at:"),
+        "{text}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_debug_file_of_another_program_is_refused() -> Result<()> {
+    take_machine!();
+    let target = gated(Build::DEFAULT, "truth", &["sleep"])?;
+    let pid = target.pid().to_string();
+    let other = loopprobe()?.display().to_string();
+    let words = [other.as_str(), "of no use"];
+    for command in [
+        &["attach", "--duration", "1s", "--pid", &pid][..],
+        &["inspect", "--pid", &pid],
+    ] {
+        let args = [command, &["--debug-file", &other]].concat();
+        expect(&run(&args)?, 1, &words)?;
+    }
+    let output = run(&["run", "--debug-file", &other, "--", "true"])?;
+    let text = String::from_utf8(output.stdout)?;
+    ensure!(
+        text.contains(&other) && text.contains("of no use"),
+        "{text}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_name_tells_several_apart_or_is_found_in_a_command_line() -> Result<()> {
+    take_machine!();
+    let first = gated(Build::DEFAULT, "truth", &["sleep"])?;
+    let second = gated(Build::DEFAULT, "truth", &["cpu"])?;
+    let pids = [first.pid().to_string(), second.pid().to_string()];
+    let errors = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
+    let several = errors(&run(&["attach", "--name", "truth", "--duration", "1s"])?);
+    for word in [pids[0].as_str(), &pids[1], "COMMAND", "truth cpu", "--pid"] {
+        ensure!(several.contains(word), "`{word}` is not in: {several}");
+    }
+    let found = run(&["attach", "--name", "truth cpu", "--duration", "1s"])?;
+    let text = String::from_utf8_lossy(&found.stdout);
+    ensure!(
+        text.contains(&format!("pid {}", pids[1])),
+        "{text}{}",
+        errors(&found)
+    );
+    Ok(())
+}
+
+#[test]
+fn root_without_the_capability_is_not_told_to_use_sudo() -> Result<()> {
+    take_machine!();
+    only_root!(Sudo);
+    // A process of another user is closed to root without CAP_SYS_PTRACE, as it often is in a container.
+    let mut other = Command::new("sleep")
+        .arg("60")
+        .uid(NOBODY)
+        .gid(NOBODY)
+        .spawn()?;
+    let output = Command::new("setpriv")
+        .args(["--bounding-set", "-sys_ptrace", "--inh-caps", "-sys_ptrace"])
+        .arg(loopprobe()?)
+        .arg("ps")
+        .output();
+    other.kill()?;
+    other.wait()?;
+    let output = output?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{errors}");
+    ensure!(
+        errors.contains("could not be read") && errors.contains("--cap-add SYS_PTRACE"),
+        "{errors}"
+    );
+    ensure!(!errors.contains("sudo"), "{errors}");
     Ok(())
 }

@@ -51,9 +51,6 @@ pub struct AttachArgs {
     /// Which process.
     #[command(flatten)]
     pub target: TargetArgs,
-    /// What to observe.
-    #[command(flatten)]
-    pub observe: ObserveArgs,
     /// Where the report goes.
     #[command(flatten)]
     pub output: OutputArgs,
@@ -69,6 +66,9 @@ pub struct AttachArgs {
     /// Who may read its figures.
     #[command(flatten)]
     pub metrics: MetricsArgs,
+    /// What to observe.
+    #[command(flatten)]
+    pub observe: ObserveArgs,
 }
 
 const RUN_EXAMPLES: &str = "\
@@ -84,9 +84,6 @@ own Ctrl-C reaches it anyway). loopprobe ends when the program does, with its ex
 #[derive(Args, Debug)]
 #[command(after_help = RUN_EXAMPLES)]
 pub struct RunArgs {
-    /// What to observe.
-    #[command(flatten)]
-    pub observe: ObserveArgs,
     /// Where the report goes.
     #[command(flatten)]
     pub output: OutputArgs,
@@ -102,6 +99,9 @@ pub struct RunArgs {
     /// Who may read its figures.
     #[command(flatten)]
     pub metrics: MetricsArgs,
+    /// What to observe.
+    #[command(flatten)]
+    pub observe: ObserveArgs,
     /// The program and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     pub command: Vec<OsString>,
@@ -178,9 +178,6 @@ pub struct RecordArgs {
     /// Which process.
     #[command(flatten)]
     pub target: TargetArgs,
-    /// What to observe.
-    #[command(flatten)]
-    pub observe: ObserveArgs,
     /// The file, which must not exist yet
     #[arg(long, short, value_name = "FILE.lpr")]
     pub output: PathBuf,
@@ -193,6 +190,9 @@ pub struct RecordArgs {
     /// Who may read its figures.
     #[command(flatten)]
     pub metrics: MetricsArgs,
+    /// What to observe.
+    #[command(flatten)]
+    pub observe: ObserveArgs,
 }
 
 const REPORT_EXAMPLES: &str = "\

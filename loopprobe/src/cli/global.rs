@@ -2,6 +2,7 @@ use clap::{Args, ValueEnum};
 
 /// Options of every command.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Options of every command")]
 pub struct GlobalArgs {
     /// Print only what was asked for: no progress, no remarks
     #[arg(long, short, global = true)]

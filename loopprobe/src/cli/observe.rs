@@ -5,34 +5,38 @@ use clap::Args;
 use super::{GlobalArgs, parse_duration};
 use crate::collect::Options;
 
+/// The heading of options that few need, behind the common ones in `--help`.
+const MEASURING: &str = "Measuring";
+
 /// What to observe, and when to stop: shared by `attach`, `run` and every command that watches a process.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = None::<&'static str>)]
 pub struct ObserveArgs {
     /// Stop after this long; without it, on Ctrl-C or when the process ends
-    #[arg(long, short, value_name = "TIME", value_parser = parse_duration)]
+    #[arg(long, short, display_order = 3, value_name = "TIME", value_parser = parse_duration)]
     pub duration: Option<Duration>,
     /// Report polls that take at least this long: 500us, 10ms, 1s; 0 reports every poll
-    #[arg(long, short, value_name = "TIME", value_parser = parse_duration, default_value = "10ms")]
+    #[arg(long, short, display_order = 4, value_name = "TIME", value_parser = parse_duration, default_value = "10ms")]
     pub threshold: Duration,
     /// Exit with code 3 if any poll took longer than this
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    #[arg(long, display_order = 8, value_name = "TIME", value_parser = parse_duration)]
     pub fail_over: Option<Duration>,
     /// Take the stack of a poll that waits in the kernel for at least this long
     /// [default: the smaller of 1ms and a tenth of the threshold]
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = MEASURING)]
     pub min_block: Option<Duration>,
     /// Samples a second of long polls that compute; 0 takes none
-    #[arg(long, value_name = "HZ", default_value_t = 499, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    #[arg(long, help_heading = MEASURING, value_name = "HZ", default_value_t = 499, value_parser = clap::value_parser!(u32).range(0..=10_000))]
     pub sample_hz: u32,
     /// Time polls only: no stacks, no causes
-    #[arg(long)]
+    #[arg(long, help_heading = MEASURING)]
     pub no_stacks: bool,
     /// Probe where polls begin, not where they return: costs the process less; a poll ends where the next one begins or the
     /// worker parks. Programs without unwind information are timed exactly all the same
-    #[arg(long)]
+    #[arg(long, help_heading = MEASURING)]
     pub light: bool,
     /// A separate debug file for the program or one of its libraries; may be repeated
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = MEASURING, value_name = "FILE")]
     pub debug_file: Vec<PathBuf>,
 }
 

@@ -9,6 +9,7 @@ pub struct OutputArgs {
     #[arg(
         long,
         short,
+        display_order = 6,
         value_enum,
         hide_possible_values = true,
         value_name = "text|json",
@@ -16,10 +17,10 @@ pub struct OutputArgs {
     )]
     pub format: Format,
     /// Write the report to a file instead of stdout
-    #[arg(long, short, value_name = "FILE")]
+    #[arg(long, short, display_order = 5, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// Show each long poll with its stacks, not only the first of a kind
-    #[arg(long, short)]
+    #[arg(long, short, display_order = 7)]
     pub verbose: bool,
 }
 

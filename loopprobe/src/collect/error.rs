@@ -42,6 +42,15 @@ pub enum ObserveError {
     /// A file of the process cannot be opened.
     #[error(transparent)]
     Image(#[from] ImageError),
+    /// A debug file that the user named belongs to none of the process's files.
+    #[error("--debug-file {} is of no use: {}", path.display(), problem)]
+    DebugFile {
+        /// The debug file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        problem: crate::elf::DebugFileError,
+    },
     /// Privileges are missing.
     #[error("{}", permission(.refused, .missing))]
     Permission {
@@ -75,7 +84,7 @@ impl From<AttachError> for ObserveError {
 }
 
 /// What was not read may hold it.
-fn no_tokio(pid: u32, files: usize, unreadable: &[String]) -> String {
+pub(super) fn no_tokio(pid: u32, files: usize, unreadable: &[String]) -> String {
     const TOKIO: &str = "Tokio 1.21 or later";
     if unreadable.is_empty() {
         return format!(

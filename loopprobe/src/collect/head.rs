@@ -52,9 +52,12 @@ fn limits(options: &Options, plan: &Plan, images: &Images) -> Vec<String> {
         );
     }
     if plan.slow_sites > 0 {
-        let n = plan.slow_sites;
+        let sites = match plan.slow_sites {
+            1 => "1 poll site begins".to_owned(),
+            many => format!("{many} poll sites begin"),
+        };
         limits.push(format!(
-            "{n} poll sites begin with an instruction that the kernel single-steps: they cost more"
+            "{sites} with an instruction that the kernel single-steps: that costs more"
         ));
     }
     if mapped {

@@ -8,10 +8,10 @@ use std::{
 
 use object::{Object as _, ObjectSymbol as _};
 
-use super::ObserveError;
+use super::{ObserveError, debug_files::GivenDebugFiles};
 use crate::{
     attach::{Plan, PlannedImage, bias, epoll, epoll_offset},
-    elf::{Image, VirtAddr, open_debug_file},
+    elf::{DebugFileError, Image, VirtAddr},
     process::{ImageFile, Maps},
     runtime::tokio::{DiscoverError, TokioImage, discover, discover_with},
 };
@@ -23,8 +23,7 @@ type FileId = ((u32, u32), u64);
 #[derive(Debug, Default)]
 pub struct Images {
     seen: HashSet<FileId>,
-    /// Debug files that the user gave.
-    debug_files: Vec<PathBuf>,
+    debug_files: GivenDebugFiles,
     /// Inodes of files that were planned by path, before the process mapped them.
     by_path: Vec<PlannedByPath>,
     /// What could not be read, a line each.
@@ -47,9 +46,14 @@ impl Images {
     /// No file has been looked at; `debug_files` were given by the user.
     pub fn new(debug_files: &[PathBuf]) -> Self {
         Self {
-            debug_files: debug_files.to_vec(),
+            debug_files: GivenDebugFiles::new(debug_files),
             ..Self::default()
         }
+    }
+
+    /// A debug file that belongs to none of the files that have been looked at, and why.
+    pub fn useless_debug_file(&mut self) -> Option<(PathBuf, DebugFileError)> {
+        self.debug_files.useless()
     }
 
     /// How many files have been looked at.
@@ -141,12 +145,8 @@ impl Images {
     }
 
     /// With the debug file that the user gave for this image, or the one that is installed.
-    fn discover(&self, image: &Image) -> Result<TokioImage, DiscoverError> {
-        let given = self
-            .debug_files
-            .iter()
-            .find_map(|path| open_debug_file(image, path).ok());
-        match given {
+    fn discover(&mut self, image: &Image) -> Result<TokioImage, DiscoverError> {
+        match self.debug_files.of(image) {
             Some(sections) => discover_with(image, Some(&sections)),
             None => discover(image),
         }

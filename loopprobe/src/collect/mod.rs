@@ -4,6 +4,7 @@ mod bill;
 mod boxes;
 mod corrections;
 mod deadlock;
+pub(crate) mod debug_files;
 mod dial;
 mod doing;
 mod drain;

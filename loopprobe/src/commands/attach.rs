@@ -1,4 +1,6 @@
-use super::{alerts, metrics, privileges, session_output::SessionOutput, signals::Signals, views};
+use super::{
+    alerts, metrics, privileges, session_output::SessionOutput, signals::Signals, target, views,
+};
 use crate::{
     cli::{AttachArgs, Exit, GlobalArgs},
     collect::Stop,
@@ -10,7 +12,7 @@ pub(super) fn run(args: &AttachArgs, global: &GlobalArgs) -> anyhow::Result<Exit
         &args.views,
         args.record.record.as_deref(),
     )?;
-    let pid = args.target.pid()?;
+    let pid = target::pid(&args.target)?;
     let stop = Stop::new()?;
     Signals::block()?.stop(&stop)?;
     let mut output = SessionOutput::open(&args.output, &args.observe, global)?;

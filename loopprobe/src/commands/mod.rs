@@ -10,6 +10,7 @@ mod failure;
 mod held_child;
 mod inspect;
 mod invoking_user;
+mod listing;
 mod man;
 mod memory_limit;
 mod metrics;
@@ -24,6 +25,7 @@ pub mod screen;
 mod session_output;
 mod signals;
 mod survey;
+mod target;
 mod top;
 mod views;
 

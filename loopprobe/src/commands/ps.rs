@@ -1,41 +1,34 @@
 use std::{
     collections::BTreeSet,
-    io::{self, BufWriter, Write as _},
+    io::{BufWriter, Write as _},
 };
 
 use anstyle::{AnsiColor, Style};
 
 use super::{
+    listing::{Listing, Row, columns_of},
     progress::Progress,
     survey::{Found, Survey},
 };
 use crate::{
     cli::{Exit, GlobalArgs, PsArgs},
-    model::TaskKind,
     process::{self, ProcessError},
     report::clean,
-    runtime::tokio::{DebugInfoLevel, TokioImage},
+    runtime::tokio::presence,
 };
 
 const NOTE: Style = AnsiColor::Yellow.on_default();
 
 pub(super) fn run(_args: &PsArgs, global: &GlobalArgs) -> anyhow::Result<Exit> {
     let progress = Progress::new(global, "looking at all processes");
-    let mut survey = Survey::default();
+    let mut survey = Survey::new(presence);
     let mut skipped = Skipped::default();
-    let mut out = BufWriter::new(anstream::stdout());
-    writeln!(
-        out,
-        "{:>8}  {:<15}  {:<10}  {:>10}  {:<10}  FILE",
-        "PID", "NAME", "TOKIO", "TASK TYPES", "SYMBOLS"
-    )?;
+    let mut rows = Vec::new();
     for pid in process::all()? {
         match survey.process(pid) {
             Ok(found) => {
                 skipped.add(&found);
-                for image in &found.images {
-                    write_row(&mut out, pid, image)?;
-                }
+                rows.extend(found.images.iter().map(|image| Row::new(pid, image)));
             }
             Err(ProcessError::Denied { .. }) => skipped.processes += 1,
             // Gone meanwhile, or a kernel thread.
@@ -43,6 +36,8 @@ pub(super) fn run(_args: &PsArgs, global: &GlobalArgs) -> anyhow::Result<Exit> {
         }
     }
     drop(progress);
+    let mut out = BufWriter::new(anstream::stdout());
+    Listing::new(rows).write(&mut out, columns_of(&std::io::stdout()))?;
     out.flush()?;
     if !global.quiet {
         skipped.tell();
@@ -58,7 +53,7 @@ struct Skipped {
 }
 
 impl Skipped {
-    fn add(&mut self, found: &Found) {
+    fn add<T>(&mut self, found: &Found<T>) {
         let files = found
             .unreadable
             .iter()
@@ -68,44 +63,17 @@ impl Skipped {
 
     fn tell(&self) {
         if self.processes > 0 {
+            let processes = match self.processes {
+                1 => "1 process".to_owned(),
+                many => format!("{many} processes"),
+            };
             anstream::eprintln!(
-                "{NOTE}note:{NOTE:#} {} processes belong to other users and could not be read; sudo loopprobe ps shows all",
-                self.processes
+                "{NOTE}note:{NOTE:#} {processes} could not be read: {}",
+                process::how_to_read()
             );
         }
         for file in &self.files {
             anstream::eprintln!("{NOTE}note:{NOTE:#} not read: {}", clean(file));
         }
-    }
-}
-
-fn write_row(out: &mut impl io::Write, pid: u32, image: &TokioImage) -> io::Result<()> {
-    let name = process::name(pid).unwrap_or_default();
-    writeln!(
-        out,
-        "{pid:>8}  {:<15}  {:<10}  {:>10}  {:<10}  {}",
-        clean(&name),
-        clean(&image.tokio.join(",")),
-        task_types(image),
-        symbols(image),
-        clean(&image.path.display().to_string()),
-    )
-}
-
-/// Async task types; those of the blocking pool are left out, for they may block.
-fn task_types(image: &TokioImage) -> usize {
-    let vtables = image.sites.iter().flat_map(|site| &site.vtables);
-    vtables
-        .filter(|vtable| vtable.task.kind == TaskKind::Async)
-        .count()
-}
-
-/// How much the file tells of names.
-pub fn symbols(image: &TokioImage) -> &'static str {
-    match (image.stripped, image.debug_info) {
-        (true, DebugInfoLevel::None) => "stripped",
-        (false, DebugInfoLevel::None) => "symbols",
-        (_, DebugInfoLevel::LineTables) => "line info",
-        (_, DebugInfoLevel::Limited | DebugInfoLevel::Full) => "debug info",
     }
 }

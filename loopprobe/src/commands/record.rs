@@ -1,15 +1,17 @@
 use std::io;
 
-use super::{alerts, metrics, privileges, session_output::SessionOutput, signals::Signals, views};
+use super::{
+    alerts, metrics, privileges, session_output::SessionOutput, signals::Signals, target, views,
+};
 use crate::{
     cli::{Exit, GlobalArgs, RecordArg, RecordArgs},
     collect::Stop,
-    report::{Measured, clean},
+    report::{Measured, clean, words},
 };
 
 pub(super) fn run(args: &RecordArgs, global: &GlobalArgs) -> anyhow::Result<Exit> {
     views::refuse_same_file(None, &args.views, Some(&args.output))?;
-    let pid = args.target.pid()?;
+    let pid = target::pid(&args.target)?;
     let stop = Stop::new()?;
     Signals::block()?.stop(&stop)?;
     let mut output = SessionOutput::without_report(&args.observe, global);
@@ -27,8 +29,8 @@ pub(super) fn run(args: &RecordArgs, global: &GlobalArgs) -> anyhow::Result<Exit
         io::Write::write_fmt(
             &mut out,
             format_args!(
-                "recorded {} long polls in {} to {} ({})\n",
-                summary.long_polls,
+                "recorded {} in {} to {} ({})\n",
+                words::count(summary.long_polls, "long poll"),
                 Measured(summary.duration_ns),
                 args.output.display(),
                 clean(&summary.reason)

@@ -1,49 +1,65 @@
 use std::{
     collections::HashMap,
+    fs::File,
     path::{Path, PathBuf},
 };
 
 use crate::{
-    elf::Image,
+    elf::ElfError,
     process::{ImageFile, Mapping, Maps, ProcessError},
-    runtime::tokio::{TokioImage, discover},
 };
 
 /// Larger files are not looked into: with their debug information they could take minutes.
 const MAX_FILE_BYTES: u64 = 4 << 30;
 
 /// Looks for Tokio in the files that processes have mapped, each file once.
-#[derive(Default)]
-pub struct Survey {
-    known: HashMap<FileKey, Option<TokioImage>>,
+pub struct Survey<T> {
+    /// What is told of a file, if it has Tokio.
+    look: fn(File, &Path) -> Result<Option<T>, ElfError>,
+    known: HashMap<FileKey, Option<T>>,
 }
 
 /// A file in one state: device, inode, size and time of its last change.
 type FileKey = (u64, u64, u64, i64, i64);
 
 /// What a process has of Tokio.
-#[derive(Debug, Default)]
-pub struct Found {
-    /// The files that hold it.
-    pub images: Vec<TokioImage>,
+#[derive(Debug)]
+pub struct Found<T> {
+    /// The files that hold it, each with its path as the process has it.
+    pub images: Vec<(PathBuf, T)>,
     /// How many files were looked at.
     pub files: usize,
     /// The files that could not be read, each with the reason.
     pub unreadable: Vec<(PathBuf, String)>,
 }
 
-impl Survey {
+impl<T: Clone> Survey<T> {
+    /// A survey that tells of each file what `look` does.
+    pub fn new(look: fn(File, &Path) -> Result<Option<T>, ElfError>) -> Self {
+        Self {
+            look,
+            known: HashMap::new(),
+        }
+    }
+
     /// Looks at all files of a process.
     ///
     /// # Errors
     ///
     /// [`ProcessError`] if its memory map cannot be read. Files that cannot be are listed instead.
-    pub fn process(&mut self, pid: u32) -> Result<Found, ProcessError> {
-        let mut found = Found::default();
+    pub fn process(&mut self, pid: u32) -> Result<Found<T>, ProcessError> {
+        let mut found = Found {
+            images: Vec::new(),
+            files: 0,
+            unreadable: Vec::new(),
+        };
         for mapping in Maps::read(pid)?.images() {
             found.files += 1;
             match self.file(pid, mapping) {
-                Ok(image) => found.images.extend(image),
+                Ok(image) => {
+                    let image = image.map(|image| (mapping.path.clone(), image));
+                    found.images.extend(image);
+                }
                 Err(reason) => found.unreadable.push((mapping.path.clone(), reason)),
             }
         }
@@ -54,15 +70,22 @@ impl Survey {
         Ok(found)
     }
 
-    fn file(&mut self, pid: u32, mapping: &Mapping) -> Result<Option<TokioImage>, String> {
+    fn file(&mut self, pid: u32, mapping: &Mapping) -> Result<Option<T>, String> {
         let file = ImageFile::open(pid, mapping).map_err(|error| error.to_string())?;
         let key = key(&file);
         if let Some(known) = self.known.get(&key) {
             return Ok(known.clone());
         }
-        let found = look_into(file, &mapping.path)?;
+        let found = self.look_into(file, &mapping.path)?;
         self.known.insert(key, found.clone());
         Ok(found)
+    }
+
+    fn look_into(&self, file: ImageFile, path: &Path) -> Result<Option<T>, String> {
+        if file.metadata.len() > MAX_FILE_BYTES {
+            return Err(format!("it is larger than {} GiB", MAX_FILE_BYTES >> 30));
+        }
+        (self.look)(file.file, path).map_err(|error| error.to_string())
     }
 }
 
@@ -76,12 +99,4 @@ fn key(file: &ImageFile) -> FileKey {
         metadata.mtime(),
         metadata.mtime_nsec(),
     )
-}
-
-fn look_into(file: ImageFile, path: &Path) -> Result<Option<TokioImage>, String> {
-    if file.metadata.len() > MAX_FILE_BYTES {
-        return Err(format!("it is larger than {} GiB", MAX_FILE_BYTES >> 30));
-    }
-    let image = Image::from_file(file.file, path).map_err(|error| error.to_string())?;
-    Ok(discover(&image).ok())
 }

@@ -16,6 +16,7 @@ use super::{
     progress::{Progress, SCANNING},
     screen::Screen,
     signals::Signals,
+    target,
 };
 use crate::{
     cli::{Exit, GlobalArgs, TopArgs},
@@ -33,7 +34,7 @@ pub(super) fn run(args: &TopArgs, global: &GlobalArgs) -> anyhow::Result<Exit> {
     if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
         bail!("`top` needs a terminal; `loopprobe attach` writes to files and pipes");
     }
-    let pid = args.target.pid()?;
+    let pid = target::pid(&args.target)?;
     let stop = Stop::new()?;
     Signals::block()?.stop(&stop)?;
     let dial = ThresholdDial::default();

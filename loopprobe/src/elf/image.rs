@@ -28,7 +28,10 @@ const MAX_ADDRESS: u64 = 1 << 47;
 #[derive(Debug)]
 struct Segment {
     header: ProgramHeader,
+    /// Empty where code is left out.
     bytes: Vec<u8>,
+    /// How many bytes the file holds of it.
+    len: u64,
 }
 
 impl Segment {
@@ -40,12 +43,23 @@ impl Segment {
         address
             .0
             .checked_sub(self.start())
-            .is_some_and(|delta| delta < self.bytes.len() as u64)
+            .is_some_and(|delta| delta < self.len)
     }
 
     fn is_executable(&self) -> bool {
-        self.header.flags & elf::PF_X.0 != 0
+        is_executable(&self.header)
     }
+}
+
+fn is_executable(header: &ProgramHeader) -> bool {
+    header.flags & elf::PF_X.0 != 0
+}
+
+/// Whether the bytes of code are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Code {
+    Read,
+    LeftOut,
 }
 
 /// What an ELF program or shared object loads: its segments and what they say about themselves.
@@ -70,7 +84,7 @@ impl Image {
     /// # Errors
     /// When it cannot be read, is not a 64-bit x86-64 program or shared object, or is truncated or malformed.
     pub fn open(path: &Path) -> Result<Self, ElfError> {
-        Self::load(path, Source::open(path)?)
+        Self::load(path, Source::open(path)?, Code::Read)
     }
 
     /// Reads the image from an open file, such as `/proc/PID/map_files/...`; `path` is its name for people.
@@ -78,7 +92,16 @@ impl Image {
     /// # Errors
     /// As [`Image::open`].
     pub fn from_file(file: File, path: &Path) -> Result<Self, ElfError> {
-        Self::load(path, Source::from_file(file, path)?)
+        Self::load(path, Source::from_file(file, path)?, Code::Read)
+    }
+
+    /// The same without the bytes of its code, most of a large program, where the layout keeps code apart from all else.
+    /// Addresses in it are known as code all the same.
+    ///
+    /// # Errors
+    /// As [`Image::open`].
+    pub fn without_code(file: File, path: &Path) -> Result<Self, ElfError> {
+        Self::load(path, Source::from_file(file, path)?, Code::LeftOut)
     }
 
     /// Reads the image from memory; `path` is its name for people.
@@ -86,12 +109,12 @@ impl Image {
     /// # Errors
     /// As [`Image::open`].
     pub fn parse(path: &Path, bytes: Vec<u8>) -> Result<Self, ElfError> {
-        Self::load(path, Source::Bytes(bytes))
+        Self::load(path, Source::Bytes(bytes), Code::Read)
     }
 
-    fn load(path: &Path, source: Source) -> Result<Self, ElfError> {
+    fn load(path: &Path, source: Source, code: Code) -> Result<Self, ElfError> {
         let header = FileHeader::read(&source, path)?;
-        let segments = read_segments(&source, &header, path)?;
+        let segments = read_segments(&source, &header, path, code)?;
         let mut image = Self {
             path: path.into(),
             source: Arc::new(source),
@@ -156,7 +179,7 @@ impl Image {
             offset
                 .0
                 .checked_sub(s.header.offset)
-                .is_some_and(|d| d < s.bytes.len() as u64)
+                .is_some_and(|d| d < s.len)
         };
         let found = self
             .segments
@@ -272,7 +295,7 @@ impl Image {
 
     /// How many bytes all segments hold.
     pub(super) fn loaded(&self) -> u64 {
-        self.segments.iter().map(|s| s.bytes.len() as u64).sum()
+        self.segments.iter().map(|s| s.len).sum()
     }
 
     /// All bytes from `address` to the end of its segment.
@@ -294,14 +317,25 @@ impl Image {
 }
 
 fn range(segment: &Segment) -> Range<VirtAddr> {
-    VirtAddr(segment.start())..VirtAddr(segment.start() + segment.bytes.len() as u64)
+    VirtAddr(segment.start())..VirtAddr(segment.start() + segment.len)
 }
 
 fn read_segments(
     source: &Source,
     header: &FileHeader,
     path: &Path,
+    code: Code,
 ) -> Result<Vec<Segment>, ElfError> {
+    // Where the first segment is code, relocations and constants lie in it (`-z noseparate-code`).
+    let mut loadable = header.program_headers.iter().filter(|h| h.is_load());
+    let is_apart = loadable.next().is_some_and(|first| !is_executable(first));
+    let left_out = |header: &ProgramHeader| {
+        let is_there = header.offset.checked_add(header.file_size);
+        code == Code::LeftOut
+            && is_apart
+            && is_executable(header)
+            && is_there.is_some_and(|end| end <= source.len())
+    };
     let malformed = |problem| ElfError::Malformed {
         path: path.into(),
         problem,
@@ -327,10 +361,15 @@ fn read_segments(
                 limit: MAX_LOADED,
             });
         }
-        let bytes = source.read(path, "a loadable segment", header.offset, header.file_size)?;
+        let bytes = if left_out(header) {
+            Vec::new()
+        } else {
+            source.read(path, "a loadable segment", header.offset, header.file_size)?
+        };
         segments.push(Segment {
             header: *header,
             bytes,
+            len: header.file_size,
         });
     }
     if !segments.iter().any(Segment::is_executable) {

@@ -47,6 +47,11 @@ pub fn opens_replaced_files() -> bool {
     has(Capability::CAP_CHECKPOINT_RESTORE)
 }
 
+/// Whether this thread may look into processes of others.
+pub fn traces_others() -> bool {
+    has(Capability::CAP_SYS_PTRACE)
+}
+
 /// CAP_SYS_ADMIN stands for those that were split off it (`include/linux/capability.h`, Linux 6.18).
 fn has(capability: Capability) -> bool {
     let effective = |capability| caps::has_cap(None, CapSet::Effective, capability);

@@ -1,6 +1,4 @@
-use std::fs;
-
-use super::all;
+use super::{all, exit::stat_field};
 
 /// The processes below a process: its children, theirs, and so on, by id. A process whose parent has ended is below it no more.
 ///
@@ -28,13 +26,19 @@ pub fn descendants(pid: u32) -> std::io::Result<Vec<u32>> {
     Ok(found)
 }
 
-/// The fourth field of `/proc/PID/stat` (proc_pid_stat(5)).
+/// The processes above a process: its parent, that one's, and so on.
+pub fn ancestors(pid: u32) -> Vec<u32> {
+    let mut found = Vec::new();
+    let mut next = parent(pid);
+    while let Some(above) = next.filter(|above| *above != 0 && !found.contains(above)) {
+        found.push(above);
+        next = parent(above);
+    }
+    found
+}
+
 fn parent(pid: u32) -> Option<u32> {
-    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    let stat = String::from_utf8_lossy(&stat);
-    // The name before the state may hold anything, closing brackets too.
-    let (_, rest) = stat.rsplit_once(") ")?;
-    rest.split_ascii_whitespace().nth(1)?.parse().ok()
+    stat_field(pid, 4)?.parse().ok()
 }
 
 #[cfg(test)]

@@ -10,9 +10,7 @@ pub enum ProcessError {
         pid: u32,
     },
     /// It belongs to somebody else.
-    #[error(
-        "no permission to read /proc/{pid}/{file}; run loopprobe as root (sudo) or with CAP_SYS_PTRACE"
-    )]
+    #[error("no permission to read /proc/{pid}/{file}; {}", super::how_to_read())]
     Denied {
         /// The process.
         pid: u32,

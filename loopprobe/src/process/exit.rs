@@ -44,6 +44,16 @@ pub fn name(pid: u32) -> Result<String, ProcessError> {
     Ok(file.unwrap_or(first_thread))
 }
 
+/// A field of `/proc/PID/stat` behind the name, by its number in proc_pid_stat(5): 3 and more.
+pub(super) fn stat_field(pid: u32, number: usize) -> Option<String> {
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let stat = String::from_utf8_lossy(&stat);
+    // The name before the state may hold anything, closing brackets too.
+    let (_, rest) = stat.rsplit_once(") ")?;
+    let field = rest.split_ascii_whitespace().nth(number.checked_sub(3)?)?;
+    Some(field.to_owned())
+}
+
 /// The name that the kernel keeps of the first thread.
 ///
 /// # Errors

@@ -1,6 +1,6 @@
 use std::{fs, os::unix::ffi::OsStrExt as _, path::PathBuf};
 
-use super::{ProcessError, exit::first_thread};
+use super::{ProcessError, about::command, ancestors, exit::first_thread};
 
 /// All processes that `/proc` shows, in the order of their ids. Threads are not among them.
 ///
@@ -26,6 +26,22 @@ pub fn by_name(wanted: &str) -> std::io::Result<Vec<u32>> {
     let own = std::process::id();
     let mut pids = all()?;
     pids.retain(|&pid| pid != own && has_name(pid, wanted));
+    Ok(pids)
+}
+
+/// The processes whose command line, its arguments joined by spaces, contains `wanted`. loopprobe itself and the processes
+/// above it are left out: `sudo loopprobe attach --name api` has that text in its own.
+///
+/// # Errors
+///
+/// If `/proc` is not there.
+pub fn by_command(wanted: &str) -> std::io::Result<Vec<u32>> {
+    let own = std::process::id();
+    let above = ancestors(own);
+    let mut pids = all()?;
+    pids.retain(|&pid| {
+        pid != own && !above.contains(&pid) && command(pid).join(" ").contains(wanted)
+    });
     Ok(pids)
 }
 
@@ -75,5 +91,23 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(found);
+    }
+
+    #[test]
+    fn finds_a_child_but_not_a_parent_by_the_command_line() {
+        let wanted = "60.0625 7.0625";
+        let mut child = std::process::Command::new("sleep")
+            .args(wanted.split(' '))
+            .spawn()
+            .unwrap();
+        while command(child.id()).first().map(String::as_str) != Some("sleep") {
+            std::thread::yield_now();
+        }
+        let found = by_command(wanted).unwrap();
+        let above = ancestors(child.id());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(found, [child.id()]);
+        assert_eq!(above.first(), Some(&std::process::id()));
     }
 }

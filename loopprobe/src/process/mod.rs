@@ -3,6 +3,8 @@
 //! A process may vanish, execute another program or rewrite its files at any moment; each function says which of its
 //! errors means that it is gone. Process and thread ids are those that `/proc` of this process shows.
 
+mod about;
+mod advice;
 pub(crate) mod capabilities;
 mod children;
 mod error;
@@ -13,10 +15,12 @@ mod maps;
 mod memory;
 mod status;
 
-pub use children::descendants;
+pub use about::About;
+pub use advice::how_to_read;
+pub use children::{ancestors, descendants};
 pub use error::ProcessError;
 pub use exit::{name, pidfd};
-pub use find::{all, by_name, program};
+pub use find::{all, by_command, by_name, program};
 pub use image::{ImageError, ImageFile};
 pub use maps::{Mapping, Maps, region_at};
 pub use memory::Memory;

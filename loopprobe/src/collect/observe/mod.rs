@@ -122,6 +122,12 @@ impl Observer {
                 unreadable: images.unreadable,
             });
         }
+        // The libraries of a program that is not executed yet are not known.
+        if options.program.is_none()
+            && let Some((path, problem)) = images.useless_debug_file()
+        {
+            return Err(ObserveError::DebugFile { path, problem });
+        }
         let untimeable = untimeable(&planned).filter(|_| options.light);
         let exact_because_of = untimeable.map(|image| image.path.clone());
         options.light &= exact_because_of.is_none();
@@ -458,9 +464,12 @@ impl Observer {
             self.totals.lost.unresolved_frames += stacks.lost.unresolved_frames;
         }
         self.totals.lost.unwalked_threads = self.stuck.as_ref().map_or(0, Stuck::uncertain);
+        if !quiet {
+            self.tell_unused(sink).map_err(ObserveError::Output)?;
+        }
         let (mut summary, _) = summarize(&self.kernel, &self.plan.types, self.totals.clone())?;
         if summary.polls == Some(0) {
-            summary.no_polls = Some(self.no_polls(&threads));
+            summary.no_polls = self.no_polls(&threads);
         }
         Ok(summary)
     }

@@ -1,14 +1,15 @@
 //! A session in which no task was polled: what the process does instead.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, io};
 
 use loopprobe_common::thread::Thread;
 
 use super::Observer;
 use crate::{
     attach::Plan,
-    collect::{doing::Threads, images::Images, polls::open_polls, stacks::Stacks},
-    model::{ChildProcess, NoPolls},
+    clock::now_ns,
+    collect::{doing::Threads, error::no_tokio, images::Images, polls::open_polls, stacks::Stacks},
+    model::{ChildProcess, Event, NoPolls, Notice, Sink},
     process::{self, Maps},
 };
 
@@ -16,9 +17,17 @@ use crate::{
 const MAX_SEARCHED: usize = 4;
 
 impl Observer {
-    /// Looks at the process's threads, which takes as long as walking their stacks, and at the processes below it.
-    pub(super) fn no_polls(&mut self, threads: &[(u32, Thread)]) -> NoPolls {
+    /// Looks at the process's threads, which takes as long as walking their stacks, and at the processes below it. What
+    /// threads do in a program without Tokio is not worth a word.
+    pub(super) fn no_polls(&mut self, threads: &[(u32, Thread)]) -> Option<NoPolls> {
         let pid = self.options.pid;
+        if self.plan.sites.is_empty() {
+            let children = self.children();
+            return (!children.is_empty()).then(|| NoPolls {
+                threads: Vec::new(),
+                children,
+            });
+        }
         let mut polling: HashSet<u32> = threads
             .iter()
             .filter(|(_, thread)| {
@@ -40,9 +49,36 @@ impl Observer {
                 &mut self.polls.threads,
             )
         });
-        NoPolls {
+        Some(NoPolls {
             threads,
             children: self.children(),
+        })
+    }
+
+    /// Says at the end what only then is known of a program that loopprobe started: that it does not use Tokio, and that a
+    /// debug file belonged to nothing.
+    pub(super) fn tell_unused(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
+        let without = self.plan.sites.is_empty().then(|| self.without_tokio());
+        let useless = self.images.useless_debug_file().map(|(path, problem)| {
+            format!("--debug-file {} was of no use: {problem}", path.display())
+        });
+        for message in without.into_iter().chain(useless) {
+            sink.event(&Event::Notice(Notice {
+                time_ns: now_ns(),
+                message,
+            }))?;
+        }
+        Ok(())
+    }
+
+    fn without_tokio(&self) -> String {
+        match (&self.options.program, self.images.len()) {
+            // It ended before its memory map was read.
+            (Some(program), 0) => format!(
+                "{} does not use Tokio 1.21 or later: it holds no task type; libraries that it loaded were not looked at",
+                program.display()
+            ),
+            (_, files) => no_tokio(self.options.pid, files, &self.images.unreadable),
         }
     }
 

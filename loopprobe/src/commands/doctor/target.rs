@@ -1,13 +1,13 @@
 //! One process: whether it can be observed, and how much can be told.
 
+use std::{fs::File, path::Path};
+
 use super::check::Check;
 use crate::{
-    commands::{
-        ps::symbols,
-        survey::{Found, Survey},
-    },
+    commands::survey::{Found, Survey},
+    elf::{ElfError, Image},
     process::{self, Namespace, ProcessError, Status},
-    runtime::tokio::TokioImage,
+    runtime::tokio::{DebugInfoLevel, TokioImage, discover},
 };
 
 pub fn checks(pid: u32) -> Vec<Check> {
@@ -18,7 +18,7 @@ pub fn checks(pid: u32) -> Vec<Check> {
             .unwrap_or_default(),
     );
     checks.extend(namespaces(pid));
-    match Survey::default().process(pid) {
+    match Survey::new(whole).process(pid) {
         Ok(found) => {
             checks.extend(files(pid, &found));
             checks.extend([memory(pid), descriptors(pid)].into_iter().flatten());
@@ -38,7 +38,7 @@ fn program(pid: u32) -> Check {
 
 fn unreadable(name: &'static str, error: &ProcessError) -> Check {
     let mend = match error {
-        ProcessError::Denied { .. } => "run with sudo, or give loopprobe CAP_SYS_PTRACE",
+        ProcessError::Denied { .. } => process::how_to_read(),
         _ => "is it still running? `loopprobe ps` lists the processes that use Tokio",
     };
     Check::bad(name, error.to_string(), mend)
@@ -86,9 +86,20 @@ fn namespaces(pid: u32) -> Vec<Check> {
         .collect()
 }
 
-fn files(pid: u32, found: &Found) -> Vec<Check> {
-    let mut checks: Vec<Check> = found.images.iter().flat_map(tokio).collect();
-    checks.extend(found.images.iter().filter_map(unwinding));
+fn files(pid: u32, found: &Found<TokioImage>) -> Vec<Check> {
+    let mut checks: Vec<Check> = found
+        .images
+        .iter()
+        .map(|(_, image)| image)
+        .flat_map(tokio)
+        .collect();
+    checks.extend(
+        found
+            .images
+            .iter()
+            .map(|(_, image)| image)
+            .filter_map(unwinding),
+    );
     if found.images.is_empty() {
         checks.push(no_tokio(found));
     }
@@ -102,7 +113,7 @@ fn files(pid: u32, found: &Found) -> Vec<Check> {
     checks
 }
 
-fn no_tokio(found: &Found) -> Check {
+fn no_tokio(found: &Found<TokioImage>) -> Check {
     const NAME: &str = "Tokio";
     let (unread, files) = (found.unreadable.len(), found.files);
     if unread > 0 {
@@ -179,4 +190,18 @@ fn tokio(image: &TokioImage) -> [Check; 2] {
         level => Check::good("names", level),
     };
     [Check::good("Tokio", found), names]
+}
+
+/// How much the file tells of names.
+fn symbols(image: &TokioImage) -> &'static str {
+    match (image.stripped, image.debug_info) {
+        (true, DebugInfoLevel::None) => "stripped",
+        (false, DebugInfoLevel::None) => "symbols",
+        (_, DebugInfoLevel::LineTables) => "line tables",
+        (_, DebugInfoLevel::Limited | DebugInfoLevel::Full) => "debug info",
+    }
+}
+
+fn whole(file: File, path: &Path) -> Result<Option<TokioImage>, ElfError> {
+    Ok(discover(&Image::from_file(file, path)?).ok())
 }

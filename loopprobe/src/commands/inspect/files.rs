@@ -4,7 +4,8 @@ use anyhow::{Context as _, bail};
 
 use super::report::FileReport;
 use crate::{
-    elf::{DebugFileError, Image, Sections, open_debug_file},
+    collect::debug_files::GivenDebugFiles,
+    elf::Image,
     process::{ImageFile, Maps},
     runtime::tokio::{DiscoverError, discover, discover_with},
 };
@@ -25,13 +26,16 @@ pub fn inspect(
         files: Vec::new(),
         remarks: Vec::new(),
     };
-    let mut debug_files = DebugFiles::new(debug_files);
+    let mut debug_files = GivenDebugFiles::new(debug_files);
     match (path, pid) {
         (Some(path), _) => found.add(&Image::open(path)?, &mut debug_files)?,
         (None, Some(pid)) => found.add_process(pid, &mut debug_files)?,
         (None, None) => bail!("name a file, or a process with --pid"),
     }
-    debug_files.check_all_used()?;
+    if let Some((path, problem)) = debug_files.useless() {
+        return Err(problem)
+            .with_context(|| format!("--debug-file {} is of no use", path.display()));
+    }
     Ok(found)
 }
 
@@ -39,7 +43,7 @@ impl Inspected {
     fn add(
         &mut self,
         image: &Image,
-        debug_files: &mut DebugFiles<'_>,
+        debug_files: &mut GivenDebugFiles,
     ) -> Result<(), DiscoverError> {
         let tokio = match debug_files.of(image) {
             Some(debug_file) => discover_with(image, Some(&debug_file)),
@@ -49,7 +53,7 @@ impl Inspected {
         Ok(())
     }
 
-    fn add_process(&mut self, pid: u32, debug_files: &mut DebugFiles<'_>) -> anyhow::Result<()> {
+    fn add_process(&mut self, pid: u32, debug_files: &mut GivenDebugFiles) -> anyhow::Result<()> {
         let maps = Maps::read(pid)?;
         let mut looked_at = 0;
         for mapping in maps.images() {
@@ -75,44 +79,6 @@ impl Inspected {
                 ),
             };
             self.remarks.insert(0, whole);
-        }
-        Ok(())
-    }
-}
-
-/// The debug files that the user named, each of which must belong to some image.
-struct DebugFiles<'a> {
-    named: Vec<(&'a Path, Option<DebugFileError>)>,
-    used: Vec<&'a Path>,
-}
-
-impl<'a> DebugFiles<'a> {
-    fn new(paths: &'a [PathBuf]) -> Self {
-        Self {
-            named: paths.iter().map(|path| (path.as_path(), None)).collect(),
-            used: Vec::new(),
-        }
-    }
-
-    fn of(&mut self, image: &Image) -> Option<Sections> {
-        for (path, problem) in &mut self.named {
-            match open_debug_file(image, path) {
-                Ok(sections) => {
-                    self.used.push(path);
-                    return Some(sections);
-                }
-                Err(error) => *problem = Some(error),
-            }
-        }
-        None
-    }
-
-    fn check_all_used(self) -> anyhow::Result<()> {
-        for (path, problem) in self.named {
-            if let Some(problem) = problem.filter(|_| !self.used.contains(&path)) {
-                return Err(problem)
-                    .with_context(|| format!("--debug-file {} is of no use", path.display()));
-            }
         }
         Ok(())
     }

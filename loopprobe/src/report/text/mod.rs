@@ -116,12 +116,19 @@ fn head(out: &mut impl Write, session: &Session, width: Width) -> io::Result<()>
         0 => "every poll is reported".to_owned(),
         threshold => format!("polls >= {} are reported", Chosen(threshold)),
     };
+    let found = match session.sites {
+        // A program that has not begun: its libraries are to come.
+        0 => "no Tokio so far".to_owned(),
+        sites => format!(
+            "{}, {}, {}",
+            clean(&runtime),
+            words::count(sites as u64, "poll site"),
+            words::count(session.task_types as u64, "task type"),
+        ),
+    };
     let head = format!(
-        "loopprobe {version}: attached to {} (pid {pid}), {}, {}, {}; {reported}",
+        "loopprobe {version}: attached to {} (pid {pid}), {found}; {reported}",
         clean(&session.name),
-        clean(&runtime),
-        words::count(session.sites as u64, "poll site"),
-        words::count(session.task_types as u64, "task type"),
     );
     writeln!(out, "{}", width.wrap(&head, 4))?;
     for limit in &session.limits {

@@ -123,7 +123,7 @@ pub fn discover_with(
     })
 }
 
-fn read_symbols(sections: &Sections) -> SymbolTable {
+pub(super) fn read_symbols(sections: &Sections) -> SymbolTable {
     SymbolTable::read(sections).unwrap_or_default()
 }
 
@@ -166,7 +166,7 @@ fn nothing_found(image: &Image, versions: &BTreeSet<Version>) -> DiscoverError {
     DiscoverError::NeedsSymbols { path, versions }
 }
 
-fn find_vtables(
+pub(super) fn find_vtables(
     image: &Image,
     versions: &BTreeSet<Version>,
     symbols: &SymbolTable,
@@ -183,7 +183,10 @@ fn find_vtables(
 }
 
 /// Tokio's versions and how they are known; without panic locations, the range that the vtables' structure allows.
-fn name_versions(versions: &BTreeSet<Version>, vtables: &[RawVtable]) -> (Vec<String>, String) {
+pub(super) fn name_versions(
+    versions: &BTreeSet<Version>,
+    vtables: &[RawVtable],
+) -> (Vec<String>, String) {
     if !versions.is_empty() {
         return (
             versions.iter().map(Version::to_string).collect(),

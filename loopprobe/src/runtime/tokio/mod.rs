@@ -7,6 +7,7 @@
 mod discover;
 mod known;
 mod names;
+mod presence;
 mod scheduler;
 mod site;
 mod stand;
@@ -15,6 +16,7 @@ mod vtable;
 
 pub use discover::{DiscoverError, discover, discover_with};
 pub use names::{BoxedFutures, DebugInfoLevel, ProcessMemory, may_be_boxed, readable};
+pub use presence::{Presence, presence};
 pub use site::{
     CodeCoverage, HeaderLayout, LoopSymbols, Mangling, Scheduler, Site, TokioImage, Vtable,
 };
