@@ -88,7 +88,8 @@ fn is_near_std(frame: &Frame) -> bool {
         .is_some_and(|near| crate::code::registry_crate(&near.file) == Some("std"))
 }
 
-fn describe(frame: &Frame) -> Blocked {
+/// A function, in words.
+pub(super) fn describe(frame: &Frame) -> Blocked {
     Blocked {
         function: frame.function.clone().unwrap_or_else(|| place(frame)),
         location: frame.location.clone().or_else(|| frame.definition.clone()),

@@ -642,3 +642,57 @@ fn nothing_known_is_unknown() {
     assert_eq!(found.cause, Cause::Unknown);
     assert_eq!(found.call, None);
 }
+
+/// A sample in a stripped file: nameless functions by their offsets, innermost first, then an async body.
+fn nameless(offsets: &[u64], ns: u64) -> StackEvidence {
+    let mut found = on_cpu(&[], ns);
+    let functions = offsets.iter().map(|offset| Frame {
+        module: Some("/opt/app".to_owned()),
+        function_offset: Some(*offset),
+        ..Frame::default()
+    });
+    let body = Frame {
+        module: Some("/opt/app".to_owned()),
+        function_offset: Some(1),
+        definition: Some(SourceLocation {
+            file: "src/main.rs".to_owned(),
+            line: 7,
+            column: None,
+        }),
+        async_body: true,
+        role: Role::Own,
+        ..Frame::default()
+    };
+    found.stack.frames = functions.chain([body]).collect();
+    found
+}
+
+fn called(stacks: Vec<StackEvidence>) -> Option<String> {
+    let on_cpu_ns = stacks.iter().map(|found| found.stack.ns).sum();
+    let found = diagnose(&PollEvidence {
+        split: Some(Split {
+            on_cpu_ns,
+            ..Split::default()
+        }),
+        stacks,
+        ..PollEvidence::default()
+    });
+    found.call.map(|call| call.function)
+}
+
+#[test]
+fn samples_in_several_nameless_functions_blame_what_calls_them_all() {
+    // An allocator's functions below one of the program's own.
+    let stacks = vec![
+        nameless(&[0x900, 0x400], 40),
+        nameless(&[0x800, 0x850, 0x400], 35),
+        nameless(&[0x400], 25),
+    ];
+    assert_eq!(called(stacks), Some("app+0x400".to_owned()));
+    // One function that computes is blamed itself, a stray sample or not.
+    let stacks = vec![nameless(&[0x900, 0x400], 95), nameless(&[0x400], 5)];
+    assert_eq!(called(stacks), Some("app+0x900".to_owned()));
+    // Where nothing is shared but the async body, it is the body.
+    let stacks = vec![nameless(&[0x900], 50), nameless(&[0x800], 50)];
+    assert_eq!(called(stacks), Some("app+0x1".to_owned()));
+}

@@ -2,11 +2,11 @@ use std::collections::BTreeMap;
 
 use super::{
     Moment, PollEvidence, StackEvidence, ThrottleDelta,
-    blame::{blocking_call, innermost_async},
+    blame::{blamed, blocking_call, describe, innermost_async},
     facts::facts,
     rules,
 };
-use crate::model::{Blocked, Cause, Diagnosis, Split, StackKind};
+use crate::model::{Blocked, Cause, Diagnosis, Frame, Role, Split, StackKind};
 
 /// Names a long poll's cause: what took the largest part of its wall time.
 pub fn diagnose(evidence: &PollEvidence) -> Diagnosis {
@@ -207,10 +207,49 @@ fn heaviest_call<'a>(stacks: &[&'a StackEvidence]) -> (Option<Blocked>, Option<&
             None => calls.push((call, found.stack.ns, found)),
         }
     }
-    calls
+    let heaviest = calls
         .into_iter()
-        .max_by_key(|(call, ns, _)| (call.is_some(), *ns))
-        .map_or((None, None), |(call, _, longest)| (call, Some(longest)))
+        .max_by_key(|(call, ns, _)| (call.is_some(), *ns));
+    let Some((call, _, longest)) = heaviest else {
+        return (None, None);
+    };
+    (shared_call(stacks, longest).or(call), Some(longest))
+}
+
+/// Of samples, where the function to blame has no name: the innermost one that nearly all of them have on their stack. Which of
+/// the nameless functions inside it is sampled most is chance: those of an allocator, say, whose work it causes.
+fn shared_call(stacks: &[&StackEvidence], longest: &StackEvidence) -> Option<Blocked> {
+    let is_sample = |found: &&&StackEvidence| found.stack.kind == StackKind::OnCpu;
+    let total: u64 = stacks.iter().filter(is_sample).map(|f| f.stack.ns).sum();
+    let frames = &longest.stack.frames;
+    let blamed = blamed(frames)?;
+    let is_nameless = |frame: &Frame| frame.function.is_none() && frame.definition.is_none();
+    if !is_nameless(&frames[blamed]) || longest.stack.kind != StackKind::OnCpu {
+        return None;
+    }
+    let share = |frame: &Frame| -> u64 {
+        let on_stack = stacks
+            .iter()
+            .filter(is_sample)
+            .filter(|found| found.stack.frames.iter().any(|f| is_same(f, frame)));
+        on_stack.map(|found| found.stack.ns).sum()
+    };
+    let shared = frames[blamed..]
+        .iter()
+        .take_while(|frame| frame.role != Role::Runtime)
+        .filter(|frame| !frame.role.is_plumbing())
+        .find(|frame| !is_nameless(frame) || share(frame) * 10 >= total * NEARLY_ALL)?;
+    Some(describe(shared))
+}
+
+/// Nine tenths.
+const NEARLY_ALL: u64 = 9;
+
+/// Whether two frames are in one function.
+fn is_same(one: &Frame, other: &Frame) -> bool {
+    one.module == other.module
+        && one.function == other.function
+        && one.function_offset == other.function_offset
 }
 
 /// Samples at several lines of one function are one call.
