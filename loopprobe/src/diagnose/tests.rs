@@ -696,3 +696,25 @@ fn samples_in_several_nameless_functions_blame_what_calls_them_all() {
     let stacks = vec![nameless(&[0x900], 50), nameless(&[0x800], 50)];
     assert_eq!(called(stacks), Some("app+0x1".to_owned()));
 }
+
+#[test]
+fn a_lock_that_spins_before_it_sleeps_is_a_lock() {
+    let mut found = blocked(
+        &["sched_yield", "parking_lot::raw_mutex::RawMutex::lock_slow"],
+        libc::SYS_sched_yield,
+        None,
+        20_000_000,
+    );
+    found.stack.kind = StackKind::Runnable;
+    found.halt = Some(Halt::Yields);
+    let found = diagnose(&PollEvidence {
+        split: Some(Split {
+            runnable_ns: 21_000_000,
+            ..Split::default()
+        }),
+        stacks: vec![found],
+        ..PollEvidence::default()
+    });
+    assert_eq!(found.cause, Cause::Lock);
+    assert_eq!(found.call.unwrap().function, "app::helper");
+}

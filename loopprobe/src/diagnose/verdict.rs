@@ -5,6 +5,7 @@ use super::{
     blame::{blamed, blocking_call, describe, innermost_async},
     facts::facts,
     rules,
+    syscall::Waits,
 };
 use crate::model::{Blocked, Cause, Diagnosis, Frame, Role, Split, StackKind};
 
@@ -14,14 +15,9 @@ pub fn diagnose(evidence: &PollEvidence) -> Diagnosis {
     let split = evidence.split.unwrap_or_else(|| from_stacks(evidence));
     let mut parts = blocked_parts(evidence, split.blocked_ns);
     add_on_cpu(&mut parts, evidence, split.on_cpu_ns);
-    let spun_ns = spun_ns(evidence).min(split.runnable_ns);
-    add(&mut parts, Cause::Spin, spun_ns);
+    let left_ns = add_yielded(&mut parts, evidence, split.runnable_ns);
     let waiting = Moment::runnable(is_throttled(evidence, split.runnable_ns));
-    add(
-        &mut parts,
-        rules::of(&waiting).cause,
-        split.runnable_ns - spun_ns,
-    );
+    add(&mut parts, rules::of(&waiting).cause, left_ns);
     let (cause, ns) = largest(&parts, |_| true).unwrap_or((Cause::Unknown, 0));
     let stacks = stacks_of(evidence, cause);
     let (call, dominant) = heaviest_call(&stacks);
@@ -153,14 +149,20 @@ fn add_on_cpu(parts: &mut Parts, evidence: &PollEvidence, on_cpu_ns: u64) {
     add(parts, Cause::Cpu, own_ns);
 }
 
-/// How long the thread was ready because it had given its CPU away itself: no preemption.
-fn spun_ns(evidence: &PollEvidence) -> u64 {
-    evidence
-        .stacks
-        .iter()
-        .filter(|found| found.stack.kind == StackKind::Runnable && cause_of(found) == Cause::Spin)
-        .map(|found| found.stack.ns)
-        .sum()
+/// Time in which the thread was ready because it had given its CPU away itself, by cause: that is no preemption. Gives back what is
+/// left of `runnable_ns`.
+fn add_yielded(parts: &mut Parts, evidence: &PollEvidence, runnable_ns: u64) -> u64 {
+    let mut left_ns = runnable_ns;
+    for found in evidence.stacks.iter().filter(|found| is_yielded(found)) {
+        let ns = found.stack.ns.min(left_ns);
+        add(parts, cause_of(found), ns);
+        left_ns -= ns;
+    }
+    left_ns
+}
+
+fn is_yielded(found: &StackEvidence) -> bool {
+    found.stack.kind == StackKind::Runnable && Moment::of(found).waits() == Some(Waits::Yield)
 }
 
 fn cause_of(found: &StackEvidence) -> Cause {
@@ -184,7 +186,7 @@ fn stacks_of(evidence: &PollEvidence, cause: Cause) -> Vec<&StackEvidence> {
         .filter(|found| match (cause, found.stack.kind) {
             (Cause::Preempted | Cause::Throttled, kind) => kind != StackKind::Blocked,
             (_, StackKind::OnCpu | StackKind::Blocked) => cause_of(found) == cause,
-            (_, StackKind::Runnable) => cause == Cause::Spin && cause_of(found) == cause,
+            (_, StackKind::Runnable) => is_yielded(found) && cause_of(found) == cause,
         })
         .collect()
 }

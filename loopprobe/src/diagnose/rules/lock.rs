@@ -9,15 +9,17 @@ pub(super) const RULE: Rule = Rule {
     cause: Cause::Lock,
     label: "lock",
     colour: Colour::Lock,
-    recognised: "blocked in futex in a mutex, rwlock or once cell, by the frames or the awaited value; in flock or a waiting fcntl, or on a semaphore of System V",
+    recognised: "blocked in futex in a mutex, rwlock or once cell, by the frames or the awaited value; in flock or a waiting fcntl, or on a semaphore of System V; in sched_yield while such a lock spins",
     advice: "hold the lock for less time and never across .await; use tokio::sync where the wait can be long, or wait in tokio::task::spawn_blocking",
-    applies: |moment| moment.is_blocked() && is_lock(moment),
+    applies: is_lock,
 };
 
 fn is_lock(moment: &Moment<'_>) -> bool {
+    let is_locks = matches!(moment.operation, Some(Operation::Lock(_)));
     match moment.waits() {
-        Some(Waits::FileLock | Waits::Semaphore) => true,
-        Some(Waits::Futex) => matches!(moment.operation, Some(Operation::Lock(_))),
+        Some(Waits::FileLock | Waits::Semaphore) => moment.is_blocked(),
+        Some(Waits::Futex) => moment.is_blocked() && is_locks,
+        Some(Waits::Yield) => is_locks,
         _ => false,
     }
 }

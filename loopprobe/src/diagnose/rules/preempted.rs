@@ -1,5 +1,8 @@
 use super::{Colour, Rule};
-use crate::model::{Cause, StackKind};
+use crate::{
+    diagnose::syscall::Waits,
+    model::{Cause, StackKind},
+};
 
 /// Waiting for a CPU.
 pub(super) const RULE: Rule = Rule {
@@ -8,5 +11,6 @@ pub(super) const RULE: Rule = Rule {
     colour: Colour::Wait,
     recognised: "most of the poll was spent ready to run, waiting for a CPU",
     advice: "other threads had the CPU, which is not this code's fault: use fewer worker threads than CPUs, or move the neighbours away",
-    applies: |moment| moment.kind == StackKind::Runnable,
+    // Who gives the CPU away was not preempted.
+    applies: |moment| moment.kind == StackKind::Runnable && moment.waits() != Some(Waits::Yield),
 };

@@ -1,5 +1,8 @@
 use super::{Colour, Rule};
-use crate::{diagnose::syscall::Waits, model::Cause};
+use crate::{
+    diagnose::{operation::Operation, syscall::Waits},
+    model::Cause,
+};
 
 /// Waiting for another thread without going to sleep.
 pub(super) const RULE: Rule = Rule {
@@ -8,5 +11,9 @@ pub(super) const RULE: Rule = Rule {
     colour: Colour::Cpu,
     recognised: "in sched_yield: on the CPU, or waiting for one after having given it up",
     advice: "it asks again and again whether another thread is done, and gives its CPU away in between: await a tokio::sync::Notify or oneshot instead, or wait in tokio::task::spawn_blocking",
-    applies: |moment| moment.waits() == Some(Waits::Yield),
+    // A lock whose library spins for a while before it sleeps is a lock.
+    applies: |moment| {
+        moment.waits() == Some(Waits::Yield)
+            && !matches!(moment.operation, Some(Operation::Lock(_)))
+    },
 };
