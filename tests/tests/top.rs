@@ -169,3 +169,79 @@ fn tasks_are_sorted_and_the_threshold_is_bounded() {
     }
     assert_eq!(state.threshold_ns(), 1_000);
 }
+
+#[test]
+fn the_filter_and_the_threshold_apply_to_every_pane_and_to_the_counts() {
+    let mut state = state(&synthetic::polls(20));
+    let all = state.counted();
+    assert_eq!(all.count, 21);
+    state.filter = "File I/O".to_owned();
+    assert_eq!((state.counted().count, state.polls().len()), (10, 10));
+    let names: Vec<_> = state.tasks().into_iter().map(|task| task.name).collect();
+    assert_eq!(names, ["api::upload::handle"]);
+    let in_bars = |state: &State| {
+        state
+            .histogram()
+            .bars()
+            .iter()
+            .map(|bar| bar.2)
+            .sum::<u64>()
+    };
+    assert_eq!(in_bars(&state), 10);
+    state.apply(Action::Close);
+    assert_eq!(state.counted(), all);
+    state.apply(Action::Threshold { up: true });
+    let long = state.polls().len();
+    assert!(
+        long < 21
+            && state
+                .polls()
+                .iter()
+                .all(|(_, poll)| poll.duration_ns >= 20 * MS)
+    );
+    assert_eq!(
+        (state.counted().count, in_bars(&state)),
+        (long as u64, long as u64)
+    );
+    let shown = screen(&state, 80, 24);
+    assert!(shown.contains(&format!(">= 20ms: {long} long")), "{shown}");
+}
+
+#[test]
+fn escape_closes_what_is_open_and_the_help_holds_the_keys() {
+    let mut state = state(&synthetic::polls(2));
+    state.filter = "x".to_owned();
+    state.apply(Action::Help);
+    state.apply(Action::Close);
+    assert!(!state.help && state.filter == "x");
+    state.apply(Action::Close);
+    assert!(state.filter.is_empty());
+    assert!(Action::Close.passes_help() && Action::Quit.passes_help());
+    assert!(!Action::Pause.passes_help() && !Action::Flamegraph.passes_help());
+}
+
+#[test]
+fn a_long_name_keeps_its_function_and_a_large_screen_is_used() {
+    let mut polls = synthetic::polls(60);
+    let long = format!("{}::the_very_function", "a_module_with_a_name".repeat(8));
+    for poll in &mut polls {
+        poll.task.name.clone_from(&long);
+        if let Some(call) = poll.diagnosis.as_mut().and_then(|d| d.call.as_mut()) {
+            call.function.clone_from(&long);
+        }
+        for frame in poll.stacks.iter_mut().flat_map(|stack| &mut stack.frames) {
+            frame.function = Some(long.clone());
+        }
+    }
+    let mut state = state(&polls);
+    state.snapshot(live(1_000, 0, None));
+    for (width, height) in [(80, 24), (160, 50)] {
+        let screen = screen(&state, width, height);
+        let named = screen
+            .lines()
+            .filter(|line| line.contains("::the_very_function"))
+            .count();
+        // All but the header, the workers, the bars' and lists' heads, what to do and the keys.
+        assert!(named >= usize::from(height) - 14, "{named}:\n{screen}");
+    }
+}

@@ -7,8 +7,11 @@ use std::{
 };
 
 use loopprobe::{
-    model::{Event, LongPoll, Sink},
-    report::{AtEnd, Drawing, Flamegraph, Folded, Html, Pprof, Speedscope, Timeline},
+    model::{Event, LongPoll, Sink, Stack, StackKind},
+    report::{
+        AtEnd, Diff, Drawing, Flamegraph, Folded, Html, Measured, Pprof, Side, Speedscope,
+        TextOptions, TextSink, Timeline,
+    },
 };
 use loopprobe_tests::synthetic;
 
@@ -74,10 +77,13 @@ fn off_cpu_parts_keep_their_durations_and_samples_share_the_rest() {
     let own = "api::upload::handle;tokio::runtime::task::raw::poll;hyper::body::drive;\
                api::upload::store;std::fs::read;[file I/O: read]";
     let expected = [
-        ("api::upload::handle;[no stack];[cpu]".to_owned(), 1_000_000),
+        (
+            "api::upload::handle;[no stack];[computing]".to_owned(),
+            1_000_000,
+        ),
         (own.to_owned(), 48_000_000),
         (
-            "api::upload::handle;[waiting for CPU]".to_owned(),
+            "api::upload::handle;[waiting for a CPU]".to_owned(),
             1_000_000,
         ),
     ];
@@ -144,12 +150,8 @@ fn the_flamegraph_is_as_wide_as_the_polls_were_long() {
         .unwrap();
     let truth = total(&polls) as f64;
     assert!((samples as f64 - truth).abs() / truth < 0.001);
-    let shown = after("<title>all (")
-        .split(" us")
-        .next()
-        .unwrap()
-        .replace(',', "");
-    assert!((shown.parse::<f64>().unwrap() * 1e3 - truth).abs() / truth < 0.001);
+    let shown = format!("<title>all ({}, 100%)", Measured(total(&polls)));
+    assert!(svg.contains(&shown), "{shown}");
     for part in [
         "pid 1234",
         "threshold 10ms",
@@ -220,7 +222,12 @@ fn go_tool_pprof_reads_the_profile() {
         eprintln!("skipped: `go` is not installed (apt-get install golang-go)");
         return;
     }
-    let polls = synthetic::polls(201);
+    let mut polls = synthetic::polls(201);
+    // The library's frame comes first on the stack, and so would its mapping.
+    let frames = &mut polls[0].stacks[0].frames;
+    frames[0].module = Some("/usr/lib/libc.so.6".to_owned());
+    frames[1].module = Some("/usr/bin/api-server".to_owned());
+    frames[2].function = Some("<hyper::Body<T> as hyper::Drive>::poll".to_owned());
     let path = std::env::temp_dir().join(format!("loopprobe-{}.pb.gz", std::process::id()));
     std::fs::write(&path, draw(Pprof, &synthetic::session(&polls))).unwrap();
     let pprof = |args: &[&str]| {
@@ -257,6 +264,18 @@ fn go_tool_pprof_reads_the_profile() {
     let raw = pprof(&["-raw"]);
     assert!(raw.contains("api::upload::store src/upload.rs:57"), "{raw}");
     assert!(raw.contains("task:[api::upload::handle]"), "{raw}");
+    let top = pprof(&[
+        "-top",
+        "-cum",
+        "-unit=ms",
+        "-nodecount=99",
+        "-nodefraction=0",
+    ]);
+    assert!(
+        top.contains("<hyper::Body<T> as hyper::Drive>::poll"),
+        "{top}"
+    );
+    assert!(top.contains("File: api-server"), "{top}");
     std::fs::remove_file(path).unwrap();
 }
 
@@ -288,7 +307,8 @@ fn the_timeline_has_a_track_per_worker_and_its_slices_nest() {
         (e["tid"].as_u64().unwrap(), ts, ts + dur)
     };
     let blocked = of("X", "blocked");
-    assert_eq!(blocked.len(), 20);
+    // And the poll without a stack, which waited for a CPU.
+    assert_eq!(blocked.len(), 21);
     for inner in blocked {
         let (tid, from, to) = span(inner);
         let inside = slices.iter().map(|e| span(e));
@@ -419,7 +439,10 @@ fn the_profiles_keep_the_rules_of_their_formats() {
 fn all_polls_are_as_wide_as_the_task_types_took() {
     let polls = synthetic::polls(200);
     let mut events = synthetic::session(&polls);
-    let all = Flamegraph { all_polls: true };
+    let all = Flamegraph {
+        all_polls: true,
+        ..Flamegraph::default()
+    };
     let svg = draw_text(all, &events);
     let Some(Event::Summary(summary)) = events.pop() else {
         panic!("no summary");
@@ -436,6 +459,178 @@ fn all_polls_are_as_wide_as_the_task_types_took() {
     assert_eq!(samples, truth);
     assert!(svg.contains("[polls below the threshold]"));
     assert!(svg.contains("Time of all polls"));
+}
+
+#[test]
+fn a_task_type_has_its_own_colour_beside_a_function_of_its_name_and_the_root_has_none() {
+    let mut polls = synthetic::polls(20);
+    let task = polls[0].task.name.clone();
+    for frame in polls
+        .iter_mut()
+        .flat_map(|poll| &mut poll.stacks)
+        .flat_map(|s| &mut s.frames)
+    {
+        frame.function = Some(task.clone());
+        frame.runtime = false;
+    }
+    let svg = draw_text(Flamegraph::default(), &synthetic::session(&polls));
+    let colours = |name: &str| -> std::collections::BTreeSet<String> {
+        svg.split("<title>")
+            .filter(|part| part.starts_with(&format!("{name} (")))
+            .map(|part| {
+                part.split("fill=\"")
+                    .nth(1)
+                    .unwrap()
+                    .split('"')
+                    .next()
+                    .unwrap()
+                    .to_owned()
+            })
+            .collect()
+    };
+    let of_task = colours(&task);
+    assert!(
+        of_task.contains("rgb(143,203,143)") && of_task.len() == 2,
+        "{of_task:?}"
+    );
+    assert_eq!(
+        colours("all").into_iter().collect::<Vec<_>>(),
+        ["rgb(196,200,207)"]
+    );
+    assert!(!svg.contains('\u{2063}'));
+}
+
+#[test]
+fn the_runtimes_frames_can_be_left_out_and_their_time_stays() {
+    let polls = synthetic::polls(201);
+    let events = synthetic::session(&polls);
+    let hidden = Flamegraph {
+        hide_runtime: true,
+        ..Flamegraph::default()
+    };
+    let (all, own) = (
+        draw_text(Flamegraph::default(), &events),
+        draw_text(hidden, &events),
+    );
+    assert!(all.contains("<title>std::fs::read (") && !own.contains("<title>std::fs::read ("));
+    let shown = format!("<title>all ({}, 100%)", Measured(total(&polls)));
+    assert!(own.contains(&shown), "{shown}");
+}
+
+#[test]
+fn a_wait_for_a_cpu_follows_the_wait_that_it_ends_and_a_preempted_poll_shows_its_own() {
+    let mut polls = synthetic::polls(2);
+    let mut blocked = polls[0].stacks[0].clone();
+    blocked.kind = StackKind::Blocked;
+    blocked.start_ns = polls[0].start_ns;
+    blocked.ns = 1_000_000;
+    let waiting = Stack {
+        kind: StackKind::Runnable,
+        ns: 2_000_000,
+        ..blocked.clone()
+    };
+    polls[0].stacks = vec![blocked, waiting];
+    polls[1].stacks.clear();
+    polls[1].split.as_mut().unwrap().runnable_ns = 3_000_000;
+    let page = Page::default();
+    write_sink(Timeline::new(page.clone()), &synthetic::session(&polls));
+    let events: Vec<serde_json::Value> = serde_json::from_slice(&page.0.take()).unwrap();
+    let slices: Vec<_> = events
+        .iter()
+        .filter(|event| event["cat"] == "blocked")
+        .collect();
+    let micros = |slice: &serde_json::Value, field: &str| slice[field].as_f64().unwrap();
+    let (wait, cpu) = (slices[0], slices[1]);
+    assert!((micros(wait, "ts") + micros(wait, "dur") - micros(cpu, "ts")).abs() < 0.001);
+    assert_eq!(micros(cpu, "dur"), 2_000.0);
+    let preempted = slices[2];
+    assert!(
+        preempted["name"]
+            .as_str()
+            .unwrap()
+            .starts_with("[waiting for a CPU]")
+    );
+    assert_eq!(micros(preempted, "dur"), 3_000.0);
+}
+
+fn side(polls: &[LongPoll], threshold_ns: u64) -> Side {
+    let mut side = Side::default();
+    for mut event in synthetic::session(polls) {
+        if let Event::Session(session) = &mut event {
+            session.threshold_ns = threshold_ns;
+        }
+        side.event(&event);
+    }
+    side
+}
+
+#[test]
+fn a_comparison_names_different_thresholds_and_its_json_has_types_and_integers() {
+    let polls = synthetic::polls(201);
+    let diff = |before, after| {
+        let mut out = Vec::new();
+        let diff = Diff::new(side(&polls, before), side(&polls, after));
+        diff.write_json(&mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
+        lines.collect::<Vec<serde_json::Value>>()
+    };
+    let lines = diff(10_000_000, 20_000_000);
+    assert_eq!(lines[0]["type"], "diff");
+    let remark = lines[0]["remark"].as_str().unwrap();
+    assert!(
+        remark.contains("from 10ms to 20ms are counted before alone"),
+        "{remark}"
+    );
+    for change in &lines[1..] {
+        assert_eq!(change["type"], "change");
+        assert!(
+            change["ns_per_minute"][0].is_u64() && change["max_ns"][1].is_u64(),
+            "{change}"
+        );
+    }
+    assert!(lines.len() > 2 && diff(1, 1)[0]["remark"].is_null());
+}
+
+#[test]
+fn what_did_not_change_beyond_chance_is_white_in_a_comparison() {
+    let (before, after) = (synthetic::polls(201), synthetic::polls(203));
+    let mut svg = Vec::new();
+    let diff = Diff::new(side(&before, 1), side(&after, 1));
+    diff.flamegraph(&mut svg).unwrap();
+    let svg = String::from_utf8(svg).unwrap();
+    let (_, frames) = svg.split_once("id=\"frames\"").unwrap();
+    let (frames, _) = frames.rsplit_once("</g>").unwrap();
+    assert!(frames.contains("rgb(250,250,250)"), "{frames}");
+    assert!(!frames.contains("rgb(255,100,100)"), "{frames}");
+}
+
+#[test]
+fn causes_have_the_reports_words_in_graphs() {
+    let graph = draw_text(Folded, &synthetic::session(&synthetic::polls(20)));
+    let mut text = Vec::new();
+    let mut sink = TextSink::new(&mut text, TextOptions::default());
+    for event in synthetic::session(&synthetic::polls(20)) {
+        sink.event(&event).unwrap();
+    }
+    let text = String::from_utf8(text).unwrap();
+    let leaves = graph
+        .lines()
+        .filter_map(|line| line.rsplit_once(' ')?.0.rsplit_once(";["))
+        .map(|(_, leaf)| leaf);
+    let words: std::collections::BTreeSet<&str> = leaves
+        .map(|leaf| leaf.split([':', ']']).next().unwrap())
+        .collect();
+    assert!(
+        words.contains("computing") && words.contains("waiting for a CPU"),
+        "{words:?}"
+    );
+    for word in words.iter().filter(|word| !word.starts_with("no stack")) {
+        assert!(
+            text.contains(word),
+            "`{word}` is not in the report:\n{text}"
+        );
+    }
 }
 
 /// Writes the pictures of a synthetic session, to be looked at: `LOOPPROBE_PICTURES=DIR cargo test -- --ignored`.

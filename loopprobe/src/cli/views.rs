@@ -12,6 +12,9 @@ pub struct ViewArgs {
     /// Draw the time of all polls, not only of long ones; those below the threshold have no stacks
     #[arg(long, requires = "flamegraph")]
     pub all_polls: bool,
+    /// Leave the frames of the runtime and the standard library out of the flamegraph
+    #[arg(long, requires = "flamegraph")]
+    pub hide_runtime: bool,
     /// Write one page with the paragraph, the tables, the timeline and the flamegraph
     #[arg(long, value_name = "FILE.html")]
     pub html: Option<PathBuf>,

@@ -151,6 +151,9 @@ impl View<'_> {
             let Some(action) = action(key, state.typing) else {
                 continue;
             };
+            if state.help && !action.passes_help() {
+                continue;
+            }
             state.apply(action);
             match action {
                 Action::Quit => self.stop.trigger(),

@@ -25,6 +25,7 @@ pub fn open(args: &ViewArgs) -> anyhow::Result<Vec<Box<dyn Sink>>> {
     let mut drawings = AtEnd::default();
     let flamegraph = Flamegraph {
         all_polls: args.all_polls,
+        hide_runtime: args.hide_runtime,
     };
     add(&mut drawings, flamegraph, args.flamegraph.as_deref())?;
     add(&mut drawings, Speedscope, args.speedscope.as_deref())?;

@@ -1,16 +1,18 @@
 use std::{
+    cmp::Ordering,
     collections::{BTreeMap, HashSet},
     io::{self, Write},
 };
 
 use inferno::flamegraph::color::{Color, PaletteMap, StrokeColor};
 use serde::Serialize;
+use serde_json::json;
 
 use crate::model::{Cause, Event};
 
 use super::{
-    EachOnce, Fold, Measured, Ranking, Row, clean, flamegraph::Picture, folded::join, label::plain,
-    ranking::Key, words,
+    Chosen, EachOnce, Fold, Measured, Ranking, Row, clean, flamegraph::Picture, fold::Weight,
+    folded::join, label::plain, ranking::Key, words,
 };
 
 /// A session as it is compared with another.
@@ -45,6 +47,11 @@ impl Side {
         summary.map_or(0, |summary| summary.duration_ns).max(1)
     }
 
+    fn threshold_ns(&self) -> u64 {
+        let session = self.fold.session.as_ref();
+        session.map_or(0, |session| session.threshold_ns)
+    }
+
     fn name(&self) -> &str {
         let session = self.fold.session.as_ref();
         session.map_or("?", |session| &session.name)
@@ -58,6 +65,7 @@ impl Side {
 
 /// What changed for one task type, cause and call.
 #[derive(Clone, Debug, Serialize)]
+#[serde(tag = "type", rename = "change")]
 pub struct Change {
     /// The task type's name.
     pub task: String,
@@ -68,15 +76,18 @@ pub struct Change {
     /// Long polls a minute, before and after.
     pub polls_per_minute: [f64; 2],
     /// Nanoseconds in long polls a minute, before and after.
-    pub ns_per_minute: [f64; 2],
+    pub ns_per_minute: [u64; 2],
     /// The longest poll in nanoseconds, before and after.
     pub max_ns: [u64; 2],
 }
 
 impl Change {
     /// How many more nanoseconds a minute than before.
-    pub fn growth(&self) -> f64 {
-        self.ns_per_minute[1] - self.ns_per_minute[0]
+    pub fn growth(&self) -> i64 {
+        let [before, after] = self
+            .ns_per_minute
+            .map(|ns| i64::try_from(ns).unwrap_or(i64::MAX));
+        after.saturating_sub(before)
     }
 }
 
@@ -103,7 +114,7 @@ impl Diff {
             .collect();
         changes.sort_by(|a, b| {
             let by_name = || (&a.task, a.cause, &a.call).cmp(&(&b.task, b.cause, &b.call));
-            b.growth().total_cmp(&a.growth()).then_with(by_name)
+            b.growth().cmp(&a.growth()).then_with(by_name)
         });
         changes
     }
@@ -116,7 +127,7 @@ impl Diff {
             cause: key.1,
             call: key.2.clone(),
             polls_per_minute: rates(both(|row| row.count)),
-            ns_per_minute: rates(both(|row| row.total_ns)),
+            ns_per_minute: rates(both(|row| row.total_ns)).map(|ns| ns.round() as u64),
             max_ns: both(|row| row.max_ns),
         }
     }
@@ -131,12 +142,16 @@ impl Diff {
         for (what, side) in [("before", before), ("after", after)] {
             writeln!(
                 out,
-                "{what:7} {}: {} long polls, {} blocked in {}",
+                "{what:7} {}: {} >= {}, {} blocked in {}",
                 clean(side.name()),
-                side.fold.polls,
+                words::count(side.fold.polls, "poll"),
+                Chosen(side.threshold_ns()),
                 Measured(side.fold.total_ns()),
                 Measured(side.duration_ns()),
             )?;
+        }
+        if let Some(remark) = self.remark() {
+            writeln!(out, "note: {remark}")?;
         }
         writeln!(
             out,
@@ -155,11 +170,38 @@ impl Diff {
     ///
     /// Whatever writing gives.
     pub fn write_json(&self, out: &mut dyn Write) -> io::Result<()> {
+        let [before, after] = [&self.before, &self.after].map(|side| {
+            json!({
+                "name": side.name(),
+                "threshold_ns": side.threshold_ns(),
+                "duration_ns": side.duration_ns(),
+                "long_polls": side.fold.polls,
+                "long_ns": side.fold.total_ns(),
+            })
+        });
+        let head =
+            json!({"type": "diff", "before": before, "after": after, "remark": self.remark()});
+        writeln!(out, "{head}")?;
         for change in self.changes() {
             serde_json::to_writer(&mut *out, &change)?;
             writeln!(out)?;
         }
         Ok(())
+    }
+
+    /// Why the two cannot quite be compared.
+    fn remark(&self) -> Option<String> {
+        let (before, after) = (self.before.threshold_ns(), self.after.threshold_ns());
+        let (low, high, only) = match before.cmp(&after) {
+            Ordering::Equal => return None,
+            Ordering::Less => (before, after, "before"),
+            Ordering::Greater => (after, before, "after"),
+        };
+        Some(format!(
+            "the thresholds differ: polls from {} to {} are counted {only} alone, so what has many of them seems to have changed",
+            Chosen(low),
+            Chosen(high)
+        ))
     }
 
     /// Draws a flamegraph of the later session, with what got worse in red and what got better in blue.
@@ -168,26 +210,37 @@ impl Diff {
     ///
     /// Whatever writing gives.
     pub fn flamegraph(&self, out: &mut dyn Write) -> io::Result<()> {
-        let mut stacks: BTreeMap<String, [u64; 2]> = BTreeMap::new();
+        let mut stacks: BTreeMap<String, [Weight; 2]> = BTreeMap::new();
         let scale = self.after.duration_ns() as f64 / self.before.duration_ns() as f64;
         for (path, weight) in self.before.fold.stacks() {
-            let scaled = (weight.ns as f64 * scale) as u64;
-            add(&mut stacks.entry(join(&path)).or_default()[0], scaled);
+            let ns = (weight.ns as f64 * scale) as u64;
+            add(
+                &mut stacks.entry(join(&path)).or_default()[0],
+                Weight { ns, ..weight },
+            );
         }
         for (path, weight) in self.after.fold.stacks() {
-            add(&mut stacks.entry(join(&path)).or_default()[1], weight.ns);
+            add(&mut stacks.entry(join(&path)).or_default()[1], weight);
         }
+        let total_ns = self.after.fold.total_ns();
         let lines: Vec<String> = match self.after.fold.polls {
             0 => Vec::new(),
             _ => stacks
                 .iter()
-                .map(|(path, [before, after])| format!("{path} {before} {after}"))
+                .map(|(path, [before, after])| {
+                    let was = if is_noise(*before, *after, total_ns) {
+                        after
+                    } else {
+                        before
+                    };
+                    format!("{path} {} {}", was.ns, after.ns)
+                })
                 .collect(),
         };
         let picture = Picture {
             title: format!("Blocked time that changed: {}", plain(self.after.name())),
             subtitle: format!(
-                "width: {} of long polls after; before, as long a session had {}",
+                "width: {} of long polls after; before, as long a session had {}; white: no change beyond chance",
                 Measured(self.after.fold.total_ns()),
                 Measured((self.before.fold.total_ns() as f64 * scale) as u64),
             ),
@@ -225,20 +278,31 @@ const LEGEND: [(&str, Color); 2] = [
     ),
 ];
 
-fn add(sum: &mut u64, value: u64) {
-    *sum = sum.saturating_add(value);
+fn add(sum: &mut Weight, value: Weight) {
+    sum.ns = sum.ns.saturating_add(value.ns);
+    sum.count += value.count;
+}
+
+/// Whether a stack changed by no more than chance explains: by less than a hundredth of the picture, or by less than two
+/// standard deviations of how often something comes that comes now and then (a Poisson process), each time as long as on
+/// average. The colours' scale ends at the largest change, and would show chance in full red otherwise.
+fn is_noise(before: Weight, after: Weight, total_ns: u64) -> bool {
+    let change = after.ns.abs_diff(before.ns);
+    let count = before.count + after.count;
+    let each = (before.ns.saturating_add(after.ns)) as f64 / count.max(1) as f64;
+    change < total_ns / 100 || (change as f64) < 2.0 * (count as f64).sqrt() * each
 }
 
 fn write_change(change: &Change, out: &mut dyn Write) -> io::Result<()> {
     let [before, after] = change.ns_per_minute;
     let growth = change.growth();
-    let sign = if growth < 0.0 { '-' } else { '+' };
-    let difference = format!("{sign}{}", Measured(growth.abs() as u64));
+    let sign = if growth < 0 { '-' } else { '+' };
+    let difference = format!("{sign}{}", Measured(growth.unsigned_abs()));
     write!(
         out,
         "{:>10} {:>10} {difference:>11}  {:>9.1} {:>9.1}  {}, {}",
-        Measured(before as u64),
-        Measured(after as u64),
+        Measured(before),
+        Measured(after),
         change.polls_per_minute[0],
         change.polls_per_minute[1],
         clean(&change.task),

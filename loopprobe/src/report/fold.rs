@@ -6,7 +6,7 @@ use crate::model::{Event, LongPoll, Session, SourceLocation, Stack, StackKind, S
 
 use super::{
     each_once::EachOnce,
-    label::{BLOCKED, CPU, Owner, frame_name, leaf_name, owner, plain, waiting_name},
+    label::{BLOCKED, Owner, computing_name, frame_name, leaf_name, owner, plain, waiting_name},
     share::share,
 };
 
@@ -115,9 +115,9 @@ impl Fold {
         let root = self.root(poll);
         let budget = Budget::of(poll);
         let plain_leaf = |kind| match kind {
-            StackKind::OnCpu => vec![NO_STACK, CPU],
+            StackKind::OnCpu => vec![NO_STACK.to_owned(), computing_name()],
             StackKind::Runnable => vec![waiting_name(poll)],
-            StackKind::Blocked => vec![NO_STACK, BLOCKED],
+            StackKind::Blocked => vec![NO_STACK.to_owned(), BLOCKED.to_owned()],
         };
         for (kind, ns) in [
             (StackKind::OnCpu, budget.on_cpu_ns),
@@ -127,7 +127,7 @@ impl Fold {
             let rest = self.stacks_of(poll, root, kind, ns);
             self.add_plain(root, &plain_leaf(kind), rest);
         }
-        self.add_plain(root, &[NO_STACK], budget.unknown_ns);
+        self.add_plain(root, &[NO_STACK.to_owned()], budget.unknown_ns);
     }
 
     /// Adds the poll's stacks of one kind within `budget`; gives back what no stack accounts for.
@@ -175,7 +175,7 @@ impl Fold {
         })
     }
 
-    fn add_plain(&mut self, root: u32, names: &[&str], ns: u64) {
+    fn add_plain(&mut self, root: u32, names: &[String], ns: u64) {
         let mut path = vec![root];
         path.extend(names.iter().map(|name| self.kernel(name)));
         self.add(path, ns);

@@ -129,39 +129,51 @@ pub fn plain(name: &str) -> String {
 /// The leaf of a stack: what the thread did while it stood.
 pub fn leaf_name(poll: &LongPoll, stack: &Stack) -> String {
     match stack.kind {
-        StackKind::OnCpu => CPU.to_owned(),
-        StackKind::Runnable => waiting_name(poll).to_owned(),
+        StackKind::OnCpu => computing_name(),
+        StackKind::Runnable => waiting_name(poll),
         StackKind::Blocked => blocked_name(poll, stack.syscall.as_deref()),
     }
 }
 
 /// The leaf of computing.
-pub const CPU: &str = "[cpu]";
+pub fn computing_name() -> String {
+    bracketed(words::cause(Cause::Cpu))
+}
+
+/// Causes have the words here that they have in the report.
+fn bracketed(words: &str) -> String {
+    format!("[{words}]")
+}
+
 /// The leaf of waiting in the kernel for something unknown.
 pub const BLOCKED: &str = "[blocked]";
 
 /// The leaf of being ready to run, without running.
-pub fn waiting_name(poll: &LongPoll) -> &'static str {
-    match poll.diagnosis.as_ref().map(|diagnosis| diagnosis.cause) {
-        Some(Cause::Throttled) => "[throttled]",
-        _ => "[waiting for CPU]",
-    }
+pub fn waiting_name(poll: &LongPoll) -> String {
+    bracketed(
+        match poll.diagnosis.as_ref().map(|diagnosis| diagnosis.cause) {
+            Some(Cause::Throttled) => words::cause(Cause::Throttled),
+            _ => words::stack_kind(StackKind::Runnable),
+        },
+    )
 }
 
 fn blocked_name(poll: &LongPoll, syscall: Option<&str>) -> String {
     let Some(syscall) = syscall else {
         return match poll.diagnosis.as_ref().map(|diagnosis| diagnosis.cause) {
-            Some(Cause::PageFault) => "[page fault]".to_owned(),
+            Some(Cause::PageFault) => bracketed(words::cause(Cause::PageFault)),
             _ => BLOCKED.to_owned(),
         };
     };
     match (own_cause(poll, syscall), syscall) {
-        (None | Some(Cause::Sleep), "nanosleep" | "clock_nanosleep") => "[sleep]".to_owned(),
-        (None | Some(Cause::Child), "wait4" | "waitid") => "[child process]".to_owned(),
+        (None | Some(Cause::Sleep), "nanosleep" | "clock_nanosleep") => {
+            bracketed(words::cause(Cause::Sleep))
+        }
+        (None | Some(Cause::Child), "wait4" | "waitid") => bracketed(words::cause(Cause::Child)),
         (
             None | Some(Cause::Fsync),
             "fsync" | "fdatasync" | "sync" | "syncfs" | "msync" | "sync_file_range",
-        ) => format!("[fsync: {}]", plain(syscall)),
+        ) => format!("[{}: {}]", words::cause(Cause::Fsync), plain(syscall)),
         (Some(cause), _) => format!("[{}: {}]", words::cause(cause), plain(syscall)),
         (None, _) => format!("[blocked: {}]", plain(syscall)),
     }

@@ -33,7 +33,7 @@ pub use html::Html;
 pub use json::JsonSink;
 pub use label::{Owner, frame_name};
 pub use pprof::Pprof;
-pub use ranking::{Ranking, Row};
+pub use ranking::{Key, Ranking, Row, key};
 pub use speedscope::Speedscope;
 pub use text::{TextOptions, TextSink};
 pub use timeline::Timeline;

@@ -6,11 +6,11 @@ use std::{
 use serde::Serialize;
 use serde_json::json;
 
-use crate::model::{Event, LongPoll, Sink, StackKind};
+use crate::model::{Event, LongPoll, Sink, Stack, StackKind};
 
 use super::{
     EachOnce,
-    label::{frame_name, leaf_name},
+    label::{frame_name, leaf_name, waiting_name},
     words,
 };
 
@@ -85,7 +85,7 @@ impl<W: Write> Timeline<W> {
         let exact = poll.stacks.iter().filter(|s| s.kind != StackKind::OnCpu);
         for stack in exact {
             // Slices of one track must nest.
-            let start = stack.start_ns.clamp(poll.start_ns, end);
+            let start = start_of(poll, stack).clamp(poll.start_ns, end);
             let (ts, dur) = self.span(start, stack.ns.min(end - start));
             let frames: Vec<_> = stack.frames.iter().map(frame_name).collect();
             self.write(&Slice {
@@ -99,7 +99,26 @@ impl<W: Write> Timeline<W> {
                 args: json!({"stack": frames}),
             })?;
         }
-        Ok(())
+        self.unplaced(poll)
+    }
+
+    /// A poll that only waited for a CPU, and of which no stack was taken, shows how long. When in the poll is not known.
+    fn unplaced(&mut self, poll: &LongPoll) -> io::Result<()> {
+        let waited = poll.split.map_or(0, |split| split.runnable_ns);
+        if waited == 0 || poll.stacks.iter().any(|s| s.kind != StackKind::OnCpu) {
+            return Ok(());
+        }
+        let (ts, dur) = self.span(poll.start_ns, waited.min(poll.duration_ns));
+        self.write(&Slice {
+            name: &format!("{} (when in the poll is not known)", waiting_name(poll)),
+            cat: "blocked",
+            ph: "X",
+            ts,
+            dur,
+            pid: poll.pid,
+            tid: poll.tid,
+            args: json!({}),
+        })
     }
 
     fn span(&self, start_ns: u64, ns: u64) -> (f64, f64) {
@@ -136,6 +155,16 @@ impl<W: Write> Sink for Timeline<W> {
             Event::Summary(_) => self.finish(),
         }
     }
+}
+
+/// When a stretch began. One stack stands for a wait and for the wait for a CPU that follows it, so both have its time.
+fn start_of(poll: &LongPoll, stack: &Stack) -> u64 {
+    let wait = poll.stacks.iter().find(|other| {
+        stack.kind == StackKind::Runnable
+            && other.kind == StackKind::Blocked
+            && other.start_ns == stack.start_ns
+    });
+    wait.map_or(stack.start_ns, |wait| wait.start_ns.saturating_add(wait.ns))
 }
 
 fn args_of(poll: &LongPoll) -> serde_json::Value {

@@ -16,19 +16,8 @@ use super::{
 
 /// Draws the whole view. Readable from 80 columns and 24 rows on; smaller screens lose panes from the bottom.
 pub fn draw(state: &State, frame: &mut Frame<'_>) {
-    let workers = state.live.workers.len().clamp(1, 8) as u16 + 1;
     let area = frame.area();
-    let workers = workers.min(area.height / 5 + 1);
-    let rest = area.height.saturating_sub(workers + 2);
-    let rows = Layout::vertical([
-        Constraint::Length(1),
-        Constraint::Length(workers),
-        Constraint::Length(rest / 3),
-        Constraint::Length(rest / 3),
-        Constraint::Min(0),
-        Constraint::Length(1),
-    ])
-    .split(area);
+    let rows = Layout::vertical(heights(state, area.height)).split(area);
     header(state, frame, rows[0]);
     panes::workers(state, frame, rows[1]);
     let middle = Layout::horizontal([Constraint::Min(50), Constraint::Length(22)]).split(rows[2]);
@@ -40,6 +29,16 @@ pub fn draw(state: &State, frame: &mut Frame<'_>) {
     if state.help {
         help(frame);
     }
+}
+
+/// No pane is higher than what it has to show, and none leaves nothing to the next: the rest is for the list of polls.
+fn heights(state: &State, height: u16) -> [Constraint; 6] {
+    let workers = (state.live.workers.len().clamp(1, 8) as u16 + 1).min(height / 5 + 1);
+    let rest = height.saturating_sub(workers + 2);
+    let rows = state.tasks().len().max(state.histogram().bars().len());
+    let tasks = (rows.max(3) as u16).saturating_add(1).min(rest / 3);
+    let detail = panes::detail_height(state).max(3).min(rest / 3 + rest % 3);
+    [1, workers, tasks, rest - tasks - detail, detail, 1].map(Constraint::Length)
 }
 
 fn header(state: &State, frame: &mut Frame<'_>, area: Rect) {
@@ -59,8 +58,9 @@ fn header(state: &State, frame: &mut Frame<'_>, area: Rect) {
         Count(state.rate as u64),
         Chosen(state.threshold_ns())
     )));
-    line.push_span(format!("{} long", state.long_polls).yellow().bold());
-    line.push_span(Span::raw(format!(" {}", Measured(state.fold.total_ns()))));
+    let counted = state.counted();
+    line.push_span(format!("{} long", Count(counted.count)).yellow().bold());
+    line.push_span(Span::raw(format!(" {}", Measured(counted.total_ns))));
     if state.live.lost.events > 0 {
         line.push_span(format!("  {} lost", state.live.lost.events).red());
     }
@@ -86,7 +86,10 @@ fn footer(state: &State, frame: &mut Frame<'_>, area: Rect) {
     } else if state.filter.is_empty() {
         Line::from(HINTS.dim())
     } else {
-        let filter = format!("filter: {}  (/ changes it)", clean(&state.filter));
+        let filter = format!(
+            "filter: {}  (/ changes it, Esc drops it)",
+            clean(&state.filter)
+        );
         Line::from(filter.cyan())
     };
     frame.render_widget(Paragraph::new(line), area);

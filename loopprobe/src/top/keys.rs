@@ -34,6 +34,15 @@ pub enum Action {
     Flamegraph,
     /// Shows or hides the list of keys.
     Help,
+    /// Closes the list of keys, or else drops the filter. Never ends the session.
+    Close,
+}
+
+impl Action {
+    /// Whether it is done while the list of keys is open, which holds all others.
+    pub fn passes_help(self) -> bool {
+        matches!(self, Self::Quit | Self::Help | Self::Close)
+    }
 }
 
 /// The line below the view.
@@ -41,8 +50,9 @@ pub const HINTS: &str =
     "q quit  Tab list  s sort  / filter  p pause  +/- threshold  f flamegraph  ? keys";
 
 /// Every key, with what it does.
-pub const HELP: [(&str, &str); 9] = [
-    ("q, Esc, Ctrl-C", "end the session"),
+pub const HELP: [(&str, &str); 10] = [
+    ("q, Ctrl-C", "end the session"),
+    ("Esc", "close this, or drop the filter"),
     ("Tab", "choose between task types and long polls"),
     ("Up, Down, k, j", "select a row (PageUp, PageDown: ten)"),
     ("s", "sort task types: blocked, count, longest, polls"),
@@ -81,7 +91,8 @@ fn typed(code: KeyCode) -> Option<Action> {
 
 fn chosen(code: KeyCode) -> Option<Action> {
     Some(match code {
-        KeyCode::Char('q') | KeyCode::Esc => Action::Quit,
+        KeyCode::Char('q') => Action::Quit,
+        KeyCode::Esc => Action::Close,
         KeyCode::Tab | KeyCode::BackTab => Action::SwitchFocus,
         KeyCode::Up | KeyCode::Char('k') => Action::Move(-1),
         KeyCode::Down | KeyCode::Char('j') => Action::Move(1),
@@ -96,4 +107,21 @@ fn chosen(code: KeyCode) -> Option<Action> {
         KeyCode::Char('?' | 'h') => Action::Help,
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escape_never_ends_the_session() {
+        let escape = KeyEvent::from(KeyCode::Esc);
+        for typing in [false, true] {
+            let meant = action(escape, typing);
+            assert!(
+                matches!(meant, Some(Action::Close | Action::Clear)),
+                "{meant:?}"
+            );
+        }
+    }
 }

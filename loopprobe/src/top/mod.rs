@@ -6,9 +6,11 @@
 mod draw;
 pub mod keys;
 mod panes;
+mod seen;
 mod state;
 mod workers;
 
 pub use draw::draw;
 pub use keys::{Action, action};
+pub use seen::Counted;
 pub use state::{Focus, SortBy, State};

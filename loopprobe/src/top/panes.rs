@@ -10,8 +10,10 @@ use ratatui::{
     widgets::{Cell, Paragraph, Row, Table, TableState, Wrap},
 };
 
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
+
 use crate::{
-    model::{Frame as StackFrame, LongPoll, Worker},
+    model::{Frame as StackFrame, LongPoll, Stack, Worker},
     report::{Chosen, Count, Measured, clean, frame_name, words},
 };
 
@@ -36,11 +38,16 @@ pub fn workers(state: &State, frame: &mut Frame<'_>, area: Rect) {
         format!("Workers ({})", state.live.workers.len()),
         false,
     )];
-    lines.extend(workers.into_iter().map(|worker| worker_line(state, worker)));
+    let columns = usize::from(area.width);
+    lines.extend(
+        workers
+            .into_iter()
+            .map(|worker| worker_line(state, worker, columns)),
+    );
     frame.render_widget(Paragraph::new(lines), area);
 }
 
-fn worker_line(state: &State, worker: &Worker) -> Line<'static> {
+fn worker_line(state: &State, worker: &Worker, columns: usize) -> Line<'static> {
     let share = state.busy.share(worker.tid);
     let name = format!("{:>7} {:<15} ", worker.tid, clean(&worker.thread));
     let mut line = Line::from(vec![
@@ -62,7 +69,13 @@ fn worker_line(state: &State, worker: &Worker) -> Line<'static> {
         };
         let what = if worker.blocked { "blocked" } else { "polling" };
         line.push_span(Span::styled(format!("{what} {:>7} ", Measured(age)), style));
-        line.push_span(Span::raw(format!("{}{id}", clean(&poll.task))));
+        let room = columns.saturating_sub(line.width() + id.len());
+        let task = Span::raw(format!("{}{id}", end_of(&clean(&poll.task), room)));
+        line.push_span(if state.matches(&poll.task) {
+            task
+        } else {
+            task.dim()
+        });
     }
     line
 }
@@ -82,13 +95,15 @@ fn bar(share: f64, width: usize) -> String {
 /// Task types by blocked time.
 pub fn tasks(state: &State, frame: &mut Frame<'_>, area: Rect) {
     let focused = state.focus == Focus::Tasks;
+    // What the other columns and the gaps between them leave.
+    let room = usize::from(area.width).saturating_sub(7 + 5 + 7 + 9 + 4);
     let rows = state.tasks().into_iter().map(|task| {
         Row::new([
             Cell::new(Measured(task.blocked_ns).to_string()),
             Cell::new(Count(task.long).to_string()),
             Cell::new(Measured(task.max_ns).to_string()),
             Cell::new(Count(task.polls).to_string()),
-            Cell::new(clean(&task.name).into_owned()),
+            Cell::new(end_of(&clean(&task.name), room)),
         ])
     });
     let widths = [
@@ -115,7 +130,7 @@ pub fn tasks(state: &State, frame: &mut Frame<'_>, area: Rect) {
 
 /// Long polls by duration.
 pub fn histogram(state: &State, frame: &mut Frame<'_>, area: Rect) {
-    let mut bars = state.histogram.bars();
+    let mut bars = state.histogram().bars();
     let room = usize::from(area.height.saturating_sub(1));
     // The longest polls matter most when there is no room for all.
     let first = bars.len().saturating_sub(room);
@@ -132,45 +147,68 @@ pub fn histogram(state: &State, frame: &mut Frame<'_>, area: Rect) {
     frame.render_widget(Paragraph::new(lines), area);
 }
 
-/// Long polls, newest first.
+/// Long polls, newest first. A narrow screen has room for the call alone; its task is told below.
 pub fn polls(state: &State, frame: &mut Frame<'_>, area: Rect) {
+    const WIDE: u16 = 110;
+    const TIMES: u16 = 7 + 9;
     let focused = state.focus == Focus::Polls;
+    let wide = area.width >= WIDE;
     let polls = state.polls();
-    let rows = polls.iter().map(|(_, poll)| poll_row(state, poll));
-    let widths = [
-        Constraint::Length(7),
-        Constraint::Length(9),
-        Constraint::Length(13),
-        Constraint::Min(16),
-        Constraint::Min(16),
-    ];
-    let header = Row::new([
+    let widest = polls.iter().map(|(_, poll)| cause(poll).width()).max();
+    let cause_width = (widest.unwrap_or(0) as u16).max(13).min(area.width / 4 + 1);
+    let rest = area.width.saturating_sub(TIMES + cause_width + 3);
+    let name = if wide {
+        rest.saturating_sub(1) / 2
+    } else {
+        rest
+    };
+    let rows = polls
+        .iter()
+        .map(|(_, poll)| poll_row(state, poll, usize::from(name), wide));
+    let mut widths = vec![7, 9, cause_width, name];
+    let mut header = vec![
         Line::from("at"),
         Line::from("duration"),
         Line::from("cause"),
-        title(format!("Long polls ({})", polls.len()), focused),
-        Line::from("call"),
-    ]);
-    let table = Table::new(rows, widths)
-        .header(header.bold())
+        title(format!("Long polls ({}), by call", polls.len()), focused),
+    ];
+    if wide {
+        widths.push(name);
+        header.push(Line::from("task"));
+    }
+    let table = Table::new(rows, widths.into_iter().map(Constraint::Length))
+        .header(Row::new(header).bold())
         .row_highlight_style(if focused { CHOSEN } else { Style::new() });
     let mut selection = TableState::new().with_selected(Some(state.selected_poll()));
     frame.render_stateful_widget(table, area, &mut selection);
 }
 
-fn poll_row(state: &State, poll: &LongPoll) -> Row<'static> {
+fn cause(poll: &LongPoll) -> &'static str {
+    let diagnosis = poll.diagnosis.as_ref();
+    diagnosis.map_or("?", |diagnosis| words::cause(diagnosis.cause))
+}
+
+fn poll_row(state: &State, poll: &LongPoll, name: usize, wide: bool) -> Row<'static> {
     let start = state.session.as_ref().map_or(0, |session| session.start_ns);
     let at = Duration::from_nanos(poll.start_ns.saturating_sub(start));
-    let diagnosis = poll.diagnosis.as_ref();
-    let call = diagnosis.and_then(|diagnosis| diagnosis.call.as_ref());
+    let call = poll.diagnosis.as_ref().and_then(|d| d.call.as_ref());
     let more = if poll.ended { "" } else { "+" };
-    Row::new([
+    let task = end_of(&clean(&poll.task.name), name);
+    let call = match call {
+        Some(call) => end_of(&clean(&call.function), name),
+        None if wide => "-".to_owned(),
+        None => task.clone(),
+    };
+    let mut cells = vec![
         Cell::new(format!("{:.1}s", at.as_secs_f64())),
         Cell::new(format!("{}{more}", Measured(poll.duration_ns))),
-        Cell::new(diagnosis.map_or("?", |diagnosis| words::cause(diagnosis.cause))),
-        Cell::new(clean(&poll.task.name).into_owned()),
-        Cell::new(call.map_or(String::new(), |call| clean(&call.function).into_owned())),
-    ])
+        Cell::new(cause(poll)),
+        Cell::new(call),
+    ];
+    if wide {
+        cells.push(Cell::new(task));
+    }
+    Row::new(cells)
 }
 
 /// The chosen poll: cause, advice, stack.
@@ -181,11 +219,26 @@ pub fn detail(state: &State, frame: &mut Frame<'_>, area: Rect) {
         frame.render_widget(Paragraph::new(text), area);
         return;
     };
-    let lines = detail_lines(poll, usize::from(area.height));
+    let lines = detail_lines(poll, usize::from(area.height), usize::from(area.width));
     frame.render_widget(Paragraph::new(lines).wrap(Wrap { trim: false }), area);
 }
 
-fn detail_lines(poll: &LongPoll, room: usize) -> Vec<Line<'static>> {
+/// How many rows the chosen poll takes when nothing is left out.
+pub fn detail_height(state: &State) -> u16 {
+    let polls = state.polls();
+    let Some((_, poll)) = polls.get(state.selected_poll()) else {
+        return 1;
+    };
+    // What it is and what to do may take two rows each.
+    let frames = longest(poll).map_or(1, |stack| stack.frames.len());
+    u16::try_from(frames).unwrap_or(u16::MAX).saturating_add(4)
+}
+
+fn longest(poll: &LongPoll) -> Option<&Stack> {
+    poll.stacks.iter().max_by_key(|stack| stack.ns)
+}
+
+fn detail_lines(poll: &LongPoll, room: usize, columns: usize) -> Vec<Line<'static>> {
     let mut lines = vec![what(poll)];
     if let Some(diagnosis) = poll.diagnosis.as_ref().filter(|d| !d.advice.is_empty()) {
         lines.push(Line::from(vec![
@@ -193,7 +246,7 @@ fn detail_lines(poll: &LongPoll, room: usize) -> Vec<Line<'static>> {
             clean(&diagnosis.advice).into_owned().green(),
         ]));
     }
-    match poll.stacks.iter().max_by_key(|stack| stack.ns) {
+    match longest(poll) {
         None => lines.push(Line::from("no stack was taken".dim())),
         Some(stack) => {
             // The runtime's frames go first where there is no room for all.
@@ -205,7 +258,8 @@ fn detail_lines(poll: &LongPoll, room: usize) -> Vec<Line<'static>> {
             } else {
                 own
             };
-            lines.extend(frames.into_iter().take(room).map(frame_line));
+            let shown = frames.into_iter().take(room);
+            lines.extend(shown.map(|frame| frame_line(frame, columns)));
         }
     }
     lines
@@ -232,10 +286,29 @@ fn what(poll: &LongPoll) -> Line<'static> {
     line
 }
 
-fn frame_line(frame: &StackFrame) -> Line<'static> {
-    let mut line = Line::from(format!("  {}", frame_name(frame)));
+/// A frame's function, and its place where there is room for both.
+fn frame_line(frame: &StackFrame, columns: usize) -> Line<'static> {
+    let name = end_of(&frame_name(frame), columns.saturating_sub(2));
+    let mut line = Line::from(format!("  {name}"));
     if let Some(place) = &frame.location {
-        line.push_span(Span::raw(format!("  {}", clean(&place.to_string()))).dim());
+        let place = format!("  {}", words::place(place));
+        if line.width() + place.width() <= columns {
+            line.push_span(Span::raw(place).dim());
+        }
     }
     if frame.runtime { line.dim() } else { line }
+}
+
+/// A name in so many columns: its left side gives way, for its end says which function it is.
+fn end_of(name: &str, columns: usize) -> String {
+    if name.width() <= columns {
+        return name.to_owned();
+    }
+    let mut used = 1;
+    let fits = |c: &char| {
+        used += c.width().unwrap_or(0);
+        used <= columns
+    };
+    let kept: Vec<char> = name.chars().rev().take_while(fits).collect();
+    std::iter::once('…').chain(kept.into_iter().rev()).collect()
 }

@@ -2,10 +2,14 @@ use std::collections::{HashMap, VecDeque};
 
 use crate::{
     model::{Event, Live, LongPoll, Session},
-    report::{EachOnce, Fold, Histogram, words},
+    report::{EachOnce, Fold, Histogram, key},
 };
 
-use super::{Action, workers::Busy};
+use super::{
+    Action,
+    seen::{Counted, Seen, View},
+    workers::Busy,
+};
 
 /// So many long polls can be scrolled through.
 const MAX_POLLS: usize = 1_000;
@@ -83,8 +87,6 @@ pub struct State {
     pub busy: Busy,
     /// Polls a second, between the last two snapshots.
     pub rate: f64,
-    /// Long polls by duration.
-    pub histogram: Histogram,
     /// The session so far, to draw.
     pub fold: Fold,
     /// Which list gets the keys.
@@ -105,13 +107,11 @@ pub struct State {
     pub wanted_threshold_ns: Option<u64>,
     /// How the session ended.
     pub ended: Option<String>,
-    /// How many long polls there were.
-    pub long_polls: u64,
     selected_task: usize,
     /// The chosen poll by when it came; `None` follows the newest.
     selected_poll: Option<u64>,
     polls: VecDeque<(u64, LongPoll)>,
-    by_task: HashMap<String, TaskRow>,
+    seen: Seen,
     once: EachOnce,
     shown: Option<Shown>,
 }
@@ -167,13 +167,8 @@ impl State {
         let Some(poll) = self.once.settle(poll) else {
             return;
         };
-        self.long_polls += 1;
-        self.histogram.add(poll.duration_ns);
         self.busy.long_poll(poll);
-        let row = self.by_task.entry(poll.task.name.clone()).or_default();
-        row.long += 1;
-        row.blocked_ns = row.blocked_ns.saturating_add(poll.duration_ns);
-        row.max_ns = row.max_ns.max(poll.duration_ns);
+        self.seen.add(poll);
     }
 
     /// Does what a key asked for, as far as it concerns the state alone.
@@ -202,6 +197,8 @@ impl State {
             }
             Action::Threshold { up } => self.change_threshold(up),
             Action::Help => self.help = !self.help,
+            Action::Close if self.help => self.help = false,
+            Action::Close => self.filter.clear(),
         }
     }
 
@@ -246,9 +243,13 @@ impl State {
     /// The long polls to show, newest first, each with its number.
     pub fn polls(&self) -> Vec<&(u64, LongPoll)> {
         let newest = self.shown.as_ref().map_or(u64::MAX, |shown| shown.newest);
+        let filter = self.filter.to_lowercase();
+        let view = self.view(&filter);
+        let is_shown =
+            |poll: &LongPoll| poll.duration_ns >= view.threshold_ns && view.wants(&key(poll));
         let polls = self.polls.iter().rev();
         polls
-            .filter(|(number, poll)| *number <= newest && self.wants(poll))
+            .filter(|(number, poll)| *number <= newest && is_shown(poll))
             .collect()
     }
 
@@ -268,7 +269,6 @@ impl State {
             Some(shown) => shown.tasks.clone(),
             None => self.all_tasks(),
         };
-        tasks.retain(|task| self.matches(&task.name));
         tasks.sort_by(|a, b| {
             let key = |row: &TaskRow| match self.sort {
                 SortBy::Blocked => row.blocked_ns,
@@ -286,10 +286,23 @@ impl State {
         self.selected_task.min(self.tasks().len().saturating_sub(1))
     }
 
+    /// Task types with long polls that are shown, and those whose name is.
     fn all_tasks(&self) -> Vec<TaskRow> {
-        let mut rows = self.by_task.clone();
+        let filter = self.filter.to_lowercase();
+        let view = self.view(&filter);
+        let mut rows: HashMap<String, TaskRow> = HashMap::new();
+        for (name, counted) in self.seen.by_task(view) {
+            let row = rows.entry(name.to_owned()).or_default();
+            row.long = counted.count;
+            row.blocked_ns = counted.total_ns;
+            row.max_ns = counted.max_ns;
+        }
         for task in &self.live.tasks {
-            let row = rows.entry(task.task.name.clone()).or_default();
+            let name = &task.task.name;
+            if !rows.contains_key(name) && !view.matches(name) {
+                continue;
+            }
+            let row = rows.entry(name.clone()).or_default();
             row.polls = task.polls.unwrap_or_default();
             row.max_ns = row.max_ns.max(task.max_ns);
         }
@@ -297,17 +310,25 @@ impl State {
         named.filter(|row| row.polls > 0 || row.long > 0).collect()
     }
 
-    fn wants(&self, poll: &LongPoll) -> bool {
-        let diagnosis = poll.diagnosis.as_ref();
-        self.matches(&poll.task.name)
-            || diagnosis.is_some_and(|diagnosis| {
-                let call = diagnosis.call.as_ref();
-                self.matches(words::cause(diagnosis.cause))
-                    || call.is_some_and(|call| self.matches(&call.function))
-            })
+    /// How many long polls are shown, and how long they took.
+    pub fn counted(&self) -> Counted {
+        self.seen.all(self.view(&self.filter.to_lowercase()))
     }
 
-    fn matches(&self, text: &str) -> bool {
-        self.filter.is_empty() || text.to_lowercase().contains(&self.filter.to_lowercase())
+    /// The long polls that are shown, by duration.
+    pub fn histogram(&self) -> Histogram {
+        self.seen.histogram(self.view(&self.filter.to_lowercase()))
+    }
+
+    /// Whether a task type's name has the filter in it.
+    pub fn matches(&self, task: &str) -> bool {
+        self.view(&self.filter.to_lowercase()).matches(task)
+    }
+
+    fn view<'a>(&self, filter: &'a str) -> View<'a> {
+        View {
+            filter,
+            threshold_ns: self.threshold_ns(),
+        }
     }
 }

@@ -1,5 +1,6 @@
 mod legend;
 mod theme;
+mod times;
 
 use std::{
     collections::BTreeMap,
@@ -12,11 +13,10 @@ use inferno::flamegraph::{
 };
 
 use super::{
-    Chosen, Drawing, Fold,
+    Chosen, Drawing, Fold, Node,
     fold::task_of,
-    folded::join,
     label::{Owner, plain},
-    units,
+    units, words,
 };
 
 /// An SVG whose width is the wall time of long polls: searchable and zoomable in a browser.
@@ -24,7 +24,13 @@ use super::{
 pub struct Flamegraph {
     /// Whether polls below the threshold are drawn too. They have no stacks: all of a task type's are one box.
     pub all_polls: bool,
+    /// Whether the frames of the runtime and the standard library are left out. Their time is that of what they call.
+    pub hide_runtime: bool,
 }
+
+/// Follows the name of a task type while the picture is drawn, since colours go by name and a function may have the same.
+/// No name has it: it is a formatting character, which [`plain`] escapes.
+const TASK_MARK: char = '\u{2063}';
 
 /// The box of polls below the threshold.
 const SHORT: &str = "[polls below the threshold]";
@@ -33,7 +39,7 @@ impl Drawing for Flamegraph {
     fn draw(&self, fold: &Fold, out: &mut dyn Write) -> io::Result<()> {
         let mut lines: Vec<String> = fold
             .stacks()
-            .map(|(path, weight)| format!("{} {}", join(&path), weight.ns))
+            .map(|(path, weight)| format!("{} {}", self.line(&path), weight.ns))
             .collect();
         let mut palette = palette(fold);
         let mut subtitle = subtitle(fold);
@@ -43,6 +49,7 @@ impl Drawing for Flamegraph {
                 .values()
                 .fold(0, |sum: u64, ns| sum.saturating_add(*ns));
             for (task, ns) in short {
+                let task = format!("{task}{TASK_MARK}");
                 palette.insert(&task, color(Owner::Task));
                 lines.push(format!("{task};{SHORT} {ns}"));
             }
@@ -57,6 +64,23 @@ impl Drawing for Flamegraph {
             stroke: StrokeColor::None,
         };
         picture.draw(&lines, out)
+    }
+}
+
+impl Flamegraph {
+    fn line(self, path: &[&Node]) -> String {
+        let shown = path
+            .iter()
+            .filter(|node| !(self.hide_runtime && node.owner == Owner::Runtime));
+        let names: Vec<String> = shown.map(|node| marked(node)).collect();
+        names.join(";")
+    }
+}
+
+fn marked(node: &Node) -> String {
+    match node.owner {
+        Owner::Task => format!("{}{TASK_MARK}", node.name),
+        _ => node.name.clone(),
     }
 }
 
@@ -79,11 +103,12 @@ impl Picture<'_> {
             lines
         };
         self.palette.insert("no long polls", color(Owner::Kernel));
+        // The box below all others is of no kind. It is called `all`, and has no name.
+        self.palette.insert("", RUNTIME);
         let mut options = Options::default();
         options.title = self.title;
         options.subtitle = Some(self.subtitle);
-        options.count_name = "us".to_owned();
-        options.factor = 1e-3;
+        options.count_name = times::UNIT.to_owned();
         options.name_type = "Frame:".to_owned();
         options.bgcolors = Some(BackgroundColor::Flat(BACKGROUND));
         options.deterministic = true;
@@ -92,9 +117,10 @@ impl Picture<'_> {
         options.palette_map = Some(&mut self.palette);
         let mut svg = Vec::new();
         flamegraph::from_lines(&mut options, lines.iter().map(String::as_str), &mut svg)?;
-        let svg = String::from_utf8_lossy(&svg);
+        let svg = String::from_utf8_lossy(&svg).replace(TASK_MARK, "");
+        let svg = times::in_units(&svg);
         // A picture of another shape than expected is as good without these.
-        let svg = legend::add(&svg, self.legend).unwrap_or(svg.into_owned());
+        let svg = legend::add(&svg, self.legend).unwrap_or(svg);
         let svg = theme::add(&svg).unwrap_or(svg);
         out.write_all(svg.as_bytes())
     }
@@ -136,7 +162,7 @@ fn color(owner: Owner) -> Color {
 fn palette(fold: &Fold) -> PaletteMap {
     let mut palette = PaletteMap::default();
     for node in fold.nodes() {
-        palette.insert(&node.name, color(node.owner));
+        palette.insert(marked(node), color(node.owner));
     }
     palette
 }
@@ -178,12 +204,13 @@ fn subtitle(fold: &Fold) -> String {
             Chosen(session.threshold_ns)
         );
     }
-    text += &format!("{} long polls blocked {total}", fold.polls);
+    let polls = words::count(fold.polls, "long poll");
+    text += &format!("{polls} blocked {total}");
     if let Some(summary) = &fold.summary {
         text += &format!(
-            " in {}, {} events lost",
+            " in {}, {} lost",
             units::ns(summary.duration_ns),
-            units::known(summary.lost, |lost| lost.events.to_string())
+            units::known(summary.lost, |lost| words::count(lost.events, "event"))
         );
     }
     text

@@ -32,7 +32,7 @@ pub fn section(gathered: &Gathered) -> String {
     let height = LANE * threads.len() as f64 + AXIS;
     let mut html = format!(
         "<h2>Timeline</h2><p class=\"note\">A lane for each worker, its long polls coloured by cause. Choose one for its \
-         stack.{}</p>{}<svg id=\"lanes\" viewBox=\"0 0 {WIDTH} {height}\">",
+         stack.{}</p>{}<div class=\"wide\"><svg id=\"lanes\" viewBox=\"0 0 {WIDTH} {height}\">",
         left_out(gathered, threads.len()),
         legend(&polls),
     );
@@ -53,7 +53,7 @@ pub fn section(gathered: &Gathered) -> String {
         }
     }
     html += &axis(&window, height - AXIS);
-    html + "</svg><div id=\"detail\" hidden></div>"
+    html + "</svg></div><div id=\"detail\" hidden></div>"
 }
 
 fn bar(i: usize, poll: &LongPoll, window: &Window, y: f64) -> String {
@@ -81,6 +81,10 @@ fn class(poll: &LongPoll) -> &'static str {
 
 /// The style sheet's name of a cause's colour.
 pub fn cause_class(cause: Cause) -> &'static str {
+    // A disk that is asked to write at once is another thing than a file that is read.
+    if cause == Cause::Fsync {
+        return "sync";
+    }
     match cause.rule().colour {
         Colour::Cpu => "cpu",
         Colour::Sleep => "sleep",

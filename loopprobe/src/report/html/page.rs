@@ -78,9 +78,9 @@ fn about(gathered: &Gathered) -> String {
     }
     let _ = write!(
         html,
-        "{} task types, {} poll sites; loopprobe {}</p>",
-        session.task_types,
-        session.sites,
+        "{}, {}; loopprobe {}</p>",
+        in_words::count(session.task_types as u64, "task type"),
+        in_words::count(session.sites as u64, "poll site"),
         Escaped(&session.version)
     );
     html
@@ -126,7 +126,7 @@ fn remarks(gathered: &Gathered) -> String {
         remark(&notice.message);
     }
     if gathered.notices_left_out > 0 {
-        remark(&format!("{} more remarks", gathered.notices_left_out));
+        remark(&in_words::count(gathered.notices_left_out, "more remark"));
     }
     if let Some(summary) = gathered.summary() {
         remark(&format!("The session ended: {}.", summary.reason));

@@ -29,6 +29,9 @@ struct Poll {
     cause: &'static str,
     call: Option<usize>,
     advice: Option<usize>,
+    ended: bool,
+    /// What the cause rests on: a name and a value each.
+    facts: Vec<[usize; 2]>,
     stacks: Vec<Stack>,
 }
 
@@ -36,8 +39,12 @@ struct Poll {
 struct Stack {
     what: usize,
     time: String,
-    frames: Vec<usize>,
+    frames: Vec<Frame>,
 }
+
+/// A frame's name, its place in the source, and whether it is the runtime's.
+#[derive(Serialize)]
+struct Frame(usize, Option<usize>, bool);
 
 /// The shown polls as JSON for a script element.
 pub fn json(gathered: &Gathered) -> serde_json::Result<String> {
@@ -70,10 +77,23 @@ impl Builder {
             frames: stack
                 .frames
                 .iter()
-                .map(|f| self.name(&frame_name(f)))
+                .map(|frame| {
+                    let place = frame.location.as_ref().map(words::place);
+                    Frame(
+                        self.name(&frame_name(frame)),
+                        place.map(|place| self.name(&place)),
+                        frame.runtime,
+                    )
+                })
                 .collect(),
         });
         let stacks = stacks.collect();
+        let evidence = diagnosis.iter().flat_map(|diagnosis| &diagnosis.evidence);
+        // How long the deciding stretch was, without a unit: the stack says it better.
+        let facts = evidence
+            .filter(|(name, _)| *name != "ns")
+            .map(|(name, value)| [self.name(name), self.name(value)])
+            .collect();
         Poll {
             task: self.name(&poll.task.name),
             worker: format!("{} {}", poll.thread, poll.tid),
@@ -81,7 +101,11 @@ impl Builder {
             at: units::ns(poll.start_ns.saturating_sub(start_ns)),
             cause: diagnosis.map_or("unknown", |diagnosis| words::cause(diagnosis.cause)),
             call: call.map(|call| self.name(&call.function)),
-            advice: diagnosis.map(|diagnosis| self.name(&diagnosis.advice)),
+            advice: diagnosis
+                .filter(|diagnosis| !diagnosis.advice.is_empty())
+                .map(|diagnosis| self.name(&diagnosis.advice)),
+            ended: poll.ended,
+            facts,
             stacks,
         }
     }

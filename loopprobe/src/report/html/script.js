@@ -41,11 +41,20 @@
       add(head, "span", " in ");
       add(head, "code", data.names[poll.call]);
     }
+    if (!poll.ended) add(head, "span", ", still running at the end");
     if (poll.advice !== null) add(detail, "p", "Fix: " + data.names[poll.advice], "fix");
+    for (const [name, value] of poll.facts) {
+      const fact = add(detail, "span", data.names[name] + " ", "fact");
+      add(fact, "code", data.names[value]);
+    }
     for (const stack of poll.stacks) {
       add(detail, "p", `${data.names[stack.what]} ${stack.time}`, "note");
       const list = add(detail, "ol", "", "stack");
-      for (const frame of stack.frames) add(add(list, "li"), "code", data.names[frame]);
+      for (const [name, place, runtime] of stack.frames) {
+        const row = add(list, "li", "", runtime ? "runtime" : "own");
+        add(row, "code", data.names[name]);
+        if (place !== null) add(row, "small", data.names[place]);
+      }
     }
     if (poll.stacks.length === 0) add(detail, "p", "No stack was taken.", "note");
   };

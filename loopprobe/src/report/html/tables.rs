@@ -11,6 +11,8 @@ use super::{
 };
 
 const MAX_ROWS: usize = 200;
+/// What stands in a cell for what is not known.
+const UNKNOWN: &str = "-";
 
 /// What blocked, worst first; each row opens to its advice and the stack of its longest poll.
 pub fn ranked(gathered: &Gathered) -> String {
@@ -47,7 +49,7 @@ fn ranked_row(row: &Row, total: u64, polls: &[&LongPoll]) -> String {
         named(&row.task, row.location.as_ref().map(ToString::to_string)),
         in_words::cause(row.cause),
         call.map_or_else(
-            || "?".to_owned(),
+            || UNKNOWN.to_owned(),
             |call| named(
                 &call.function,
                 call.location.as_ref().map(ToString::to_string)
@@ -137,11 +139,11 @@ pub fn tasks(summary: &Summary) -> String {
                 &task.task.name,
                 task.task.location.as_ref().map(ToString::to_string)
             ),
-            units::known(task.polls, |n| Count(n).to_string()),
-            units::known(task.total_ns, units::ns),
-            units::known(task.p50_ns, units::ns),
-            units::known(task.p99_ns, units::ns),
-            units::ns(task.max_ns),
+            known(task.polls, |n| Count(n).to_string()),
+            known(task.total_ns, units::ns),
+            known(task.p50_ns, units::ns),
+            known(task.p99_ns, units::ns),
+            known(Some(task.max_ns).filter(|ns| *ns > 0), units::ns),
             Count(task.long),
         );
     }
@@ -154,4 +156,8 @@ pub fn tasks(summary: &Summary) -> String {
         );
     }
     html
+}
+
+fn known<T>(value: Option<T>, shown: impl FnOnce(T) -> String) -> String {
+    value.map_or_else(|| UNKNOWN.to_owned(), shown)
 }

@@ -1,5 +1,5 @@
 use super::{
-    super::{Chosen, Count, units, words},
+    super::{Chosen, units, words},
     escape::Escaped,
     gather::Gathered,
 };
@@ -24,16 +24,21 @@ pub fn paragraph(gathered: &Gathered) -> String {
     let total = gathered.fold.total_ns();
     let kept = summary.worker_ns.unwrap_or(total);
     let mut text = format!(
-        "<p>In {observed}, <b>{} polls</b> of <b>{name}</b> took {threshold} or longer. They kept its workers from other \
+        "<p>In {observed}, <b>{}</b> of <b>{name}</b> took {threshold} or longer. They kept its workers from other \
          tasks for <b>{}</b> in total{}.",
-        Count(polls),
+        words::count(polls, "poll"),
         units::ns(kept),
         worker_share(kept, summary.workers, summary.duration_ns),
     );
     if let Some(worst) = gathered.ranking.rows().first() {
+        let share = percent(worst.total_ns, total);
         text += &format!(
-            " Most of it, {:.0}%, was <b>{}</b>: {}",
-            percent(worst.total_ns, total),
+            " {}, {share:.0}%, was <b>{}</b>: {}",
+            if share > 50.0 {
+                "Most of it"
+            } else {
+                "The largest part"
+            },
             Escaped(&worst.task),
             words::cause(worst.cause),
         );
@@ -41,8 +46,8 @@ pub fn paragraph(gathered: &Gathered) -> String {
             text += &format!(" in <b>{}</b>", Escaped(&call.function));
         }
         text += &format!(
-            ", {} times, {} at the longest.",
-            Count(worst.count),
+            ", {}, {} at the longest.",
+            words::count(worst.count, "time"),
             units::ns(worst.max_ns)
         );
         if !worst.advice.is_empty() {
@@ -64,8 +69,9 @@ fn worker_share(total_ns: u64, workers: Option<u64>, duration_ns: u64) -> String
         return String::new();
     }
     format!(
-        ", {:.1}% of the time of {workers} workers",
-        percent(total_ns, time)
+        ", {:.1}% of the time of {}",
+        percent(total_ns, time),
+        words::count(workers, "worker")
     )
 }
 

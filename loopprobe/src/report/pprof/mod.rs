@@ -26,6 +26,21 @@ impl Drawing for Pprof {
     }
 }
 
+/// The path of the program: the module that is called as the session is, or the first that is no shared object.
+fn program(fold: &Fold) -> Option<&str> {
+    let modules = || {
+        fold.nodes()
+            .iter()
+            .filter_map(|node| node.module.as_deref())
+    };
+    let name = |path: &str| path.rsplit('/').next().unwrap_or(path).to_owned();
+    let called = fold.session.as_ref().map(|session| session.name.clone());
+    let is_library = |path: &str| path.contains(".so") || path.starts_with('[');
+    modules()
+        .find(|path| called.as_ref() == Some(&name(path)))
+        .or_else(|| modules().find(|path| !is_library(path)))
+}
+
 #[derive(Default)]
 struct Builder {
     profile: Profile,
@@ -41,6 +56,10 @@ impl Builder {
         // The format wants the first string to be empty.
         builder.string("");
         builder.head(fold);
+        // Readers take the first mapping for the program.
+        if let Some(program) = program(fold) {
+            builder.mapping(program);
+        }
         for (path, weight) in fold.stacks() {
             builder.sample(&path, weight);
         }
@@ -123,7 +142,8 @@ impl Builder {
         self.profile.function.push(Function {
             id,
             name,
-            system_name: name,
+            // Were it the same, pprof would take the name for C++ and drop all between angle brackets.
+            system_name: 0,
             filename,
         });
         self.functions.insert(key, id);
