@@ -3,6 +3,7 @@
 mod bench;
 mod build_ebpf;
 mod demo;
+mod dist;
 mod fuzz;
 mod privileged;
 mod test;
@@ -29,6 +30,8 @@ enum Task {
     BuildEbpf(build_ebpf::Args),
     /// Show loopprobe at work on a small web service, and end
     Demo(demo::Args),
+    /// Build what users install: a static program and a .deb, in target/dist
+    Dist(dist::Args),
     /// Fuzz everything that others write and loopprobe reads
     Fuzz(fuzz::Args),
     /// Run every test, with sudo where needed
@@ -52,6 +55,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Bench(args) => bench::run(&args),
         Task::BuildEbpf(args) => build_ebpf::run(&args),
         Task::Demo(args) => demo::run(&args),
+        Task::Dist(args) => dist::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
         Task::Test(args) => test::run(&args),
         Task::VmTest(args) => vm_test::run(&args),

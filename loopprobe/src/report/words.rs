@@ -54,7 +54,13 @@ pub fn lost(lost: &Lost) -> Vec<String> {
     lost.by_kind()
         .into_iter()
         .filter(|(_, count)| *count > 0)
-        .map(|(name, count)| format!("{} {}", Count(count), name.replace('_', " ")))
+        .map(|(name, many)| {
+            let name = name.replace('_', " ");
+            match name.strip_suffix('s') {
+                Some(noun) => count(many, noun),
+                None => format!("{} {name}", Count(many)),
+            }
+        })
         .collect()
 }
 
@@ -83,11 +89,12 @@ mod tests {
         let counters = Lost {
             events: 1_200,
             too_deep: 1,
+            unwalked_threads: 1,
             ..Lost::default()
         };
         let mut names = lost(&counters);
         names.sort();
-        assert_eq!(names, ["1 too deep", "1,200 events"]);
+        assert_eq!(names, ["1 too deep", "1 unwalked thread", "1,200 events"]);
         assert!(lost(&Lost::default()).is_empty());
     }
 }
