@@ -299,6 +299,11 @@ fn documented() -> Result<Vec<String>> {
 #[test]
 fn prometheus_scrapes_it_and_takes_the_documented_expressions() -> Result<()> {
     take_machine!();
+    let is_there = Command::new("prometheus").arg("--version").output().is_ok();
+    if !is_there && std::env::var_os("CI").is_none() {
+        eprintln!("skipped: Prometheus is not installed (apt-get install prometheus)");
+        return Ok(());
+    }
     let folder = Folder::new("prometheus")?;
     let target = busy("block", 15_000)?;
     let port = free_port()?;
