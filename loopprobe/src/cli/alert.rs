@@ -38,7 +38,7 @@ pub struct AlertArgs {
     /// Alert only for these causes, as in 'sleep,file_io' (docs/causes.md)
     #[arg(long, value_name = "CAUSE", value_delimiter = ',', value_parser = cause)]
     pub cause: Vec<Cause>,
-    /// At most so many polls a minute alert; the others are counted
+    /// So many polls may alert at once, and as many a minute from then on; the others are counted
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=6_000))]
     pub alert_rate: u32,
     /// How long a command or a request may take

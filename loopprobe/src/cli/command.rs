@@ -5,9 +5,7 @@ use std::{ffi::OsString, path::PathBuf};
 use clap::{Args, Subcommand};
 use clap_complete::Shell;
 
-use super::{
-    AlertArgs, Format, MetricsArgs, ObserveArgs, OutputArgs, RecordArg, TargetArgs, ViewArgs,
-};
+use super::{Format, MonitorArgs, ObserveArgs, OutputArgs, RecordArg, TargetArgs, ViewArgs};
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -60,12 +58,9 @@ pub struct AttachArgs {
     /// Whether to record too.
     #[command(flatten)]
     pub record: RecordArg,
-    /// Whom to tell at once.
+    /// Who learns of it while it runs.
     #[command(flatten)]
-    pub alert: AlertArgs,
-    /// Who may read its figures.
-    #[command(flatten)]
-    pub metrics: MetricsArgs,
+    pub monitor: MonitorArgs,
     /// What to observe.
     #[command(flatten)]
     pub observe: ObserveArgs,
@@ -93,12 +88,9 @@ pub struct RunArgs {
     /// Whether to record too.
     #[command(flatten)]
     pub record: RecordArg,
-    /// Whom to tell at once.
+    /// Who learns of it while it runs.
     #[command(flatten)]
-    pub alert: AlertArgs,
-    /// Who may read its figures.
-    #[command(flatten)]
-    pub metrics: MetricsArgs,
+    pub monitor: MonitorArgs,
     /// What to observe.
     #[command(flatten)]
     pub observe: ObserveArgs,
@@ -184,12 +176,9 @@ pub struct RecordArgs {
     /// Views beside the report.
     #[command(flatten)]
     pub views: ViewArgs,
-    /// Whom to tell at once.
+    /// Who learns of it while it runs.
     #[command(flatten)]
-    pub alert: AlertArgs,
-    /// Who may read its figures.
-    #[command(flatten)]
-    pub metrics: MetricsArgs,
+    pub monitor: MonitorArgs,
     /// What to observe.
     #[command(flatten)]
     pub observe: ObserveArgs,

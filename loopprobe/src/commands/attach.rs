@@ -1,6 +1,4 @@
-use super::{
-    alerts, metrics, privileges, session_output::SessionOutput, signals::Signals, target, views,
-};
+use super::{monitor, privileges, session_output::SessionOutput, signals::Signals, target, views};
 use crate::{
     cli::{AttachArgs, Exit, GlobalArgs},
     collect::Stop,
@@ -18,10 +16,9 @@ pub(super) fn run(args: &AttachArgs, global: &GlobalArgs) -> anyhow::Result<Exit
     let mut output = SessionOutput::open(&args.output, &args.observe, global)?;
     output.add(views::open(&args.views)?);
     output.add(views::record(&args.record)?);
-    let options = args.alert.widen(args.observe.options(pid, global));
-    metrics::add(&args.metrics, global, &mut output)?;
-    let alerts = alerts::add(&args.alert, &options, &mut output);
+    let options = args.monitor.alert.widen(args.observe.options(pid, global));
+    let told = monitor::add(&args.monitor, &options, global, &mut output)?;
     privileges::observe(&options, &mut output, &stop)?;
-    alerts.say(global);
+    told.say(global);
     Ok(output.exit())
 }

@@ -3,18 +3,16 @@
 use std::{
     collections::HashMap,
     io::{self, Write},
-    os::fd::AsFd,
     path::PathBuf,
     time::Duration,
 };
 
 use nix::unistd::{Uid, User};
-use terminal_size::{Width, terminal_size_of};
 use unicode_width::UnicodeWidthStr as _;
 
 use crate::{
     process::{self, About},
-    report::clean,
+    report::{beginning_of, clean},
     runtime::tokio::Presence,
 };
 
@@ -174,23 +172,9 @@ fn line(
     }
     text += last;
     match columns {
-        Some(columns) => writeln!(out, "{}", beginning(&text, columns)),
+        Some(columns) => writeln!(out, "{}", beginning_of(&text, columns)),
         None => writeln!(out, "{text}"),
     }
-}
-
-/// The first columns of a line that is longer: a command line says at its beginning what it is.
-fn beginning(text: &str, columns: usize) -> String {
-    use unicode_width::UnicodeWidthChar as _;
-    if text.width() <= columns {
-        return text.to_owned();
-    }
-    let mut used = 1;
-    let fits = |c: &char| {
-        used += c.width().unwrap_or(0);
-        used <= columns
-    };
-    text.chars().take_while(fits).collect::<String>() + "…"
 }
 
 /// `45s`, `12m`, `3h`, `5d`: whole units, rounded down.
@@ -215,12 +199,6 @@ impl Users {
         };
         self.0.entry(uid).or_insert_with(look_up).clone()
     }
-}
-
-/// How wide a terminal is; `None` for a file or a pipe.
-pub fn columns_of(output: &impl AsFd) -> Option<usize> {
-    let (Width(columns), _) = terminal_size_of(output)?;
-    Some(usize::from(columns))
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! What each subcommand does. The binary's half of the crate, kept in the library so that tests can reach it:
 //! only here is anything printed, and errors are for people.
 
-mod alerts;
 mod attach;
+mod columns;
 mod completions;
 mod doctor;
 mod fail_over;
@@ -13,7 +13,7 @@ mod invoking_user;
 mod listing;
 mod man;
 mod memory_limit;
-mod metrics;
+mod monitor;
 mod output_file;
 mod privileges;
 mod progress;

@@ -6,7 +6,8 @@ use std::{
 use anstyle::{AnsiColor, Style};
 
 use super::{
-    listing::{Listing, Row, columns_of},
+    columns::columns_of,
+    listing::{Listing, Row},
     progress::Progress,
     survey::{Found, Survey},
 };

@@ -1,8 +1,6 @@
 use std::io;
 
-use super::{
-    alerts, metrics, privileges, session_output::SessionOutput, signals::Signals, target, views,
-};
+use super::{monitor, privileges, session_output::SessionOutput, signals::Signals, target, views};
 use crate::{
     cli::{Exit, GlobalArgs, RecordArg, RecordArgs},
     collect::Stop,
@@ -19,11 +17,10 @@ pub(super) fn run(args: &RecordArgs, global: &GlobalArgs) -> anyhow::Result<Exit
     output.add(views::record(&RecordArg {
         record: Some(args.output.clone()),
     })?);
-    let options = args.alert.widen(args.observe.options(pid, global));
-    metrics::add(&args.metrics, global, &mut output)?;
-    let alerts = alerts::add(&args.alert, &options, &mut output);
+    let options = args.monitor.alert.widen(args.observe.options(pid, global));
+    let told = monitor::add(&args.monitor, &options, global, &mut output)?;
     let summary = privileges::observe(&options, &mut output, &stop)?;
-    alerts.say(global);
+    told.say(global);
     if !global.quiet {
         let mut out = anstream::stdout();
         io::Write::write_fmt(

@@ -10,9 +10,8 @@ use nix::{
 };
 
 use super::{
-    alerts,
     held_child::{HeldChild, find_program},
-    memory_limit, metrics, privileges,
+    memory_limit, monitor, privileges,
     session_output::SessionOutput,
     signals::Signals,
     views,
@@ -36,23 +35,25 @@ pub(super) fn run(args: &RunArgs, global: &GlobalArgs) -> anyhow::Result<Exit> {
     let mut output = SessionOutput::open(&args.output, &args.observe, global)?;
     output.add(views::open(&args.views)?);
     output.add(views::record(&args.record)?);
-    metrics::add(&args.metrics, global, &mut output)?;
     let signals = Signals::block()?;
     let child = HeldChild::fork(&program, arguments)?;
     memory_limit::set();
     pass_on(signals, child.pid)?;
     let options = Options {
         program: Some(program),
-        ..args.alert.widen(args.observe.options(child.pid, global))
+        ..args
+            .monitor
+            .alert
+            .widen(args.observe.options(child.pid, global))
     };
-    let alerts = alerts::add(&args.alert, &options, &mut output);
+    let told = monitor::add(&args.monitor, &options, global, &mut output)?;
     let observer = Observer::attach(&options)?;
     privileges::give_up(&observer)?;
     let child = child.release()?;
     let observed = observer.run(&mut output, &Stop::new()?);
     let status = wait(child)?;
     observed?;
-    alerts.say(global);
+    told.say(global);
     Ok(exit(status, &output))
 }
 

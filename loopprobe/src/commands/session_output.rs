@@ -3,9 +3,8 @@ use std::{
     time::Duration,
 };
 
-use terminal_size::{Width, terminal_size_of};
-
 use super::{
+    columns::columns_of,
     fail_over::FailOver,
     output_file::OutputFile,
     progress::{Progress, SCANNING},
@@ -127,7 +126,7 @@ fn report(output: &OutputArgs, global: &GlobalArgs) -> anyhow::Result<Box<dyn Si
     Ok(match (&output.output, output.format) {
         (None, Format::Json) => Box::new(JsonSink::new(io::stdout().lock())),
         (None, Format::Text) => {
-            let columns = columns();
+            let columns = columns_of(&io::stdout());
             Box::new(TextSink::new(
                 coloured_stdout(),
                 TextOptions { columns, ..options },
@@ -140,12 +139,6 @@ fn report(output: &OutputArgs, global: &GlobalArgs) -> anyhow::Result<Box<dyn Si
             Box::new(TextSink::new(plain, options))
         }
     })
-}
-
-/// How wide the terminal is; `None` if standard output is none.
-pub(super) fn columns() -> Option<usize> {
-    let (Width(columns), _) = terminal_size_of(io::stdout())?;
-    (columns > 0).then_some(usize::from(columns))
 }
 
 /// Buffered whole events, with colours where they belong.

@@ -3,6 +3,7 @@
 use anyhow::bail;
 
 use super::{
+    columns::columns_of,
     listing::{Listing, Row},
     survey::Survey,
 };
@@ -58,7 +59,7 @@ fn only_one(pids: &[u32], what: &str) -> anyhow::Result<u32> {
     }
     let mut table = Vec::new();
     let count = rows.len();
-    Listing::new(rows).write(&mut table, super::listing::columns_of(&std::io::stderr()))?;
+    Listing::new(rows).write(&mut table, columns_of(&std::io::stderr()))?;
     bail!(
         "{count} processes that use Tokio {what}; choose one with --pid:\n{}",
         String::from_utf8_lossy(&table).trim_end()

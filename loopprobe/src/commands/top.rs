@@ -10,6 +10,7 @@ use anyhow::{Context as _, bail};
 use ratatui::crossterm::event as terminal_event;
 
 use super::{
+    columns::columns_of,
     failure,
     output_file::OutputFile,
     privileges,
@@ -67,7 +68,7 @@ pub(super) fn run(args: &TopArgs, global: &GlobalArgs) -> anyhow::Result<Exit> {
         anstream::stdout(),
         TextOptions {
             quiet: true,
-            columns: super::session_output::columns(),
+            columns: columns_of(&io::stdout()),
             ..TextOptions::default()
         },
     );

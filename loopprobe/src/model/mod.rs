@@ -7,6 +7,7 @@
 mod background;
 mod cause;
 mod distribution;
+mod due;
 mod live;
 mod no_polls;
 mod poll;
@@ -21,6 +22,7 @@ mod task;
 pub use background::Background;
 pub use cause::{Blocked, Cause, Diagnosis};
 pub use distribution::Distribution;
+pub(crate) use due::Due;
 pub use live::{CurrentPoll, Live, Worker};
 pub use no_polls::{ChildProcess, Doing, NoPolls, ThreadState};
 pub use poll::{LongPoll, PollKind, Split};

@@ -1,6 +1,6 @@
 use std::{io, time::Duration};
 
-use super::{Event, Live, Sink};
+use super::{Due, Event, Live, Sink};
 
 /// Many sinks as one. Each gets every event, and snapshots as often as it wants them.
 #[derive(Default)]
@@ -12,8 +12,7 @@ pub struct Sinks {
 
 struct Member {
     sink: Box<dyn Sink>,
-    /// When it wants the next snapshot (`CLOCK_MONOTONIC`, nanoseconds).
-    live_at_ns: u64,
+    live: Due,
 }
 
 impl std::fmt::Debug for Sinks {
@@ -29,7 +28,7 @@ impl Sinks {
     pub fn add(&mut self, sink: Box<dyn Sink>) {
         self.sinks.push(Member {
             sink,
-            live_at_ns: 0,
+            live: Due::default(),
         });
     }
 
@@ -80,11 +79,10 @@ impl Sink for Sinks {
             let Some(every) = member.sink.live_every() else {
                 return Ok(());
             };
-            if live.time_ns < member.live_at_ns {
-                return Ok(());
+            if member.live.take(live.time_ns, every) {
+                member.sink.live(live)?;
             }
-            member.live_at_ns = live.time_ns + crate::clock::nanoseconds(every);
-            member.sink.live(live)
+            Ok(())
         })
     }
 
@@ -176,6 +174,6 @@ mod tests {
         }
         assert_eq!(never.borrow().live_at, [0_u64; 0]);
         assert_eq!(often.borrow().live_at, [0, 10, 20, 30, 40, 50]);
-        assert_eq!(seldom.borrow().live_at, [0, 30]);
+        assert_eq!(seldom.borrow().live_at, [0, 30, 50]);
     }
 }

@@ -47,11 +47,13 @@ pub struct Lost {
 }
 
 impl Lost {
-    /// Every counter with its name in the JSON.
+    /// The counters of what was lost, with their names in the JSON. A frame without a name is no loss: a stripped program has nothing
+    /// else.
     pub fn by_kind(&self) -> Vec<(String, u64)> {
-        let Ok(serde_json::Value::Object(counters)) = serde_json::to_value(self) else {
+        let Ok(serde_json::Value::Object(mut counters)) = serde_json::to_value(self) else {
             return Vec::new();
         };
+        counters.remove("unresolved_frames");
         counters
             .into_iter()
             .filter_map(|(name, count)| Some((name, count.as_u64()?)))
@@ -137,8 +139,8 @@ impl Eq for ProbeCost {}
 
 impl ProbeCost {
     /// In nanoseconds of CPU time, by what it went to.
-    pub fn by_part(&self) -> Vec<(&'static str, u64)> {
-        vec![
+    pub fn by_part(&self) -> [(&'static str, u64); 4] {
+        [
             ("probes", self.probes_ns),
             ("scheduler", self.scheduler_ns),
             ("stacks", self.stacks_ns),

@@ -1,6 +1,7 @@
 //! Views of a session: each takes the same events, live or from a recording, and writes one form of them.
 
 mod at_end;
+mod cut;
 mod diff;
 mod each_once;
 mod escape;
@@ -22,6 +23,7 @@ mod wall_clock;
 pub mod words;
 
 pub use at_end::{AtEnd, Drawing};
+pub use cut::{beginning_of, end_of};
 pub use diff::{Change, Diff, Side};
 pub use each_once::EachOnce;
 pub use escape::clean;

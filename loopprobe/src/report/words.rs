@@ -45,12 +45,8 @@ pub fn place_beside(name: &str, location: Option<&SourceLocation>) -> Option<Str
         .filter(|place| !name.contains(place.as_str()))
 }
 
-/// What was lost: every counter that is not zero, by its name in the JSON. A frame without a name is no loss.
+/// What was lost: every counter that is not zero, by its name in the JSON.
 pub fn lost(lost: &Lost) -> Vec<String> {
-    let lost = Lost {
-        unresolved_frames: 0,
-        ..*lost
-    };
     lost.by_kind()
         .into_iter()
         .filter(|(_, count)| *count > 0)
@@ -66,17 +62,12 @@ pub fn lost(lost: &Lost) -> Vec<String> {
 
 /// What observation cost by part, dearest first; nothing where it was recorded as a whole.
 pub fn cost_parts(cost: &ProbeCost) -> Vec<String> {
-    let mut parts = [
-        (cost.probes_ns, "probes"),
-        (cost.scheduler_ns, "scheduler"),
-        (cost.stacks_ns, "stacks"),
-        (cost.samples_ns, "samples"),
-    ];
-    parts.sort_by_key(|(ns, _)| std::cmp::Reverse(*ns));
+    let mut parts = cost.by_part();
+    parts.sort_by_key(|(_, ns)| std::cmp::Reverse(*ns));
     parts
         .into_iter()
-        .filter(|(ns, _)| *ns > 0)
-        .map(|(ns, name)| format!("{name} {}", Measured(ns)))
+        .filter(|(_, ns)| *ns > 0)
+        .map(|(name, ns)| format!("{name} {}", Measured(ns)))
         .collect()
 }
 

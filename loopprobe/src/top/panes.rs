@@ -10,11 +10,11 @@ use ratatui::{
     widgets::{Cell, Paragraph, Row, Table, TableState, Wrap},
 };
 
-use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
+use unicode_width::UnicodeWidthStr as _;
 
 use crate::{
     model::{Frame as StackFrame, LongPoll, Stack, Worker},
-    report::{Chosen, Count, Measured, clean, frame_name, words},
+    report::{Chosen, Count, Measured, clean, end_of, frame_name, words},
 };
 
 use super::{Focus, State, draw::title};
@@ -297,18 +297,4 @@ fn frame_line(frame: &StackFrame, columns: usize) -> Line<'static> {
         }
     }
     if frame.runtime { line.dim() } else { line }
-}
-
-/// A name in so many columns: its left side gives way, for its end says which function it is.
-fn end_of(name: &str, columns: usize) -> String {
-    if name.width() <= columns {
-        return name.to_owned();
-    }
-    let mut used = 1;
-    let fits = |c: &char| {
-        used += c.width().unwrap_or(0);
-        used <= columns
-    };
-    let kept: Vec<char> = name.chars().rev().take_while(fits).collect();
-    std::iter::once('…').chain(kept.into_iter().rev()).collect()
 }

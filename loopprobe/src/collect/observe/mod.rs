@@ -48,7 +48,7 @@ use crate::{
         measure,
     },
     clock::{nanoseconds, now_ns},
-    model::{Event, Live, Session, Sink, Summary, TaskType},
+    model::{Due, Event, Live, Session, Sink, Summary, TaskType},
 };
 
 /// How often open polls and newly loaded libraries are looked for.
@@ -86,6 +86,8 @@ pub struct Observer {
     /// Polls whose question has not been answered yet.
     unsettled: Vec<PollRecord>,
     totals: Totals,
+    /// When the next snapshot is due.
+    live: Due,
     span: Span,
     /// Held as long as its probes.
     planned: Vec<PlannedImage>,
@@ -203,6 +205,7 @@ impl Observer {
                 prices: Some((&cost).into()),
                 ..Totals::default()
             },
+            live: Due::default(),
             span,
             planned,
         })
@@ -414,7 +417,9 @@ impl Observer {
             stacks.tick(now, all_seen, |key| open.contains(&key));
         }
         self.look_at_stuck(&threads, now, sink)?;
-        if sink.live_every().is_some() {
+        if let Some(every) = sink.live_every()
+            && self.live.take(now, every)
+        {
             sink.live(&self.live(&threads, now)?)?;
         }
         self.look_for_images(sink)

@@ -87,19 +87,9 @@ fn namespaces(pid: u32) -> Vec<Check> {
 }
 
 fn files(pid: u32, found: &Found<TokioImage>) -> Vec<Check> {
-    let mut checks: Vec<Check> = found
-        .images
-        .iter()
-        .map(|(_, image)| image)
-        .flat_map(tokio)
-        .collect();
-    checks.extend(
-        found
-            .images
-            .iter()
-            .map(|(_, image)| image)
-            .filter_map(unwinding),
-    );
+    let images = || found.images.iter().map(|(_, image)| image);
+    let mut checks: Vec<Check> = images().flat_map(tokio).collect();
+    checks.extend(images().filter_map(unwinding));
     if found.images.is_empty() {
         checks.push(no_tokio(found));
     }

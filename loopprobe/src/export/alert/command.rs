@@ -46,20 +46,16 @@ impl OnAlert {
             .spawn()
             .map_err(failed)?;
         let until = Instant::now() + self.timeout;
-        // One that does not read is not waited for: the event's first 64 KiB fit the pipe, and a write has a thread of its own.
-        let writer = child.stdin.take().map(|mut input| {
+        // One that does not read is not waited for.
+        if let Some(mut input) = child.stdin.take() {
             thread::spawn(move || {
-                // It need not read.
                 let _ = input.write_all(&json);
-            })
-        });
+            });
+        }
         let ended = wait(&mut child, until, hurry).map_err(failed)?;
         if ended.is_none() {
             kill_group(&child);
             child.wait().map_err(failed)?;
-        }
-        if let Some(writer) = writer {
-            let _ = writer.join();
         }
         match ended {
             Some(status) if status.success() => Ok(()),

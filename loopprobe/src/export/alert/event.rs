@@ -1,6 +1,9 @@
 use serde::Serialize;
 
-use crate::model::{Cause, LongPoll};
+use crate::{
+    model::{Cause, LongPoll},
+    report::clean,
+};
 
 /// How bad a long poll is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -52,6 +55,9 @@ pub struct AlertEvent {
     pub event: When,
     /// How bad.
     pub level: Level,
+    /// How bad it was said to be before; `None` in a poll's first alert.
+    #[serde(skip)]
+    pub before: Option<Level>,
     /// The process's name.
     pub process: String,
     /// When the poll began, in nanoseconds since the Unix epoch.
@@ -62,31 +68,35 @@ pub struct AlertEvent {
 }
 
 impl AlertEvent {
+    /// The task type's name. Names come from the target's file: no control character of theirs may reach a terminal.
+    pub(super) fn task(&self) -> String {
+        clean(&self.poll.task.name).into_owned()
+    }
+
+    /// The cause, as in the JSON.
+    pub(super) fn cause(&self) -> String {
+        let diagnosis = self.poll.diagnosis.as_ref();
+        diagnosis.map_or(Cause::Unknown, |found| found.cause).name()
+    }
+
+    /// The blocking call; empty where it is not known.
+    pub(super) fn call(&self) -> String {
+        let call = self.poll.diagnosis.as_ref().and_then(|d| d.call.as_ref());
+        call.map_or_else(String::new, |call| clean(&call.function).into_owned())
+    }
+
     /// The environment of a hook.
-    pub fn environment(&self) -> Vec<(&'static str, String)> {
+    pub(super) fn environment(&self) -> [(&'static str, String); 8] {
         let poll = &self.poll;
-        let diagnosis = poll.diagnosis.as_ref();
-        let call = diagnosis.and_then(|found| found.call.as_ref());
-        vec![
+        [
             ("LOOPPROBE_EVENT", self.event.name().to_owned()),
             ("LOOPPROBE_LEVEL", self.level.name().to_owned()),
             ("LOOPPROBE_PID", poll.pid.to_string()),
             ("LOOPPROBE_TID", poll.tid.to_string()),
-            ("LOOPPROBE_TASK", plain(&poll.task.name)),
-            (
-                "LOOPPROBE_CAUSE",
-                diagnosis.map_or(Cause::Unknown, |found| found.cause).name(),
-            ),
-            (
-                "LOOPPROBE_CALL",
-                call.map_or_else(String::new, |call| plain(&call.function)),
-            ),
+            ("LOOPPROBE_TASK", self.task()),
+            ("LOOPPROBE_CAUSE", self.cause()),
+            ("LOOPPROBE_CALL", self.call()),
             ("LOOPPROBE_DURATION_NS", poll.duration_ns.to_string()),
         ]
     }
-}
-
-/// Names come from the target's file: no NUL may reach an environment, and no control character a terminal.
-fn plain(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).collect()
 }

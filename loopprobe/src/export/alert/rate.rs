@@ -1,4 +1,4 @@
-/// At most so many a minute, in any minute, with up to that many at once.
+/// So many at once, and as many a minute from then on: a token bucket.
 #[derive(Debug)]
 pub struct Rate {
     a_minute: u32,

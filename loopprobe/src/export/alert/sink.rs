@@ -6,7 +6,10 @@ use super::{
     event::AlertEvent,
     rate::Rate,
 };
-use crate::model::{Event, LongPoll, Session, Sink};
+use crate::{
+    model::{Event, LongPoll, Session, Sink},
+    report::WallClock,
+};
 
 /// How long the end of a session waits for alerts that are under way.
 const GRACE: Duration = Duration::from_secs(5);
@@ -78,7 +81,7 @@ impl Alerts {
             match now {
                 Some(level) if may => {
                     self.open.insert(key, level);
-                    self.deliver(When::Alert, level, poll);
+                    self.deliver(When::Alert, level, before, poll);
                 }
                 // An open one is told of again.
                 _ if !poll.ended => {}
@@ -91,21 +94,21 @@ impl Alerts {
         if poll.ended
             && let Some(level) = self.open.remove(&key)
         {
-            self.deliver(When::AlertEnd, level, poll);
+            self.deliver(When::AlertEnd, level, Some(level), poll);
         }
     }
 
-    fn deliver(&self, event: When, level: Level, poll: &LongPoll) {
+    fn deliver(&self, event: When, level: Level, before: Option<Level>, poll: &LongPoll) {
         let (Some(deliveries), Some(session)) = (&self.deliveries, &self.session) else {
             return;
         };
-        let since = poll.start_ns.cast_signed() - session.start_ns.cast_signed();
         let event = Arc::new(AlertEvent {
             kind: "alert",
             event,
             level,
+            before,
             process: session.name.clone(),
-            start_unix_ns: session.start_unix_ns.saturating_add_signed(since),
+            start_unix_ns: WallClock::of(session).unix_ns(poll.start_ns),
             poll: poll.clone(),
         });
         let channels = match event.event {

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use ureq::Agent;
 
-use super::{When, event::AlertEvent};
+use super::{Level, When, event::AlertEvent};
+use crate::report::clean;
 
 /// How often a delivery is tried, and how long the first pause is; each further one is twice as long.
 const TRIES: u32 = 3;
@@ -77,40 +78,43 @@ fn may_pass(error: &ureq::Error) -> bool {
     }
 }
 
-/// One alert, as `POST /api/v2/alerts` takes them (Alertmanager's `api/v2/openapi.yaml`). It is over once it has an `endsAt`.
+/// An alert, as `POST /api/v2/alerts` takes it (Alertmanager's `api/v2/openapi.yaml`): the same labels are the same alert, so what is not
+/// known from the beginning stands among the annotations. It is over once it has an `endsAt`. One that is worse now is another
+/// alert, and ends the one before.
 fn alertmanager(event: &AlertEvent) -> Value {
+    let is_over = event.event == When::AlertEnd || event.poll.ended;
+    let mut alerts = vec![one_alert(event, event.level, is_over)];
+    if let Some(before) = event.before.filter(|before| *before != event.level) {
+        alerts.push(one_alert(event, before, true));
+    }
+    alerts.into()
+}
+
+fn one_alert(event: &AlertEvent, level: Level, is_over: bool) -> Value {
     let poll = &event.poll;
-    let diagnosis = poll.diagnosis.as_ref();
-    let environment = event.environment();
-    let field = |name: &str| {
-        let found = environment.iter().find(|(own, _)| *own == name);
-        found.map_or_else(String::new, |(_, value)| value.clone())
-    };
+    let advice = poll.diagnosis.as_ref().map_or("", |found| &found.advice);
     let duration = Duration::from_nanos(poll.duration_ns);
     let mut alert = json!({
         "labels": {
             "alertname": "LoopprobeLongPoll",
-            "severity": event.level.name(),
-            "process": event.process,
-            "pid": field("LOOPPROBE_PID"),
-            "task": field("LOOPPROBE_TASK"),
-            "cause": field("LOOPPROBE_CAUSE"),
-            "call": field("LOOPPROBE_CALL"),
+            "severity": level.name(),
+            "process": clean(&event.process),
+            "pid": poll.pid.to_string(),
+            "tid": poll.tid.to_string(),
+            "task": event.task(),
         },
         "annotations": {
-            "summary": format!(
-                "{} was blocked for {duration:.1?} ({})",
-                field("LOOPPROBE_TASK"),
-                field("LOOPPROBE_CAUSE")
-            ),
-            "description": diagnosis.map_or("", |found| &found.advice),
+            "summary": format!("{} was blocked for {duration:.1?} ({})", event.task(), event.cause()),
+            "cause": event.cause(),
+            "call": event.call(),
+            "description": advice,
         },
         "startsAt": rfc3339(event.start_unix_ns),
     });
-    if event.event == When::AlertEnd || poll.ended {
+    if is_over {
         alert["endsAt"] = rfc3339(event.start_unix_ns.saturating_add(poll.duration_ns)).into();
     }
-    json!([alert])
+    alert
 }
 
 fn rfc3339(unix_ns: u64) -> String {

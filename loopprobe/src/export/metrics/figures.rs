@@ -7,7 +7,10 @@ use prometheus_client::{
     registry::Unit,
 };
 
-use crate::model::{Cause, Distribution, Event, Live, LongPoll, Lost, ProbeCost, Session};
+use crate::{
+    model::{Cause, Distribution, Event, Live, LongPoll, Lost, ProbeCost, Session},
+    report::clean,
+};
 
 /// At most so many task types and causes have a series of their own; the others share one, of the task `other`.
 const MAX_SERIES: usize = 200;
@@ -34,11 +37,8 @@ impl Figures {
         match event {
             Event::Session(session) => self.session = Some(session.clone()),
             Event::LongPoll(poll) if poll.ended => self.long_poll(poll),
-            Event::LongPoll(_) | Event::Notice(_) => {}
-            Event::Summary(summary) => {
-                self.lost = summary.lost.unwrap_or(self.lost);
-                self.cost = summary.cost.or(self.cost);
-            }
+            // With the summary the server ends too.
+            Event::LongPoll(_) | Event::Notice(_) | Event::Summary(_) => {}
         }
     }
 
@@ -52,7 +52,7 @@ impl Figures {
 
     fn long_poll(&mut self, poll: &LongPoll) {
         let cause = poll.diagnosis.as_ref().map_or(Cause::Unknown, |d| d.cause);
-        let mut key = (plain(&poll.task.name), cause);
+        let mut key = (clean(&poll.task.name).into_owned(), cause);
         if self.long_polls.len() >= MAX_SERIES && !self.long_polls.contains_key(&key) {
             key.0 = OTHER.to_owned();
         }
@@ -77,8 +77,8 @@ impl Figures {
         };
         let labels = [
             ("pid", session.pid.to_string()),
-            ("process", plain(&session.name)),
-            ("tokio", plain(&session.tokio.join(", "))),
+            ("process", clean(&session.name).into_owned()),
+            ("tokio", clean(&session.tokio.join(", ")).into_owned()),
             ("loopprobe", session.version.clone()),
         ];
         // Not of OpenMetrics' type `info`, which tools for Prometheus' older format do not know.
@@ -195,9 +195,4 @@ impl Figures {
 /// The unit of OpenMetrics.
 fn seconds(ns: u64) -> f64 {
     ns as f64 / 1e9
-}
-
-/// Names come from the target's file.
-fn plain(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).collect()
 }

@@ -4,10 +4,10 @@ use std::borrow::Cow;
 
 use unicode_width::UnicodeWidthStr as _;
 
+use crate::report::end_of;
+
 /// Below this, cutting leaves nothing to read; a narrower terminal wraps.
 const NARROWEST: usize = 40;
-/// Stands for what was cut off.
-const CUT: char = '…';
 
 /// How many columns a line has; `None` where lines may be as long as they like, as in a file or a pipe.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,8 +26,8 @@ impl Width {
     /// A name in this width: its left side gives way, for its end says which function it is.
     pub(super) fn fit(self, name: &str) -> Cow<'_, str> {
         match self.0 {
-            Some(columns) if name.width() > columns => Cow::Owned(end_of(name, columns)),
-            _ => Cow::Borrowed(name),
+            Some(columns) => end_of(name, columns).into(),
+            None => name.into(),
         }
     }
 
@@ -55,21 +55,6 @@ impl Width {
         let lines = textwrap::wrap(text, options);
         lines.join(&format!("\n{:indent$}", ""))
     }
-}
-
-/// The last `columns` columns of a name, behind the sign that something is missing.
-fn end_of(name: &str, columns: usize) -> String {
-    let mut room = columns.saturating_sub(1);
-    let mut from = name.len();
-    for (at, c) in name.char_indices().rev() {
-        let wide = unicode_width::UnicodeWidthChar::width(c).unwrap_or(0);
-        if wide > room {
-            break;
-        }
-        room -= wide;
-        from = at;
-    }
-    format!("{CUT}{}", &name[from..])
 }
 
 #[cfg(test)]
