@@ -2,7 +2,7 @@
 //!
 //! `docs/architecture.md` is the map: every room, what it may use, and how a poll travels through them.
 //!
-//! What is particular to Tokio lives in [`runtime::tokio`]; the model does not name it.
+//! What is particular to one event loop lives in a folder of [`runtime`]; no other room names it.
 
 pub mod model;
 

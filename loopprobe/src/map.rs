@@ -160,6 +160,60 @@ fn rooms_have_no_circle() {
     assert_eq!(circle(&used()), None);
 }
 
+/// No room but `runtime` knows which runtimes there are: the rest would need a second look with each new one.
+#[test]
+fn no_room_but_runtime_names_one() {
+    let runtimes: Vec<String> = fs::read_dir(sources().join("runtime"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_dir())
+        .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    assert!(runtimes.contains(&"tokio".to_owned()), "{runtimes:?}");
+    let others = files(&sources()).into_iter();
+    let named: Vec<String> = others
+        .filter(|(room, _)| room != "runtime")
+        .flat_map(|(room, text)| {
+            let found = runtimes.iter().filter(move |name| names(&text, name));
+            found.map(move |name| format!("`{room}` names `runtime::{name}`"))
+        })
+        .collect();
+    assert!(named.is_empty(), "{named:#?}");
+}
+
+/// Whether a `use`, or a path in the code, leads into the folder of a runtime.
+fn names(text: &str, runtime: &str) -> bool {
+    let text: String = text.split_whitespace().collect();
+    let in_group = |rest: &str| {
+        let group = rest.strip_prefix('{').unwrap_or_default();
+        heads(group).iter().any(|head| head == runtime)
+    };
+    text.match_indices("runtime::").any(|(at, found)| {
+        let is_path = !text[..at].ends_with("tokio::") && !text[..at].ends_with('_');
+        let rest = &text[at + found.len()..];
+        is_path && (identifier(rest).as_deref() == Some(runtime) || in_group(rest))
+    })
+}
+
+#[test]
+fn a_runtime_is_found_in_every_form() {
+    for text in [
+        "use crate::runtime::tokio::Tokio;",
+        "use crate::{\n    model::Frame,\n    runtime::{\n        Site, tokio::discover,\n    },\n};",
+        "let image = crate::runtime::tokio::discover();",
+        "use crate::runtime::{tokio};",
+    ] {
+        assert!(names(text, "tokio"), "{text}");
+    }
+    for text in [
+        "use crate::runtime::{Runtime, Site};",
+        "use tokio::runtime::Handle;",
+        "frame(\"tokio::runtime::tokio_like\")",
+    ] {
+        assert!(!names(text, "tokio"), "{text}");
+    }
+}
+
 #[test]
 fn a_use_is_found_in_every_form() {
     let text =

@@ -5,7 +5,7 @@ use loopprobe::{
     attach::{Capacity, Kernel, Plan, PlanSize, PlannedImage, Settings},
     elf::Image,
     process::{ImageFile, Maps},
-    runtime::tokio::discover,
+    runtime::{RUNTIMES, detect},
 };
 use loopprobe_common::config::Config;
 
@@ -21,8 +21,9 @@ pub fn planned(pid: u32) -> Result<(Kernel, Vec<PlannedImage>, usize)> {
             continue;
         };
         let image = Image::from_file(file.file.try_clone()?, &mapping.path);
-        if let Some(tokio) = image.ok().and_then(|image| discover(&image).ok()) {
-            images.push(plan.add(file, tokio, None));
+        let found = image.map(|image| detect(RUNTIMES, &image, None).unwrap_or_default());
+        if let Some(found) = found.unwrap_or_default().pop() {
+            images.push(plan.add(file, found, None));
         }
     }
     images.first().context("no task is polled there")?;

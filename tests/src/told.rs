@@ -9,9 +9,8 @@ use std::path::Path;
 use anyhow::{Context as _, Result, ensure};
 use loopprobe::elf::{Image, ProcAddr};
 use loopprobe::model::{NameSource, TaskType};
-use loopprobe::runtime::tokio::{
-    BoxedFutures, ProcessMemory, Scheduler, Vtable, discover, may_be_boxed,
-};
+use loopprobe::runtime::ServedType;
+use loopprobe::runtime::tokio::{BoxedFutures, ProcessMemory, discover};
 use serde_json::Value;
 
 use crate::confined::confined;
@@ -27,7 +26,7 @@ pub struct Pair {
     /// The program's own line.
     pub truth: Value,
     /// The scheduler that loopprobe found.
-    pub scheduler: Scheduler,
+    pub scheduler: &'static str,
     /// The type that loopprobe found.
     pub seen: TaskType,
     /// Whether the file has no symbols.
@@ -164,31 +163,32 @@ pub fn pairs(pid: u32, file: &Path, lines: &[Value]) -> Result<Vec<Pair>> {
 
 fn find(pid: u32, file: &Path, mut truth: HashMap<u64, Value>) -> Result<Vec<Pair>> {
     let image = Image::open(file)?;
-    let found = discover(&image)?;
-    let vtables = found.sites.iter().flat_map(|site| &site.vtables);
+    let facts = discover(&image)?.facts;
+    let types = facts.sites.iter().flat_map(|site| &site.types);
     let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
     let bias = load_bias(&maps, file)?;
-    let vtables: HashMap<u64, &Vtable> = vtables.map(|v| (v.address.0 + bias, v)).collect();
+    let types: HashMap<u64, &ServedType> = types.map(|t| (t.key.0 + bias, t)).collect();
 
     let memory = Memory(File::open(format!("/proc/{pid}/mem"))?);
     let mut boxes = BoxedFutures::new(pid)?;
     let mut pairs = Vec::new();
-    let mut headers = headers(&maps, &memory, &vtables);
+    let mut headers = headers(&maps, &memory, &types);
     // What only looks like a header, left over on some stack and followed by a small number, is not aligned as tasks are.
     headers.sort_by_key(|(header, _)| Reverse(header.0.trailing_zeros().min(CELL_ALIGN)));
-    for (header, vtable) in headers {
-        let id = word(&memory, header.0 + u64::from(vtable.id_offset));
+    for (header, served) in headers {
+        let id = word(&memory, header.0 + u64::from(served.id_offset));
         let Some(truth) = id.and_then(|id| truth.remove(&id)) else {
             continue;
         };
-        let boxed = may_be_boxed(&vtable.task)
-            .then(|| boxes.name(&memory, vtable, header))
+        let boxed = served
+            .ask_memory
+            .then(|| boxes.name(&memory, served, header))
             .flatten();
         pairs.push(Pair {
             truth,
-            scheduler: vtable.scheduler,
-            seen: boxed.unwrap_or_else(|| vtable.task.clone()),
-            stripped: found.stripped,
+            scheduler: served.scheduler,
+            seen: boxed.unwrap_or_else(|| served.task.clone()),
+            stripped: facts.stripped,
         });
     }
     ensure!(truth.is_empty(), "tasks not found in memory: {truth:?}");
@@ -208,8 +208,8 @@ fn load_bias(maps: &str, file: &Path) -> Result<u64> {
 fn headers<'a>(
     maps: &str,
     memory: &Memory,
-    vtables: &HashMap<u64, &'a Vtable>,
-) -> Vec<(ProcAddr, &'a Vtable)> {
+    types: &HashMap<u64, &'a ServedType>,
+) -> Vec<(ProcAddr, &'a ServedType)> {
     let anonymous = maps.lines().filter_map(|line| {
         let parts: Vec<_> = line.split_whitespace().collect();
         let (start, end) = parts.first()?.split_once('-')?;
@@ -226,9 +226,9 @@ fn headers<'a>(
         let read = memory.read(ProcAddr(start), &mut bytes);
         for (index, word) in bytes[..read].chunks_exact(8).enumerate() {
             let word = u64::from_le_bytes(word.try_into().expect("eight bytes"));
-            if let Some(vtable) = vtables.get(&word) {
+            if let Some(served) = types.get(&word) {
                 let header = (start + 8 * index as u64).wrapping_sub(0x10);
-                found.push((ProcAddr(header), *vtable));
+                found.push((ProcAddr(header), *served));
             }
         }
     }

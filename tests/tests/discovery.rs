@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, ensure};
 use loopprobe::{
     elf::Image,
     model::{NameSource, TaskKind},
-    runtime::tokio::{TokioImage, Vtable, discover},
+    runtime::{ImageFacts, ServedType, tokio::discover},
 };
 use loopprobe_tests::matrix::{self, Build, PROFILES, Profile, Tokio, VERSIONS};
 use object::{Object as _, ObjectSymbol as _};
@@ -36,18 +36,18 @@ fn cells() -> Vec<Build> {
     profiles.into_iter().chain(versions).collect()
 }
 
-fn found_in(path: &Path) -> Result<TokioImage> {
+fn found_in(path: &Path) -> Result<ImageFacts> {
     let image = Image::open(path)?;
-    Ok(discover(&image)?)
+    Ok(discover(&image)?.facts)
 }
 
-fn vtables(image: &TokioImage) -> impl Iterator<Item = &Vtable> {
-    image.sites.iter().flat_map(|site| &site.vtables)
+fn vtables(image: &ImageFacts) -> impl Iterator<Item = &ServedType> {
+    image.sites.iter().flat_map(|site| &site.types)
 }
 
-fn by_address(image: &TokioImage) -> BTreeMap<u64, &Vtable> {
+fn by_address(image: &ImageFacts) -> BTreeMap<u64, &ServedType> {
     vtables(image)
-        .map(|vtable| (vtable.address.0, vtable))
+        .map(|vtable| (vtable.key.0, vtable))
         .collect()
 }
 
@@ -91,7 +91,7 @@ fn check_recall(build: Build, file: &str) -> Result<()> {
     let stripped = strip(&path, "--strip-all", "discovery-recall")?;
     for path in [&path, &stripped] {
         let image = found_in(path)?;
-        let found: BTreeSet<u64> = vtables(&image).map(|vtable| vtable.poll.0).collect();
+        let found: BTreeSet<u64> = vtables(&image).map(|vtable| vtable.function.0).collect();
         assert_eq!(found, truth, "{build:?} {}", path.display());
         for site in &image.sites {
             assert!(
@@ -127,7 +127,7 @@ fn the_version_is_read_from_stripped_files() -> Result<()> {
         "--strip-all",
         "discovery-version",
     )?;
-    assert_eq!(found_in(&path)?.tokio, ["1.28.2"]);
+    assert_eq!(found_in(&path)?.versions, ["1.28.2"]);
     Ok(())
 }
 
@@ -154,7 +154,7 @@ fn v0_symbols_give_exact_types_and_classes() -> Result<()> {
         let (image, bare) = (found_in(&path)?, found_in(&stripped)?);
         let bare = by_address(&bare);
         for vtable in vtables(&image) {
-            let symbols = &truth[&vtable.poll.0];
+            let symbols = &truth[&vtable.function.0];
             let is_blocking = symbols
                 .iter()
                 .all(|symbol| symbol.contains("BlockingSchedule>"));
@@ -164,10 +164,7 @@ fn v0_symbols_give_exact_types_and_classes() -> Result<()> {
                 TaskKind::Async
             };
             assert_eq!(vtable.task.kind, kind, "{symbols:?}");
-            assert_eq!(
-                bare[&vtable.address.0].task.kind, kind,
-                "stripped: {symbols:?}"
-            );
+            assert_eq!(bare[&vtable.key.0].task.kind, kind, "stripped: {symbols:?}");
             let name = vtable.task.full_name.as_ref().unwrap_or(&vtable.task.name);
             assert_eq!(vtable.task.name_source, NameSource::V0, "{name}");
             let spelt = |symbol: &String| {
@@ -247,7 +244,7 @@ fn legacy_symbols_name_nine_tenths_exactly_and_never_lie_for_certain() -> Result
     let truth = by_address(&truth);
     let (mut exact, mut types) = (0, 0);
     for vtable in vtables(&without_dwarf) {
-        let expected = &truth[&vtable.address.0].task;
+        let expected = &truth[&vtable.key.0].task;
         if expected.name.starts_with("fn(") || expected.kind == TaskKind::Blocking {
             continue;
         }
@@ -293,7 +290,7 @@ fn stripped_async_types_have_their_definition() -> Result<()> {
     let stripped = found_in(&strip(&path, "--strip-all", "discovery-definitions")?)?;
     let truth = by_address(&truth);
     for vtable in vtables(&stripped) {
-        let expected = &truth[&vtable.address.0].task;
+        let expected = &truth[&vtable.key.0].task;
         let is_body = expected
             .full_name
             .as_deref()

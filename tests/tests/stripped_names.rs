@@ -114,7 +114,8 @@ fn the_scheduler_is_known_without_symbols() -> Result<()> {
                     _ => Scheduler::Blocking,
                 };
                 assert_eq!(
-                    pair.scheduler, expected,
+                    pair.scheduler,
+                    expected.word(),
                     "{tokio} {profile:?}: {}",
                     pair.truth
                 );

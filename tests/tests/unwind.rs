@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result, ensure};
 use loopprobe::{
     elf::{Image, ProcAddr},
     model::Outcome,
-    runtime::tokio::{TokioImage, discover},
+    runtime::{RUNTIMES, RuntimeImage, ServedType, detect},
     symbolize::Symbolizer,
     unwind::{Memory, Module, OpenPoll, PollFunctions, RawFrame, RawStack, Unwinder},
 };
@@ -133,7 +133,7 @@ struct Judge {
     symbolizer: Symbolizer,
     memory: Memory,
     functions: PollFunctions,
-    image: TokioImage,
+    image: Arc<dyn RuntimeImage>,
     module: Arc<Module>,
 }
 
@@ -146,7 +146,8 @@ impl Judge {
             .find(|module| module.path() == program)
             .context("the program is mapped")?
             .clone();
-        let image = discover(&Image::open(program)?)?;
+        let found = detect(RUNTIMES, &Image::open(program)?, None)?.pop();
+        let image = found.context("the program has a runtime")?;
         let mut functions = PollFunctions::default();
         functions.add(&module, &image);
         Ok(Self {
@@ -204,22 +205,20 @@ impl Judge {
     }
 
     fn is_async(&self, poll: &OpenPoll) -> bool {
-        let vtables = self.image.sites.iter().flat_map(|site| &site.vtables);
-        vtables
-            .filter(|vtable| poll.vtables.contains(&vtable.address))
-            .any(|vtable| vtable.id_offset - vtable.scheduler_offset == 8)
+        self.types()
+            .filter(|served| poll.keys.contains(&served.key))
+            .any(|served| served.id_offset - served.scheduler_offset == 8)
+    }
+
+    fn types(&self) -> impl Iterator<Item = &ServedType> {
+        self.image.facts().sites.iter().flat_map(|site| &site.types)
     }
 
     fn task_id(&self, poll: &OpenPoll) -> Option<u64> {
         let task = poll.task?;
-        let vtable = self
-            .image
-            .sites
-            .iter()
-            .flat_map(|site| &site.vtables)
-            .find(|vtable| vtable.address == task.vtable)?;
+        let served = self.types().find(|served| served.key == task.key)?;
         debug_assert_eq!(poll.module, self.module.id());
         self.memory
-            .word(ProcAddr(task.header.0 + u64::from(vtable.id_offset)))
+            .word(ProcAddr(task.header.0 + u64::from(served.id_offset)))
     }
 }

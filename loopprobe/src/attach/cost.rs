@@ -303,7 +303,7 @@ impl OwnSite {
                 metadata: self.file.metadata.clone(),
             },
             probes: roles.iter().map(|role| (*role, vec![self.probe])).collect(),
-            tokio: None,
+            runtime: None,
         })
     }
 }

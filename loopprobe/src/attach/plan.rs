@@ -1,6 +1,6 @@
 //! What to probe in which file, and what the programs must know of it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use loopprobe_common::config::{
     FirstInstruction, Range, Site as SiteEntry, TaskLayout, relative, vtable_key,
@@ -12,7 +12,7 @@ use crate::{
     elf::{FileOffset, Image, VirtAddr},
     model::{TaskKind, TaskType},
     process::{ImageFile, Mapping},
-    runtime::tokio::{Scheduler, Site, TokioImage, Vtable, may_be_boxed},
+    runtime::{Runtime, RuntimeImage, ServedType, Site, SiteRole},
 };
 
 /// One file to probe.
@@ -22,8 +22,8 @@ pub struct PlannedImage {
     pub file: ImageFile,
     /// What to probe, by role.
     pub probes: BTreeMap<Role, Vec<Probe>>,
-    /// What it holds of Tokio; `None` for the library with `epoll_wait`.
-    pub tokio: Option<TokioImage>,
+    /// What it holds of a runtime; `None` for the library with `epoll_wait`.
+    pub runtime: Option<Arc<dyn RuntimeImage>>,
 }
 
 /// The tables for the programs, growing with each file that is added.
@@ -33,11 +33,11 @@ pub struct Plan {
     pub sites: Vec<SiteEntry>,
     /// By index: what each task type is.
     pub types: Vec<TaskType>,
-    /// By index: their vtables.
-    pub vtables: Vec<Vtable>,
-    /// Vtables of sites that serve several types, by [`vtable_key`].
+    /// By index: whose they are, and where their tasks keep what is read.
+    pub served: Vec<(&'static dyn Runtime, ServedType)>,
+    /// Keys of sites that serve several types, by [`vtable_key`].
     pub shared: Vec<(u64, TaskLayout)>,
-    /// Code of the files with Tokio.
+    /// Code of the files with a runtime.
     pub text: Vec<Range>,
     /// How many sites begin with an instruction that the kernel does not emulate.
     pub slow_sites: usize,
@@ -50,7 +50,7 @@ pub struct PlanSize {
     pub sites: usize,
     /// Task types.
     pub types: usize,
-    /// Vtables of shared sites.
+    /// Keys of shared sites.
     pub shared: usize,
     /// Ranges of code.
     pub text: usize,
@@ -71,28 +71,34 @@ impl Plan {
     pub fn shrink(&mut self, size: PlanSize) {
         self.sites.truncate(size.sites);
         self.types.truncate(size.types);
-        self.vtables.truncate(size.types);
+        self.served.truncate(size.types);
         self.shared.truncate(size.shared);
         self.text.truncate(size.text);
     }
 
-    /// Adds a file with Tokio that lies in the process with `bias`, if it lies there already.
-    pub fn add(&mut self, file: ImageFile, tokio: TokioImage, bias: Option<u64>) -> PlannedImage {
+    /// Adds a file with a runtime that lies in the process with `bias`, if it lies there already.
+    pub fn add(
+        &mut self,
+        file: ImageFile,
+        image: Arc<dyn RuntimeImage>,
+        bias: Option<u64>,
+    ) -> PlannedImage {
         let mut probes: BTreeMap<Role, Vec<Probe>> = BTreeMap::new();
-        for site in &tokio.sites {
+        let facts = image.facts();
+        for site in &facts.sites {
             let cookie = self.sites.len() as u64;
-            self.add_site(site);
+            self.add_site(site, image.runtime());
             let probe = Probe {
                 offset: site.offset.0,
                 cookie,
             };
-            for role in roles(site) {
+            for role in roles(site.role) {
                 probes.entry(*role).or_default().push(probe);
             }
         }
         for (role, offsets) in [
-            (Role::ParkEnter, &tokio.loop_symbols.park),
-            (Role::BlockOnEnter, &tokio.loop_symbols.block_on),
+            (Role::ParkEnter, &facts.marks.park),
+            (Role::BlockOnEnter, &facts.marks.block_on),
         ] {
             if !offsets.is_empty() {
                 probes.insert(
@@ -108,48 +114,49 @@ impl Plan {
             }
         }
         if let Some(bias) = bias {
-            self.add_text(&tokio, bias);
+            self.add_text(image.as_ref(), bias);
         }
         PlannedImage {
             file,
             probes,
-            tokio: Some(tokio),
+            runtime: Some(image),
         }
     }
 
-    /// Adds the code of an image with Tokio, once it is known where it lies.
-    pub fn add_text(&mut self, tokio: &TokioImage, bias: u64) {
-        self.text.extend(tokio.text.iter().map(|(start, size)| {
-            let start = start.0.wrapping_add(bias);
-            Range {
-                start,
-                end: start.wrapping_add(*size),
-            }
-        }));
+    /// Adds the code of an image with a runtime, once it is known where it lies.
+    pub fn add_text(&mut self, image: &dyn RuntimeImage, bias: u64) {
+        self.text
+            .extend(image.facts().text.iter().map(|(start, size)| {
+                let start = start.0.wrapping_add(bias);
+                Range {
+                    start,
+                    end: start.wrapping_add(*size),
+                }
+            }));
     }
 
-    fn add_site(&mut self, site: &Site) {
-        let Some(first) = site.vtables.first() else {
+    fn add_site(&mut self, site: &Site, runtime: &'static dyn Runtime) {
+        let Some(first) = site.types.first() else {
             return;
         };
         let cookie = self.sites.len() as u64;
-        let vtable = |v: &Vtable| relative(v.address.0, site.address.0);
+        let key = |served: &ServedType| relative(served.key.0, site.address.0);
         let mut task = layout(self.types.len(), first);
-        if site.vtables.len() > 1 {
+        if site.types.len() > 1 {
             task.flags |= TaskLayout::FLAG_SHARED;
         }
         self.sites.push(SiteEntry {
-            vtable: vtable(first),
+            vtable: key(first),
             task,
             first: first_instruction(&site.entry.leads),
         });
-        for v in &site.vtables {
-            let layout = layout(self.types.len(), v);
-            if site.vtables.len() > 1 {
-                self.shared.push((vtable_key(cookie, vtable(v)), layout));
+        for served in &site.types {
+            let layout = layout(self.types.len(), served);
+            if site.types.len() > 1 {
+                self.shared.push((vtable_key(cookie, key(served)), layout));
             }
-            self.types.push(v.task.clone());
-            self.vtables.push(v.clone());
+            self.types.push(served.task.clone());
+            self.served.push((runtime, served.clone()));
         }
         self.slow_sites += usize::from(!site.entry.emulated);
     }
@@ -164,7 +171,7 @@ pub fn epoll(file: ImageFile, offset: FileOffset) -> PlannedImage {
     PlannedImage {
         file,
         probes: BTreeMap::from([(Role::EpollEnter, vec![probe])]),
-        tokio: None,
+        runtime: None,
     }
 }
 
@@ -181,16 +188,11 @@ pub fn bias(image: &Image, mapping: &Mapping) -> Option<u64> {
     })
 }
 
-/// Which programs a site gets. A site whose types disagree is timed, and told apart by the vtable.
-fn roles(site: &Site) -> &'static [Role] {
-    if site
-        .vtables
-        .iter()
-        .all(|v| v.task.kind == TaskKind::Blocking)
-    {
-        &[Role::BlockingEnter]
-    } else {
-        &[Role::PollExit, Role::PollEnter]
+/// Which programs a site gets.
+fn roles(role: SiteRole) -> &'static [Role] {
+    match role {
+        SiteRole::Closure => &[Role::BlockingEnter],
+        SiteRole::Turn => &[Role::PollExit, Role::PollEnter],
     }
 }
 
@@ -201,25 +203,18 @@ fn first_instruction(leads: &Leads) -> FirstInstruction {
     }
 }
 
-fn layout(index: usize, vtable: &Vtable) -> TaskLayout {
-    let local = matches!(
-        vtable.scheduler,
-        Scheduler::CurrentThread | Scheduler::Local
-    );
+fn layout(index: usize, served: &ServedType) -> TaskLayout {
+    let flag = |is_set: bool, flag: u32| if is_set { flag } else { 0 };
     TaskLayout {
         index: index as u32,
-        id_offset: vtable.id_offset,
-        scheduler_offset: if vtable.task.kind == TaskKind::Blocking {
+        id_offset: served.id_offset,
+        scheduler_offset: if served.task.kind == TaskKind::Blocking {
             0
         } else {
-            vtable.scheduler_offset
+            served.scheduler_offset
         },
-        flags: if local { TaskLayout::FLAG_LOCAL } else { 0 }
-            | if may_be_boxed(&vtable.task) {
-                TaskLayout::FLAG_BOXED
-            } else {
-                0
-            },
+        flags: flag(served.is_local, TaskLayout::FLAG_LOCAL)
+            | flag(served.ask_memory, TaskLayout::FLAG_BOXED),
     }
 }
 

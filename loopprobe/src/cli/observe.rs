@@ -44,18 +44,15 @@ impl ObserveArgs {
     /// What these options mean for a process.
     pub fn options(&self, pid: u32, global: &GlobalArgs) -> Options {
         Options {
-            pid,
-            program: None,
             threshold: self.reported_threshold(),
             light: self.light,
-            threshold_dial: None,
             duration: self.duration,
             min_block: self.min_block.unwrap_or_else(|| self.default_min_block()),
             sample_hz: self.sample_hz,
             stacks: !self.no_stacks,
-            report_open_after: Options::DEFAULT_OPEN_AFTER,
             debug_files: self.debug_file.clone(),
             kernel_log: global.kernel_log(),
+            ..Options::new(pid)
         }
     }
 

@@ -15,7 +15,7 @@ use crate::{
     clock::now_ns,
     diagnose::{Object, RawSyscall, blocking_call},
     model::{Doing, Frame, ThreadState},
-    runtime::tokio::{Stand, stand},
+    runtime::{Runtime, Stand},
     unwind::Memory,
 };
 
@@ -25,6 +25,7 @@ pub struct Threads<'a> {
     memory: Memory,
     stacks: &'a mut Stacks,
     stuck: Stuck,
+    runtimes: Vec<&'static dyn Runtime>,
 }
 
 impl<'a> Threads<'a> {
@@ -35,6 +36,10 @@ impl<'a> Threads<'a> {
             memory: Memory::of(pid),
             stuck: Stuck::of(pid, now_ns(), planned, stacks),
             stacks,
+            runtimes: planned
+                .iter()
+                .filter_map(|image| Some(image.runtime.as_ref()?.runtime()))
+                .collect(),
         }
     }
 
@@ -81,7 +86,8 @@ impl<'a> Threads<'a> {
             let inside = closure.map_or(walked.len(), |frame| frame + 1);
             let inner = self.stacks.names(&walked[..inside]);
             let is_known = matches!(look, Look::Nothing);
-            tell(&inner, syscall, closure.is_some(), is_known)
+            let stand = self.stand(&inner);
+            tell(stand, &inner, syscall, closure.is_some(), is_known)
         };
         let says_call = matches!(
             doing,
@@ -98,17 +104,26 @@ impl<'a> Threads<'a> {
             ..plain(doing)
         }
     }
+
+    /// Where a thread stands, in whichever runtime it is.
+    fn stand(&self, frames: &[Frame]) -> (Stand, bool) {
+        let stands = self.runtimes.iter().map(|runtime| runtime.stand(frames));
+        stands
+            .into_iter()
+            .find(|(stand, _)| *stand != Stand::Elsewhere)
+            .unwrap_or((Stand::Elsewhere, false))
+    }
 }
 
 /// What a waiting thread does on whose stack no async poll was found. `in_closure`: the outermost frame is that of a closure of
 /// the blocking pool, which a worker runs in too. `is_known`: no async poll can be on it.
 fn tell(
+    (stand, certain): (Stand, bool),
     frames: &[Frame],
     syscall: Option<RawSyscall>,
     in_closure: bool,
     is_known: bool,
 ) -> (Doing, bool) {
-    let (stand, certain) = stand(frames);
     let waits = syscall.is_some_and(|call| call.waits_for_work());
     match stand {
         Stand::ShuttingDown => (Doing::RuntimeDrop, certain),

@@ -4,6 +4,7 @@ use std::{
     collections::HashSet,
     fs::File,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use object::{Object as _, ObjectSymbol as _};
@@ -13,15 +14,17 @@ use crate::{
     attach::{Plan, PlannedImage, bias, epoll, epoll_offset},
     elf::{DebugFileError, Image, VirtAddr},
     process::{ImageFile, Maps},
-    runtime::tokio::{DiscoverError, TokioImage, discover, discover_with},
+    runtime::{RuntimeImage, Runtimes, detect},
 };
 
 /// What tells mapped files apart.
 type FileId = ((u32, u32), u64);
 
 /// The files that have been looked at, and what they gave.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Images {
+    /// What is looked for.
+    runtimes: Runtimes,
     seen: HashSet<FileId>,
     debug_files: GivenDebugFiles,
     /// Inodes of files that were planned by path, before the process mapped them.
@@ -39,15 +42,21 @@ pub struct Images {
 #[derive(Debug)]
 struct PlannedByPath {
     inode: u64,
-    tokio: TokioImage,
+    image: Arc<dyn RuntimeImage>,
 }
 
 impl Images {
     /// No file has been looked at; `debug_files` were given by the user.
-    pub fn new(debug_files: &[PathBuf]) -> Self {
+    pub fn new(runtimes: Runtimes, debug_files: &[PathBuf]) -> Self {
         Self {
+            runtimes,
+            seen: HashSet::new(),
             debug_files: GivenDebugFiles::new(debug_files),
-            ..Self::default()
+            by_path: Vec::new(),
+            unreadable: Vec::new(),
+            tokio: Vec::new(),
+            epoll: false,
+            block_on_symbols: false,
         }
     }
 
@@ -91,13 +100,11 @@ impl Images {
                 .executable()
                 .filter(|m| m.file_id() == mapping.file_id())
                 .find_map(|m| bias(&image, m));
-            if let Some(known) = self
-                .by_path
-                .iter()
-                .find(|known| known.inode == mapping.inode)
-            {
-                if let Some(bias) = bias {
-                    plan.add_text(&known.tokio, bias);
+            let is_mapped = |known: &&PlannedByPath| known.inode == mapping.inode;
+            let mut known = self.by_path.iter().filter(is_mapped).peekable();
+            if known.peek().is_some() {
+                for known in known.filter(|_| bias.is_some()) {
+                    plan.add_text(known.image.as_ref(), bias.unwrap_or_default());
                 }
                 continue;
             }
@@ -127,11 +134,8 @@ impl Images {
             return Ok(Vec::new());
         };
         let planned = self.plan_file(ImageFile { file, metadata }, &image, None, plan);
-        for image in planned.iter().filter_map(|p| p.tokio.clone()) {
-            self.by_path.push(PlannedByPath {
-                inode,
-                tokio: image,
-            });
+        for image in planned.iter().filter_map(|p| p.runtime.clone()) {
+            self.by_path.push(PlannedByPath { inode, image });
         }
         Ok(planned)
     }
@@ -145,14 +149,12 @@ impl Images {
     }
 
     /// With the debug file that the user gave for this image, or the one that is installed.
-    fn discover(&mut self, image: &Image) -> Result<TokioImage, DiscoverError> {
-        match self.debug_files.of(image) {
-            Some(sections) => discover_with(image, Some(&sections)),
-            None => discover(image),
-        }
+    fn detect(&mut self, image: &Image) -> Vec<Arc<dyn RuntimeImage>> {
+        let given = self.debug_files.of(image);
+        detect(self.runtimes, image, given.as_ref()).unwrap_or_default()
     }
 
-    /// A file may hold Tokio, `epoll_wait`, or, linked statically, both.
+    /// A file may hold runtimes, `epoll_wait`, or, linked statically, both.
     fn plan_file(
         &mut self,
         file: ImageFile,
@@ -164,28 +166,34 @@ impl Images {
         if !self.epoll
             && let Some(offset) =
                 epoll_wait(&file.file).and_then(|address| epoll_offset(image, address))
-            && let Ok(copy) = file.file.try_clone()
+            && let Some(copy) = copy(&file)
         {
             self.epoll = true;
-            planned.push(epoll(
-                ImageFile {
-                    file: copy,
-                    metadata: file.metadata.clone(),
-                },
-                offset,
-            ));
+            planned.push(epoll(copy, offset));
         }
-        if let Ok(tokio) = self.discover(image) {
-            for version in &tokio.tokio {
+        for found in self.detect(image) {
+            let Some(copy) = copy(&file) else {
+                continue;
+            };
+            let facts = found.facts();
+            for version in &facts.versions {
                 if !self.tokio.contains(version) {
                     self.tokio.push(version.clone());
                 }
             }
-            self.block_on_symbols |= !tokio.loop_symbols.park.is_empty();
-            planned.push(plan.add(file, tokio, bias));
+            self.block_on_symbols |= !facts.marks.park.is_empty();
+            planned.push(plan.add(copy, found, bias));
         }
         planned
     }
+}
+
+/// The same open file once more; `None` if this process may have no more of them.
+fn copy(file: &ImageFile) -> Option<ImageFile> {
+    Some(ImageFile {
+        file: file.file.try_clone().ok()?,
+        metadata: file.metadata.clone(),
+    })
 }
 
 /// A larger file is not searched for `epoll_wait`: its tables would be read into memory as large as it says they are.

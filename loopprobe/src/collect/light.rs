@@ -13,7 +13,7 @@ use self::{places::Places, question::Pieces};
 use crate::{
     attach::{AttachError, Kernel, PlannedImage},
     process::ProcessError,
-    runtime::tokio::TokioImage,
+    runtime::ImageFacts,
     unwind::{PollFunctions, Unwinder},
 };
 
@@ -125,12 +125,12 @@ impl Light {
     }
 }
 
-/// A file with Tokio in which entries alone tell nothing: most of its functions that poll tasks have no unwind information, so no walk
+/// A file with a runtime in which entries alone tell nothing: most of its functions that poll tasks have no unwind information, so no walk
 /// can show whether they are on a stack.
-pub fn untimeable(planned: &[PlannedImage]) -> Option<&TokioImage> {
+pub fn untimeable(planned: &[PlannedImage]) -> Option<&ImageFacts> {
     planned
         .iter()
-        .filter_map(|image| image.tokio.as_ref())
+        .filter_map(|image| Some(image.runtime.as_ref()?.facts()))
         .find(|image| image.described_sites * 2 < image.sites.len())
 }
 
@@ -141,9 +141,9 @@ pub fn is_open(answer: u32) -> bool {
 
 fn poll_functions(unwinder: &Unwinder, planned: &[PlannedImage]) -> PollFunctions {
     let mut functions = PollFunctions::default();
-    for image in planned.iter().filter_map(|image| image.tokio.as_ref()) {
+    for image in planned.iter().filter_map(|image| image.runtime.as_ref()) {
         for module in unwinder.modules() {
-            if image.path == module.path() {
+            if image.facts().path == module.path() {
                 functions.add(module, image);
             }
         }

@@ -1,7 +1,6 @@
 //! From the kernel's records to the model's events.
 
 mod bill;
-mod boxes;
 mod corrections;
 mod deadlock;
 pub(crate) mod debug_files;

@@ -1,6 +1,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::ThresholdDial;
+use crate::runtime::{RUNTIMES, Runtimes};
 
 /// What to observe, and how.
 #[derive(Clone, Debug)]
@@ -9,6 +10,8 @@ pub struct Options {
     pub pid: u32,
     /// The program that the process is about to execute, if it has not yet: its sites are probed from its first instruction on.
     pub program: Option<PathBuf>,
+    /// The runtimes that are looked for.
+    pub runtimes: Runtimes,
     /// Polls at least this long are reported; zero reports all.
     pub threshold: Duration,
     /// Whether polls are timed by their entries alone, without return probes.
@@ -44,6 +47,7 @@ impl Options {
         Self {
             pid,
             program: None,
+            runtimes: RUNTIMES,
             threshold: Self::DEFAULT_THRESHOLD,
             light: false,
             threshold_dial: None,

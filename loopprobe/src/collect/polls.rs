@@ -1,23 +1,27 @@
 //! Long polls: from the kernel side's records, and from polls that are still open.
 
-use std::{collections::HashMap, time::Duration};
+use std::collections::HashMap;
 
 use loopprobe_common::{
     records::{Kind, PollRecord},
     thread::{OpenPoll, Thread},
 };
 
-use super::{boxes::Boxes, threads::ThreadNames};
-use crate::attach::{DeadTime, Plan};
-use crate::clock::nanoseconds;
-use crate::model::{LongPoll, NameSource, Split, TaskKind, TaskType};
+use super::{Options, threads::ThreadNames};
+use crate::{
+    attach::{DeadTime, Plan},
+    clock::nanoseconds,
+    elf::ProcAddr,
+    model::{LongPoll, NameSource, Split, TaskKind, TaskType},
+    runtime::{Instances, TaskRef},
+};
 
 /// Makes the model's long polls.
 #[derive(Debug)]
 pub struct Polls {
     pid: u32,
     pub(super) threads: ThreadNames,
-    pub(super) boxes: Option<Boxes>,
+    pub(super) instances: Instances,
     /// When open polls are reported next, by thread and beginning.
     next_report: HashMap<PollKey, u64>,
     /// How old they are then, in nanoseconds.
@@ -30,14 +34,15 @@ pub struct Polls {
 pub type PollKey = (u32, u64);
 
 impl Polls {
-    /// For a process; `dead_time` is taken off measured durations, and open polls are reported once they are `open_after` old.
-    pub fn new(pid: u32, dead_time: DeadTime, open_after: Duration) -> Self {
+    /// For a session's process; `dead_time` is taken off measured durations.
+    pub fn new(options: &Options, dead_time: DeadTime) -> Self {
+        let pid = options.pid;
         Self {
             pid,
             threads: ThreadNames::new(pid),
-            boxes: Boxes::of(pid).ok(),
+            instances: Instances::of(options.runtimes, pid),
             next_report: HashMap::new(),
-            open_after_ns: nanoseconds(open_after),
+            open_after_ns: nanoseconds(options.report_open_after),
             dead_time,
         }
     }
@@ -115,12 +120,15 @@ impl Polls {
     /// The type of a poll's task; of a box, that of the future in it.
     fn task_type(&mut self, poll: &OpenPoll, plan: &Plan) -> TaskType {
         let index = poll.task_type as usize;
-        let boxed = plan
-            .vtables
-            .get(index)
-            .and_then(|vtable| self.boxes.as_mut()?.name(vtable, poll));
-        boxed
-            .or_else(|| plan.types.get(index).cloned())
+        let told = plan.served.get(index).and_then(|(runtime, served)| {
+            let task = TaskRef {
+                served,
+                header: ProcAddr(poll.header),
+                beginning: poll.stage,
+            };
+            self.instances.name(*runtime, &task)
+        });
+        told.or_else(|| plan.types.get(index).cloned())
             .unwrap_or_else(|| TaskType::unknown(poll.header))
     }
 

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use super::gap::Place;
@@ -11,14 +12,15 @@ use crate::{
     code::locations_in,
     elf::{Image, VirtAddr},
     model::Outcome,
+    runtime::RuntimeImage,
     unwind::{Module, RawFrame, Unwound},
 };
 
-/// The code of the images with Tokio in them.
+/// The code of the images with a runtime in them.
 #[derive(Debug, Default)]
 pub struct RuntimeCode {
-    /// By path: whether the image's code tells which source files it comes from.
-    images: HashMap<PathBuf, bool>,
+    /// By path: the runtimes there.
+    images: HashMap<PathBuf, Vec<Arc<dyn RuntimeImage>>>,
     /// By module.
     code: HashMap<u32, Option<Image>>,
     /// By module and beginning: whether the function has code of the loop's in it.
@@ -28,13 +30,15 @@ pub struct RuntimeCode {
 impl RuntimeCode {
     /// Of the files that are probed.
     pub fn of(planned: &[PlannedImage]) -> Self {
-        let images = planned.iter().filter_map(|planned| planned.tokio.as_ref());
-        Self {
-            images: images
-                .map(|image| (image.path.clone(), image.tokio_source == "locations"))
-                .collect(),
-            ..Self::default()
+        let mut code = Self::default();
+        for image in planned
+            .iter()
+            .filter_map(|planned| planned.runtime.as_ref())
+        {
+            let path = image.facts().path.clone();
+            code.images.entry(path).or_default().push(Arc::clone(image));
         }
+        code
     }
 
     /// What a stack shows that was walked to the thread's first function.
@@ -55,11 +59,12 @@ impl RuntimeCode {
         let Some(module) = &frame.module else {
             return false;
         };
-        let Some(tells) = self.images.get(module.path()) else {
+        let Some(runtimes) = self.images.get(module.path()) else {
             return false;
         };
+        let tells = runtimes.iter().all(|image| image.facts().tells_sources);
         let function = module.function_at(module.virt(frame.address));
-        let (true, Some(function)) = (*tells, function) else {
+        let (true, Some(function)) = (tells, function) else {
             return true;
         };
         let key = (module.id(), function.start);
@@ -69,7 +74,7 @@ impl RuntimeCode {
         let image = self.code.entry(module.id()).or_insert_with(|| read(module));
         let is_loop = image.as_ref().is_none_or(|image| {
             let mut locations = locations_in(image, function).into_iter();
-            locations.any(|location| is_loop_source(&location.file))
+            locations.any(|location| is_loop_source(runtimes, &location.file))
         });
         self.functions.insert(key, is_loop);
         is_loop
@@ -81,31 +86,7 @@ fn read(module: &Module) -> Option<Image> {
     Image::from_file(file, Path::new(module.path())).ok()
 }
 
-/// Whether a source file is one of those with `block_on` and what it calls to poll its future, all of which can panic: Tokio 1.24
-/// to 1.54 (`runtime/scheduler`, `runtime/context`, `runtime/park.rs`), and before (`runtime/enter.rs`, `park/thread.rs`).
-fn is_loop_source(file: &str) -> bool {
-    const FILES: &[&str] = &[
-        "/src/runtime/scheduler/",
-        "/src/runtime/context",
-        "/src/runtime/park.rs",
-        "/src/runtime/runtime.rs",
-        "/src/runtime/enter.rs",
-        "/src/park/thread.rs",
-    ];
-    file.contains("tokio") && FILES.iter().any(|part| file.contains(part))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sources_of_the_loop_are_told_from_others() {
-        assert!(is_loop_source(
-            "/r/tokio-1.54.1/src/runtime/scheduler/current_thread/mod.rs"
-        ));
-        assert!(is_loop_source("vendor/tokio/src/runtime/park.rs"));
-        assert!(!is_loop_source("/r/tokio-1.54.1/src/time/sleep.rs"));
-        assert!(!is_loop_source("/r/other-1.0.0/src/runtime/park.rs"));
-    }
+fn is_loop_source(runtimes: &[Arc<dyn RuntimeImage>], file: &str) -> bool {
+    let mut runtimes = runtimes.iter().map(|image| image.runtime());
+    runtimes.any(|runtime| runtime.is_loop_source(file))
 }

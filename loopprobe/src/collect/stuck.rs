@@ -19,9 +19,9 @@ use super::{
 use crate::{
     attach::{Kernel, PlannedImage},
     diagnose::RawSyscall,
-    elf::ProcAddr,
+    elf::{ProcAddr, VirtAddr},
     model::{LongPoll, Split, TaskKind, TaskType},
-    runtime::tokio::TokioImage,
+    runtime::{RuntimeImage, ServedType},
     unwind::{Means, Memory, Module, OpenPoll, PollFunctions, RawFrame, RawStack},
 };
 
@@ -42,8 +42,8 @@ pub struct Stuck {
     attach_ns: u64,
     memory: Memory,
     functions: PollFunctions,
-    /// What each module with Tokio holds.
-    images: HashMap<u32, TokioImage>,
+    /// What each module with a runtime holds.
+    images: Vec<(u32, Arc<dyn RuntimeImage>)>,
     /// The modules that hold any of the functions.
     modules: Vec<Arc<Module>>,
     open: HashMap<u32, StuckPoll>,
@@ -116,16 +116,21 @@ impl Stuck {
             attach_ns,
             memory: Memory::of(pid),
             functions: PollFunctions::default(),
-            images: HashMap::new(),
+            images: Vec::new(),
             modules: Vec::new(),
             open: HashMap::new(),
             looked: Looked::new(threads(pid)),
         };
         for module in stacks.modules() {
-            let tokio = planned.iter().filter_map(|image| image.tokio.as_ref());
-            if let Some(tokio) = tokio.into_iter().find(|tokio| tokio.path == module.path()) {
-                stuck.functions.add(&module, tokio);
-                stuck.images.insert(module.id(), tokio.clone());
+            let found = planned.iter().filter_map(|image| image.runtime.as_ref());
+            let found: Vec<_> = found
+                .filter(|image| image.facts().path == module.path())
+                .collect();
+            for image in &found {
+                stuck.functions.add(&module, image);
+                stuck.images.push((module.id(), Arc::clone(image)));
+            }
+            if !found.is_empty() {
                 stuck.modules.push(module);
             }
         }
@@ -391,30 +396,31 @@ impl Stuck {
         is_clean(from, &self.memory, &modules, &self.functions)
     }
 
-    /// The task's type: that of its vtable, or the only one that the function polls.
+    /// The task's type: that of its key, or the only one that the function polls.
     fn task_type(&self, poll: &OpenPoll) -> Option<&TaskType> {
-        let image = self.images.get(&poll.module)?;
         let wanted = poll
             .task
-            .map(|task| task.vtable)
-            .or_else(|| poll.vtables.first().copied())?;
-        let mut vtables = image.sites.iter().flat_map(|site| &site.vtables);
-        vtables
-            .find(|vtable| vtable.address == wanted)
-            .map(|vtable| &vtable.task)
+            .map(|task| task.key)
+            .or_else(|| poll.keys.first().copied())?;
+        Some(&self.served(poll, wanted)?.task)
     }
 
     fn task_id(&self, poll: &OpenPoll) -> Option<u64> {
         let task = poll.task?;
-        let image = self.images.get(&poll.module)?;
-        let mut vtables = image.sites.iter().flat_map(|site| &site.vtables);
-        let offset = vtables
-            .find(|vtable| vtable.address == task.vtable)?
-            .id_offset;
+        let offset = self.served(poll, task.key)?.id_offset;
         let id = self
             .memory
             .word(ProcAddr(task.header.0.checked_add(u64::from(offset))?))?;
         (offset != 0 && id != 0).then_some(id)
+    }
+
+    /// The type with a key in the module of a poll.
+    fn served(&self, poll: &OpenPoll, key: VirtAddr) -> Option<&ServedType> {
+        let images = self.images.iter().filter(|(id, _)| *id == poll.module);
+        let mut types = images
+            .flat_map(|(_, image)| &image.facts().sites)
+            .flat_map(|site| &site.types);
+        types.find(|served| served.key == key)
     }
 
     fn report(
@@ -432,7 +438,7 @@ impl Stuck {
             .cloned()
             .unwrap_or_else(|| TaskType::unknown(0));
         // Among several types that share the function, only the header tells which it is.
-        let certain = task.certain && (stuck.poll.task.is_some() || stuck.poll.vtables.len() == 1);
+        let certain = task.certain && (stuck.poll.task.is_some() || stuck.poll.keys.len() == 1);
         let mut poll = LongPoll {
             pid: self.pid,
             tid,

@@ -13,7 +13,7 @@ use unicode_width::UnicodeWidthStr as _;
 use crate::{
     process::{self, About},
     report::{beginning_of, clean},
-    runtime::tokio::Presence,
+    runtime::Presence,
 };
 
 /// One process and one file with Tokio in it.
@@ -39,7 +39,7 @@ impl Row {
             pid,
             name: process::name(pid).unwrap_or_default(),
             about: About::read(pid),
-            tokio: image.tokio.join(","),
+            tokio: image.versions.join(","),
             symbols: match (image.lines, image.stripped) {
                 (true, _) => "lines",
                 (false, false) => "symbols",

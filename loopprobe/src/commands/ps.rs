@@ -15,7 +15,7 @@ use crate::{
     cli::{Exit, GlobalArgs, PsArgs},
     process::{self, ProcessError},
     report::clean,
-    runtime::tokio::presence,
+    runtime::presence,
 };
 
 const NOTE: Style = AnsiColor::Yellow.on_default();

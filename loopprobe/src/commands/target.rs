@@ -7,7 +7,7 @@ use super::{
     listing::{Listing, Row},
     survey::Survey,
 };
-use crate::{cli::TargetArgs, process, report::clean, runtime::tokio::presence};
+use crate::{cli::TargetArgs, process, report::clean, runtime::presence};
 
 /// The process that is meant.
 ///

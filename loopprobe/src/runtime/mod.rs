@@ -1,3 +1,119 @@
-//! Event loops that loopprobe knows, one module each.
+//! Event loops that loopprobe knows, a folder each. Nothing outside knows which.
+//!
+//! A [`Runtime`] finds its own kind in a file; a [`RuntimeImage`] is what it found there; a [`RuntimeInstance`] asks the memory of
+//! one process. What is probed, what the kernel side must know of each task type, and whose frames are the loop's comes from
+//! these three, so that another runtime is one row of [`RUNTIMES`].
 
+mod detect;
+mod image;
+mod instances;
+mod site;
+mod stand;
 pub mod tokio;
+
+use std::{fmt, fs::File, path::Path, sync::Arc};
+
+use loopprobe_common::thread::STAGE_WORDS;
+
+pub use detect::{DiscoverError, Presence, detect, presence};
+pub use image::{CodeCoverage, DebugInfoLevel, Detail, ImageFacts, Inspection, Mangling};
+pub use instances::Instances;
+pub use site::{LoopMarks, ServedType, Site, SiteRole};
+pub use stand::Stand;
+
+use crate::{
+    elf::{ElfError, Image, ProcAddr, Sections},
+    model::{Frame, TaskType},
+    process::{Memory, ProcessError},
+};
+
+/// A list of runtimes.
+pub type Runtimes = &'static [&'static dyn Runtime];
+
+/// The runtimes that are looked for, unless the caller of the library wants others.
+pub static RUNTIMES: Runtimes = &[&tokio::Tokio];
+
+/// An event loop, seen from outside.
+pub trait Runtime: fmt::Debug + Send + Sync {
+    /// What people call it; each has a name of its own.
+    fn name(&self) -> &'static str;
+
+    /// Looks for it in an image, whose separate debug file is `debug_file`. `None` if there is no trace of it.
+    ///
+    /// # Errors
+    /// If it is there, but cannot be observed.
+    fn detect(
+        &self,
+        image: &Image,
+        debug_file: Option<&Sections>,
+    ) -> Result<Option<Arc<dyn RuntimeImage>>, DiscoverError>;
+
+    /// Whether a file holds it, without finding out more than that: this is asked of every file of every process.
+    ///
+    /// # Errors
+    /// When it is no ELF image that can be read.
+    fn presence(&self, file: File, path: &Path) -> Result<Option<Presence>, ElfError> {
+        let found = self.detect(&Image::from_file(file, path)?, None);
+        let found = found.ok().flatten();
+        Ok(found.map(|image| Presence::of(image.facts())))
+    }
+
+    /// What names tasks by the memory of a process, if anything does. One for all images: they share what is mapped.
+    ///
+    /// # Errors
+    /// If the process is gone.
+    fn instance(&self, _pid: u32) -> Result<Option<Box<dyn RuntimeInstance>>, ProcessError> {
+        Ok(None)
+    }
+
+    /// Where a thread with these frames, innermost first, stands inside the runtime while it polls no task, and whether that is
+    /// certain.
+    fn stand(&self, _frames: &[Frame]) -> (Stand, bool) {
+        (Stand::Elsewhere, false)
+    }
+
+    /// Whether a source file is one of those whose functions are on the stack of a thread that drives a root future.
+    fn is_loop_source(&self, _file: &str) -> bool {
+        false
+    }
+}
+
+/// A runtime in a file.
+pub trait RuntimeImage: fmt::Debug + Send + Sync {
+    /// Which one.
+    fn runtime(&self) -> &'static dyn Runtime;
+
+    /// What was found.
+    fn facts(&self) -> &ImageFacts;
+
+    /// If `header` is the address of a task that is being polled, what it refers to as its type ([`ServedType::key`]), as an
+    /// address in the process. Any word of a stack may be asked.
+    fn running_task(&self, _memory: &Memory, _header: u64) -> Option<ProcAddr> {
+        None
+    }
+
+    /// What only this runtime has.
+    fn inspection(&self) -> Inspection {
+        Inspection::default()
+    }
+}
+
+/// A runtime in a process.
+pub trait RuntimeInstance {
+    /// The process has mapped other files.
+    fn refresh(&mut self) {}
+
+    /// The type that a task's memory tells. The task may run meanwhile, or be gone: what is read must be checked.
+    fn name(&mut self, task: &TaskRef<'_>) -> Option<TaskType>;
+}
+
+/// A task in a process's memory.
+#[derive(Clone, Copy, Debug)]
+pub struct TaskRef<'a> {
+    /// Its type, as the file tells it.
+    pub served: &'a ServedType,
+    /// Its header: the first argument of the site's function.
+    pub header: ProcAddr,
+    /// What lay behind its id when its turn began, or zeros: a turn that completes its task leaves nothing of it.
+    pub beginning: [u64; STAGE_WORDS],
+}

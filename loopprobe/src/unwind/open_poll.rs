@@ -1,4 +1,7 @@
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use super::{
     Memory, Module, RawFrame, RawStack, Unwound,
@@ -7,11 +10,9 @@ use super::{
 use crate::{
     elf::{ProcAddr, VirtAddr},
     model::{Outcome, TaskKind},
-    runtime::tokio::{Site, TokioImage},
+    runtime::{RuntimeImage, Site},
 };
 
-/// The `RUNNING` bit of a task's state word (`tokio/src/runtime/task/state.rs`, every version).
-const RUNNING: u64 = 1;
 /// A poll function that is only a jump to its body is followed this often.
 const MAX_JUMPS: usize = 4;
 /// No poll function that no table describes is taken to be larger.
@@ -28,10 +29,10 @@ pub struct OpenPoll {
     pub module: u32,
     /// The stack pointer at the poll function's first instruction.
     pub entry_sp: ProcAddr,
-    /// The task's header and its vtable, where the stack holds the pointer still.
+    /// The task's header and its key, where the stack holds the pointer still.
     pub task: Option<OpenTask>,
-    /// The vtables whose poll function this is.
-    pub vtables: Vec<VirtAddr>,
+    /// The keys of the types whose poll function this is.
+    pub keys: Vec<VirtAddr>,
 }
 
 /// The task of an open poll.
@@ -39,14 +40,14 @@ pub struct OpenPoll {
 pub struct OpenTask {
     /// The task's header.
     pub header: ProcAddr,
-    /// Its vtable, as an address in the module's file.
-    pub vtable: VirtAddr,
+    /// Its type's key, as an address in the module's file.
+    pub key: VirtAddr,
 }
 
 /// The functions that poll tasks, by where their code really is.
 #[derive(Clone, Debug, Default)]
 pub struct PollFunctions {
-    functions: HashMap<(u32, VirtAddr), Vec<VirtAddr>>,
+    functions: HashMap<(u32, VirtAddr), Function>,
     /// Pieces of those that no table of functions describes, by module and address: where each ends, and whose it is.
     pieces: BTreeMap<(u32, VirtAddr), (VirtAddr, VirtAddr)>,
     /// The same of functions that may take their place.
@@ -55,18 +56,23 @@ pub struct PollFunctions {
     of_tasks: BTreeSet<(u32, VirtAddr)>,
     /// Those of which not all pieces are known.
     partial: BTreeSet<(u32, VirtAddr)>,
-    /// Offset of the vtable pointer in a task header, by module.
-    vtable_offset: HashMap<u32, u64>,
+}
+
+/// A function that polls tasks.
+#[derive(Clone, Debug)]
+struct Function {
+    /// Which runtime's.
+    image: Arc<dyn RuntimeImage>,
+    /// The keys of the types that it polls.
+    keys: Vec<VirtAddr>,
 }
 
 impl PollFunctions {
     /// Adds the poll sites of a module.
-    pub fn add(&mut self, module: &Module, image: &TokioImage) {
-        self.vtable_offset
-            .insert(module.id(), u64::from(image.header.vtable));
+    pub fn add(&mut self, module: &Module, image: &Arc<dyn RuntimeImage>) {
         let mut code =
             Functions::of(|at, bytes: &mut [u8]| module.bytes(VirtAddr(at), bytes, |_| true));
-        for site in &image.sites {
+        for site in &image.facts().sites {
             let body = body(module, site);
             if module.function_at(body).is_none() {
                 let found = code.reach(body.0);
@@ -80,17 +86,19 @@ impl PollFunctions {
                 }
                 self.add_pieces(module, body, found);
             }
-            if site
-                .vtables
-                .iter()
-                .any(|vtable| vtable.task.kind == TaskKind::Async)
-            {
+            let mut types = site.types.iter();
+            if types.any(|served| served.task.kind == TaskKind::Async) {
                 self.of_tasks.insert((module.id(), body));
             }
-            self.functions
+            let function = self
+                .functions
                 .entry((module.id(), body))
-                .or_default()
-                .extend(site.vtables.iter().map(|vtable| vtable.address));
+                .or_insert_with(|| Function {
+                    image: Arc::clone(image),
+                    keys: Vec::new(),
+                });
+            let keys = site.types.iter().map(|served| served.key);
+            function.keys.extend(keys);
         }
     }
 
@@ -136,7 +144,7 @@ impl PollFunctions {
 
     fn is_poll(&self, frame: &RawFrame) -> bool {
         frame.module.as_ref().is_some_and(|module| {
-            self.vtables_at(module, module.virt(frame.address))
+            self.polling_at(module, module.virt(frame.address))
                 .is_some()
         })
     }
@@ -154,7 +162,7 @@ impl PollFunctions {
             let (Some(module), Some(cfa)) = (&frame.module, frame.cfa) else {
                 continue;
             };
-            let Some(vtables) = self.vtables_at(module, module.virt(frame.address)) else {
+            let Some(function) = self.polling_at(module, module.virt(frame.address)) else {
                 continue;
             };
             let innermost = found.is_empty();
@@ -162,26 +170,21 @@ impl PollFunctions {
                 memory,
                 raw,
                 module,
-                vtable_offset: self
-                    .vtable_offset
-                    .get(&module.id())
-                    .copied()
-                    .unwrap_or(0x10),
-                vtables,
+                function,
             };
             found.push(OpenPoll {
                 frame: index,
                 module: module.id(),
                 entry_sp: ProcAddr(cfa.0.wrapping_sub(8)),
                 task: search.task(low, cfa.0, innermost),
-                vtables: vtables.clone(),
+                keys: function.keys.clone(),
             });
             low = cfa.0;
         }
         found
     }
 
-    fn vtables_at(&self, module: &Module, address: VirtAddr) -> Option<&Vec<VirtAddr>> {
+    fn polling_at(&self, module: &Module, address: VirtAddr) -> Option<&Function> {
         let start = self.start_of(module, address)?;
         self.functions.get(&(module.id(), start))
     }
@@ -201,8 +204,7 @@ struct Search<'a> {
     memory: &'a Memory,
     raw: &'a RawStack,
     module: &'a Module,
-    vtable_offset: u64,
-    vtables: &'a [VirtAddr],
+    function: &'a Function,
 }
 
 impl Search<'_> {
@@ -222,25 +224,11 @@ impl Search<'_> {
     }
 
     fn task_at(&self, word: u64) -> Option<OpenTask> {
-        // Headers are aligned at least to a word, lie outside the stack's copied part and never in the first page.
-        if !word.is_multiple_of(8) || word < 0x1000 || word >> 47 != 0 {
-            return None;
-        }
-        let mut header = [0; 24];
-        let wanted = usize::try_from(self.vtable_offset).ok()?.checked_add(8)?;
-        let header = header.get_mut(..wanted)?;
-        if self.memory.read(ProcAddr(word), header) != wanted {
-            return None;
-        }
-        let at = |offset: usize| {
-            let bytes = header.get(offset..offset + 8)?;
-            Some(u64::from_le_bytes(bytes.try_into().ok()?))
-        };
-        let vtable = self.module.virt(ProcAddr(at(wanted - 8)?));
-        let running = at(0)? & RUNNING != 0;
-        (running && self.vtables.contains(&vtable)).then_some(OpenTask {
+        let key = self.function.image.running_task(self.memory, word)?;
+        let key = self.module.virt(key);
+        self.function.keys.contains(&key).then_some(OpenTask {
             header: ProcAddr(word),
-            vtable,
+            key,
         })
     }
 }

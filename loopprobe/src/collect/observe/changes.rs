@@ -10,7 +10,7 @@ use crate::{
     clock::now_ns,
     collect::{head::process_name, light::untimeable},
     model::{Event, Notice, Sink},
-    runtime::tokio::TokioImage,
+    runtime::ImageFacts,
 };
 
 impl Observer {
@@ -23,7 +23,7 @@ impl Observer {
         if let Some(stacks) = &mut self.stacks {
             stacks.reload();
         }
-        self.refresh_boxes();
+        self.polls.instances.refresh();
         let name = process_name(self.options.pid);
         notice(
             sink,
@@ -49,7 +49,7 @@ impl Observer {
         if self.plan.size() == before && planned.is_empty() {
             return Ok(());
         }
-        self.refresh_boxes();
+        self.polls.instances.refresh();
         let capacity = self.kernel.capacity();
         if self.plan.sites.len() > capacity.sites as usize
             || self.plan.types.len() > capacity.types as usize
@@ -74,8 +74,8 @@ impl Observer {
 
     fn add(&mut self, planned: Vec<PlannedImage>, sink: &mut dyn Sink) -> io::Result<()> {
         for image in planned {
-            if let Some(tokio) = self.untimeable(&image) {
-                let (path, sites) = (tokio.path.display(), tokio.sites.len());
+            if let Some(facts) = self.untimeable(&image) {
+                let (path, sites) = (facts.path.display(), facts.sites.len());
                 self.totals.lost.sites += sites as u64;
                 notice(
                     sink,
@@ -89,12 +89,13 @@ impl Observer {
             }
             if let Err(error) = self.kernel.attach(&image) {
                 notice(sink, now_ns(), error.to_string())?;
-            } else if let Some(tokio) = &image.tokio {
-                let (path, sites) = (tokio.path.display(), tokio.sites.len());
+            } else if let Some(found) = &image.runtime {
+                let (facts, name) = (found.facts(), found.runtime().name());
+                let (path, sites) = (facts.path.display(), facts.sites.len());
                 notice(
                     sink,
                     now_ns(),
-                    format!("found Tokio in {path}: {sites} more poll sites are probed"),
+                    format!("found {name} in {path}: {sites} more poll sites are probed"),
                 )?;
             }
             self.planned.push(image);
@@ -102,8 +103,8 @@ impl Observer {
         self.reload_light()
     }
 
-    /// What a file holds of Tokio, if entries alone do not tell its polls' ends and returns are not probed.
-    fn untimeable<'a>(&self, image: &'a PlannedImage) -> Option<&'a TokioImage> {
+    /// What a file holds, if entries alone do not tell its polls' ends and returns are not probed.
+    fn untimeable<'a>(&self, image: &'a PlannedImage) -> Option<&'a ImageFacts> {
         self.light.as_ref()?;
         untimeable(std::slice::from_ref(image))
     }
@@ -122,12 +123,6 @@ impl Observer {
             stacks.tell_ends(light.functions());
         }
         Ok(())
-    }
-
-    fn refresh_boxes(&mut self) {
-        if let Some(boxes) = &mut self.polls.boxes {
-            boxes.refresh();
-        }
     }
 }
 

@@ -111,7 +111,7 @@ impl Observer {
         let mut options = options.clone();
         let pid = options.pid;
         let exit = exit_watch(pid)?;
-        let mut images = Images::new(&options.debug_files);
+        let mut images = Images::new(options.runtimes, &options.debug_files);
         let mut plan = Plan::default();
         let planned = match &options.program {
             Some(program) => images.plan_program(program, &mut plan)?,
@@ -183,11 +183,7 @@ impl Observer {
             exit,
             plan,
             images,
-            polls: Polls::new(
-                pid,
-                dead_time(options, cost.dead_time),
-                options.report_open_after,
-            ),
+            polls: Polls::new(options, dead_time(options, cost.dead_time)),
             dead_time: cost.dead_time,
             stacks,
             unwalked: stuck.as_mut().and_then(Stuck::news),

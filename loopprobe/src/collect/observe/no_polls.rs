@@ -11,9 +11,10 @@ use crate::{
     collect::{doing::Threads, error::no_tokio, images::Images, polls::open_polls, stacks::Stacks},
     model::{ChildProcess, Event, NoPolls, Notice, Sink},
     process::{self, Maps},
+    runtime::Runtimes,
 };
 
-/// Children whose files are searched for Tokio; where they run the same file, all are told.
+/// Children whose files are searched for a runtime; where they run the same file, all are told.
 const MAX_SEARCHED: usize = 4;
 
 impl Observer {
@@ -82,20 +83,24 @@ impl Observer {
         }
     }
 
-    /// The processes below this one that have Tokio in them.
+    /// The processes below this one that have a runtime in them.
     fn children(&self) -> Vec<ChildProcess> {
         let pid = self.options.pid;
         let files: HashSet<_> = Maps::read(pid)
             .iter()
             .flat_map(Maps::images)
             .filter(|mapping| {
-                let mut tokio = self.planned.iter().filter_map(|image| image.tokio.as_ref());
-                tokio.any(|tokio| tokio.path == mapping.path)
+                let images = self
+                    .planned
+                    .iter()
+                    .filter_map(|image| image.runtime.as_ref());
+                let mut paths = images.map(|image| &image.facts().path);
+                paths.any(|path| *path == mapping.path)
             })
             .map(process::Mapping::file_id)
             .collect();
         let mut searched = 0;
-        let mut uses_tokio = |child: u32| {
+        let mut has_loop = |child: u32| {
             let Ok(maps) = Maps::read(child) else {
                 return false;
             };
@@ -106,12 +111,12 @@ impl Observer {
                 return true;
             }
             searched += 1;
-            searched <= MAX_SEARCHED && has_tokio(child)
+            searched <= MAX_SEARCHED && has_runtime(self.options.runtimes, child)
         };
         process::descendants(pid)
             .unwrap_or_default()
             .into_iter()
-            .filter(|child| uses_tokio(*child))
+            .filter(|child| has_loop(*child))
             .map(|pid| ChildProcess {
                 pid,
                 name: process::name(pid).unwrap_or_default(),
@@ -120,7 +125,7 @@ impl Observer {
     }
 }
 
-fn has_tokio(pid: u32) -> bool {
-    let planned = Images::new(&[]).plan_mapped(pid, &mut Plan::default());
-    planned.is_ok_and(|planned| planned.iter().any(|image| image.tokio.is_some()))
+fn has_runtime(runtimes: Runtimes, pid: u32) -> bool {
+    let planned = Images::new(runtimes, &[]).plan_mapped(pid, &mut Plan::default());
+    planned.is_ok_and(|planned| planned.iter().any(|image| image.runtime.is_some()))
 }

@@ -1,13 +1,13 @@
 //! One process: whether it can be observed, and how much can be told.
 
-use std::{fs::File, path::Path};
+use std::{fs::File, path::Path, sync::Arc};
 
 use super::check::Check;
 use crate::{
     commands::survey::{Found, Survey},
     elf::{ElfError, Image},
     process::{self, Namespace, ProcessError, Status},
-    runtime::tokio::{DebugInfoLevel, TokioImage, discover},
+    runtime::{DebugInfoLevel, ImageFacts, RUNTIMES, RuntimeImage, detect},
 };
 
 pub fn checks(pid: u32) -> Vec<Check> {
@@ -86,10 +86,13 @@ fn namespaces(pid: u32) -> Vec<Check> {
         .collect()
 }
 
-fn files(pid: u32, found: &Found<TokioImage>) -> Vec<Check> {
-    let images = || found.images.iter().map(|(_, image)| image);
-    let mut checks: Vec<Check> = images().flat_map(tokio).collect();
-    checks.extend(images().filter_map(unwinding));
+/// What one file holds.
+type Images = Vec<Arc<dyn RuntimeImage>>;
+
+fn files(pid: u32, found: &Found<Images>) -> Vec<Check> {
+    let images = || found.images.iter().flat_map(|(_, images)| images);
+    let mut checks: Vec<Check> = images().flat_map(|image| runtime(image.as_ref())).collect();
+    checks.extend(images().filter_map(|image| unwinding(image.facts())));
     if found.images.is_empty() {
         checks.push(no_tokio(found));
     }
@@ -103,7 +106,7 @@ fn files(pid: u32, found: &Found<TokioImage>) -> Vec<Check> {
     checks
 }
 
-fn no_tokio(found: &Found<TokioImage>) -> Check {
+fn no_tokio(found: &Found<Images>) -> Check {
     const NAME: &str = "Tokio";
     let (unread, files) = (found.unreadable.len(), found.files);
     if unread > 0 {
@@ -145,7 +148,7 @@ fn descriptors(pid: u32) -> Option<Check> {
 /// Less of the code is described by `.eh_frame` only where it was left out.
 const LITTLE: f64 = 0.5;
 
-fn unwinding(image: &TokioImage) -> Option<Check> {
+fn unwinding(image: &ImageFacts) -> Option<Check> {
     let share = image.eh_frame.covered as f64 / image.eh_frame.total.max(1) as f64;
     (share < LITTLE).then(|| {
         Check::advice(
@@ -160,13 +163,14 @@ fn unwinding(image: &TokioImage) -> Option<Check> {
     })
 }
 
-fn tokio(image: &TokioImage) -> [Check; 2] {
-    let versions = match image.tokio.as_slice() {
+fn runtime(found: &dyn RuntimeImage) -> [Check; 2] {
+    let image = found.facts();
+    let versions = match image.versions.as_slice() {
         [] => "unknown version".to_owned(),
         versions => versions.join(", "),
     };
-    let types: usize = image.sites.iter().map(|site| site.vtables.len()).sum();
-    let found = format!(
+    let types: usize = image.sites.iter().map(|site| site.types.len()).sum();
+    let sites = format!(
         "{versions} in {}: {} poll sites, {types} task types",
         image.path.display(),
         image.sites.len()
@@ -179,11 +183,11 @@ fn tokio(image: &TokioImage) -> [Check; 2] {
         ),
         level => Check::good("names", level),
     };
-    [Check::good("Tokio", found), names]
+    [Check::good(found.runtime().name(), sites), names]
 }
 
 /// How much the file tells of names.
-fn symbols(image: &TokioImage) -> &'static str {
+fn symbols(image: &ImageFacts) -> &'static str {
     match (image.stripped, image.debug_info) {
         (true, DebugInfoLevel::None) => "stripped",
         (false, DebugInfoLevel::None) => "symbols",
@@ -192,6 +196,7 @@ fn symbols(image: &TokioImage) -> &'static str {
     }
 }
 
-fn whole(file: File, path: &Path) -> Result<Option<TokioImage>, ElfError> {
-    Ok(discover(&Image::from_file(file, path)?).ok())
+fn whole(file: File, path: &Path) -> Result<Option<Images>, ElfError> {
+    let found = detect(RUNTIMES, &Image::from_file(file, path)?, None);
+    Ok(found.ok())
 }

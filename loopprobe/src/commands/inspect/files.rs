@@ -7,7 +7,7 @@ use crate::{
     collect::debug_files::GivenDebugFiles,
     elf::Image,
     process::{ImageFile, Maps},
-    runtime::tokio::{DiscoverError, discover, discover_with},
+    runtime::{DiscoverError, RUNTIMES, detect},
 };
 
 /// What was found, and what was not and why.
@@ -45,11 +45,9 @@ impl Inspected {
         image: &Image,
         debug_files: &mut GivenDebugFiles,
     ) -> Result<(), DiscoverError> {
-        let tokio = match debug_files.of(image) {
-            Some(debug_file) => discover_with(image, Some(&debug_file)),
-            None => discover(image),
-        };
-        self.files.push(FileReport::new(&tokio?));
+        let found = detect(RUNTIMES, image, debug_files.of(image).as_ref())?;
+        let files = found.iter().map(|image| FileReport::new(image.as_ref()));
+        self.files.extend(files);
         Ok(())
     }
 
@@ -62,8 +60,8 @@ impl Inspected {
                 .and_then(|file| Ok(Image::from_file(file.file, &mapping.path)?));
             looked_at += 1;
             match image.map(|image| self.add(&image, debug_files)) {
-                // Most files of a process have nothing to do with Tokio, which is not worth a remark.
-                Ok(Ok(()) | Err(DiscoverError::NoTokio { .. })) => {}
+                // Most files of a process have nothing to do with any runtime, which is not worth a remark.
+                Ok(Ok(()) | Err(DiscoverError::Nothing { .. })) => {}
                 Ok(Err(error)) => self.remarks.push(error.to_string()),
                 Err(error) => self.remarks.push(error.to_string()),
             }

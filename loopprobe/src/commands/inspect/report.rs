@@ -1,11 +1,11 @@
 use std::path::PathBuf;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::{
     elf::{FileOffset, VirtAddr},
     model::{NameSource, TaskKind, TaskType},
-    runtime::tokio::{DebugInfoLevel, HeaderLayout, Mangling, Scheduler, Site, TokioImage, Vtable},
+    runtime::{DebugInfoLevel, Detail, Inspection, Mangling, RuntimeImage, ServedType, Site},
 };
 
 /// All that `inspect` prints: `docs/inspect.md` describes it.
@@ -14,20 +14,28 @@ pub struct Report {
     pub files: Vec<FileReport>,
 }
 
-/// A file with Tokio in it.
+/// A file with a runtime in it.
 #[derive(Debug, Serialize)]
 pub struct FileReport {
     pub path: PathBuf,
     pub build_id: Option<String>,
-    pub tokio: Vec<String>,
-    pub tokio_source: String,
+    #[serde(skip)]
+    pub runtime: &'static str,
+    #[serde(rename = "tokio")]
+    pub versions: Vec<String>,
+    #[serde(rename = "tokio_source")]
+    pub versions_source: &'static str,
     pub stripped: bool,
     pub mangling: Mangling,
     pub debug_info: DebugInfoLevel,
     pub debug_file: Option<PathBuf>,
     /// The part of the code that `.eh_frame` describes, 0 to 1.
     pub eh_frame_coverage: f64,
-    pub header: HeaderLayout,
+    /// What only its runtime has, for people.
+    #[serde(skip)]
+    pub words: Vec<(&'static str, String)>,
+    #[serde(serialize_with = "as_map")]
+    pub header: Vec<(&'static str, Detail)>,
     pub sites: Vec<SiteReport>,
 }
 
@@ -55,7 +63,7 @@ pub struct SiteReport {
 #[derive(Debug, Serialize)]
 pub struct VtableReport {
     pub address: VirtAddr,
-    pub scheduler: Scheduler,
+    pub scheduler: &'static str,
     /// Bytes from the task's header to its trailer.
     pub size: u32,
     pub name: String,
@@ -63,19 +71,23 @@ pub struct VtableReport {
 }
 
 impl FileReport {
-    pub fn new(image: &TokioImage) -> Self {
+    pub fn new(found: &dyn RuntimeImage) -> Self {
+        let image = found.facts();
         let coverage = image.eh_frame;
+        let Inspection { words, header } = found.inspection();
         Self {
             path: image.path.clone(),
             build_id: image.build_id.clone(),
-            tokio: image.tokio.clone(),
-            tokio_source: image.tokio_source.clone(),
+            runtime: found.runtime().name(),
+            versions: image.versions.clone(),
+            versions_source: image.versions_source,
             stripped: image.stripped,
             mangling: image.mangling,
             debug_info: image.debug_info,
             debug_file: image.debug_file.clone(),
             eh_frame_coverage: coverage.covered as f64 / coverage.total.max(1) as f64,
-            header: image.header,
+            words,
+            header,
             sites: image.sites.iter().filter_map(SiteReport::new).collect(),
         }
     }
@@ -83,7 +95,7 @@ impl FileReport {
 
 impl SiteReport {
     fn new(site: &Site) -> Option<Self> {
-        let tasks = || site.vtables.iter().map(|vtable| &vtable.task);
+        let tasks = || site.types.iter().map(|served| &served.task);
         let best = tasks().min_by_key(|task| (!task.certain, task.name_source))?;
         let all_the_same = tasks().all(|task| task.name == best.name);
         let location = best.location.as_ref();
@@ -105,9 +117,16 @@ impl SiteReport {
             line: location.map(|l| l.line).filter(|_| all_the_same),
             column: location.and_then(|l| l.column).filter(|_| all_the_same),
             krate: best.krate.clone().filter(|_| all_the_same),
-            vtables: site.vtables.iter().map(VtableReport::new).collect(),
+            vtables: site.types.iter().map(VtableReport::new).collect(),
         })
     }
+}
+
+fn as_map<S: Serializer>(
+    details: &[(&'static str, Detail)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(details.iter().copied())
 }
 
 fn kind<'a>(mut tasks: impl Iterator<Item = &'a TaskType>) -> TaskKind {
@@ -126,13 +145,13 @@ fn either<'a>(tasks: impl Iterator<Item = &'a TaskType>) -> String {
 }
 
 impl VtableReport {
-    fn new(vtable: &Vtable) -> Self {
+    fn new(served: &ServedType) -> Self {
         Self {
-            address: vtable.address,
-            scheduler: vtable.scheduler,
-            size: vtable.trailer_offset,
-            name: vtable.task.name.clone(),
-            certain: vtable.task.certain,
+            address: served.key,
+            scheduler: served.scheduler,
+            size: served.size,
+            name: served.task.name.clone(),
+            certain: served.task.certain,
         }
     }
 }

@@ -4,7 +4,7 @@ use super::report::{FileReport, Report, SiteReport};
 use crate::{
     model::{NameSource, TaskKind},
     report::clean,
-    runtime::tokio::{DebugInfoLevel, Mangling},
+    runtime::{DebugInfoLevel, Mangling},
 };
 
 const HEADINGS: [&str; 7] = [
@@ -31,7 +31,7 @@ fn write_file(file: &FileReport, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "\n  {}", totals(file))
 }
 
-fn facts(file: &FileReport) -> Vec<(&'static str, String)> {
+fn facts(file: &FileReport) -> Vec<(String, String)> {
     let symbols = match file.mangling {
         Mangling::None => "none (stripped)",
         Mangling::Legacy => "legacy mangling",
@@ -44,23 +44,14 @@ fn facts(file: &FileReport) -> Vec<(&'static str, String)> {
         DebugInfoLevel::Limited => "functions (debug=1)",
         DebugInfoLevel::Full => "full (debug=2)",
     };
-    let unstable = if file.header.unstable {
-        ", tokio_unstable"
-    } else {
-        ""
-    };
-    let mut facts = vec![
-        (
-            "tokio",
-            format!("{} (from {})", file.tokio.join(", "), file.tokio_source),
-        ),
-        (
-            "layout",
-            format!(
-                "vtable at {:#x} of the header{unstable}",
-                file.header.vtable
-            ),
-        ),
+    let (versions, source) = (file.versions.join(", "), file.versions_source);
+    let mut facts = vec![(
+        file.runtime.to_lowercase(),
+        format!("{versions} (from {source})"),
+    )];
+    let own = file.words.iter();
+    facts.extend(own.map(|(key, value)| ((*key).to_owned(), value.clone())));
+    let common = [
         ("symbols", symbols.to_owned()),
         ("debug info", debug_info.to_owned()),
         (
@@ -72,11 +63,10 @@ fn facts(file: &FileReport) -> Vec<(&'static str, String)> {
             file.build_id.clone().unwrap_or_else(|| "none".to_owned()),
         ),
     ];
-    facts.extend(
-        file.debug_file
-            .iter()
-            .map(|path| ("debug file", path.display().to_string())),
-    );
+    let debug_file = file.debug_file.iter();
+    let debug_file = debug_file.map(|path| ("debug file", path.display().to_string()));
+    let common = common.into_iter().chain(debug_file);
+    facts.extend(common.map(|(key, value)| (key.to_owned(), value)));
     facts
 }
 

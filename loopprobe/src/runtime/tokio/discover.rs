@@ -1,69 +1,46 @@
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    path::PathBuf,
-};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::{
-    CodeCoverage, HeaderLayout, Scheduler, Site, TokioImage, Vtable, known,
-    names::{self, Context, DebugInfo, TaskName},
+    HeaderLayout, Scheduler, TokioImage, known,
+    names::{self, Context, DebugInfo, TaskName, may_be_boxed},
     scheduler,
     version::{self, Version},
     vtable::{self, RawVtable, VtableLayout},
 };
 use crate::{
     code::{StateMachines, probe_point},
-    elf::{Image, Sections, SymbolTable, VirtAddr, find_debug_file},
+    elf::{Image, Sections, SymbolTable, VirtAddr},
     model::{NameSource, TaskKind, TaskType},
+    runtime::{
+        CodeCoverage, DiscoverError, ImageFacts, ServedType, Site, SiteRole,
+        detect::installed_debug_file,
+    },
 };
 
-/// Why an image has no poll sites.
-#[derive(Debug, thiserror::Error)]
-pub enum DiscoverError {
-    /// No task vtable and no trace of Tokio.
-    #[error(
-        "{path} does not contain Tokio's runtime; if a shared object brings it, name that file, or use --pid to look at \
-         all files of a process"
-    )]
-    NoTokio {
-        /// The file.
-        path: PathBuf,
-    },
-    /// Tokio is there, but its tasks cannot be found without symbols.
-    #[error(
-        "{path} contains Tokio {versions}, but no task types were found; versions before 1.21 need the symbol table: \
-         give an unstripped copy with --debug-file"
-    )]
-    NeedsSymbols {
-        /// The file.
-        path: PathBuf,
-        /// The versions found.
-        versions: String,
-    },
-}
+/// Versions are known from the paths of panic locations.
+const LOCATIONS: &str = "locations";
 
 /// Finds all poll sites of an image, with the names that its own symbols and debug information give, or those of a
-/// separate debug file where distributions install it ([`find_debug_file`]).
+/// separate debug file where distributions install it.
 ///
 /// # Errors
 /// When the image holds no task type of Tokio's.
 pub fn discover(image: &Image) -> Result<TokioImage, DiscoverError> {
-    let lacks = |sections: &Sections| !sections.has(".symtab") || !sections.has(".debug_info");
-    let own = image.sections().ok().filter(lacks);
-    discover_with(
-        image,
-        own.and_then(|own| find_debug_file(image, &own)).as_ref(),
-    )
+    find(image, installed_debug_file(image).as_ref())?.ok_or_else(|| DiscoverError::Nothing {
+        path: image.path().into(),
+        names: "Tokio's".into(),
+    })
 }
 
 /// Finds all poll sites of an image; `debug_file` is the image's separate debug file, which fills in what the image
-/// itself lacks (see [`crate::elf::open_debug_file`]).
+/// itself lacks (see [`crate::elf::open_debug_file`]). `None` without a trace of Tokio.
 ///
 /// # Errors
-/// When the image holds no task type of Tokio's.
-pub fn discover_with(
+/// When Tokio is there, but its tasks cannot be found without symbols.
+pub(super) fn find(
     image: &Image,
     debug_file: Option<&Sections>,
-) -> Result<TokioImage, DiscoverError> {
+) -> Result<Option<TokioImage>, DiscoverError> {
     // Without readable sections an image is one without symbols.
     let own = image.sections().ok();
     let own_symbols = own.as_ref().map(read_symbols).unwrap_or_default();
@@ -77,7 +54,10 @@ pub fn discover_with(
     let versions = version::from_locations(image);
     let vtables = find_vtables(image, &versions, &symbols);
     if vtables.is_empty() {
-        return Err(nothing_found(image, &versions));
+        return match versions.is_empty() {
+            true => Ok(None),
+            false => Err(without_types(image, &versions)),
+        };
     }
     let with_dwarf = [own.as_ref(), debug_file]
         .into_iter()
@@ -102,12 +82,12 @@ pub fn discover_with(
     let header = header_layout(&vtables, &versions);
     let sites = sites(image, vtables.into_iter().zip(names), &schedulers);
     let described = |site: &&Site| image.functions().at(site.address).is_some();
-    Ok(TokioImage {
+    let facts = ImageFacts {
         path: image.path().into(),
         build_id: image.build_id().map(str::to_owned),
-        tokio,
-        tokio_source,
-        header,
+        versions: tokio,
+        versions_source: tokio_source,
+        tells_sources: tokio_source == LOCATIONS,
         stripped,
         mangling: names::mangling(&symbols),
         debug_info: debug.level(),
@@ -119,8 +99,9 @@ pub fn discover_with(
         text,
         described_sites: sites.iter().filter(described).count(),
         sites,
-        loop_symbols: known::loop_symbols(image, &symbols),
-    })
+        marks: known::loop_marks(image, &symbols),
+    };
+    Ok(Some(TokioImage { facts, header }))
 }
 
 pub(super) fn read_symbols(sections: &Sections) -> SymbolTable {
@@ -153,17 +134,14 @@ fn functions_of(image: &Image, vtables: &[RawVtable]) -> HashSet<VirtAddr> {
         .collect()
 }
 
-fn nothing_found(image: &Image, versions: &BTreeSet<Version>) -> DiscoverError {
-    let path = image.path().into();
-    if versions.is_empty() {
-        return DiscoverError::NoTokio { path };
+/// Tokio is there, but no task type.
+fn without_types(image: &Image, versions: &BTreeSet<Version>) -> DiscoverError {
+    let versions: Vec<_> = versions.iter().map(Version::to_string).collect();
+    DiscoverError::Incomplete {
+        path: image.path().into(),
+        what: format!("Tokio {}", versions.join(", ")),
+        why: "no task types were found; versions before 1.21 need the symbol table: give an unstripped copy with --debug-file",
     }
-    let versions = versions
-        .iter()
-        .map(Version::to_string)
-        .collect::<Vec<_>>()
-        .join(", ");
-    DiscoverError::NeedsSymbols { path, versions }
 }
 
 pub(super) fn find_vtables(
@@ -186,12 +164,9 @@ pub(super) fn find_vtables(
 pub(super) fn name_versions(
     versions: &BTreeSet<Version>,
     vtables: &[RawVtable],
-) -> (Vec<String>, String) {
+) -> (Vec<String>, &'static str) {
     if !versions.is_empty() {
-        return (
-            versions.iter().map(Version::to_string).collect(),
-            "locations".into(),
-        );
+        return (versions.iter().map(Version::to_string).collect(), LOCATIONS);
     }
     let any = |test: &dyn Fn(&RawVtable) -> bool| vtables.iter().any(test);
     let range = if any(&|v| v.layout == VtableLayout::Eight) {
@@ -203,7 +178,7 @@ pub(super) fn name_versions(
     } else {
         "1.23 or later"
     };
-    (vec![range.into()], "structure".into())
+    (vec![range.into()], "structure")
 }
 
 /// Groups vtables by where their poll function is probed.
@@ -224,30 +199,42 @@ fn sites(
             offset,
             address: point.address,
             entry: point.instruction,
-            vtables: Vec::new(),
+            role: SiteRole::Closure,
+            has_header: true,
+            types: Vec::new(),
         });
-        site.vtables.push(vtable(&raw, name, told));
+        let served = served(&raw, name, told);
+        // A site whose types disagree is timed, and told apart by the vtable.
+        if served.task.kind != TaskKind::Blocking {
+            site.role = SiteRole::Turn;
+        }
+        site.types.push(served);
     }
     sites.into_values().collect()
 }
 
-fn vtable(raw: &RawVtable, name: Option<TaskName>, told: &HashMap<VirtAddr, Scheduler>) -> Vtable {
+fn served(
+    raw: &RawVtable,
+    name: Option<TaskName>,
+    told: &HashMap<VirtAddr, Scheduler>,
+) -> ServedType {
     let scheduler = scheduler_of(raw, name.as_ref(), told);
     let kind = if scheduler == Scheduler::Blocking {
         TaskKind::Blocking
     } else {
         TaskKind::Async
     };
-    Vtable {
-        address: raw.address,
-        poll: raw.poll,
-        schedule: raw.schedule.unwrap_or(VirtAddr(0)),
-        dealloc: raw.dealloc,
-        trailer_offset: raw.trailer_offset.unwrap_or(0),
+    let task = name.map_or_else(|| unnamed(raw, kind), |name| names::task_type(name, kind));
+    ServedType {
+        key: raw.address,
+        function: raw.poll,
+        size: raw.trailer_offset.unwrap_or(0),
         scheduler_offset: raw.scheduler_offset.unwrap_or(0),
         id_offset: raw.id_offset.unwrap_or(0),
-        scheduler,
-        task: name.map_or_else(|| unnamed(raw, kind), |name| names::task_type(name, kind)),
+        scheduler: scheduler.word(),
+        is_local: scheduler.is_local(),
+        ask_memory: may_be_boxed(&task),
+        task,
     }
 }
 

@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 
 use super::{
-    LoopSymbols,
     names::{demangle, is_poll},
     vtable::{RawVtable, VtableLayout},
 };
-use crate::elf::{Image, SymbolTable, VirtAddr};
+use crate::{
+    elf::{Image, SymbolTable, VirtAddr},
+    runtime::LoopMarks,
+};
 
 /// Matching symbols looked at; a program has a few thousand of Tokio's functions at most.
 const MAX_CANDIDATES: usize = 1 << 16;
@@ -27,7 +29,7 @@ fn functions(symbols: &SymbolTable, part: &str, test: impl Fn(&str) -> bool) -> 
 
 /// The functions that mark a turn of a loop. Source: `tokio/src/runtime/park.rs` (1.21 and later; `tokio/src/park/thread.rs`
 /// before).
-pub fn loop_symbols(image: &Image, symbols: &SymbolTable) -> LoopSymbols {
+pub fn loop_marks(image: &Image, symbols: &SymbolTable) -> LoopMarks {
     let is_park = |name: &str| {
         matches!(
             plain(name).as_str(),
@@ -45,7 +47,7 @@ pub fn loop_symbols(image: &Image, symbols: &SymbolTable) -> LoopSymbols {
             .filter_map(|a| image.file_offset(a))
             .collect()
     };
-    LoopSymbols {
+    LoopMarks {
         park: offsets(functions(symbols, "4park", is_park)),
         block_on: offsets(functions(symbols, "8block_on", is_block_on)),
     }

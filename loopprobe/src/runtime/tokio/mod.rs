@@ -4,22 +4,65 @@
 //! (poll, schedule, dealloc, try_read_output, drop_join_handle_slow, drop_abort_handle, shutdown), then three offsets
 //! (trailer, scheduler, id). Its first function, `tokio::runtime::task::raw::poll<F, S>`, is where polls are timed.
 
+mod boxes;
 mod discover;
+mod image;
 mod known;
+mod loop_source;
 mod names;
 mod presence;
 mod scheduler;
-mod site;
 mod stand;
 mod version;
 mod vtable;
 
-pub use discover::{DiscoverError, discover, discover_with};
-pub use names::{BoxedFutures, DebugInfoLevel, ProcessMemory, may_be_boxed, readable};
-pub use presence::{Presence, presence};
-pub use site::{
-    CodeCoverage, HeaderLayout, LoopSymbols, Mangling, Scheduler, Site, TokioImage, Vtable,
-};
-pub use stand::{Stand, stand};
+use std::{fs::File, path::Path, sync::Arc};
+
+pub use discover::discover;
+pub use image::{HeaderLayout, TokioImage};
+pub use names::{BoxedFutures, ProcessMemory, readable};
+pub use scheduler::Scheduler;
 pub use version::Version;
 pub use vtable::{RawVtable, VtableLayout};
+
+use super::{DiscoverError, Presence, Runtime, RuntimeImage, RuntimeInstance, Stand};
+use crate::{
+    elf::{ElfError, Image, Sections},
+    model::Frame,
+    process::ProcessError,
+};
+
+/// Tokio.
+#[derive(Clone, Copy, Debug)]
+pub struct Tokio;
+
+impl Runtime for Tokio {
+    fn name(&self) -> &'static str {
+        "Tokio"
+    }
+
+    fn detect(
+        &self,
+        image: &Image,
+        debug_file: Option<&Sections>,
+    ) -> Result<Option<Arc<dyn RuntimeImage>>, DiscoverError> {
+        let found = discover::find(image, debug_file)?;
+        Ok(found.map(|image| Arc::new(image) as Arc<dyn RuntimeImage>))
+    }
+
+    fn presence(&self, file: File, path: &Path) -> Result<Option<Presence>, ElfError> {
+        presence::presence(file, path)
+    }
+
+    fn instance(&self, pid: u32) -> Result<Option<Box<dyn RuntimeInstance>>, ProcessError> {
+        Ok(Some(Box::new(boxes::Boxes::of(pid)?)))
+    }
+
+    fn stand(&self, frames: &[Frame]) -> (Stand, bool) {
+        stand::stand(frames)
+    }
+
+    fn is_loop_source(&self, file: &str) -> bool {
+        loop_source::is_loop_source(file)
+    }
+}

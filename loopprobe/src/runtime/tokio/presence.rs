@@ -3,20 +3,10 @@
 use std::{fs::File, path::Path};
 
 use super::{discover, version};
-use crate::elf::{ElfError, Image, Sections, find_debug_file};
-
-/// What can be told of an image's Tokio at once.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Presence {
-    /// Its versions, or the range that the structure of its vtables allows.
-    pub tokio: Vec<String>,
-    /// Whether the versions stand in the file.
-    named: bool,
-    /// Whether the image itself has no symbol table.
-    pub stripped: bool,
-    /// Whether there is debug information, in the image or where distributions install separate files: it tells lines.
-    pub lines: bool,
-}
+use crate::{
+    elf::{ElfError, Image, Sections},
+    runtime::{Presence, detect::installed_debug_file},
+};
 
 /// Looks into a file for task types of Tokio's; `None` where [`super::discover`] would find none.
 ///
@@ -25,18 +15,19 @@ pub struct Presence {
 pub fn presence(file: File, path: &Path) -> Result<Option<Presence>, ElfError> {
     let again = file.try_clone();
     let found = of_image(&Image::without_code(file, path)?);
-    match (found, again) {
+    let found = match (found, again) {
         // Unusual layouts keep strings among the code.
-        (Some(found), Ok(file)) if !found.named => Ok(of_image(&Image::from_file(file, path)?)),
-        (found, _) => Ok(found),
-    }
+        (Some((_, false)), Ok(file)) => of_image(&Image::from_file(file, path)?),
+        (found, _) => found,
+    };
+    Ok(found.map(|(presence, _)| presence))
 }
 
-fn of_image(image: &Image) -> Option<Presence> {
+/// What can be told of an image's Tokio at once, and whether its versions stand in the file.
+fn of_image(image: &Image) -> Option<(Presence, bool)> {
     // Without readable sections an image is one without symbols.
     let own = image.sections().ok();
-    let lacks = |own: &&Sections| !own.has(".symtab") || !own.has(".debug_info");
-    let separate = || find_debug_file(image, own.as_ref().filter(lacks)?);
+    let separate = || installed_debug_file(image);
     let own_symbols = own.as_ref().map(discover::read_symbols).unwrap_or_default();
     let stripped = own_symbols.is_empty();
 
@@ -52,10 +43,10 @@ fn of_image(image: &Image) -> Option<Presence> {
     let tells_lines = |sections: &Sections| sections.has(".debug_info");
     let lines =
         own.as_ref().is_some_and(tells_lines) || separate().as_ref().is_some_and(tells_lines);
-    Some(Presence {
-        tokio: discover::name_versions(&versions, &vtables).0,
-        named: !versions.is_empty(),
+    let presence = Presence {
+        versions: discover::name_versions(&versions, &vtables).0,
         stripped,
         lines,
-    })
+    };
+    Some((presence, !versions.is_empty()))
 }

@@ -2,11 +2,44 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::{Scheduler, vtable::RawVtable};
+use super::vtable::RawVtable;
 use crate::{
     code::locations_near,
     elf::{Image, VirtAddr},
 };
+
+/// Which of Tokio's schedulers a task type is bound to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scheduler {
+    /// `Arc<multi_thread::Handle>`.
+    MultiThread,
+    /// `Arc<current_thread::Handle>`.
+    CurrentThread,
+    /// `Arc<task::local::Shared>`: a `LocalSet`.
+    Local,
+    /// `BlockingSchedule`: the blocking pool.
+    Blocking,
+    /// An async scheduler; which one could not be told.
+    Unknown,
+}
+
+impl Scheduler {
+    /// In a word, as `inspect` prints it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::MultiThread => "multi_thread",
+            Self::CurrentThread => "current_thread",
+            Self::Local => "local",
+            Self::Blocking => "blocking",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// Whether it belongs to one thread.
+    pub(super) fn is_local(self) -> bool {
+        matches!(self, Self::CurrentThread | Self::Local)
+    }
+}
 
 /// `raw::schedule<S>` reaches its scheduler's own code within two calls in all builds tried (Tokio 1.28 to 1.54).
 const MAX_CALLS: u32 = 3;

@@ -1,18 +1,9 @@
-use crate::model::{Frame, SourceLocation};
+//! Where a thread stands inside Tokio, outside of any task.
 
-/// Where a thread stands inside Tokio, outside of any task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stand {
-    /// It drops a runtime, which waits for the threads of its blocking pool, workers included (`BlockingPool::shutdown`,
-    /// `tokio/src/runtime/blocking/pool.rs`, every version).
-    ShuttingDown,
-    /// It is in a worker's own loop.
-    Worker,
-    /// It parks: in `block_on`, on a current_thread runtime, or as an idle thread of the blocking pool.
-    Parking,
-    /// None of these, as far as is known.
-    Elsewhere,
-}
+use crate::{
+    model::{Frame, SourceLocation},
+    runtime::Stand,
+};
 
 /// Parts of function names, and source files of the same for code without names.
 struct Place {
@@ -21,7 +12,8 @@ struct Place {
     files: &'static [&'static str],
 }
 
-/// The first that applies wins: shutting down parks too.
+/// The first that applies wins: shutting down parks too. A runtime that is dropped waits for the threads of its blocking pool,
+/// workers included (`BlockingPool::shutdown`, `tokio/src/runtime/blocking/pool.rs`, every version).
 const PLACES: &[Place] = &[
     Place {
         stand: Stand::ShuttingDown,

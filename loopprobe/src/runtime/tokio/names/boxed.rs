@@ -8,7 +8,7 @@ use crate::{
     elf::{Image, ProcAddr, SymbolTable, VirtAddr},
     model::{NameSource, TaskKind, TaskType},
     process::{ImageFile, Maps, ProcessError},
-    runtime::tokio::Vtable,
+    runtime::ServedType,
 };
 
 /// How many words of a future are searched for a box.
@@ -87,19 +87,19 @@ impl BoxedFutures {
         Ok(())
     }
 
-    /// The type of the future in the box that the task at `header`, of the type `vtable`, holds.
+    /// The type of the future in the box that the task at `header`, of the type `served`, holds.
     ///
     /// The task may run meanwhile, or be gone: what is read is checked, and a type that is returned is one that the
     /// memory named at that time.
     pub fn name(
         &mut self,
         memory: &impl ProcessMemory,
-        vtable: &Vtable,
+        served: &ServedType,
         header: ProcAddr,
     ) -> Option<TaskType> {
         // Source: `tokio/src/runtime/task/core.rs`: `Core` is scheduler, task id, (spawn location,) stage.
-        let stage = u64::from(vtable.id_offset) + WORD;
-        let len = u64::from(vtable.trailer_offset).checked_sub(stage)?;
+        let stage = u64::from(served.id_offset) + WORD;
+        let len = u64::from(served.size).checked_sub(stage)?;
         let at = ProcAddr(header.0.checked_add(stage)?);
         let name = self.boxed_in(memory, at, len, 0)?;
         Some(task_type(name, TaskKind::Async))

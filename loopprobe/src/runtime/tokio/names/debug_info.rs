@@ -11,12 +11,12 @@ use gimli::{
     AttributeValue, DebuggingInformationEntry, Dwarf, DwarfSections, EndianSlice, LittleEndian,
     SectionId, UnitHeader, UnitRef, constants as dw,
 };
-use serde::{Deserialize, Serialize};
 
 use super::rust_path::without_arguments;
 use crate::{
     elf::{Sections, VirtAddr},
     model::SourceLocation,
+    runtime::DebugInfoLevel,
 };
 
 /// Entries looked at before giving up: some seconds' work, several times what a large service needs.
@@ -29,21 +29,6 @@ const MAX_KEPT: usize = 1 << 20;
 
 type Slice<'a> = EndianSlice<'a, LittleEndian>;
 type Entry<'a> = DebuggingInformationEntry<Slice<'a>>;
-
-/// How much debug information there is, in the words of Cargo's `debug` setting.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DebugInfoLevel {
-    /// None.
-    #[default]
-    None,
-    /// `line-tables-only`: no types, no generic arguments.
-    LineTables,
-    /// `debug = 1`: functions with their generic arguments.
-    Limited,
-    /// `debug = 2`: types as well.
-    Full,
-}
 
 /// The body of an async function, async block or closure.
 #[derive(Clone, Debug, PartialEq, Eq)]

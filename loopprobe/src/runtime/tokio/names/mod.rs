@@ -30,7 +30,7 @@ use crate::{
 };
 
 pub use boxed::{BoxedFutures, ProcessMemory, may_be_boxed};
-pub use debug_info::{DebugInfo, DebugInfoLevel};
+pub use debug_info::DebugInfo;
 pub use readable::readable;
 use readable::unwrap_blocking;
 pub(super) use rust_path::without_arguments;

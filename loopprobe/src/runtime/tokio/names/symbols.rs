@@ -5,7 +5,7 @@ use super::{
     rust_path::{arguments, split_top, without_arguments},
     slots,
 };
-use crate::{elf::SymbolTable, model::NameSource, runtime::tokio::Mangling};
+use crate::{elf::SymbolTable, model::NameSource, runtime::Mangling};
 
 /// Longer names are cut off by the demangler or of no use.
 const MAX_DEMANGLED: usize = 1 << 16;

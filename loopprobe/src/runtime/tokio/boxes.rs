@@ -1,13 +1,13 @@
 //! Names for tasks whose type is only `Pin<Box<dyn Future>>`.
 
-use loopprobe_common::thread::{OpenPoll, STAGE_WORDS};
+use loopprobe_common::thread::STAGE_WORDS;
 
+use super::names::{BoxedFutures, ProcessMemory};
 use crate::{
     elf::ProcAddr,
     model::TaskType,
-    process::ProcessError,
-    runtime::tokio::{BoxedFutures, ProcessMemory, Vtable, may_be_boxed},
-    unwind::Memory,
+    process::{Memory, ProcessError},
+    runtime::{RuntimeInstance, TaskRef},
 };
 
 /// Names boxed futures of one process.
@@ -29,28 +29,23 @@ impl Boxes {
             memory: Memory::of(pid),
         })
     }
+}
 
-    /// The process has mapped other files.
-    pub fn refresh(&mut self) {
+impl RuntimeInstance for Boxes {
+    fn refresh(&mut self) {
         // If it has ended, there is nothing more to name.
         let _ = self.futures.refresh();
     }
 
     /// The type of the future in the box of a polled task, if it is one.
-    pub fn name(&mut self, vtable: &Vtable, poll: &OpenPoll) -> Option<TaskType> {
-        if !may_be_boxed(&vtable.task) {
-            return None;
-        }
+    fn name(&mut self, task: &TaskRef<'_>) -> Option<TaskType> {
+        let stage = u64::from(task.served.id_offset).checked_add(8)?;
         let memory = AtEntry {
-            stage: ProcAddr(
-                poll.header
-                    .checked_add(u64::from(vtable.id_offset))?
-                    .checked_add(8)?,
-            ),
-            words: poll.stage,
+            stage: ProcAddr(task.header.0.checked_add(stage)?),
+            words: task.beginning,
             now: self.memory,
         };
-        self.futures.name(&memory, vtable, ProcAddr(poll.header))
+        self.futures.name(&memory, task.served, task.header)
     }
 }
 

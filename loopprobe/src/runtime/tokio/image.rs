@@ -1,0 +1,81 @@
+//! What an image holds of Tokio.
+
+use crate::{
+    elf::ProcAddr,
+    process::Memory,
+    runtime::{Detail, ImageFacts, Inspection, Runtime, RuntimeImage},
+};
+
+/// What an image holds of Tokio.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokioImage {
+    /// What any runtime has.
+    pub facts: ImageFacts,
+    /// The task header's layout.
+    pub header: HeaderLayout,
+}
+
+/// Where a task's header keeps what is read from outside. Source: `tokio/src/runtime/task/core.rs`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeaderLayout {
+    /// The state word: 0 in every version.
+    pub state: u32,
+    /// The pointer to the vtable: 0x10 from 1.21 on.
+    pub vtable: u32,
+    /// Whether the vtables have the eleventh word of `tokio_unstable` builds (the spawn location's offset).
+    pub unstable: bool,
+}
+
+/// The `RUNNING` bit of a task's state word (`tokio/src/runtime/task/state.rs`, every version).
+const RUNNING: u64 = 1;
+/// The longest header that is read: up to the vtable and with it.
+const HEADER_BYTES: usize = 48;
+
+impl RuntimeImage for TokioImage {
+    fn runtime(&self) -> &'static dyn Runtime {
+        &super::Tokio
+    }
+
+    fn facts(&self) -> &ImageFacts {
+        &self.facts
+    }
+
+    fn running_task(&self, memory: &Memory, header: u64) -> Option<ProcAddr> {
+        // Headers are aligned at least to a word, and never in the first page.
+        if !header.is_multiple_of(8) || header < 0x1000 || header >> 47 != 0 {
+            return None;
+        }
+        let mut bytes = [0; HEADER_BYTES];
+        let vtable = usize::try_from(self.header.vtable).ok()?;
+        let bytes = bytes.get_mut(..vtable.checked_add(8)?)?;
+        if memory.read(ProcAddr(header), bytes) != bytes.len() {
+            return None;
+        }
+        let word = |at: usize| {
+            let bytes = bytes.get(at..at.checked_add(8)?)?;
+            Some(u64::from_le_bytes(bytes.try_into().ok()?))
+        };
+        let state = word(usize::try_from(self.header.state).ok()?)?;
+        (state & RUNNING != 0).then_some(ProcAddr(word(vtable)?))
+    }
+
+    fn inspection(&self) -> Inspection {
+        let HeaderLayout {
+            state,
+            vtable,
+            unstable,
+        } = self.header;
+        let built = if unstable { ", tokio_unstable" } else { "" };
+        Inspection {
+            words: vec![(
+                "layout",
+                format!("vtable at {vtable:#x} of the header{built}"),
+            )],
+            header: vec![
+                ("state", Detail::Bytes(state)),
+                ("vtable", Detail::Bytes(vtable)),
+                ("unstable", Detail::Flag(unstable)),
+            ],
+        }
+    }
+}
