@@ -24,6 +24,7 @@ pub fn head(name: &str) -> Event {
         sites: 12,
         task_types: 6,
         tokio: vec!["1.44.2".to_owned()],
+        runtimes: Vec::new(),
         limits: vec!["the root future is not covered".to_owned()],
     })
 }

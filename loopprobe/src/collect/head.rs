@@ -1,15 +1,29 @@
 //! The head of a session: what is observed, and what cannot be seen.
 
-use super::{Options, images::Images};
+use super::{
+    Options,
+    images::{FoundRuntime, Images},
+};
 use crate::{
     attach::Plan,
     clock::{nanoseconds, unix_ns},
     model::Session,
     process,
+    runtime::Probed,
 };
 
 /// The head of a session that began at `start_ns`.
 pub fn head(options: &Options, plan: &Plan, images: &Images, start_ns: u64) -> Session {
+    // Schema 1 has a field of its own for Tokio's versions.
+    let (tokio, others): (Vec<_>, Vec<_>) = images
+        .found
+        .iter()
+        .partition(|found| found.runtime.name() == "Tokio");
+    let described = |found: &FoundRuntime| {
+        format!("{} {}", found.runtime.name(), found.versions.join(" and "))
+            .trim_end()
+            .to_owned()
+    };
     Session {
         schema: Session::SCHEMA,
         version: env!("CARGO_PKG_VERSION").into(),
@@ -20,7 +34,11 @@ pub fn head(options: &Options, plan: &Plan, images: &Images, start_ns: u64) -> S
         threshold_ns: nanoseconds(options.threshold),
         sites: plan.sites.len(),
         task_types: plan.types.len(),
-        tokio: images.tokio.clone(),
+        tokio: tokio
+            .iter()
+            .flat_map(|found| found.versions.clone())
+            .collect(),
+        runtimes: others.into_iter().map(described).collect(),
         limits: limits(options, plan, images),
     }
 }
@@ -34,13 +52,12 @@ fn limits(options: &Options, plan: &Plan, images: &Images) -> Vec<String> {
     let mut limits = Vec::new();
     // What a program that is not executed yet will map is not known.
     let mapped = options.program.is_none();
-    if !images.block_on_symbols && !plan.sites.is_empty() {
-        limits.push(
-            "the root future of a multi_thread runtime is not covered: that needs symbols".into(),
-        );
-    }
-    if !images.epoll && mapped {
-        limits.push("turns of a current_thread loop without tasks cannot be told apart: epoll_wait was not found".into());
+    for found in &images.found {
+        let missing = found.runtime.not_covered(Probed {
+            parks: found.has_parks,
+            epoll: images.epoll || !mapped,
+        });
+        limits.extend(missing.into_iter().map(str::to_owned));
     }
     if !options.stacks && mapped {
         limits.push("without stacks, polls that were stuck before the attach are not found".into());

@@ -14,7 +14,7 @@ use crate::{
     attach::{Plan, PlannedImage, bias, epoll, epoll_offset},
     elf::{DebugFileError, Image, VirtAddr},
     process::{ImageFile, Maps},
-    runtime::{RuntimeImage, Runtimes, detect},
+    runtime::{Runtime, RuntimeImage, Runtimes, detect},
 };
 
 /// What tells mapped files apart.
@@ -31,12 +31,21 @@ pub struct Images {
     by_path: Vec<PlannedByPath>,
     /// What could not be read, a line each.
     pub unreadable: Vec<String>,
-    /// Tokio's versions.
-    pub tokio: Vec<String>,
+    /// The runtimes that were found.
+    pub found: Vec<FoundRuntime>,
     /// Whether `epoll_wait` is probed.
     pub epoll: bool,
-    /// Whether a file names the functions in which a thread parks in `block_on`.
-    pub block_on_symbols: bool,
+}
+
+/// A runtime of the process.
+#[derive(Debug)]
+pub struct FoundRuntime {
+    /// Which one.
+    pub runtime: &'static dyn Runtime,
+    /// Its versions, where known.
+    pub versions: Vec<String>,
+    /// Whether a file names the functions in which a thread parks that drives a root future.
+    pub has_parks: bool,
 }
 
 #[derive(Debug)]
@@ -54,9 +63,8 @@ impl Images {
             debug_files: GivenDebugFiles::new(debug_files),
             by_path: Vec::new(),
             unreadable: Vec::new(),
-            tokio: Vec::new(),
+            found: Vec::new(),
             epoll: false,
-            block_on_symbols: false,
         }
     }
 
@@ -154,6 +162,26 @@ impl Images {
         detect(self.runtimes, image, given.as_ref()).unwrap_or_default()
     }
 
+    fn note(&mut self, image: &dyn RuntimeImage) {
+        let (runtime, facts) = (image.runtime(), image.facts());
+        let is_same = |known: &FoundRuntime| known.runtime.name() == runtime.name();
+        let at = self.found.iter().position(is_same).unwrap_or_else(|| {
+            self.found.push(FoundRuntime {
+                runtime,
+                versions: Vec::new(),
+                has_parks: false,
+            });
+            self.found.len() - 1
+        });
+        let known = &mut self.found[at];
+        for version in &facts.versions {
+            if !known.versions.contains(version) {
+                known.versions.push(version.clone());
+            }
+        }
+        known.has_parks |= !facts.marks.park.is_empty();
+    }
+
     /// A file may hold runtimes, `epoll_wait`, or, linked statically, both.
     fn plan_file(
         &mut self,
@@ -175,13 +203,7 @@ impl Images {
             let Some(copy) = copy(&file) else {
                 continue;
             };
-            let facts = found.facts();
-            for version in &facts.versions {
-                if !self.tokio.contains(version) {
-                    self.tokio.push(version.clone());
-                }
-            }
-            self.block_on_symbols |= !facts.marks.park.is_empty();
+            self.note(found.as_ref());
             planned.push(plan.add(copy, found, bias));
         }
         planned

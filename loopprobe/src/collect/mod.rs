@@ -1,5 +1,6 @@
 //! From the kernel's records to the model's events.
 
+mod advice;
 mod bill;
 mod corrections;
 mod deadlock;

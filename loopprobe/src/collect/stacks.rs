@@ -131,7 +131,7 @@ impl Stacks {
     pub fn new(options: &Options) -> Result<Self, ProcessError> {
         Ok(Self {
             unwinder: Unwinder::new(options.pid)?,
-            symbolizer: Symbolizer::new(&options.debug_files),
+            symbolizer: Symbolizer::new(&options.debug_files).with_runtimes(options.runtimes),
             pid: options.pid,
             objects: Objects::of(options.pid),
             descriptors: Descriptors::of(options.pid),

@@ -12,6 +12,7 @@ use loopprobe_common::{
 };
 
 use super::{
+    advice::advise,
     looked::{Looked, is_clean, threads},
     stacks::{Stacks, raw_stack, registers},
     threads::ThreadNames,
@@ -459,6 +460,7 @@ impl Stuck {
             stacks: Vec::new(),
         };
         stacks.explain_stuck(&mut poll, stuck.seen.clone(), until_ns);
+        advise(&mut poll, stuck.poll.runtime);
         poll
     }
 }

@@ -23,8 +23,11 @@ pub struct Session {
     pub sites: usize,
     /// How many task types those sites serve.
     pub task_types: usize,
-    /// The runtime's versions, where known: `1.44.2`.
+    /// Tokio's versions, where known: `1.44.2`.
     pub tokio: Vec<String>,
+    /// Other runtimes, with their versions where known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub runtimes: Vec<String>,
     /// What this session cannot see, a sentence each.
     pub limits: Vec<String>,
 }

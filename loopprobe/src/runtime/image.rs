@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::{LoopMarks, Site};
-use crate::elf::VirtAddr;
+use crate::elf::{Image, VirtAddr};
 
 /// What a file holds of a runtime.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +38,36 @@ pub struct ImageFacts {
     pub described_sites: usize,
     /// What marks a turn of the loop itself.
     pub marks: LoopMarks,
+}
+
+impl ImageFacts {
+    /// What is known of a file with these sites, whichever runtime they are; nothing of versions, names and symbols.
+    pub fn of(image: &Image, sites: Vec<Site>) -> Self {
+        let ranges = image.executable_ranges();
+        let text: Vec<_> = ranges
+            .map(|range| (range.start, range.end.0 - range.start.0))
+            .collect();
+        let described = |site: &&Site| image.functions().at(site.address).is_some();
+        Self {
+            path: image.path().into(),
+            build_id: image.build_id().map(str::to_owned),
+            versions: Vec::new(),
+            versions_source: "unknown",
+            tells_sources: false,
+            stripped: true,
+            mangling: Mangling::None,
+            debug_info: DebugInfoLevel::None,
+            debug_file: None,
+            eh_frame: CodeCoverage {
+                covered: image.functions().covered(),
+                total: text.iter().map(|(_, size)| size).sum(),
+            },
+            text,
+            described_sites: sites.iter().filter(described).count(),
+            sites,
+            marks: LoopMarks::default(),
+        }
+    }
 }
 
 /// How the image's Rust symbols are mangled.

@@ -7,6 +7,7 @@
 mod detect;
 mod image;
 mod instances;
+mod plumbing;
 mod site;
 mod stand;
 pub mod tokio;
@@ -18,12 +19,13 @@ use loopprobe_common::thread::STAGE_WORDS;
 pub use detect::{DiscoverError, Presence, detect, presence};
 pub use image::{CodeCoverage, DebugInfoLevel, Detail, ImageFacts, Inspection, Mangling};
 pub use instances::Instances;
+pub use plumbing::Plumbing;
 pub use site::{LoopMarks, ServedType, Site, SiteRole};
 pub use stand::Stand;
 
 use crate::{
     elf::{ElfError, Image, ProcAddr, Sections},
-    model::{Frame, TaskType},
+    model::{Cause, Frame, TaskType},
     process::{Memory, ProcessError},
 };
 
@@ -66,6 +68,21 @@ pub trait Runtime: fmt::Debug + Send + Sync {
         Ok(None)
     }
 
+    /// Whose frames are its own.
+    fn plumbing(&self) -> Plumbing {
+        Plumbing::default()
+    }
+
+    /// What to do about a cause in one of its tasks. `None` leaves the advice of the table of causes, which is Tokio's.
+    fn advice(&self, _cause: Cause) -> Option<&'static str> {
+        None
+    }
+
+    /// What a session cannot see of it, a sentence each, where no more than this is probed.
+    fn not_covered(&self, _probed: Probed) -> Vec<&'static str> {
+        Vec::new()
+    }
+
     /// Where a thread with these frames, innermost first, stands inside the runtime while it polls no task, and whether that is
     /// certain.
     fn stand(&self, _frames: &[Frame]) -> (Stand, bool) {
@@ -76,6 +93,15 @@ pub trait Runtime: fmt::Debug + Send + Sync {
     fn is_loop_source(&self, _file: &str) -> bool {
         false
     }
+}
+
+/// What is probed besides sites.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probed {
+    /// Parks of threads that drive a root future ([`LoopMarks::park`]).
+    pub parks: bool,
+    /// `epoll_wait`, or it is not known yet whether it is.
+    pub epoll: bool,
 }
 
 /// A runtime in a file.

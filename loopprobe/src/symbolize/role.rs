@@ -10,6 +10,7 @@ use crate::{
     code::{panic_location, references, registry_crate},
     elf::{Image, VirtAddr},
     model::{Frame, Role, SourceLocation},
+    runtime::{Plumbing, Runtimes},
 };
 
 /// Crates by the role of their functions, where that is not a dependency's.
@@ -35,10 +36,6 @@ const CRATES: &[(&[&str], Role)] = &[
     ),
     (
         &[
-            "tokio",
-            "tokio_util",
-            "tokio_stream",
-            "mio",
             "futures",
             "futures_core",
             "futures_util",
@@ -207,14 +204,19 @@ fn crate_name(folder: &str) -> String {
 }
 
 /// Whose code a frame is. What its code merely refers to (`near`) is a hint, and decides nothing.
-pub(crate) fn role(frame: &Frame, address: VirtAddr, origins: &Origins) -> Role {
+pub(crate) fn role(
+    frame: &Frame,
+    address: VirtAddr,
+    origins: &Origins,
+    runtimes: Runtimes,
+) -> Role {
     let library = frame.module.as_deref().and_then(library_role);
     if let Some(role) = library {
         return role;
     }
     match (&frame.function, &frame.location, &frame.definition) {
-        (Some(name), location, _) => named(name, location.as_ref(), origins),
-        (None, _, Some(definition)) => located(definition),
+        (Some(name), location, _) => named(name, location.as_ref(), origins, runtimes),
+        (None, _, Some(definition)) => located(definition, runtimes),
         (None, ..) if origins.std_from.is_some_and(|from| address >= from) => Role::Std,
         (None, ..) => Role::Unknown,
     }
@@ -233,17 +235,22 @@ fn library_role(path: &str) -> Option<Role> {
         .map(|(_, role)| *role)
 }
 
-fn named(name: &str, location: Option<&SourceLocation>, origins: &Origins) -> Role {
+fn named(
+    name: &str,
+    location: Option<&SourceLocation>,
+    origins: &Origins,
+    runtimes: Runtimes,
+) -> Role {
     let Some(owner) = owner(name) else {
-        return c_role(name);
+        return c_role(name, runtimes);
     };
-    if let Some(role) = crate_role(owner) {
+    if let Some(role) = crate_role(owner, runtimes) {
         return role;
     }
     if matches!(owner, "v8" | "node") {
         return Role::V8;
     }
-    match location.map(located) {
+    match location.map(|location| located(location, runtimes)) {
         // Macros and inlined code bring in locations of others; those of a registry say whose they are all the same.
         Some(role @ (Role::Own | Role::Dependency)) => role,
         _ if origins.dependencies.contains(owner) => Role::Dependency,
@@ -251,7 +258,10 @@ fn named(name: &str, location: Option<&SourceLocation>, origins: &Origins) -> Ro
     }
 }
 
-fn crate_role(krate: &str) -> Option<Role> {
+fn crate_role(krate: &str, runtimes: Runtimes) -> Option<Role> {
+    if Plumbing::owns_crate(runtimes, krate) {
+        return Some(Role::Runtime);
+    }
     CRATES
         .iter()
         .find(|(crates, _)| crates.contains(&krate))
@@ -259,7 +269,10 @@ fn crate_role(krate: &str) -> Option<Role> {
 }
 
 /// A function of C: one that the C library exports, one of a known library, or somebody's.
-fn c_role(name: &str) -> Role {
+fn c_role(name: &str, runtimes: Runtimes) -> Role {
+    if Plumbing::owns_function(runtimes, name) {
+        return Role::Runtime;
+    }
     if name.starts_with("__rustc") {
         return Role::Std;
     }
@@ -275,13 +288,13 @@ fn c_role(name: &str) -> Role {
 }
 
 /// By a source file: relative paths are the workspace's own, folders with a version come from a registry.
-pub(crate) fn located(location: &SourceLocation) -> Role {
+pub(crate) fn located(location: &SourceLocation, runtimes: Runtimes) -> Role {
     if location.file.starts_with("/rust/deps/") {
         return Role::Std;
     }
     match registry_crate(&location.file) {
         Some("std") => Role::Std,
-        Some(krate) => crate_role(&crate_name(krate)).unwrap_or(Role::Dependency),
+        Some(krate) => crate_role(&crate_name(krate), runtimes).unwrap_or(Role::Dependency),
         None if location.file.contains("git/checkouts/") => Role::Dependency,
         None => Role::Own,
     }
@@ -342,6 +355,7 @@ fn krate(path: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::RUNTIMES;
 
     fn named(name: &str) -> Role {
         let origins = Origins {
@@ -356,6 +370,7 @@ mod tests {
             },
             VirtAddr(0),
             &origins,
+            RUNTIMES,
         )
     }
 
@@ -406,7 +421,7 @@ mod tests {
                 near: near.and_then(place),
                 ..Frame::default()
             };
-            role(&frame, VirtAddr(0), &Origins::default())
+            role(&frame, VirtAddr(0), &Origins::default(), RUNTIMES)
         };
         assert_eq!(of("/lib/libc.so.6", None, None), Role::C);
         assert_eq!(

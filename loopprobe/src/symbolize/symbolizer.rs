@@ -24,6 +24,7 @@ use super::{
 use crate::{
     elf::{Image, VirtAddr},
     model::{Frame, Role, SourceLocation},
+    runtime::{RUNTIMES, Runtimes},
     unwind::{Module, RawFrame},
 };
 
@@ -38,6 +39,7 @@ pub struct Symbolizer {
     separate: SeparateFiles,
     modules: HashMap<u32, ModuleSource>,
     cache: HashMap<(u32, VirtAddr), Arc<[Frame]>>,
+    runtimes: Runtimes,
 }
 
 /// Where a module's names come from.
@@ -56,7 +58,13 @@ impl Symbolizer {
             separate: SeparateFiles::new(debug_files),
             modules: HashMap::new(),
             cache: HashMap::new(),
+            runtimes: RUNTIMES,
         }
+    }
+
+    /// The runtimes whose frames are told from the program's, where they are others than [`RUNTIMES`].
+    pub fn with_runtimes(self, runtimes: Runtimes) -> Self {
+        Self { runtimes, ..self }
     }
 
     /// The functions of a stack, inlined ones included, innermost first.
@@ -97,7 +105,7 @@ impl Symbolizer {
         for (module, addresses) in wanted.into_values() {
             for (address, mut frames) in self.look_up(&module, &addresses) {
                 if let Some(source) = self.modules.get_mut(&module.id()) {
-                    source.complete(&module, address, &mut frames);
+                    source.complete(&module, address, self.runtimes, &mut frames);
                 }
                 self.cache.insert((module.id(), address), frames.into());
             }
@@ -179,8 +187,14 @@ impl ModuleSource {
 
     /// Adds what names do not say: where nameless frames come from, which closures are async bodies, and whose code it is. Only
     /// the outermost function at an address owns its code; the others are inlined into it.
-    fn complete(&mut self, module: &Module, address: VirtAddr, frames: &mut [Frame]) {
-        self.give_roles(module, address, frames);
+    fn complete(
+        &mut self,
+        module: &Module,
+        address: VirtAddr,
+        runtimes: Runtimes,
+        frames: &mut [Frame],
+    ) {
+        self.give_roles(module, address, runtimes, frames);
         if let Some(frame) = frames.last_mut() {
             let bare = frame.location.is_none() && !frame.runtime;
             match &frame.function {
@@ -200,7 +214,7 @@ impl ModuleSource {
                     frame.definition = self
                         .definitions(module)
                         .and_then(|definitions| definitions.async_body(address));
-                    inlined_body(frame);
+                    inlined_body(frame, runtimes);
                     if bare && frame.definition.is_none() {
                         frame.near = self
                             .definitions(module)
@@ -217,18 +231,24 @@ impl ModuleSource {
         }
         mark_inlined_children(frames);
         if frames.iter().any(|frame| frame.function.is_none()) {
-            self.give_roles(module, address, frames);
+            self.give_roles(module, address, runtimes, frames);
         }
     }
 
-    fn give_roles(&mut self, module: &Module, address: VirtAddr, frames: &mut [Frame]) {
+    fn give_roles(
+        &mut self,
+        module: &Module,
+        address: VirtAddr,
+        runtimes: Runtimes,
+        frames: &mut [Frame],
+    ) {
         let definitions = self.definitions(module);
         let unknown = Origins::default();
         let origins = definitions
             .as_ref()
             .map_or(&unknown, |known| known.origins());
         for frame in frames {
-            frame.role = role::role(frame, address, origins);
+            frame.role = role::role(frame, address, origins, runtimes);
             frame.runtime = frame.role.is_plumbing();
         }
     }
@@ -280,9 +300,9 @@ fn mark_inlined_children(frames: &mut [Frame]) {
 }
 
 /// A library's `poll` with the program's own body inside is the program's.
-fn inlined_body(frame: &mut Frame) {
+fn inlined_body(frame: &mut Frame, runtimes: Runtimes) {
     if let Some(definition) = &frame.definition {
-        let role = role::located(definition);
+        let role = role::located(definition, runtimes);
         if role == Role::Own {
             frame.role = role;
             frame.runtime = false;

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     elf::{ProcAddr, VirtAddr},
     model::{Outcome, TaskKind},
-    runtime::{RuntimeImage, Site},
+    runtime::{Runtime, RuntimeImage, Site},
 };
 
 /// A poll function that is only a jump to its body is followed this often.
@@ -21,7 +21,7 @@ const MAX_FUNCTION: u64 = 1 << 18;
 const MAX_SEARCH_BYTES: u64 = 1 << 20;
 
 /// A poll that is on a thread's stack although its beginning was not seen.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct OpenPoll {
     /// Which frame of the stack is the poll function's.
     pub frame: usize,
@@ -31,6 +31,8 @@ pub struct OpenPoll {
     pub entry_sp: ProcAddr,
     /// The task's header and its key, where the stack holds the pointer still.
     pub task: Option<OpenTask>,
+    /// The runtime whose function that is.
+    pub runtime: &'static dyn Runtime,
     /// The keys of the types whose poll function this is.
     pub keys: Vec<VirtAddr>,
 }
@@ -177,6 +179,7 @@ impl PollFunctions {
                 module: module.id(),
                 entry_sp: ProcAddr(cfa.0.wrapping_sub(8)),
                 task: search.task(low, cfa.0, innermost),
+                runtime: function.image.runtime(),
                 keys: function.keys.clone(),
             });
             low = cfa.0;
@@ -244,7 +247,8 @@ fn piece_at(
     (address < *end).then_some(*function)
 }
 
-/// Where a site's code really is. Without LTO `raw::poll` is only a jump to `Harness::poll`, which then owns the frame.
+/// Where the function begins whose frame a site's is. Its probe may lie behind the first instruction. Without LTO `raw::poll` is
+/// only a jump to `Harness::poll`, which then owns the frame.
 fn body(module: &Module, site: &Site) -> VirtAddr {
     let mut address = site.address;
     for _ in 0..MAX_JUMPS {
@@ -253,7 +257,9 @@ fn body(module: &Module, site: &Site) -> VirtAddr {
             None => break,
         }
     }
-    address
+    module
+        .function_at(address)
+        .map_or(address, |function| function.start)
 }
 
 /// `push %rbp; mov %rsp,%rbp; pop %rbp`: a frame that is made and given up at once.

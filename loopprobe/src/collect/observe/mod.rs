@@ -30,6 +30,7 @@ use self::{
 };
 use super::{
     ObserveError, Options, Stop,
+    advice::advise,
     drain::{Drain, Rings},
     head::head,
     images::Images,
@@ -363,6 +364,9 @@ impl Observer {
         poll.ended = !is_cut;
         if let Some(stacks) = &mut self.stacks {
             stacks.explain(key(&record), &mut poll, record.end_ns);
+        }
+        if let Some((runtime, _)) = self.plan.served.get(type_of(&record)) {
+            advise(&mut poll, *runtime);
         }
         self.totals.groups.add(&poll);
         self.workers.reported(record.tid, true);

@@ -8,6 +8,7 @@ use super::Observer;
 use crate::{
     clock::nanoseconds,
     collect::{
+        advice::advise,
         deadlock,
         polls::{PollKey, open_polls},
         stuck::Stuck,
@@ -157,6 +158,10 @@ impl Observer {
             (&slot.record, &slot.bytes[..len])
         });
         stacks.explain_open(key, poll, current, now);
+        let index = task_type(thread, key).map_or(usize::MAX, |index| index as usize);
+        if let Some((runtime, _)) = self.plan.served.get(index) {
+            advise(poll, *runtime);
+        }
     }
 }
 

@@ -108,10 +108,13 @@ impl<W: Write> Sink for TextSink<W> {
 
 fn head(out: &mut impl Write, session: &Session, width: Width) -> io::Result<()> {
     let Session { version, pid, .. } = session;
-    let runtime = match session.tokio.as_slice() {
-        [] => "tokio of unknown version".to_owned(),
-        versions => format!("tokio {}", versions.join(" and ")),
-    };
+    let mut runtimes = session.runtimes.clone();
+    match session.tokio.as_slice() {
+        [] if runtimes.is_empty() => runtimes.push("tokio of unknown version".to_owned()),
+        [] => {}
+        versions => runtimes.insert(0, format!("tokio {}", versions.join(" and "))),
+    }
+    let runtime = runtimes.join(", ");
     let reported = match session.threshold_ns {
         0 => "every poll is reported".to_owned(),
         threshold => format!("polls >= {} are reported", Chosen(threshold)),

@@ -12,8 +12,7 @@ use crate::{
     elf::{Image, Sections, SymbolTable, VirtAddr},
     model::{NameSource, TaskKind, TaskType},
     runtime::{
-        CodeCoverage, DiscoverError, ImageFacts, ServedType, Site, SiteRole,
-        detect::installed_debug_file,
+        DiscoverError, ImageFacts, ServedType, Site, SiteRole, detect::installed_debug_file,
     },
 };
 
@@ -51,12 +50,12 @@ pub(super) fn find(
         own_symbols
     };
 
-    let versions = version::from_locations(image);
-    let vtables = find_vtables(image, &versions, &symbols);
+    let located = version::from_locations(image);
+    let vtables = find_vtables(image, &located, &symbols);
     if vtables.is_empty() {
-        return match versions.is_empty() {
+        return match located.is_empty() {
             true => Ok(None),
-            false => Err(without_types(image, &versions)),
+            false => Err(without_types(image, &located)),
         };
     }
     let with_dwarf = [own.as_ref(), debug_file]
@@ -74,32 +73,19 @@ pub(super) fn find(
         machines: StateMachines::new(image).into(),
     });
     let schedulers = scheduler::from_code(image, &vtables);
-    let (tokio, tokio_source) = name_versions(&versions, &vtables);
-    let text: Vec<_> = image
-        .executable_ranges()
-        .map(|range| (range.start, range.end.0 - range.start.0))
-        .collect();
-    let header = header_layout(&vtables, &versions);
+    let (versions, versions_source) = name_versions(&located, &vtables);
+    let header = header_layout(&vtables, &located);
     let sites = sites(image, vtables.into_iter().zip(names), &schedulers);
-    let described = |site: &&Site| image.functions().at(site.address).is_some();
     let facts = ImageFacts {
-        path: image.path().into(),
-        build_id: image.build_id().map(str::to_owned),
-        versions: tokio,
-        versions_source: tokio_source,
-        tells_sources: tokio_source == LOCATIONS,
+        versions,
+        versions_source,
+        tells_sources: versions_source == LOCATIONS,
         stripped,
         mangling: names::mangling(&symbols),
         debug_info: debug.level(),
         debug_file: debug_file.map(|file| file.path().into()),
-        eh_frame: CodeCoverage {
-            covered: image.functions().covered(),
-            total: text.iter().map(|(_, size)| size).sum(),
-        },
-        text,
-        described_sites: sites.iter().filter(described).count(),
-        sites,
         marks: known::loop_marks(image, &symbols),
+        ..ImageFacts::of(image, sites)
     };
     Ok(Some(TokioImage { facts, header }))
 }

@@ -10,6 +10,7 @@ mod image;
 mod known;
 mod loop_source;
 mod names;
+mod plumbing;
 mod presence;
 mod scheduler;
 mod stand;
@@ -25,7 +26,9 @@ pub use scheduler::Scheduler;
 pub use version::Version;
 pub use vtable::{RawVtable, VtableLayout};
 
-use super::{DiscoverError, Presence, Runtime, RuntimeImage, RuntimeInstance, Stand};
+use super::{
+    DiscoverError, Plumbing, Presence, Probed, Runtime, RuntimeImage, RuntimeInstance, Stand,
+};
 use crate::{
     elf::{ElfError, Image, Sections},
     model::Frame,
@@ -56,6 +59,18 @@ impl Runtime for Tokio {
 
     fn instance(&self, pid: u32) -> Result<Option<Box<dyn RuntimeInstance>>, ProcessError> {
         Ok(Some(Box::new(boxes::Boxes::of(pid)?)))
+    }
+
+    fn plumbing(&self) -> Plumbing {
+        plumbing::PLUMBING
+    }
+
+    fn not_covered(&self, probed: Probed) -> Vec<&'static str> {
+        let roots = "the root future of a multi_thread runtime is not covered: that needs symbols";
+        let turns = "turns of a current_thread loop without tasks cannot be told apart: epoll_wait was not found";
+        let missing = [(probed.parks, roots), (probed.epoll, turns)];
+        let missing = missing.into_iter().filter(|(is_probed, _)| !is_probed);
+        missing.map(|(_, sentence)| sentence).collect()
     }
 
     fn stand(&self, frames: &[Frame]) -> (Stand, bool) {
