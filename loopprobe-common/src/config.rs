@@ -100,6 +100,8 @@ impl TaskLayout {
     pub const FLAG_BOXED: u32 = 2;
     /// The site serves other types too, so the vtable must be read to know which one a task has.
     pub const FLAG_SHARED: u32 = 4;
+    /// The tasks have no header: the site serves this type only, and what lies at its function's first argument says nothing.
+    pub const FLAG_NO_HEADER: u32 = 8;
 }
 
 /// An address range of the process; an element of the map `LOOP_TEXT`.

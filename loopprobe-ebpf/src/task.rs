@@ -102,7 +102,7 @@ pub fn identify(
         )
     };
     if failed != 0 {
-        return Err(Counter::Unreadable);
+        return without_header(site).ok_or(Counter::Unreadable);
     }
     // SAFETY: the helper has filled it.
     let words = unsafe { words.assume_init_ref() };
@@ -113,7 +113,7 @@ pub fn identify(
         // SAFETY: elements of this map are never deleted while programs run.
         match unsafe { VTABLES.get(&vtable_key(u64::from(cookie), vtable)) } {
             Some(layout) => layout,
-            None => return Err(Counter::UnknownType),
+            None => return without_header(site).ok_or(Counter::UnknownType),
         }
     };
     Ok(Task {
@@ -123,6 +123,12 @@ pub fn identify(
         id: field(header, layout.id_offset, ID, words[ID]),
         scheduler: field(header, layout.scheduler_offset, SCHEDULER, words[SCHEDULER]),
     })
+}
+
+/// A task of a site whose tasks have no header. Asked last: what a header says comes first.
+#[inline(always)]
+fn without_header(site: &Site) -> Option<Task> {
+    (site.task.flags & TaskLayout::FLAG_NO_HEADER != 0).then(|| Task::unread(site))
 }
 
 /// A word of the header: the one that has been read if it is at its usual place, else read now. 0 if there is none.

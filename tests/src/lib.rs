@@ -20,5 +20,6 @@ pub mod target;
 pub mod terminal;
 pub mod text;
 pub mod told;
+pub mod toy;
 pub mod truth;
 pub mod unprivileged;

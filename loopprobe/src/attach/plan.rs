@@ -142,6 +142,9 @@ impl Plan {
         let cookie = self.sites.len() as u64;
         let key = |served: &ServedType| relative(served.key.0, site.address.0);
         let mut task = layout(self.types.len(), first);
+        if !site.has_header {
+            task.flags |= TaskLayout::FLAG_NO_HEADER;
+        }
         if site.types.len() > 1 {
             task.flags |= TaskLayout::FLAG_SHARED;
         }

@@ -26,7 +26,7 @@ struct Entry {
     name: u32,
 }
 
-/// The functions of `.symtab`, by address. Several symbols can share an address.
+/// The functions of a symbol table, by address. Several symbols can share an address.
 #[derive(Debug, Default)]
 pub struct SymbolTable {
     entries: Vec<Entry>,
@@ -39,7 +39,19 @@ impl SymbolTable {
     /// # Errors
     /// When the table lies outside of the file or is too large.
     pub fn read(sections: &Sections) -> Result<Self, ElfError> {
-        let Some(section) = sections.find(".symtab") else {
+        Self::of(sections, ".symtab")
+    }
+
+    /// Reads `.dynsym`: what the file exports, which a stripped file keeps. Empty if it has none.
+    ///
+    /// # Errors
+    /// When the table lies outside of the file or is too large.
+    pub fn exported(sections: &Sections) -> Result<Self, ElfError> {
+        Self::of(sections, ".dynsym")
+    }
+
+    fn of(sections: &Sections, name: &str) -> Result<Self, ElfError> {
+        let Some(section) = sections.find(name) else {
             return Ok(Self::default());
         };
         let Some(strings) = sections.linked(section) else {

@@ -58,6 +58,24 @@ pub struct ServedType {
     pub task: TaskType,
 }
 
+impl ServedType {
+    /// The only type of a site whose tasks have no header ([`Site::has_header`]). Each of them may be another one by what its
+    /// memory says.
+    pub fn without_header(function: VirtAddr, task: TaskType) -> Self {
+        Self {
+            key: function,
+            function,
+            size: 0,
+            scheduler_offset: 0,
+            id_offset: 0,
+            scheduler: "unknown",
+            is_local: false,
+            ask_memory: true,
+            task,
+        }
+    }
+}
+
 /// Functions that mark a turn of a loop, where they are known. All of them are for entry probes only: a panic may pass them, and
 /// a return probe would then abort the target.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
