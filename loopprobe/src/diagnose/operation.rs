@@ -5,7 +5,10 @@
 //! library's code, may stand what it waits for.
 
 use super::moment::inner;
-use crate::model::{Frame, Role, SourceLocation};
+use crate::{
+    model::{Frame, Role, SourceLocation},
+    runtime::{Plumbing, RUNTIMES},
+};
 
 /// What a known function does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,19 +129,11 @@ const FUNCTIONS: &[(&str, Operation)] = &[
     ("rayon_core::", ThreadWait("rayon")),
     ("rayon::", ThreadWait("rayon")),
     ("reqwest::blocking::", ThreadWait("reqwest's own thread")),
-    ("tokio::runtime::park::", Loop),
-    ("tokio::runtime::context::blocking::", Loop),
-    ("tokio::runtime::io::driver::", Loop),
-    ("tokio::runtime::scheduler::current_thread::", Loop),
-    ("tokio::runtime::runtime::Runtime::block_on", Loop),
-    ("tokio::runtime::handle::Handle::block_on", Loop),
-    ("tokio::runtime::blocking::shutdown", Loop),
     ("futures_executor::", Loop),
     ("futures_lite::future::block_on", Loop),
     ("pollster::", Loop),
     ("async_io::", Loop),
     ("smol::block_on", Loop),
-    ("mio::poll::", Loop),
     ("std::process::", Child),
     ("std::sys::process::", Child),
     ("std::sys::pal::unix::process::", Child),
@@ -191,7 +186,6 @@ const FILES: &[(&str, Operation)] = &[
     ("/kanal-", Channel),
     ("/rayon-core-", ThreadWait("rayon")),
     ("/src/blocking/wait.rs", ThreadWait("reqwest's own thread")),
-    ("/src/runtime/park.rs", Loop),
     ("/futures-executor-", Loop),
     ("/pollster-", Loop),
     ("/rusqlite-", Database("SQLite")),
@@ -225,12 +219,18 @@ pub(crate) fn operation(frames: &[Frame]) -> Option<Operation> {
 }
 
 fn strong(frame: &Frame) -> Option<Operation> {
-    named(frame, FUNCTIONS).or_else(|| {
-        [&frame.near, &frame.definition]
-            .into_iter()
-            .flatten()
-            .find_map(in_file)
-    })
+    let name = frame.function.as_deref().unwrap_or_default();
+    let is_loop = paths(name)
+        .iter()
+        .any(|path| Plumbing::drives_loop(RUNTIMES, path));
+    named(frame, FUNCTIONS)
+        .or(is_loop.then_some(Loop))
+        .or_else(|| {
+            [&frame.near, &frame.definition]
+                .into_iter()
+                .flatten()
+                .find_map(in_file)
+        })
 }
 
 fn named(frame: &Frame, table: &[(&str, Operation)]) -> Option<Operation> {
@@ -267,8 +267,9 @@ fn begins_with(name: &str, pattern: &str) -> bool {
 }
 
 fn in_file(location: &SourceLocation) -> Option<Operation> {
-    FILES
+    let known = FILES
         .iter()
         .find(|(pattern, _)| location.file.contains(pattern))
-        .map(|(_, operation)| *operation)
+        .map(|(_, operation)| *operation);
+    known.or(Plumbing::is_loop_file(RUNTIMES, &location.file).then_some(Loop))
 }
