@@ -19,6 +19,7 @@ pub mod collect;
 pub mod diagnose;
 pub mod elf;
 pub mod export;
+pub mod inventory;
 pub mod process;
 pub mod recording;
 pub mod report;

@@ -5,7 +5,9 @@ use std::{ffi::OsString, path::PathBuf};
 use clap::{Args, Subcommand};
 use clap_complete::Shell;
 
-use super::{Format, MonitorArgs, ObserveArgs, OutputArgs, RecordArg, TargetArgs, ViewArgs};
+use super::{
+    Format, MonitorArgs, ObserveArgs, OutputArgs, RecordArg, TargetArgs, TasksArgs, ViewArgs,
+};
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -18,6 +20,8 @@ pub enum Command {
     Ps(PsArgs),
     /// Show what a program, or a process, has of Tokio: task types, names, probe sites
     Inspect(InspectArgs),
+    /// List every live task of a running process, without stopping it
+    Tasks(TasksArgs),
     /// Say what works on this machine, and how to mend what does not
     Doctor(DoctorArgs),
     /// Watch a running process on the terminal

@@ -10,6 +10,7 @@ mod monitor;
 mod observe;
 mod output;
 mod target;
+mod tasks;
 mod views;
 
 pub use alert::AlertArgs;
@@ -25,6 +26,7 @@ pub use monitor::MonitorArgs;
 pub use observe::ObserveArgs;
 pub use output::{Format, OutputArgs};
 pub use target::TargetArgs;
+pub use tasks::{SortBy, TasksArgs};
 pub use views::{RecordArg, ViewArgs};
 
 use clap::Parser;
@@ -37,6 +39,7 @@ Examples:
   sudo loopprobe run -- ./my-server --port 80    from the first poll on
   sudo loopprobe attach --pid 1234 --html report.html --flamegraph flamegraph.svg
   sudo loopprobe top --pid 1234                  a live view
+  sudo loopprobe tasks --pid 1234                every live task
   sudo loopprobe record --pid 1234 -o a.lpr      for `loopprobe report a.lpr`, here or elsewhere
   loopprobe doctor                               what this machine lacks
 

@@ -26,6 +26,7 @@ mod session_output;
 mod signals;
 mod survey;
 mod target;
+mod tasks;
 mod top;
 mod views;
 
@@ -43,6 +44,7 @@ fn dispatch(command: Command, global: &GlobalArgs) -> anyhow::Result<Exit> {
         Command::Run(args) => run::run(&args, global),
         Command::Ps(args) => ps::run(&args, global),
         Command::Inspect(args) => inspect::run(&args, global),
+        Command::Tasks(args) => tasks::run(&args, global),
         Command::Doctor(args) => doctor::run(&args, global),
         Command::Top(args) => top::run(&args, global),
         Command::Record(args) => record::run(&args, global),

@@ -141,6 +141,17 @@ pub fn region_at(pid: u32, address: u64) -> Option<Range<u64>> {
         .find(|range| range.contains(&address))
 }
 
+/// The writable memory of a process that belongs to no file and to nobody else, from the text of its `maps`: heaps and stacks of
+/// threads. The first thread's stack is left out. Lines that cannot be read are.
+pub fn anonymous(text: &[u8]) -> Vec<Range<ProcAddr>> {
+    let lines = text.split(|&byte| byte == b'\n').filter_map(Line::parse);
+    let heap = lines.filter(|line| {
+        let is_kernels = line.name.starts_with(b"[") && line.name != b"[heap]";
+        line.private_writable && line.inode == 0 && (!is_kernels || line.name.starts_with(b"[anon"))
+    });
+    heap.map(|line| line.start..line.end).collect()
+}
+
 /// Since Linux 6.15 CAP_PERFMON is enough to read the map (`may_access_mm`, `kernel/fork.c`). What leads to the files still
 /// takes the permission to trace the process.
 fn may_open_files(pid: u32) -> Result<(), ProcessError> {
@@ -159,6 +170,7 @@ struct Line<'a> {
     start: ProcAddr,
     end: ProcAddr,
     executable: bool,
+    private_writable: bool,
     offset: u64,
     device: (u32, u32),
     inode: u64,
@@ -178,6 +190,7 @@ impl<'a> Line<'a> {
             start: ProcAddr(hex(start)?),
             end: ProcAddr(hex(end)?),
             executable: perms.as_bytes().get(2) == Some(&b'x'),
+            private_writable: perms.starts_with("rw") && perms.ends_with('p'),
             offset: hex(offset)?,
             device: (
                 u32::try_from(hex(major)?).ok()?,
@@ -296,6 +309,13 @@ mod tests {
         assert_eq!(maps.at(ProcAddr(0x7f00_0000_0fff)).unwrap().inode, 7);
         assert_eq!(maps.at(ProcAddr(0x7f00_0000_1000)), None);
         assert_eq!(maps.at(ProcAddr(0)), None);
+    }
+
+    #[test]
+    fn heaps_are_anonymous_private_and_writable() {
+        let found = anonymous(TEXT);
+        let starts: Vec<u64> = found.iter().map(|range| range.start.0).collect();
+        assert_eq!(starts, [0x55d0_c100_0000, 0x7f00_0000_4000]);
     }
 
     #[test]

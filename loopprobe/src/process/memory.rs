@@ -33,6 +33,33 @@ impl Memory {
         process_vm_readv(self.pid, &mut [IoSliceMut::new(buffer)], &remote).unwrap_or(0)
     }
 
+    /// Reads the words of several places, in one call of the kernel. A place that cannot be read, and those after it, are left
+    /// out: the answer is how many whole places were read.
+    pub fn places(&self, places: &[(ProcAddr, usize)], words: &mut [u64]) -> usize {
+        let remote: Vec<_> = places
+            .iter()
+            .take(MAX_PLACES)
+            .filter_map(|(address, words)| {
+                Some(RemoteIoVec {
+                    base: usize::try_from(address.0).ok()?,
+                    len: words * size_of::<u64>(),
+                })
+            })
+            .collect();
+        let mut bytes = vec![0; size_of_val(words)];
+        let read = process_vm_readv(self.pid, &mut [IoSliceMut::new(&mut bytes)], &remote);
+        for (word, bytes) in words.iter_mut().zip(bytes.as_chunks().0) {
+            *word = u64::from_le_bytes(*bytes);
+        }
+        let mut left = read.unwrap_or(0);
+        let whole = remote.iter().take_while(|place| {
+            let is_whole = place.len <= left;
+            left = left.saturating_sub(place.len);
+            is_whole
+        });
+        whole.count()
+    }
+
     /// A word.
     pub fn word(&self, address: ProcAddr) -> Option<u64> {
         let mut word = [0; 8];
@@ -60,6 +87,9 @@ impl Memory {
     }
 }
 
+/// The kernel takes so many at once (`UIO_MAXIOV`, `include/uapi/linux/uio.h`).
+const MAX_PLACES: usize = 1024;
+
 /// The page size of x86_64.
 pub(crate) const PAGE: u64 = 4096;
 
@@ -75,5 +105,17 @@ mod tests {
         assert_eq!(memory.string(address, 4096).as_deref(), Some("/etc/hosts"));
         assert_eq!(memory.string(address, 4), None);
         assert_eq!(memory.word(ProcAddr(8)), None);
+    }
+
+    #[test]
+    fn places_are_read_up_to_the_first_that_cannot_be() {
+        let memory = Memory::of(std::process::id());
+        let here = [1_u64, 2, 3];
+        let at = |index: usize| ProcAddr(&raw const here[index] as u64);
+        let mut words = [0; 4];
+        let read = memory.places(&[(at(2), 1), (at(0), 2)], &mut words);
+        assert_eq!((read, words), (2, [3, 1, 2, 0]));
+        let read = memory.places(&[(at(1), 1), (ProcAddr(8), 1), (at(0), 1)], &mut words);
+        assert_eq!((read, words[0]), (1, 2));
     }
 }

@@ -13,6 +13,7 @@ mod find;
 mod image;
 mod maps;
 mod memory;
+mod resident;
 mod status;
 
 pub use about::About;
@@ -25,4 +26,5 @@ pub use image::{ImageError, ImageFile};
 pub use maps::{Mapping, Maps, region_at};
 pub use memory::Memory;
 pub(crate) use memory::PAGE;
+pub use resident::{Resident, resident};
 pub use status::{Namespace, Status, can_read_descriptors, can_read_memory};

@@ -7,6 +7,7 @@
 mod detect;
 mod image;
 mod instances;
+mod live;
 mod plumbing;
 mod site;
 mod stand;
@@ -19,6 +20,10 @@ use loopprobe_common::thread::STAGE_WORDS;
 pub use detect::{DiscoverError, Presence, detect, presence};
 pub use image::{CodeCoverage, DebugInfoLevel, Detail, ImageFacts, Inspection, Mangling};
 pub use instances::Instances;
+pub use live::{
+    CountSource, LiveLoop, LiveTask, LiveTasks, LoopCount, MappedImage, Searched, TaskFinder,
+    TaskState,
+};
 pub use plumbing::Plumbing;
 pub use site::{LoopMarks, ServedType, Site, SiteRole};
 pub use stand::Stand;
@@ -66,6 +71,11 @@ pub trait Runtime: fmt::Debug + Send + Sync {
     /// If the process is gone.
     fn instance(&self, _pid: u32) -> Result<Option<Box<dyn RuntimeInstance>>, ProcessError> {
         Ok(None)
+    }
+
+    /// What finds the live tasks of a process that has these files mapped, all of them this runtime's. `None` if nothing does.
+    fn task_finder(&self, _pid: u32, _images: &[MappedImage]) -> Option<Box<dyn TaskFinder>> {
+        None
     }
 
     /// Whose frames are its own.

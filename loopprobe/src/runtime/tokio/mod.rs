@@ -8,6 +8,7 @@ mod boxes;
 mod discover;
 mod image;
 mod known;
+mod live;
 mod loop_source;
 mod names;
 mod plumbing;
@@ -27,7 +28,8 @@ pub use version::Version;
 pub use vtable::{RawVtable, VtableLayout};
 
 use super::{
-    DiscoverError, Plumbing, Presence, Probed, Runtime, RuntimeImage, RuntimeInstance, Stand,
+    DiscoverError, MappedImage, Plumbing, Presence, Probed, Runtime, RuntimeImage, RuntimeInstance,
+    Stand, TaskFinder,
 };
 use crate::{
     elf::{ElfError, Image, Sections},
@@ -59,6 +61,11 @@ impl Runtime for Tokio {
 
     fn instance(&self, pid: u32) -> Result<Option<Box<dyn RuntimeInstance>>, ProcessError> {
         Ok(Some(Box::new(boxes::Boxes::of(pid)?)))
+    }
+
+    fn task_finder(&self, pid: u32, images: &[MappedImage]) -> Option<Box<dyn TaskFinder>> {
+        let finder = live::Finder::new(pid, images)?;
+        Some(Box::new(finder))
     }
 
     fn plumbing(&self) -> Plumbing {

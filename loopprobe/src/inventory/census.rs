@@ -1,0 +1,53 @@
+use crate::{model::TaskType, runtime::TaskState};
+
+/// The live tasks of a process at about one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Census {
+    /// The event loops.
+    pub loops: Vec<Loop>,
+    /// The types of their tasks, each once.
+    pub types: Vec<TaskType>,
+    /// The tasks.
+    pub tasks: Vec<Task>,
+    /// How many tasks are unsure, and left out.
+    pub unsure: u64,
+    /// Bytes of the process's memory that were not looked at: swapped out, or unmapped meanwhile.
+    pub unread: u64,
+}
+
+/// An event loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Loop {
+    /// Its kind, in the runtime's own word.
+    pub scheduler: &'static str,
+    /// Tasks spawned on it so far; `None` where the runtime does not count them.
+    pub spawned: Option<u64>,
+    /// Its tasks in the census.
+    pub tasks: u64,
+}
+
+/// A task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Task {
+    /// The runtime's number of it.
+    pub id: Option<u64>,
+    /// Its type: an index of [`Census::types`].
+    pub kind: usize,
+    /// What it does.
+    pub state: TaskState,
+    /// Its loop: an index of [`Census::loops`].
+    pub of_loop: Option<usize>,
+}
+
+impl Census {
+    /// Whether tasks may be missing.
+    pub fn is_partial(&self) -> bool {
+        self.unsure > 0
+    }
+
+    /// Keeps only the tasks whose type passes.
+    pub fn retain(&mut self, passes: impl Fn(&TaskType) -> bool) {
+        let kept: Vec<bool> = self.types.iter().map(passes).collect();
+        self.tasks.retain(|task| kept[task.kind]);
+    }
+}

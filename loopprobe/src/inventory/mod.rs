@@ -1,0 +1,247 @@
+//! What a process has of tasks right now, read from outside without a probe.
+
+mod census;
+mod types;
+
+use std::sync::Arc;
+
+pub use census::{Census, Loop, Task};
+
+use self::types::Types;
+use crate::{
+    attach::bias,
+    elf::{Image, Sections},
+    process::{ImageFile, Maps, ProcessError, can_read_memory, how_to_read},
+    runtime::{
+        DiscoverError, Instances, LoopCount, MappedImage, Runtime, Runtimes, Searched, TaskFinder,
+        detect,
+    },
+};
+
+/// Why a process's tasks cannot be listed.
+#[derive(Debug, thiserror::Error)]
+pub enum InventoryError {
+    /// The process itself cannot be read.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// Its memory cannot.
+    #[error("no permission to read the memory of process {pid}; {}", how_to_read())]
+    Memory {
+        /// The process.
+        pid: u32,
+    },
+    /// No file of it has a runtime.
+    #[error("process {pid} does not use Tokio: none of its {files} executable files contains it{}", unread(.remarks))]
+    NoRuntime {
+        /// The process.
+        pid: u32,
+        /// Files looked at.
+        files: usize,
+        /// Those that could not be read, and why.
+        remarks: Vec<String>,
+    },
+    /// There is one, but its tasks have a layout that is not known.
+    #[error(
+        "the tasks of process {pid} cannot be listed: that needs Tokio 1.23 or later, and it has {versions}"
+    )]
+    Layout {
+        /// The process.
+        pid: u32,
+        /// What it has.
+        versions: String,
+    },
+}
+
+fn unread(remarks: &[String]) -> String {
+    let lines = remarks.iter().map(|remark| format!("\nnot read: {remark}"));
+    lines.collect()
+}
+
+/// What finds one runtime's tasks, and the files that hold it.
+struct Found {
+    runtime: &'static dyn Runtime,
+    finder: Box<dyn TaskFinder>,
+}
+
+/// The tasks of one process.
+pub struct Inventory {
+    pid: u32,
+    found: Vec<Found>,
+    instances: Instances,
+    /// Files that could not be read, a line each.
+    pub remarks: Vec<String>,
+}
+
+impl std::fmt::Debug for Inventory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inventory")
+            .field("pid", &self.pid)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Inventory {
+    /// Of a process: reads its files, which takes as long as an attach does (about 0.1 s, and seconds with much debug
+    /// information). `debug_file` gives a separate debug file for an image, if the user named one.
+    ///
+    /// # Errors
+    /// [`InventoryError`].
+    pub fn of(
+        runtimes: Runtimes,
+        pid: u32,
+        debug_file: &mut dyn FnMut(&Image) -> Option<Sections>,
+    ) -> Result<Self, InventoryError> {
+        let maps = Maps::read(pid)?;
+        if !can_read_memory(pid) {
+            return Err(InventoryError::Memory { pid });
+        }
+        let (mut images, mut remarks, mut files) = (Vec::new(), Vec::new(), 0);
+        for mapping in maps.images() {
+            files += 1;
+            let opened = ImageFile::open(pid, mapping).map_err(|error| error.to_string());
+            let image = opened.and_then(|opened| {
+                Image::from_file(opened.file, &mapping.path).map_err(|error| error.to_string())
+            });
+            let image = match image {
+                Ok(image) => image,
+                Err(remark) => {
+                    remarks.push(remark);
+                    continue;
+                }
+            };
+            let of_file = maps
+                .executable()
+                .filter(|m| m.file_id() == mapping.file_id());
+            let Some(bias) = of_file.into_iter().find_map(|m| bias(&image, m)) else {
+                continue;
+            };
+            match detect(runtimes, &image, debug_file(&image).as_ref()) {
+                Ok(found) => {
+                    images.extend(found.into_iter().map(|image| MappedImage { image, bias }))
+                }
+                Err(DiscoverError::Nothing { .. }) => {}
+                Err(error) => remarks.push(error.to_string()),
+            }
+        }
+        if images.is_empty() {
+            return Err(InventoryError::NoRuntime {
+                pid,
+                files,
+                remarks,
+            });
+        }
+        let mut inventory = Self::with(runtimes, pid, &images)?;
+        inventory.remarks = remarks;
+        Ok(inventory)
+    }
+
+    /// Of a process whose files have been read, as those of a session have been. Reads nothing itself.
+    ///
+    /// # Errors
+    /// [`InventoryError::Layout`] if nothing finds the tasks of these files' runtimes.
+    pub fn with(
+        runtimes: Runtimes,
+        pid: u32,
+        images: &[MappedImage],
+    ) -> Result<Self, InventoryError> {
+        let found = runtimes.iter().filter_map(|runtime| {
+            let own = images
+                .iter()
+                .filter(|m| m.image.runtime().name() == runtime.name());
+            let own: Vec<_> = own.cloned().collect();
+            let finder = (!own.is_empty()).then(|| runtime.task_finder(pid, &own))??;
+            Some(Found {
+                runtime: *runtime,
+                finder,
+            })
+        });
+        let found: Vec<_> = found.collect();
+        if found.is_empty() {
+            let versions = images.iter().map(|mapped| {
+                let facts = mapped.image.facts();
+                format!(
+                    "{} {}",
+                    mapped.image.runtime().name(),
+                    facts.versions.join(", ")
+                )
+            });
+            let versions = versions.collect::<Vec<_>>().join(" and ");
+            return Err(InventoryError::Layout { pid, versions });
+        }
+        Ok(Self {
+            pid,
+            found,
+            instances: Instances::of(runtimes, pid),
+            remarks: Vec::new(),
+        })
+    }
+
+    /// Looks for event loops anew; needed before the first of the other calls, and again to see loops that were created since
+    /// ([`TaskFinder::search`] says what it costs).
+    ///
+    /// # Errors
+    /// If the process is gone.
+    pub fn search(&mut self) -> Result<Searched, ProcessError> {
+        let mut all = Searched::default();
+        for found in &mut self.found {
+            let searched = found.finder.search()?;
+            all.loops += searched.loops;
+            all.bytes += searched.bytes;
+            all.unread += searched.unread;
+        }
+        Ok(all)
+    }
+
+    /// How many tasks each event loop has that the last search found, and how many were spawned on it so far: a few words are read
+    /// for each loop with Tokio 1.35 and later (about 2 us), and before that its list is walked (about 1 us for each task). So this
+    /// may be asked every second, with a search now and then, such as each minute, for loops that are created later. `LocalSet`s
+    /// are loops of their own here, and closures on the blocking pool are not counted.
+    pub fn counts(&mut self) -> Vec<LoopCount> {
+        let counts = self.found.iter_mut().map(|found| found.finder.counts());
+        counts.flatten().collect()
+    }
+
+    /// All live tasks: a search, then each loop's own list.
+    ///
+    /// # Errors
+    /// If the process is gone.
+    pub fn take(&mut self) -> Result<Census, ProcessError> {
+        let searched = self.search()?;
+        let mut census = Census {
+            unread: searched.unread,
+            ..Census::default()
+        };
+        let mut types = Types::default();
+        for Found { runtime, finder } in &mut self.found {
+            let live = finder.tasks();
+            let first = census.loops.len();
+            let counts = finder.counts();
+            let loops = live.loops.iter().map(|of_loop| {
+                let count = counts.iter().find(|count| count.address == of_loop.address);
+                Loop {
+                    scheduler: of_loop.scheduler,
+                    spawned: count.and_then(|count| count.spawned),
+                    tasks: 0,
+                }
+            });
+            census.loops.extend(loops);
+            census.unsure += live.unsure;
+            for task in live.tasks {
+                let served = Arc::clone(&task.served);
+                let index = types.index(&served, *runtime, &mut self.instances, task.header);
+                let of_loop = task.of_loop.map(|index| first + index);
+                if let Some(of_loop) = of_loop.and_then(|index| census.loops.get_mut(index)) {
+                    of_loop.tasks += 1;
+                }
+                census.tasks.push(Task {
+                    id: task.id,
+                    kind: index,
+                    state: task.state,
+                    of_loop,
+                });
+            }
+        }
+        census.types = types.into_types();
+        Ok(census)
+    }
+}

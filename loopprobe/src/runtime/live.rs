@@ -1,0 +1,141 @@
+//! The live tasks of a process, whichever runtime they belong to.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::{RuntimeImage, ServedType};
+use crate::{elf::ProcAddr, process::ProcessError};
+
+/// A file with a runtime in it, where a process has it mapped.
+#[derive(Clone, Debug)]
+pub struct MappedImage {
+    /// What it holds.
+    pub image: Arc<dyn RuntimeImage>,
+    /// Addresses in the process minus addresses in the file.
+    pub bias: u64,
+}
+
+/// Finds the live tasks of one runtime in one process, by reading its memory. The process is not stopped, so it changes
+/// meanwhile, and all that is read is checked.
+pub trait TaskFinder {
+    /// Looks for the process's event loops anew. This reads all of its writable memory (about a second for each 2 GB); what it
+    /// finds serves later calls of the other methods, until loops are created that have to be seen too.
+    ///
+    /// # Errors
+    /// If the process is gone.
+    fn search(&mut self) -> Result<Searched, ProcessError>;
+
+    /// How many tasks each loop has, of the loops that the last search found and that are still there.
+    ///
+    /// Cheap where the runtime itself counts: a few words are read for each loop (about 2 us). Elsewhere its list is walked
+    /// (about 1 us for each task). See [`LoopCount::source`].
+    fn counts(&mut self) -> Vec<LoopCount>;
+
+    /// The tasks of the loops that the last search found.
+    fn tasks(&mut self) -> LiveTasks;
+}
+
+/// What a search did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Searched {
+    /// Event loops that were found. A loop without any task, ever or for long, is not.
+    pub loops: usize,
+    /// Bytes read.
+    pub bytes: u64,
+    /// Bytes of the process's memory that were not looked at: they are swapped out, or it cannot be told whether reading them
+    /// would change anything.
+    pub unread: u64,
+}
+
+/// How many tasks an event loop has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoopCount {
+    /// Which loop: an address of the process, the same as long as the loop lives.
+    pub address: ProcAddr,
+    /// Its kind, in the runtime's own word.
+    pub scheduler: &'static str,
+    /// Tasks that are alive: spawned, and neither ended nor dropped.
+    pub active: u64,
+    /// Tasks spawned so far; `None` where the runtime does not count them.
+    pub spawned: Option<u64>,
+    /// Where `active` comes from.
+    pub source: CountSource,
+}
+
+/// Where a count comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CountSource {
+    /// The runtime's own counter: exact at the moment when it was read.
+    Counter,
+    /// The list of tasks was walked, and no change of it was missed.
+    Walked,
+    /// The list changed so fast that a whole walk did not succeed: less than there are.
+    PartlyWalked,
+}
+
+/// The live tasks of a process.
+#[derive(Debug, Default)]
+pub struct LiveTasks {
+    /// The event loops.
+    pub loops: Vec<LiveLoop>,
+    /// Their tasks.
+    pub tasks: Vec<LiveTask>,
+    /// How many of them, or of the tasks that may be missing, are unsure: the memory changed too fast.
+    pub unsure: u64,
+}
+
+/// An event loop with tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LiveLoop {
+    /// Which one ([`LoopCount::address`]).
+    pub address: ProcAddr,
+    /// Its kind, in the runtime's own word.
+    pub scheduler: &'static str,
+}
+
+/// A live task.
+#[derive(Clone, Debug)]
+pub struct LiveTask {
+    /// Its header.
+    pub header: ProcAddr,
+    /// The runtime's number of it; `None` where it has none.
+    pub id: Option<u64>,
+    /// Its type, as the file tells it.
+    pub served: Arc<ServedType>,
+    /// In which file that type is: an index of the images that the finder was made with.
+    pub image: usize,
+    /// What it did when it was read.
+    pub state: TaskState,
+    /// Its loop: an index of [`LiveTasks::loops`]. `None` for closures, and where it is not known.
+    pub of_loop: Option<usize>,
+}
+
+/// What a task does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskState {
+    /// A thread polls it, or runs the closure.
+    Running,
+    /// It was woken, and waits for its turn.
+    Scheduled,
+    /// It waits to be woken.
+    Idle,
+    /// It has just ended, and is about to be forgotten.
+    Complete,
+    /// A closure that waits for a thread of the pool.
+    Queued,
+}
+
+impl TaskState {
+    /// In a word, the same as in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Scheduled => "scheduled",
+            Self::Idle => "idle",
+            Self::Complete => "complete",
+            Self::Queued => "queued",
+        }
+    }
+}

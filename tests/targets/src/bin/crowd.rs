@@ -1,0 +1,245 @@
+//! Tasks that live on, on several runtimes, and what the program itself knows of them: ids, types and states.
+//!
+//! `crowd`: some of each kind, in each state, on a multi_thread and a current_thread runtime, a `LocalSet`, and the blocking pool.
+//! `many`: 100,000 idle tasks on a multi_thread runtime. `churn`: idle tasks, and others that come and go as fast as they can;
+//! each line on the standard input is answered with the number of live tasks.
+
+use std::io::BufRead as _;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use targets::control::{self, Options};
+use targets::truth::TaskId;
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::Notify;
+use tokio::task::LocalSet;
+
+static STOP: AtomicBool = AtomicBool::new(false);
+static ALIVE: AtomicU64 = AtomicU64::new(0);
+
+fn say(handle: &impl std::fmt::Debug, name: &str, kind: &str, state: &str, loop_of: &str) {
+    let id = TaskId::default();
+    id.learn(handle);
+    control::say(&format!(
+        r#"{{"type":"task","task_id":{},"name":"{name}","kind":"{kind}","state":"{state}","loop":"{loop_of}"}}"#,
+        id.get()
+    ));
+}
+
+async fn waits_for_ever(seed: u64) -> u64 {
+    std::future::pending::<()>().await;
+    seed
+}
+
+async fn sleeps(hours: u64) -> u64 {
+    tokio::time::sleep(Duration::from_secs(hours * 3600)).await;
+    hours
+}
+
+async fn is_notified(notify: std::sync::Arc<Notify>) -> u64 {
+    notify.notified().await;
+    1
+}
+
+async fn computes() -> u64 {
+    let mut turns = 0_u64;
+    while !STOP.load(Ordering::Relaxed) {
+        turns = std::hint::black_box(turns + 1);
+    }
+    turns
+}
+
+async fn ends(seed: u64) -> u64 {
+    tokio::task::yield_now().await;
+    std::hint::black_box(seed)
+}
+
+fn blocks() -> u64 {
+    while !STOP.load(Ordering::Relaxed) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    7
+}
+
+/// One worker, which one task keeps busy: tasks that are woken meanwhile stay scheduled.
+fn multi_thread() -> Runtime {
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(1)
+        .max_blocking_threads(1)
+        .enable_time()
+        .build()
+        .expect("a runtime");
+    let notify = std::sync::Arc::new(Notify::new());
+    for seed in 0..40 {
+        say(
+            &runtime.spawn(waits_for_ever(seed)),
+            "waits_for_ever",
+            "async",
+            "idle",
+            "multi_thread",
+        );
+    }
+    for hours in 1..21 {
+        say(
+            &runtime.spawn(sleeps(hours)),
+            "sleeps",
+            "async",
+            "idle",
+            "multi_thread",
+        );
+    }
+    let held: Vec<_> = (0..10).map(|seed| runtime.spawn(ends(seed))).collect();
+    for _ in 0..5 {
+        let task = runtime.spawn(is_notified(notify.clone()));
+        say(&task, "is_notified", "async", "scheduled", "multi_thread");
+    }
+    // What has ended is no longer alive, though its handle is kept.
+    runtime.block_on(async {
+        while held.iter().any(|handle| !handle.is_finished()) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    std::mem::forget(held);
+    std::thread::sleep(Duration::from_millis(100));
+    say(
+        &runtime.spawn(computes()),
+        "computes",
+        "async",
+        "running",
+        "multi_thread",
+    );
+    // The pool has one thread for closures.
+    say(
+        &runtime.spawn_blocking(blocks),
+        "blocks",
+        "blocking",
+        "running",
+        "pool",
+    );
+    std::thread::sleep(Duration::from_millis(100));
+    for _ in 0..3 {
+        say(
+            &runtime.spawn_blocking(blocks),
+            "blocks",
+            "blocking",
+            "queued",
+            "pool",
+        );
+    }
+    notify.notify_waiters();
+    runtime
+}
+
+fn local_set(runtime: &Runtime) -> LocalSet {
+    let set = LocalSet::new();
+    for seed in 0..7 {
+        say(
+            &set.spawn_local(waits_for_ever(seed)),
+            "waits_for_ever",
+            "async",
+            "idle",
+            "local",
+        );
+    }
+    for seed in 0..8 {
+        say(
+            &runtime.spawn(waits_for_ever(seed)),
+            "waits_for_ever",
+            "async",
+            "idle",
+            "current_thread",
+        );
+    }
+    let alone = Builder::new_current_thread().build().expect("a runtime");
+    say(
+        &alone.spawn(waits_for_ever(0)),
+        "waits_for_ever",
+        "async",
+        "idle",
+        "current_thread",
+    );
+    alone.block_on(tokio::task::yield_now());
+    std::mem::forget(alone);
+    set
+}
+
+fn crowd() {
+    let multi = multi_thread();
+    let current = Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .expect("a runtime");
+    let set = local_set(&current);
+    set.block_on(&current, async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        control::ready();
+        control::go().await;
+    });
+    STOP.store(true, Ordering::Relaxed);
+    multi.shutdown_background();
+}
+
+fn many(count: u64) {
+    let runtime = targets::runtime::multi_thread(2);
+    for seed in 0..count {
+        drop(runtime.spawn(waits_for_ever(seed)));
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    control::ready();
+    runtime.block_on(control::go());
+    runtime.shutdown_background();
+}
+
+/// Tasks of two kinds that live for some polls.
+async fn comes_and_goes(seed: u64) -> u64 {
+    for _ in 0..seed % 5 {
+        tokio::task::yield_now().await;
+    }
+    ALIVE.fetch_sub(1, Ordering::Relaxed);
+    seed
+}
+
+async fn spawns(handle: Handle) -> u64 {
+    let mut seed = 0;
+    while !STOP.load(Ordering::Relaxed) {
+        while ALIVE.load(Ordering::Relaxed) < 100 {
+            seed += 1;
+            ALIVE.fetch_add(1, Ordering::Relaxed);
+            drop(handle.spawn(comes_and_goes(seed)));
+        }
+        tokio::task::yield_now().await;
+    }
+    seed
+}
+
+fn churn(idle: u64) {
+    let runtime = targets::runtime::multi_thread(2);
+    for seed in 0..idle {
+        drop(runtime.spawn(waits_for_ever(seed)));
+    }
+    drop(runtime.spawn(spawns(runtime.handle().clone())));
+    std::thread::sleep(Duration::from_millis(300));
+    control::ready();
+    for _ in std::io::stdin().lock().lines().map_while(Result::ok) {
+        // The idle ones, the one that spawns, and those that come and go, which are a hundred at most.
+        let alive = idle + 1 + ALIVE.load(Ordering::Relaxed);
+        control::say(&format!(r#"{{"type":"alive","tasks":{alive}}}"#));
+    }
+    STOP.store(true, Ordering::Relaxed);
+    runtime.shutdown_background();
+}
+
+fn main() {
+    let options = Options::parse(&["crowd", "many", "churn"]);
+    match options.scenario.as_str() {
+        "churn" => churn(20_000),
+        "many" => {
+            control::listen();
+            many(100_000);
+        }
+        _ => {
+            control::listen();
+            crowd();
+        }
+    }
+}
