@@ -63,6 +63,7 @@ fn check(build: Build) -> Result<()> {
     listed
         .retain(|key, state| key.0 == "async" || expected.contains_key(key) || state != "running");
     assert_eq!(listed, expected, "{build:?}");
+    let mut numbered = 0;
     // Each task's type, with symbols, and which loop.
     for task in tasks {
         let Some(truth) = truth.iter().find(|known| known["task_id"] == task["id"]) else {
@@ -78,6 +79,12 @@ fn check(build: Build) -> Result<()> {
             scheduler == truth["loop"] || scheduler == "unknown",
             "{build:?}: {task} is of {scheduler}, {truth}"
         );
+        // The number of the await is never wrong where it is told.
+        let number = &task["await"][0]["number"];
+        if truth["await"].is_u64() && number.is_u64() {
+            assert_eq!(*number, truth["await"], "{build:?}: {task}");
+            numbered += 1;
+        }
         let (name, own) = (
             task["name"].as_str().unwrap_or(""),
             truth["name"].as_str().unwrap_or("-"),
@@ -87,6 +94,8 @@ fn check(build: Build) -> Result<()> {
             assert!(name.ends_with(own), "{build:?}: {task} is {own}");
         }
     }
+    println!("{build:?}: {numbered} awaits told");
+    ensure!(numbered >= 60, "{build:?}: {numbered} awaits told");
     ensure!(target.is_alive()?, "{build:?}: the target ended");
     target.send("go")?;
     ensure!(target.wait()?.success(), "{build:?}: the target failed");

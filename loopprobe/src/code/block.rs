@@ -30,7 +30,18 @@ impl Place {
         other.displacement.wrapping_sub(self.displacement) < u64::from(size)
     }
 
-    fn of(instruction: &Instruction) -> Self {
+    /// The register that the place is told from.
+    pub fn base(&self) -> Register {
+        self.base
+    }
+
+    /// Bytes from where that register points to.
+    pub fn displacement(&self) -> u64 {
+        self.displacement
+    }
+
+    /// The one that an instruction names.
+    pub fn of(instruction: &Instruction) -> Self {
         Self {
             base: instruction.memory_base(),
             displacement: instruction.memory_displacement64(),

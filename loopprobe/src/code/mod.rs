@@ -12,6 +12,7 @@ mod reach;
 mod references;
 mod registers;
 mod resumed;
+mod state_byte;
 mod state_machine;
 mod walk;
 

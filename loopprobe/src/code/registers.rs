@@ -11,7 +11,7 @@ pub struct Registers {
 }
 
 /// Registers that a function may change. Source: System V ABI for x86-64, section 3.2.1.
-const CALLER_SAVED: [Register; 9] = [
+pub const CALLER_SAVED: [Register; 9] = [
     Register::RAX,
     Register::RCX,
     Register::RDX,

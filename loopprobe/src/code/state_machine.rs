@@ -1,6 +1,6 @@
 use std::{collections::HashMap, ops::Range};
 
-use super::{Blocks, ResumedPanics, Walk, Walked, panic_location};
+use super::{Blocks, ResumedPanics, Walk, Walked, panic_location, state_byte};
 use crate::{
     elf::{Image, VirtAddr},
     model::SourceLocation,
@@ -30,6 +30,7 @@ pub struct StateMachines {
     blocks: Blocks,
     outermost: HashMap<VirtAddr, Option<Definition>>,
     within: HashMap<VirtAddr, Option<Definition>>,
+    states: HashMap<VirtAddr, Option<u32>>,
     visited: usize,
 }
 
@@ -61,6 +62,30 @@ impl StateMachines {
         let definition = self.look(image, start, Some(function));
         self.within.insert(start, definition.clone());
         definition
+    }
+
+    /// How many bytes from its first argument the function at `poll` finds the state of the outermost async function or block: a
+    /// byte that is 0 before the first poll, 1 after the end, 2 after a panic, and 3 + N at await N (from 0, in the compiler's
+    /// order). `None` where that machine is not certain, or the way from the argument to its state cannot be followed.
+    ///
+    /// Source of the numbers: `compiler/rustc_middle/src/ty/sty.rs`, `CoroutineArgs` (Rust 1.39 to 1.97).
+    pub fn state_byte(&mut self, image: &Image, poll: VirtAddr) -> Option<u32> {
+        if let Some(known) = self.states.get(&poll) {
+            return *known;
+        }
+        let found = self.look_for_state(image, poll);
+        self.states.insert(poll, found);
+        found
+    }
+
+    fn look_for_state(&mut self, image: &Image, poll: VirtAddr) -> Option<u32> {
+        let is_certain = self.outermost(image, poll)?.certain;
+        if !is_certain || self.visited >= MAX_VISITED {
+            return None;
+        }
+        let walked = Walk::new(image, &mut self.blocks, &self.panics, None).run(poll);
+        self.visited += walked.visited;
+        state_byte::find(image, &mut self.blocks, poll, &walked.entries)
     }
 
     fn look(

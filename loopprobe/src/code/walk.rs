@@ -42,12 +42,14 @@ pub struct Walked {
     pub found: Vec<Sighting>,
     /// Whether the first one polls all others itself: none is polled beside it, before or after.
     pub is_alone: bool,
+    /// Where the first one tests its state.
+    pub entries: HashSet<Tested>,
     /// How many blocks were visited.
     pub visited: usize,
 }
 
 /// A byte in memory, and the end of the block that tested it first: blocks overlap, where one is jumped into.
-type Tested = (VirtAddr, Place);
+pub type Tested = (VirtAddr, Place);
 
 #[derive(Clone, Debug)]
 struct Visit {
@@ -133,6 +135,7 @@ impl<'a> Walk<'a> {
         Walked {
             found: self.found,
             is_alone,
+            entries: self.entries,
             visited,
         }
     }

@@ -37,6 +37,20 @@ pub struct Task {
     pub state: TaskState,
     /// Its loop: an index of [`Census::loops`].
     pub of_loop: Option<usize>,
+    /// Where it waits.
+    pub at: At,
+}
+
+/// Where the outermost async function or block of a task is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum At {
+    /// It has not been polled yet.
+    Beginning,
+    /// At this await, counted from 1 in the compiler's order, which is mostly the source's.
+    Await(u32),
+    /// It is not known.
+    #[default]
+    Unknown,
 }
 
 impl Census {

@@ -1,17 +1,18 @@
 //! What a process has of tasks right now, read from outside without a probe.
 
+mod awaits;
 mod census;
 mod types;
 
 use std::sync::Arc;
 
-pub use census::{Census, Loop, Task};
+pub use census::{At, Census, Loop, Task};
 
-use self::types::Types;
+use self::{awaits::Source, types::Types};
 use crate::{
     attach::bias,
     elf::{Image, Sections},
-    process::{ImageFile, Maps, ProcessError, can_read_memory, how_to_read},
+    process::{ImageFile, Maps, Memory, ProcessError, can_read_memory, how_to_read},
     runtime::{
         DiscoverError, Instances, LoopCount, MappedImage, Runtime, Runtimes, Searched, TaskFinder,
         detect,
@@ -61,6 +62,8 @@ fn unread(remarks: &[String]) -> String {
 struct Found {
     runtime: &'static dyn Runtime,
     finder: Box<dyn TaskFinder>,
+    /// The indices of its images among all.
+    images: Vec<usize>,
 }
 
 /// The tasks of one process.
@@ -68,6 +71,10 @@ pub struct Inventory {
     pid: u32,
     found: Vec<Found>,
     instances: Instances,
+    /// The code of the files; none where the files were read by somebody else.
+    sources: Vec<Source>,
+    /// By image, which of them it is.
+    source_of: Vec<usize>,
     /// Files that could not be read, a line each.
     pub remarks: Vec<String>,
 }
@@ -96,6 +103,7 @@ impl Inventory {
             return Err(InventoryError::Memory { pid });
         }
         let (mut images, mut remarks, mut files) = (Vec::new(), Vec::new(), 0);
+        let (mut sources, mut source_of) = (Vec::new(), Vec::new());
         for mapping in maps.images() {
             files += 1;
             let opened = ImageFile::open(pid, mapping).map_err(|error| error.to_string());
@@ -117,7 +125,9 @@ impl Inventory {
             };
             match detect(runtimes, &image, debug_file(&image).as_ref()) {
                 Ok(found) => {
-                    images.extend(found.into_iter().map(|image| MappedImage { image, bias }))
+                    source_of.extend(found.iter().map(|_| sources.len()));
+                    images.extend(found.into_iter().map(|image| MappedImage { image, bias }));
+                    sources.push(Source::of(image));
                 }
                 Err(DiscoverError::Nothing { .. }) => {}
                 Err(error) => remarks.push(error.to_string()),
@@ -132,6 +142,8 @@ impl Inventory {
         }
         let mut inventory = Self::with(runtimes, pid, &images)?;
         inventory.remarks = remarks;
+        inventory.sources = sources;
+        inventory.source_of = source_of;
         Ok(inventory)
     }
 
@@ -145,14 +157,14 @@ impl Inventory {
         images: &[MappedImage],
     ) -> Result<Self, InventoryError> {
         let found = runtimes.iter().filter_map(|runtime| {
-            let own = images
-                .iter()
-                .filter(|m| m.image.runtime().name() == runtime.name());
-            let own: Vec<_> = own.cloned().collect();
+            let is_own = |mapped: &MappedImage| mapped.image.runtime().name() == runtime.name();
+            let indices: Vec<_> = (0..images.len()).filter(|i| is_own(&images[*i])).collect();
+            let own: Vec<_> = indices.iter().map(|index| images[*index].clone()).collect();
             let finder = (!own.is_empty()).then(|| runtime.task_finder(pid, &own))??;
             Some(Found {
                 runtime: *runtime,
                 finder,
+                images: indices,
             })
         });
         let found: Vec<_> = found.collect();
@@ -172,6 +184,8 @@ impl Inventory {
             pid,
             found,
             instances: Instances::of(runtimes, pid),
+            sources: Vec::new(),
+            source_of: Vec::new(),
             remarks: Vec::new(),
         })
     }
@@ -212,8 +226,16 @@ impl Inventory {
             ..Census::default()
         };
         let mut types = Types::default();
-        for Found { runtime, finder } in &mut self.found {
+        let memory = Memory::of(self.pid);
+        for Found {
+            runtime,
+            finder,
+            images,
+        } in &mut self.found
+        {
             let live = finder.tasks();
+            let source_of = |image: usize| self.source_of.get(*images.get(image)?).copied();
+            let places = awaits::places(&memory, &mut self.sources, &live.tasks, source_of);
             let first = census.loops.len();
             let counts = finder.counts();
             let loops = live.loops.iter().map(|of_loop| {
@@ -226,7 +248,7 @@ impl Inventory {
             });
             census.loops.extend(loops);
             census.unsure += live.unsure;
-            for task in live.tasks {
+            for (task, at) in live.tasks.into_iter().zip(places) {
                 let served = Arc::clone(&task.served);
                 let index = types.index(&served, *runtime, &mut self.instances, task.header);
                 let of_loop = task.of_loop.map(|index| first + index);
@@ -238,6 +260,7 @@ impl Inventory {
                     kind: index,
                     state: task.state,
                     of_loop,
+                    at,
                 });
             }
         }

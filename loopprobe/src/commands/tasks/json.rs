@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use super::{STATES, by_type};
 use crate::{
-    inventory::Census,
-    model::{SourceLocation, TaskKind, TaskType},
+    inventory::{At, Census},
+    model::{TaskKind, TaskType},
     runtime::TaskState,
 };
 
@@ -58,9 +58,20 @@ struct TaskReport<'a> {
 
 #[derive(Serialize)]
 struct AwaitReport<'a> {
-    function: Option<&'a str>,
-    #[serde(flatten)]
-    location: Option<&'a SourceLocation>,
+    function: &'a str,
+    number: u32,
+}
+
+/// The chain of awaits, as far as it is known; empty before the first poll.
+fn awaits(at: At, name: &str) -> Option<Vec<AwaitReport<'_>>> {
+    match at {
+        At::Beginning => Some(Vec::new()),
+        At::Await(number) => Some(vec![AwaitReport {
+            function: name,
+            number,
+        }]),
+        At::Unknown => None,
+    }
 }
 
 /// Writes one object and a newline.
@@ -99,7 +110,7 @@ pub fn write(pid: u32, census: &Census, out: &mut impl Write) -> io::Result<()> 
             certain: own.certain,
             kind: own.kind,
             state: task.state,
-            awaits: None,
+            awaits: awaits(task.at, &own.name),
             idle_ns: None,
             of_loop: task.of_loop,
         }

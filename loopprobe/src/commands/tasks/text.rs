@@ -6,7 +6,7 @@ use std::{
 use super::{STATES, by_type};
 use crate::{
     cli::TasksArgs,
-    inventory::{Census, Task},
+    inventory::{At, Census, Task},
     model::TaskKind,
     report::{Count, clean, end_of},
     runtime::TaskState,
@@ -136,8 +136,13 @@ fn write_tasks(
 ) -> io::Result<()> {
     const ID: usize = 10;
     const STATE: usize = 9;
-    writeln!(out, "{:>ID$}  {:<STATE$}  TYPE", "ID", "STATE")?;
-    let left = columns.saturating_sub(ID + STATE + 4).max(20);
+    const AWAIT: usize = 5;
+    writeln!(
+        out,
+        "{:>ID$}  {:<STATE$}  {:>AWAIT$}  TYPE",
+        "ID", "STATE", "AWAIT"
+    )?;
+    let left = columns.saturating_sub(ID + STATE + AWAIT + 6).max(20);
     let mut shown: HashMap<usize, usize> = HashMap::new();
     for task in &census.tasks {
         let shown = shown.entry(task.kind).or_default();
@@ -149,8 +154,9 @@ fn write_tasks(
         let state: TaskState = task.state;
         writeln!(
             out,
-            "{id:>ID$}  {:<STATE$}  {}",
+            "{id:>ID$}  {:<STATE$}  {:>AWAIT$}  {}",
             state.word(),
+            place(task.at),
             name(census, task.kind, left)
         )?;
     }
@@ -161,4 +167,13 @@ fn write_tasks(
         writeln!(out, "{more} of these types; --limit 0 shows all")?;
     }
     Ok(())
+}
+
+/// Where a task waits, as short as that can be told.
+fn place(at: At) -> String {
+    match at {
+        At::Beginning => "begin".to_owned(),
+        At::Await(number) => format!("#{number}"),
+        At::Unknown => "-".to_owned(),
+    }
 }

@@ -18,12 +18,36 @@ static STOP: AtomicBool = AtomicBool::new(false);
 static ALIVE: AtomicU64 = AtomicU64::new(0);
 
 fn say(handle: &impl std::fmt::Debug, name: &str, kind: &str, state: &str, loop_of: &str) {
+    say_await(handle, name, kind, state, loop_of, "null");
+}
+
+fn say_await(
+    handle: &impl std::fmt::Debug,
+    name: &str,
+    kind: &str,
+    state: &str,
+    loop_of: &str,
+    number: &str,
+) {
     let id = TaskId::default();
     id.learn(handle);
     control::say(&format!(
-        r#"{{"type":"task","task_id":{},"name":"{name}","kind":"{kind}","state":"{state}","loop":"{loop_of}"}}"#,
+        r#"{{"type":"task","task_id":{},"name":"{name}","kind":"{kind}","state":"{state}","loop":"{loop_of}","await":{number}}}"#,
         id.get()
     ));
+}
+
+/// Waits for ever at one of its awaits, which are numbered from 1; another one is passed before.
+async fn waits_at(number: u64) -> u64 {
+    tokio::task::yield_now().await;
+    if number == 2 {
+        std::future::pending::<()>().await;
+    }
+    if number == 3 {
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+    }
+    let seed = ends(number).await;
+    waits_for_ever(seed).await
 }
 
 async fn waits_for_ever(seed: u64) -> u64 {
@@ -70,23 +94,27 @@ fn multi_thread() -> Runtime {
         .build()
         .expect("a runtime");
     let notify = std::sync::Arc::new(Notify::new());
-    for seed in 0..40 {
-        say(
-            &runtime.spawn(waits_for_ever(seed)),
-            "waits_for_ever",
+    let idle = |task: tokio::task::JoinHandle<u64>, name: &str, number: u64| {
+        say_await(
+            &task,
+            name,
             "async",
             "idle",
             "multi_thread",
+            &number.to_string(),
         );
+    };
+    for seed in 0..40 {
+        idle(runtime.spawn(waits_for_ever(seed)), "waits_for_ever", 1);
+    }
+    for number in 2..6 {
+        // The fourth await is passed at once when it is come to again.
+        if number != 4 {
+            idle(runtime.spawn(waits_at(number)), "waits_at", number);
+        }
     }
     for hours in 1..21 {
-        say(
-            &runtime.spawn(sleeps(hours)),
-            "sleeps",
-            "async",
-            "idle",
-            "multi_thread",
-        );
+        idle(runtime.spawn(sleeps(hours)), "sleeps", 1);
     }
     let held: Vec<_> = (0..10).map(|seed| runtime.spawn(ends(seed))).collect();
     for _ in 0..5 {

@@ -113,7 +113,11 @@ impl Finder {
     /// Those tasks without a known list that are members of one.
     fn linked_strays(&self, walk: &mut Walk<'_>) -> (Vec<Node>, u64) {
         let headers = Header::read_many(&self.memory, &self.layouts, &self.strays);
-        let alive = headers.into_iter().filter(Header::is_alive);
+        // What was read while it changed may belong to a known owner after all.
+        let is_known = |header: &Header| self.owners.iter().any(|owner| owner.is_of(header));
+        let alive = headers
+            .into_iter()
+            .filter(|header| header.is_alive() && !is_known(header));
         let (mut nodes, mut unsure) = (Vec::new(), 0);
         for header in alive {
             match walk.linked(header.address) {
@@ -197,6 +201,11 @@ impl TaskFinder for Finder {
             let tasks = walked.nodes.iter().map(|node| node.task(of_loop));
             found.tasks.extend(tasks);
         }
+        // Where a task ended and another one took its place meanwhile, the later one is there.
+        let mut seen = HashSet::new();
+        found.tasks.reverse();
+        found.tasks.retain(|task| seen.insert(task.header));
+        found.tasks.reverse();
         let (strays, unsure) = self.linked_strays(&mut walk);
         found.unsure += unsure;
         found
