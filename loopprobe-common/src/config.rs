@@ -25,6 +25,10 @@ pub struct Config {
     /// When the session is over; 0 while that is not known. From then on the programs change nothing any more, so that what was
     /// open at this moment can still be read later.
     pub end_ns: u64,
+    /// How often user space has looked at what there is: longest values are kept by look.
+    pub look: u64,
+    /// The header of the one task whose polls are counted apart; 0 for none.
+    pub watched: u64,
 }
 
 impl Config {

@@ -7,6 +7,7 @@
 pub mod config;
 pub mod cost;
 pub mod counters;
+pub mod health;
 pub mod histogram;
 pub mod light;
 pub mod records;

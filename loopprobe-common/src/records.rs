@@ -36,6 +36,8 @@ pub enum Kind {
     /// A [`StackRecord`] with a further piece of a stack: `len` bytes from `registers.sp` on. The question that it belongs to
     /// follows, with the same `tid` and `start_ns`. Nothing else in it means anything.
     Piece = 12,
+    /// A [`DriverRecord`].
+    Driver = 13,
 }
 
 /// A poll that has ended.
@@ -209,6 +211,27 @@ pub struct StackSlot {
     pub bytes: [u8; STACK_BYTES],
 }
 
+/// For a long time no thread was in a driver's `epoll_wait`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DriverRecord {
+    /// [`Kind::Driver`].
+    pub kind: u32,
+    /// The thread that called before, in loopprobe's pid namespace.
+    pub tid: u32,
+    /// When that one was back.
+    pub left_ns: u64,
+    /// When the next call came.
+    pub end_ns: u64,
+    /// The descriptor.
+    pub descriptor: u32,
+    /// The thread of the next call.
+    pub next_tid: u32,
+}
+
+/// A shorter time than this gets no record, whatever the threshold is.
+pub const LEAST_DRIVER_NS: u64 = 1_000_000;
+
 /// Something that happened to the process.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -229,5 +252,6 @@ crate::pod!(
     StackRecord,
     StackSlot,
     TakerRecord,
+    DriverRecord,
     ProcessRecord
 );

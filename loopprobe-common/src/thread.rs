@@ -1,7 +1,7 @@
 //! What the kernel side keeps of each thread that polls tasks; the values of the maps `HOMES` and
 //! `THREADS`.
 
-use crate::light::Question;
+use crate::{health::Longest, light::Question};
 
 /// How deep polls may nest on one thread. Seen in practice: a worker inside a blocking closure, and a `block_on` of a `LocalSet`
 /// inside that.
@@ -113,6 +113,24 @@ pub struct Thread {
     pub closure_type: u32,
     /// The thread's id as the kernel numbers it; 0 where no thread is.
     pub kernel_tid: u32,
+    /// How long polls that began outside any other have taken in all; those that are over.
+    pub busy_ns: u64,
+    /// How many there were.
+    pub turns: u64,
+    /// How many of them were the watched task's.
+    pub watched_turns: u64,
+    /// How long those took.
+    pub watched_ns: u64,
+    /// Since when the thread has not parked; 0 while it is parked.
+    pub awake_ns: u64,
+    /// The longest such time.
+    pub longest: [Longest; 2],
+    /// The scheduler whose worker it is; 0 if unknown.
+    pub scheduler: u64,
+    /// The driver's descriptor with which it has called `epoll_wait` last, and 1; 0 for none.
+    pub driver: u32,
+    /// Keeps the layout free of padding.
+    pub reserved: u32,
     /// Open polls, outermost first.
     pub polls: [OpenPoll; MAX_DEPTH],
 }
@@ -136,6 +154,9 @@ impl Thread {
     pub const KEPT: u32 = 64;
     /// It went off its CPU before the first instruction of its innermost poll: that begins when the thread is back.
     pub const NOT_BEGUN: u32 = 128;
+
+    /// It is off its CPU in a driver's `epoll_wait`.
+    pub const IN_DRIVER: u32 = 1 << 13;
 
     /// Whether it has polled a task since a session began. The outermost poll stays in its place when it has ended.
     #[inline(always)]

@@ -8,7 +8,7 @@ use loopprobe_common::{
 };
 
 use crate::{
-    arch, event,
+    arch, event, health,
     maps::{ANSWERS, CONFIG, count},
     poll::{self, End, tally},
     root, stack,
@@ -254,6 +254,9 @@ fn end(thread: &mut Thread, now: u64) {
     }
     thread.depth -= 1;
     thread.unsent_ns = 0;
+    if thread.depth == 0 {
+        health::turned(thread, end.ns);
+    }
 }
 
 #[inline(always)]

@@ -9,6 +9,7 @@ mod baseline;
 mod cost;
 mod edge;
 mod event;
+mod health;
 mod light;
 mod maps;
 mod own_stack;

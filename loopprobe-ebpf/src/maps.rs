@@ -9,6 +9,7 @@ use loopprobe_common::{
     config::{Config, LOOP_TEXT_RANGES, Range, Site, TaskLayout},
     cost::{Cost, Part},
     counters::Counter,
+    health::{Driver, MAX_DRIVERS},
     histogram::Stats,
     light::{MAX_PLACES, Place},
     records::{STACK_RING_BYTES, STACK_SLOTS, StackSlot},
@@ -56,6 +57,9 @@ pub static WAKERS: LruHashMap<u32, Waker> = LruHashMap::with_max_entries(1024, 0
 /// Whether a poll is still open when its thread is at a place: one of `light::answer`.
 #[map]
 pub static ANSWERS: HashMap<Place, u32> = HashMap::with_max_entries(MAX_PLACES, 0);
+/// By the descriptor of their `epoll_wait`.
+#[map]
+pub static DRIVERS: LruHashMap<u32, Driver> = LruHashMap::with_max_entries(MAX_DRIVERS, 0);
 /// Code of the images that have Tokio in them.
 #[map]
 pub static LOOP_TEXT: Array<Range> = Array::with_max_entries(LOOP_TEXT_RANGES, 0);

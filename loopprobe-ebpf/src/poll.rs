@@ -17,7 +17,7 @@ use loopprobe_common::{
 };
 
 use crate::{
-    arch, cost, event,
+    arch, cost, event, health,
     light::{self, Stop},
     maps::{CONFIG, SITES, STATS, WORKER_TYPES, count, is_light, is_over},
     own_stack, root, sched,
@@ -152,23 +152,27 @@ fn try_poll_exit(ctx: &RetProbeContext, end_ns: u64) -> Option<()> {
     {
         drop_missed(thread, sp - 1);
     }
-    match thread.innermost() {
+    let returned_ns = match thread.innermost() {
         Some(poll) if poll.stack_pointer == sp => {
             let mut end = End::now(thread, end_ns);
             if poll.flags & OpenPoll::RETURNED != 0 {
                 end = End::at_return(thread);
             }
             finish(thread, poll, &end);
+            end.ns
         }
         _ => {
             count(Counter::UnmatchedEnd);
             return None;
         }
-    }
+    };
     thread.depth -= 1;
     thread.unsent_ns = 0;
-    if thread.depth == 0 && thread.flags & Thread::LOCAL != 0 {
-        root::begin(thread, end_ns);
+    if thread.depth == 0 {
+        health::turned(thread, returned_ns);
+        if thread.flags & Thread::LOCAL != 0 {
+            root::begin(thread, end_ns);
+        }
     }
     Some(())
 }
@@ -296,12 +300,10 @@ fn try_blocking_enter(ctx: &ProbeContext) -> Option<()> {
     Some(())
 }
 
-/// Whether a poll's scheduler can say that its thread is a worker which another poll has started.
+/// Whether a poll's scheduler can say whose worker its thread is, and whether another poll has started it.
 #[inline(always)]
 fn tells_of_thread(thread: &Thread, site: &Site) -> bool {
-    thread.launcher.tid != 0
-        && thread.flags & Thread::WORKER == 0
-        && site.task.flags & TaskLayout::FLAG_LOCAL == 0
+    thread.flags & Thread::WORKER == 0 && site.task.flags & TaskLayout::FLAG_LOCAL == 0
 }
 
 /// What an outermost poll says of its thread.
@@ -312,6 +314,7 @@ fn outermost(thread: &mut Thread, task: &Task) {
         root::end(thread);
     } else if thread.flags & Thread::WORKER == 0 {
         thread.flags |= Thread::WORKER | Thread::SHARED;
+        thread.scheduler = task.scheduler;
         if task.scheduler != 0 && thread.launcher.scheduler == task.scheduler {
             // From now on such a closure marks as soon as it begins: its first poll may come too late.
             let _ = WORKER_TYPES.set(thread.closure_type, 1, 0);

@@ -5,7 +5,7 @@ use aya_log_ebpf::debug;
 use loopprobe_common::{counters::Counter, records::Kind};
 
 use crate::{
-    event, light,
+    event, health, light,
     maps::{CONFIG, WAKERS, count, is_light, is_over},
     poll::now,
     sched::arguments,
@@ -38,6 +38,7 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
             &ctx,
             "thread {} ends with {} open polls", thread.tid, thread.depth
         );
+        health::forget_driver(thread);
         forget(tid);
     }
     0

@@ -11,7 +11,7 @@ use loopprobe_common::{
 };
 
 use crate::{
-    arch, cost, event,
+    arch, cost, event, health,
     light::{self, Stop},
     maps::{CONFIG, LOOP_TEXT, is_light, is_over},
     own_stack,
@@ -37,8 +37,8 @@ fn try_epoll_enter(ctx: &ProbeContext) -> Option<()> {
         return None;
     }
     let thread = current()?;
+    let descriptor = ctx.arg::<u64>(0)? & 0xffff_ffff;
     if is_light() && thread.depth > 0 {
-        let descriptor = ctx.arg::<u64>(0)? & 0xffff_ffff;
         let stop = Stop {
             // SAFETY: the context's registers are the thread's at the probe.
             sp: arch::stack_pointer(unsafe { &*ctx.regs }),
@@ -52,6 +52,10 @@ fn try_epoll_enter(ctx: &ProbeContext) -> Option<()> {
         }
     }
     turn(thread, Thread::EPOLL);
+    let now = now();
+    if !is_over(now) {
+        health::enter_driver(thread, descriptor as u32, now);
+    }
     Some(())
 }
 

@@ -15,7 +15,7 @@ use loopprobe_common::{
 };
 
 use crate::{
-    cost, edge,
+    cost, edge, health,
     light::{self, Stop},
     maps::{
         CONFIG, WAKERS, count, is_light, is_over, task_cpu_time_offset, task_pid_offset,
@@ -103,9 +103,15 @@ fn switch_out(tid: u32, thread: &mut Thread, voluntary: bool, preempted: u64, no
         if stack::waits_for_events(thread.flags & Thread::EPOLL == 0) {
             root::end(thread);
             thread.flags |= Thread::PARKED;
+            health::park(thread, now);
         } else if thread.gap_ns != 0 && CONFIG.get(0).is_some_and(|c| c.stacks != 0) {
             stack::keep(tid, thread, now);
         }
+    } else if thread.flags & Thread::SHARED != 0 {
+        health::park(thread, now);
+    }
+    if thread.driver != 0 {
+        health::wait_in_driver(thread);
     }
 }
 
@@ -125,6 +131,12 @@ fn switch_in(tid: u32, thread: &mut Thread, now: u64) {
     thread.blocked_ns += ready_ns - thread.off_ns;
     thread.runnable_ns += now - ready_ns;
     thread.off = Thread::OFF_NOT;
+    if thread.awake_ns == 0 {
+        thread.awake_ns = ready_ns;
+    }
+    if thread.flags & Thread::IN_DRIVER != 0 {
+        health::leave_driver(thread, ready_ns, now);
+    }
     if thread.flags & Thread::NOT_BEGUN != 0 {
         thread.flags &= !Thread::NOT_BEGUN;
         edge::begin(thread, now);

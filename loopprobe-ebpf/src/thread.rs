@@ -9,8 +9,11 @@ use loopprobe_common::{
     thread::{self, Thread},
 };
 
-use crate::maps::{
-    CROWDED, EMPTY_THREAD, HOMES, OWNERS, TAKEN, THREADS, WAKERS, count, pid_namespace, target,
+use crate::{
+    maps::{
+        CROWDED, EMPTY_THREAD, HOMES, OWNERS, TAKEN, THREADS, WAKERS, count, pid_namespace, target,
+    },
+    poll::now,
 };
 
 /// The current thread's id as the kernel numbers it.
@@ -69,6 +72,7 @@ fn create(tid: u32) -> Option<&'static mut Thread> {
     let visible = visible_tid()?;
     let thread = settle(tid)?;
     thread.tid = visible;
+    thread.awake_ns = now();
     // SAFETY: the value is copied out at once.
     if let Some(waker) = unsafe { WAKERS.get(&tid) } {
         thread.waker = *waker;

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use loopprobe::model::{Event, LongPoll, Notice, Session as Head, Summary};
+use loopprobe::model::{Event, Finding, Interval, LongPoll, Notice, Session as Head, Summary};
 
 use crate::lines::Lines;
 use crate::{matrix, target};
@@ -34,6 +34,10 @@ pub struct Report {
     pub polls: Vec<LongPoll>,
     /// Remarks.
     pub notices: Vec<Notice>,
+    /// Values over time.
+    pub intervals: Vec<Interval>,
+    /// What was found wrong with the loop as a whole.
+    pub findings: Vec<Finding>,
     /// Its last line.
     pub summary: Summary,
     /// Exit status.
@@ -155,6 +159,7 @@ impl Session {
     /// When it does not end, or does not end with a summary.
     pub fn finish(mut self) -> Result<Report> {
         let (mut polls, mut notices, mut summary) = (Vec::new(), Vec::new(), None);
+        let (mut intervals, mut findings) = (Vec::new(), Vec::new());
         for line in self.lines.rest(PATIENCE)? {
             self.seen.push(parse(&line)?);
         }
@@ -168,6 +173,8 @@ impl Session {
                 Event::Session(_) => anyhow::bail!("a second head: {event:?}"),
                 Event::LongPoll(poll) => polls.push(poll),
                 Event::Notice(notice) => notices.push(notice),
+                Event::Interval(interval) => intervals.push(interval),
+                Event::Finding(finding) => findings.push(finding),
                 Event::Summary(last) => summary = Some(last),
             }
         }
@@ -183,6 +190,8 @@ impl Session {
             head: self.head.clone(),
             polls,
             notices,
+            intervals,
+            findings,
             summary,
             status,
             errors,
@@ -208,7 +217,7 @@ fn adds_up(event: &Event) -> Result<()> {
                 "{long} long polls by task type: {summary:?}"
             );
         }
-        Event::Session(_) | Event::Notice(_) => {}
+        Event::Session(_) | Event::Notice(_) | Event::Interval(_) | Event::Finding(_) => {}
     }
     Ok(())
 }

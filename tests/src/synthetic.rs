@@ -70,6 +70,7 @@ pub fn end(polls: &[LongPoll]) -> Event {
             long: polls.len() as u64,
         }],
         groups: Vec::new(),
+        findings: Vec::new(),
         no_polls: None,
     })
 }

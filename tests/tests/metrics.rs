@@ -186,6 +186,17 @@ fn long_polls_are_those_of_the_report() -> Result<()> {
     );
     ensure!(before["loopprobe_threshold_seconds"] == 0.01);
     ensure!(before["loopprobe_workers"] == 2.0);
+    // Both workers block all the time; without I/O nobody turns a driver.
+    let busy: Vec<f64> = before
+        .iter()
+        .filter(|(name, _)| name.starts_with("loopprobe_worker_busy_ratio{worker="))
+        .map(|(_, share)| *share)
+        .collect();
+    ensure!(
+        busy.len() == 2 && busy.iter().all(|share| (0.8..=1.0).contains(share)),
+        "{busy:?}"
+    );
+    ensure!(!before.contains_key("loopprobe_driver_lag_seconds"));
     // A histogram is cumulative, and holds every poll.
     let bucket =
         |end: &str| before[&format!("loopprobe_poll_duration_seconds_bucket{{le=\"{end}\"}}")];
@@ -198,6 +209,22 @@ fn long_polls_are_those_of_the_report() -> Result<()> {
             .any(|(name, _)| name.starts_with("loopprobe_overhead_seconds_total{part="))
     );
     ensure!(before.contains_key(r#"loopprobe_lost_total{kind="events"}"#));
+    Ok(())
+}
+
+/// Each second has polls of 30 to 70 ms.
+#[test]
+fn the_driver_lag_is_as_long_as_the_polls() -> Result<()> {
+    take_machine!();
+    let program = target(Build::DEFAULT, "health")?;
+    let target = Target::start(&program, &["lag", "--millis", "60000"])?;
+    let port = free_port()?;
+    let address = format!("127.0.0.1:{port}");
+    let session = Session::attach(target.pid(), &["--metrics", &address])?;
+    thread::sleep(Duration::from_millis(2_500));
+    let lag = scraped(port)?["loopprobe_driver_lag_seconds"];
+    session.interrupt()?;
+    ensure!((0.03..0.2).contains(&lag), "{lag}");
     Ok(())
 }
 

@@ -21,6 +21,9 @@ pub struct ObserveArgs {
     /// Exit with code 3 if any poll took longer than this
     #[arg(long, display_order = 8, value_name = "TIME", value_parser = parse_duration)]
     pub fail_over: Option<Duration>,
+    /// Say this often how busy workers are and how long nobody turned the driver: 1s; at least 100ms
+    #[arg(long, display_order = 7, value_name = "TIME", value_parser = parse_interval)]
+    pub interval: Option<Duration>,
     /// Take the stack of a poll that waits in the kernel for at least this long
     /// [default: the smaller of 1ms and a tenth of the threshold]
     #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = MEASURING)]
@@ -50,6 +53,7 @@ impl ObserveArgs {
             min_block: self.min_block.unwrap_or_else(|| self.default_min_block()),
             sample_hz: self.sample_hz,
             stacks: !self.no_stacks,
+            interval: self.interval,
             debug_files: self.debug_file.clone(),
             kernel_log: global.kernel_log(),
             ..Options::new(pid)
@@ -65,6 +69,14 @@ impl ObserveArgs {
     fn default_min_block(&self) -> Duration {
         (self.reported_threshold() / 10).min(Duration::from_millis(1))
     }
+}
+
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    let interval = parse_duration(text)?;
+    if interval < Options::SHORTEST_INTERVAL {
+        return Err("an interval is at least 100ms".to_owned());
+    }
+    Ok(interval)
 }
 
 #[cfg(test)]
@@ -106,6 +118,14 @@ mod tests {
             options(&["--min-block", "3ms"]).min_block,
             Duration::from_millis(3)
         );
+    }
+
+    #[test]
+    fn an_interval_is_at_least_a_tenth_of_a_second() {
+        let second = Some(Duration::from_secs(1));
+        assert_eq!(options(&["--interval", "1s"]).interval, second);
+        assert!(Typed::try_parse_from(["x", "--interval", "99ms"]).is_err());
+        assert!(Typed::try_parse_from(["x", "--interval", "0"]).is_err());
     }
 
     #[test]

@@ -3,7 +3,9 @@
 use loopprobe_common::thread::{OpenPoll, Thread};
 
 use super::threads::ThreadNames;
-use crate::model::{CurrentPoll, Distribution, Live, Summary, TaskKind, TaskType, Worker};
+use crate::model::{
+    CurrentPoll, Distribution, Interval, Live, Summary, TaskKind, TaskType, Worker,
+};
 
 /// Puts a snapshot together from the kernel side's threads and a summary of the session so far.
 pub fn snapshot(
@@ -13,6 +15,7 @@ pub fn snapshot(
     types: &[TaskType],
     names: &mut ThreadNames,
     (summary, durations): (Summary, Distribution),
+    interval: Interval,
 ) -> Live {
     let mut workers: Vec<Worker> = threads
         .iter()
@@ -23,6 +26,7 @@ pub fn snapshot(
         time_ns: now_ns,
         threshold_ns,
         workers,
+        interval,
         tasks: summary.tasks,
         polls: summary.polls.unwrap_or_default(),
         durations,

@@ -12,6 +12,7 @@ mod error;
 mod gap;
 mod groups;
 mod head;
+mod health;
 mod images;
 mod inbox;
 mod light;

@@ -29,6 +29,8 @@ pub struct Options {
     /// A poll that is still open is reported once it is this old, and again each time its age has doubled. Looked at four times a
     /// second.
     pub report_open_after: Duration,
+    /// How often values over time are told ([`crate::model::Interval`]); `None` for never. At least [`Self::SHORTEST_INTERVAL`].
+    pub interval: Option<Duration>,
     /// Separate debug files, given by the user.
     pub debug_files: Vec<PathBuf>,
     /// Whether the kernel side logs (`--log-level debug`).
@@ -41,6 +43,9 @@ impl Options {
 
     /// When an open poll is reported first, unless the user says so.
     pub const DEFAULT_OPEN_AFTER: Duration = Duration::from_secs(1);
+
+    /// The shortest interval: each look reads the state of every thread.
+    pub const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 
     /// Options for a process, with the defaults.
     pub fn new(pid: u32) -> Self {
@@ -56,6 +61,7 @@ impl Options {
             sample_hz: 499,
             stacks: true,
             report_open_after: Self::DEFAULT_OPEN_AFTER,
+            interval: None,
             debug_files: Vec::new(),
             kernel_log: false,
         }

@@ -1,6 +1,8 @@
 //! Records as the kernel side writes them, read with every length checked.
 
-use loopprobe_common::records::{Kind, PollRecord, ProcessRecord, StackRecord, TakerRecord};
+use loopprobe_common::records::{
+    DriverRecord, Kind, PollRecord, ProcessRecord, StackRecord, TakerRecord,
+};
 
 use crate::attach::pod;
 
@@ -15,6 +17,9 @@ pub enum Record<'a> {
     Stack(StackRecord, &'a [u8]),
     /// Who had the CPU that a poll's thread waited for.
     Taker(TakerRecord),
+    /// For a long time nobody turned a driver.
+    #[expect(dead_code, reason = "nobody looks at it yet")]
+    Driver(DriverRecord),
     /// The process executed another program.
     Process(ProcessRecord),
 }
@@ -32,12 +37,14 @@ impl<'a> Record<'a> {
         const WAKER: u32 = Kind::Waker as u32;
         const TAKER: u32 = Kind::Taker as u32;
         const PIECE: u32 = Kind::Piece as u32;
+        const DRIVER: u32 = Kind::Driver as u32;
         const EXEC: u32 = Kind::Exec as u32;
         const EXEC_BY_THREAD: u32 = Kind::ExecByThread as u32;
         let kind = u32::from_ne_bytes(bytes.first_chunk().copied()?);
         match kind {
             POLL | ROOT => Some(Self::Poll(pod::read(bytes)?)),
             UNSETTLED => Some(Self::Unsettled(pod::read(bytes)?)),
+            DRIVER => Some(Self::Driver(pod::read(bytes)?)),
             TAKER => Some(Self::Taker(pod::read(bytes)?)),
             OFF_CPU | SAMPLE | SCAN | QUESTION | WAKER | PIECE => {
                 let record: StackRecord = pod::read(bytes)?;

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     attach::{AttachError, DeadTime, Kernel},
-    model::{Distribution, LongPoll, Lost, Summary, TaskKind, TaskSummary, TaskType},
+    model::{Distribution, FindingCount, LongPoll, Lost, Summary, TaskKind, TaskSummary, TaskType},
 };
 
 /// What only the session itself knows.
@@ -38,6 +38,8 @@ pub struct Totals {
     pub dead_time: DeadTime,
     /// Long polls by cause.
     pub groups: Groups,
+    /// What was found wrong.
+    pub findings: Vec<FindingCount>,
     /// What user space has lost.
     pub lost: Lost,
 }
@@ -100,6 +102,7 @@ pub fn summarize(
         },
         tasks: rows.into_iter().map(|row| row.task).collect(),
         groups: totals.groups.ranked(),
+        findings: totals.findings,
         no_polls: None,
     };
     Ok((summary, Distribution::from(&all)))

@@ -1,4 +1,4 @@
-use super::{Distribution, Lost, ProbeCost, TaskSummary};
+use super::{Distribution, Interval, Lost, ProbeCost, TaskSummary};
 
 /// What a session knows at one moment. Not part of the stream of events, and never recorded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -9,6 +9,8 @@ pub struct Live {
     pub threshold_ns: u64,
     /// The threads that poll tasks, by thread id.
     pub workers: Vec<Worker>,
+    /// What the loops did since the snapshot before.
+    pub interval: Interval,
     /// The task types so far, most total time first.
     pub tasks: Vec<TaskSummary>,
     /// Polls of async tasks so far.

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::{LongPoll, Summary};
+use super::{Finding, Interval, LongPoll, Summary};
 
 /// The head of a session: what is observed, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +56,10 @@ pub enum Event {
     LongPoll(LongPoll),
     /// A remark: the target executed another program, a library was loaded, ...
     Notice(Notice),
+    /// Values over time, as often as was asked for.
+    Interval(Interval),
+    /// Something that is wrong with a loop as a whole.
+    Finding(Finding),
     /// The end.
     Summary(Summary),
 }

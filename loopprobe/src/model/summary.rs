@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::{Cause, NoPolls, SourceLocation, TaskType};
+use super::{Cause, FindingKind, NoPolls, SourceLocation, TaskType};
 
 /// What was lost, skipped or cut short, by name. A silent drop is a bug: each kind has its counter here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -191,7 +191,29 @@ pub struct Summary {
     /// Long polls by task type, cause and call, worst first.
     #[serde(default)]
     pub groups: Vec<Group>,
+    /// What was found wrong with the loop as a whole, by kind.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<FindingCount>,
     /// Of a session in which no task was polled: what the process did instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub no_polls: Option<NoPolls>,
+}
+
+/// The findings of a kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FindingCount {
+    /// Which.
+    pub kind: FindingKind,
+    /// How many.
+    pub count: u64,
+}
+
+impl FindingCount {
+    /// Counts one more of a kind.
+    pub fn add(counts: &mut Vec<Self>, kind: FindingKind) {
+        match counts.iter_mut().find(|count| count.kind == kind) {
+            Some(found) => found.count += 1,
+            None => counts.push(Self { kind, count: 1 }),
+        }
+    }
 }

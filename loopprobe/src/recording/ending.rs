@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    model::{Event, Group, LongPoll, Summary, TaskSummary, TaskType},
+    model::{Event, FindingCount, Group, LongPoll, Summary, TaskSummary, TaskType},
     report::{EachOnce, Ranking, Row},
 };
 
@@ -14,6 +14,7 @@ pub struct Ending {
     once: EachOnce,
     tasks: BTreeMap<String, LongPolls>,
     ranking: Ranking,
+    findings: Vec<FindingCount>,
 }
 
 /// The long polls of a task type.
@@ -41,6 +42,11 @@ impl Ending {
                 }
             }
             Event::Notice(notice) => self.last_ns = self.last_ns.max(notice.time_ns),
+            Event::Interval(interval) => self.last_ns = self.last_ns.max(interval.time_ns),
+            Event::Finding(finding) => {
+                self.last_ns = self.last_ns.max(finding.time_ns);
+                FindingCount::add(&mut self.findings, finding.kind);
+            }
             Event::Summary(_) => self.complete = true,
         }
     }
@@ -79,6 +85,7 @@ impl Ending {
             cost: None,
             tasks: tasks.into_iter().map(LongPolls::summary).collect(),
             groups: self.ranking.rows().into_iter().map(group).collect(),
+            findings: self.findings,
             no_polls: None,
         })
     }

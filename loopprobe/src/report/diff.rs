@@ -38,7 +38,7 @@ impl Side {
                     self.ranking.add(&poll);
                 }
             }
-            Event::Session(_) | Event::Notice(_) => {}
+            Event::Session(_) | Event::Notice(_) | Event::Interval(_) | Event::Finding(_) => {}
         }
     }
 

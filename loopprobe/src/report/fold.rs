@@ -80,7 +80,7 @@ impl Fold {
                     self.poll(poll);
                 }
             }
-            Event::Notice(_) => {}
+            Event::Notice(_) | Event::Interval(_) | Event::Finding(_) => {}
             Event::Summary(summary) => {
                 for poll in self.once.rest() {
                     self.poll(&poll);

@@ -152,6 +152,7 @@ impl<W: Write> Sink for Timeline<W> {
                 let (ts, _) = self.span(notice.time_ns, 0);
                 self.write(&json!({"name": notice.message, "ph": "i", "s": "g", "ts": ts, "pid": 0, "tid": 0}))
             }
+            Event::Interval(_) | Event::Finding(_) => Ok(()),
             Event::Summary(_) => self.finish(),
         }
     }

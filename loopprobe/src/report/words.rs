@@ -1,7 +1,9 @@
 //! The model's enums in words.
 
 use super::{Count, Measured};
-use crate::model::{Cause, Lost, NameSource, ProbeCost, SourceLocation, StackKind, TaskType};
+use crate::model::{
+    Cause, Finding, FindingKind, Lost, NameSource, ProbeCost, SourceLocation, StackKind, TaskType,
+};
 
 /// A cause as a person would say it.
 pub fn cause(cause: Cause) -> &'static str {
@@ -69,6 +71,35 @@ pub fn cost_parts(cost: &ProbeCost) -> Vec<String> {
         .filter(|(_, ns)| *ns > 0)
         .map(|(name, ns)| format!("{name} {}", Measured(ns)))
         .collect()
+}
+
+/// What was found, in a sentence.
+pub fn finding(finding: &Finding) -> String {
+    let evidence = &finding.evidence;
+    let duration = Measured(evidence.duration_ns);
+    let task = || {
+        let name = evidence.task.as_deref().unwrap_or("?");
+        super::clean(name).into_owned()
+    };
+    match finding.kind {
+        FindingKind::AllWorkersBlocked => {
+            let workers = count(evidence.workers.unwrap_or_default(), "worker");
+            format!("all workers blocked: {workers} in long polls at once for {duration}")
+        }
+        FindingKind::Deadlock => format!(
+            "possible deadlock: every thread that polls has waited for a lock or another thread for {duration}, and no thread of \
+             the process runs"
+        ),
+        FindingKind::DriverLag => format!(
+            "driver lag: for {duration} nobody turned the I/O and timer driver, since a poll kept the thread that turned it last"
+        ),
+        FindingKind::BusyTask => format!(
+            "busy task: {} is polled {} times a second, {:.0}% of a worker, without end",
+            task(),
+            Count(evidence.polls_per_second.unwrap_or_default()),
+            evidence.share.unwrap_or_default() * 100.0
+        ),
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@ use std::collections::{HashMap, VecDeque};
 
 use crate::{
     model::{Event, Live, LongPoll, Session},
-    report::{EachOnce, Fold, Histogram, key},
+    report::{EachOnce, Fold, Histogram, key, words},
 };
 
 use super::{
@@ -134,6 +134,8 @@ impl State {
             }
             Event::LongPoll(poll) => self.poll(poll),
             Event::Notice(notice) => self.message = Some(notice.message.clone()),
+            Event::Interval(_) => {}
+            Event::Finding(finding) => self.message = Some(words::finding(finding)),
             Event::Summary(summary) => self.ended = Some(summary.reason.clone()),
         }
     }

@@ -8,6 +8,7 @@ use loopprobe_common::{
     config::{Config, LOOP_TEXT_RANGES, Range, Site, TaskLayout},
     cost::{Cost, Part},
     counters::Counter,
+    health::Driver,
     histogram::Stats,
     light::Place,
     records::{STACK_SLOTS, StackSlot},
@@ -162,6 +163,31 @@ impl Kernel {
         Ok(at_home
             .chain(crowded.iter().filter_map(Result::ok))
             .collect())
+    }
+
+    /// The drivers that were turned, by descriptor.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachError::Map`].
+    pub fn drivers(&self) -> Result<Vec<(u32, Driver)>, AttachError> {
+        let drivers: BpfHashMap<_, u32, Driver> = self.map("DRIVERS")?;
+        // One that gives way meanwhile is simply no longer there.
+        Ok(drivers.iter().filter_map(Result::ok).collect())
+    }
+
+    /// Forgets a driver that is gone.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachError::Map`].
+    pub fn forget_driver(&mut self, descriptor: u32) -> Result<(), AttachError> {
+        let mut drivers: BpfHashMap<_, u32, Driver> = self.map_mut("DRIVERS")?;
+        match drivers.remove(&descriptor) {
+            // Another one took its place.
+            Err(MapError::KeyNotFound) => Ok(()),
+            result => result.map_err(map_error("DRIVERS")),
+        }
     }
 
     /// What is kept of a thread that is off its CPU.

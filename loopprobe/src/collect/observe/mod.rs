@@ -1,6 +1,7 @@
 //! A session, from the attach to the summary.
 
 mod changes;
+mod interval;
 mod light;
 mod no_polls;
 mod open;
@@ -33,6 +34,7 @@ use super::{
     advice::advise,
     drain::{Drain, Rings},
     head::head,
+    health::{Health, Period},
     images::Images,
     light::{Light, untimeable},
     live,
@@ -89,6 +91,14 @@ pub struct Observer {
     totals: Totals,
     /// When the next snapshot is due.
     live: Due,
+    health: Health,
+    /// The look under way.
+    look: u64,
+    /// Values of the interval that is under way, and when the next one ends if they are wanted.
+    interval: Period,
+    next_interval: Option<u64>,
+    /// Values since the last snapshot.
+    since_live: Period,
     span: Span,
     /// Held as long as its probes.
     planned: Vec<PlannedImage>,
@@ -203,6 +213,11 @@ impl Observer {
                 ..Totals::default()
             },
             live: Due::default(),
+            health: Health::of(pid),
+            look: 0,
+            interval: Period::default(),
+            next_interval: None,
+            since_live: Period::default(),
             span,
             planned,
         })
@@ -265,6 +280,7 @@ impl Observer {
 
     fn report(&mut self, sink: &mut dyn Sink, stop: &Stop) -> io::Result<&'static str> {
         sink.event(&Event::Session(self.session()))?;
+        self.begin_health()?;
         let mut next_tick = now_ns() + nanoseconds(TICK);
         loop {
             let now = now_ns();
@@ -272,8 +288,8 @@ impl Observer {
                 return Ok("the duration is over");
             }
             if now >= next_tick {
-                next_tick = now + nanoseconds(TICK);
                 self.tick(sink)?;
+                next_tick = (now + nanoseconds(TICK)).min(self.interval_due());
             }
             let until = self.span.end_ns.map_or(next_tick, |end| end.min(next_tick));
             let ready = self.wait(stop, Duration::from_nanos(until.saturating_sub(now)))?;
@@ -336,6 +352,7 @@ impl Observer {
                         stacks.taken(&record);
                     }
                 }
+                Some(Record::Driver(_)) => {}
                 Some(Record::Process(record)) => executed = Some(record),
                 None => self.totals.lost.events += 1,
             }
@@ -400,9 +417,11 @@ impl Observer {
     fn tick(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
         self.follow_dial()?;
         let all_seen = self.records.len() == 0;
+        self.begin_look()?;
         let threads = self.kernel.threads().map_err(io::Error::other)?;
         let now = self.span.now();
         self.workers.see(&threads, self.span.start_ns);
+        self.see_health(&threads, now)?;
         self.settle_waiting(now, sink)?;
         self.report_left(&threads, false, sink)?;
         self.report_open(&threads, now, sink)?;
@@ -417,6 +436,7 @@ impl Observer {
             stacks.tick(now, all_seen, |key| open.contains(&key));
         }
         self.look_at_stuck(&threads, now, sink)?;
+        self.tell_interval(now, sink)?;
         if let Some(every) = sink.live_every()
             && self.live.take(now, every)
         {
@@ -428,6 +448,11 @@ impl Observer {
     fn live(&mut self, threads: &[(u32, Thread)], now: u64) -> io::Result<Live> {
         let summary = summarize(&self.kernel, &self.plan.types, self.totals.clone())
             .map_err(io::Error::other)?;
+        let counted = self.counted().map_err(io::Error::other)?;
+        let interval = self
+            .since_live
+            .interval(now, counted, &mut self.polls.threads);
+        self.since_live = Period::begin(now, counted);
         Ok(live::snapshot(
             threads,
             now,
@@ -435,6 +460,7 @@ impl Observer {
             &self.plan.types,
             &mut self.polls.threads,
             summary,
+            interval,
         ))
     }
 
@@ -453,6 +479,8 @@ impl Observer {
             self.report_left(&threads, true, sink)
                 .map_err(ObserveError::Output)?;
             self.report_gaps(&threads, sink)
+                .map_err(ObserveError::Output)?;
+            self.tell_last_interval(&threads, sink)
                 .map_err(ObserveError::Output)?;
         }
         self.count_open(&threads);

@@ -31,7 +31,10 @@ impl Observer {
 
     /// What is wanted now.
     pub(super) fn config(&self) -> Config {
-        config(&self.options, self.scans, self.dead_time, self.span)
+        Config {
+            look: self.look,
+            ..config(&self.options, self.scans, self.dead_time, self.span)
+        }
     }
 }
 
@@ -77,6 +80,7 @@ pub(super) fn config(options: &Options, scan: bool, measured: DeadTime, span: Sp
         lazy_headers: u64::from(lazy_headers(options)),
         start_ns: span.start_ns,
         end_ns: span.end_ns.unwrap_or(0),
+        ..Config::default()
     }
 }
 

@@ -129,7 +129,7 @@ impl Sink for Alerts {
                 self.deliveries = Some(Deliveries::start(self.counts.clone())?);
             }
             Event::LongPoll(poll) => self.poll(poll),
-            Event::Notice(_) => {}
+            Event::Notice(_) | Event::Interval(_) | Event::Finding(_) => {}
             Event::Summary(_) => {
                 if let Some(deliveries) = self.deliveries.take() {
                     deliveries.finish(GRACE);

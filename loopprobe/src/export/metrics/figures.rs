@@ -8,7 +8,7 @@ use prometheus_client::{
 };
 
 use crate::{
-    model::{Cause, Distribution, Event, Live, LongPoll, Lost, ProbeCost, Session},
+    model::{Cause, Distribution, Event, Interval, Live, LongPoll, Lost, ProbeCost, Session},
     report::clean,
 };
 
@@ -29,6 +29,7 @@ pub struct Figures {
     lost: Lost,
     cost: Option<ProbeCost>,
     workers: usize,
+    interval: Interval,
 }
 
 impl Figures {
@@ -38,7 +39,11 @@ impl Figures {
             Event::Session(session) => self.session = Some(session.clone()),
             Event::LongPoll(poll) if poll.ended => self.long_poll(poll),
             // With the summary the server ends too.
-            Event::LongPoll(_) | Event::Notice(_) | Event::Summary(_) => {}
+            Event::LongPoll(_)
+            | Event::Notice(_)
+            | Event::Interval(_)
+            | Event::Finding(_)
+            | Event::Summary(_) => {}
         }
     }
 
@@ -48,6 +53,7 @@ impl Figures {
         self.lost = live.lost;
         self.cost = live.cost;
         self.workers = live.workers.len();
+        self.interval = live.interval.clone();
     }
 
     fn long_poll(&mut self, poll: &LongPoll) {
@@ -66,6 +72,7 @@ impl Collector for Figures {
         self.target(&mut encoder)?;
         self.polls(&mut encoder)?;
         self.by_cause(&mut encoder)?;
+        self.health(&mut encoder)?;
         self.own(&mut encoder)
     }
 }
@@ -159,6 +166,58 @@ impl Figures {
             blocked
                 .encode_family(&[("cause", cause.name())].to_vec())?
                 .encode_counter::<NoLabelSet, _, u64>(&seconds(*ns), None)?;
+        }
+        Ok(())
+    }
+
+    /// What the loops did over the last second.
+    fn health(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let interval = &self.interval;
+        let mut busy = encoder.encode_descriptor(
+            "loopprobe_worker_busy_ratio",
+            "The share of the last second that a thread spent in polls",
+            None,
+            MetricType::Gauge,
+        )?;
+        for worker in interval.workers.iter().take(MAX_SERIES) {
+            busy.encode_family(&[("worker", worker.tid.to_string())].to_vec())?
+                .encode_gauge(&worker.busy)?;
+        }
+        if let Some(lag) = interval.driver_lag_ns {
+            encoder
+                .encode_descriptor(
+                    "loopprobe_driver_lag",
+                    "The longest time in the last second that nobody turned a driver",
+                    Some(&Unit::Seconds),
+                    MetricType::Gauge,
+                )?
+                .encode_gauge(&seconds(lag.max))?;
+        }
+        if let Some(tasks) = interval.active_tasks {
+            encoder
+                .encode_descriptor(
+                    "loopprobe_active_tasks",
+                    "Tasks that live",
+                    None,
+                    MetricType::Gauge,
+                )?
+                .encode_gauge(&(tasks as i64))?;
+        }
+        let Some(pool) = interval.pool else {
+            return Ok(());
+        };
+        let mut threads = encoder.encode_descriptor(
+            "loopprobe_blocking_pool_threads",
+            "Threads of the blocking pools",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (state, count) in [("busy", Some(pool.busy)), ("idle", pool.idle)] {
+            if let Some(count) = count {
+                threads
+                    .encode_family(&[("state", state)].to_vec())?
+                    .encode_gauge(&(count as i64))?;
+            }
         }
         Ok(())
     }

@@ -38,7 +38,7 @@ impl Gathered {
     pub fn event(&mut self, event: &Event) -> io::Result<()> {
         self.fold.event(event);
         match event {
-            Event::Session(_) => {}
+            Event::Session(_) | Event::Interval(_) | Event::Finding(_) => {}
             Event::LongPoll(poll) => {
                 if let Some(poll) = self.once.settle(poll) {
                     self.poll(poll);

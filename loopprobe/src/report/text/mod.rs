@@ -1,6 +1,8 @@
 //! The report for people.
 
+mod finding;
 mod fold;
+mod interval;
 mod kinds;
 mod long_poll;
 mod no_polls;
@@ -94,6 +96,8 @@ impl<W: Write> Sink for TextSink<W> {
                     remark(&mut self.out, notice, clock, width)?;
                 }
             }
+            Event::Interval(interval) => interval::line(&mut self.out, interval, clock, width)?,
+            Event::Finding(finding) => finding::block(&mut self.out, finding, clock, width)?,
             Event::Summary(summary) => {
                 let threshold_ns = self
                     .session

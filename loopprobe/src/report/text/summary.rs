@@ -25,6 +25,7 @@ pub fn write(
     prose(out, width, |out| {
         polls(out, summary)?;
         long_polls(out, summary, threshold_ns)?;
+        findings(out, summary)?;
         outside(out, summary)
     })?;
     groups(out, &summary.groups, width)?;
@@ -69,6 +70,18 @@ fn polls(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
         write!(out, "; {} on the blocking pool", Count(closures))?;
     }
     writeln!(out)
+}
+
+fn findings(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
+    if summary.findings.is_empty() {
+        return Ok(());
+    }
+    let kinds: Vec<String> = summary
+        .findings
+        .iter()
+        .map(|found| format!("{} {}", Count(found.count), found.kind.name()))
+        .collect();
+    writeln!(out, "findings: {}", kinds.join(", "))
 }
 
 fn long_polls(out: &mut impl Write, summary: &Summary, threshold_ns: u64) -> io::Result<()> {

@@ -1,0 +1,135 @@
+//! Values that tell of a loop's health beside its polls: busy time, time without parking, time in which nobody turned a driver.
+
+use loopprobe_common::{
+    counters::Counter,
+    health::{Driver, Longest},
+    records::{DriverRecord, Kind, LEAST_DRIVER_NS},
+    thread::Thread,
+};
+
+use crate::{
+    arch,
+    maps::{CONFIG, DRIVERS, EVENTS, count},
+    stack,
+};
+
+/// The outermost poll of a thread has ended.
+#[inline(always)]
+pub fn turned(thread: &mut Thread, end_ns: u64) {
+    let poll = &thread.polls[0];
+    let ns = end_ns.saturating_sub(poll.start_ns);
+    let is_watched = CONFIG.get(0).is_some_and(|c| c.watched == poll.header);
+    thread.turns += 1;
+    thread.busy_ns += ns;
+    if is_watched {
+        thread.watched_turns += 1;
+        thread.watched_ns += ns;
+    }
+}
+
+/// A worker goes off its CPU to wait, outside any poll.
+#[inline(always)]
+pub fn park(thread: &mut Thread, now: u64) {
+    let awake_ns = core::mem::take(&mut thread.awake_ns);
+    if awake_ns != 0 {
+        Longest::note(&mut thread.longest, look(), now - awake_ns);
+    }
+}
+
+/// A driver's `epoll_wait` is called by the current thread.
+#[inline(never)]
+pub fn enter_driver(thread: &mut Thread, descriptor: u32, now: u64) {
+    thread.driver = descriptor.wrapping_add(1);
+    let Some(driver) = DRIVERS.get_ptr_mut(&descriptor) else {
+        let driver = Driver {
+            left_ns: now,
+            tid: thread.tid,
+            ..Driver::default()
+        };
+        let _ = DRIVERS.insert(&descriptor, &driver, 0);
+        return;
+    };
+    // SAFETY: a deleted element's memory stays the map's. One thread at a time turns a driver, as a rule.
+    let driver = unsafe { &mut *driver };
+    let left_ns = driver.left_ns;
+    if left_ns != 0 && left_ns < now {
+        let ns = now - left_ns;
+        driver.total_ns += ns;
+        driver.turns += 1;
+        Longest::note(&mut driver.longest, look(), ns);
+        let threshold_ns = CONFIG.get(0).map_or(u64::MAX, |c| c.threshold_ns);
+        if ns >= threshold_ns.max(LEAST_DRIVER_NS) {
+            send(driver, thread, descriptor, now);
+        }
+    }
+    driver.left_ns = now;
+    driver.tid = thread.tid;
+}
+
+#[inline(always)]
+fn send(driver: &Driver, thread: &Thread, descriptor: u32, now: u64) {
+    let Some(mut entry) = EVENTS.reserve::<DriverRecord>(0) else {
+        count(Counter::EventLost);
+        return;
+    };
+    entry.write(DriverRecord {
+        kind: Kind::Driver as u32,
+        tid: driver.tid,
+        left_ns: driver.left_ns,
+        end_ns: now,
+        descriptor,
+        next_tid: thread.tid,
+    });
+    entry.submit(0);
+}
+
+/// The current thread, which has called a driver's `epoll_wait` some time ago, goes off its CPU to wait.
+#[inline(never)]
+pub fn wait_in_driver(thread: &mut Thread) {
+    let descriptor = thread.driver.wrapping_sub(1);
+    let Some(regs) = stack::user_registers() else {
+        return;
+    };
+    if !arch::is_epoll(arch::syscall(&regs)) || arch::arguments(&regs)[0] as u32 != descriptor {
+        thread.driver = 0;
+        return;
+    }
+    if let Some(driver) = DRIVERS.get_ptr_mut(&descriptor) {
+        // SAFETY: as in `enter_driver`.
+        unsafe { (*driver).left_ns = 0 };
+        thread.flags |= Thread::IN_DRIVER;
+    }
+}
+
+/// A thread that waited in a driver's `epoll_wait` was made ready to run, and is back on a CPU. Until then nobody turned it either.
+#[inline(never)]
+pub fn leave_driver(thread: &mut Thread, ready_ns: u64, now: u64) {
+    thread.flags &= !Thread::IN_DRIVER;
+    let descriptor = thread.driver.wrapping_sub(1);
+    if let Some(driver) = DRIVERS.get_ptr_mut(&descriptor) {
+        // SAFETY: as in `enter_driver`.
+        let driver = unsafe { &mut *driver };
+        driver.left_ns = now;
+        driver.tid = thread.tid;
+        Longest::note(&mut driver.longest, look(), now - ready_ns);
+    }
+}
+
+/// A thread ends. If it was the last one that turned a driver, its runtime has ended with it, or others turn it from now on.
+#[inline(always)]
+pub fn forget_driver(thread: &Thread) {
+    let descriptor = thread.driver.wrapping_sub(1);
+    if thread.driver != 0
+        && DRIVERS
+            .get_ptr_mut(&descriptor)
+            // SAFETY: as in `enter_driver`.
+            .is_some_and(|driver| unsafe { (*driver).tid } == thread.tid)
+    {
+        let _ = DRIVERS.remove(&descriptor);
+    }
+}
+
+#[inline(always)]
+fn look() -> u64 {
+    CONFIG.get(0).map_or(0, |config| config.look)
+}
