@@ -15,7 +15,7 @@ pub fn code(bytes: &[u8]) {
     let Ok(image) = Image::parse(Path::new("fuzzed"), bytes.to_vec()) else {
         return;
     };
-    let mut machines = StateMachines::new(&image);
+    let mut machines = StateMachines::default();
     for (start, end) in image.functions().iter().take(MAX_FUNCTIONS) {
         let _ = machines.outermost(&image, start);
         let _ = machines.within(&image, start..end);

@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, ensure};
 use loopprobe::{
     elf::Image,
     model::{NameSource, TaskKind},
-    runtime::{ImageFacts, ServedType, tokio::discover},
+    runtime::{ImageFacts, RUNTIMES, ServedType, Site, sketch, tokio::discover},
 };
 use loopprobe_tests::matrix::{self, Build, PROFILES, Profile, Tokio, VERSIONS};
 use object::{Object as _, ObjectSymbol as _};
@@ -80,6 +80,32 @@ fn strip(path: &Path, option: &str, suffix: &str) -> Result<PathBuf> {
     Ok(stripped)
 }
 
+/// What is probed before the names are read must be what has them afterwards.
+fn check_sketch(path: &Path, whole: &ImageFacts) -> Result<()> {
+    let sketches = sketch(RUNTIMES, &Image::open(path)?, None)?;
+    ensure!(sketches.len() == 1, "{path:?}: {sketches:?}");
+    let places = |facts: &ImageFacts| -> Vec<_> {
+        let sites = facts.sites.iter();
+        let types = sites.flat_map(|site| site.types.iter().map(move |served| (site, served)));
+        let place = |(site, served): (&Site, &ServedType)| {
+            (site.offset, site.role, served.key, served.task.kind)
+        };
+        types.map(place).collect()
+    };
+    let sketch = sketches[0].facts();
+    assert_eq!(places(sketch), places(whole), "{}", path.display());
+    // That a scheduler is one thread's own may not be known yet, and is never wrong.
+    let pairs = vtables(sketch).zip(vtables(whole));
+    ensure!(pairs.into_iter().all(|(a, b)| b.is_local || !a.is_local));
+    // Before Tokio 1.23 a name may decide what is probed.
+    let is_old = whole
+        .versions
+        .iter()
+        .any(|v| v.starts_with("1.21.") || v.starts_with("1.22."));
+    ensure!(sketch.is_named == is_old, "{path:?} {:?}", whole.versions);
+    Ok(())
+}
+
 fn check_recall(build: Build, file: &str) -> Result<()> {
     let path = matrix::target(build, file)?;
     let truth: BTreeSet<u64> = polls_by_symbol(&path)?.into_keys().collect();
@@ -93,6 +119,7 @@ fn check_recall(build: Build, file: &str) -> Result<()> {
         let image = found_in(path)?;
         let found: BTreeSet<u64> = vtables(&image).map(|vtable| vtable.function.0).collect();
         assert_eq!(found, truth, "{build:?} {}", path.display());
+        check_sketch(path, &image)?;
         for site in &image.sites {
             assert!(
                 site.entry.emulated,

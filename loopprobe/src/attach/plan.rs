@@ -85,9 +85,8 @@ impl Plan {
     ) -> PlannedImage {
         let mut probes: BTreeMap<Role, Vec<Probe>> = BTreeMap::new();
         let facts = image.facts();
-        for site in &facts.sites {
-            let cookie = self.sites.len() as u64;
-            self.add_site(site, image.runtime());
+        for (cookie, site) in self.add_sites(image.as_ref()) {
+            self.slow_sites += usize::from(!site.entry.emulated);
             let probe = Probe {
                 offset: site.offset.0,
                 cookie,
@@ -135,6 +134,35 @@ impl Plan {
             }));
     }
 
+    /// Puts an image with names in the place of its sketch ([`Runtime::sketch`]), which was added when the plan had this size.
+    /// Sites and types must be the same.
+    pub fn name(&mut self, added_at: PlanSize, image: &dyn RuntimeImage) {
+        let mut sites = self.sites.split_off(added_at.sites);
+        let mut types = self.types.split_off(added_at.types);
+        let mut served = self.served.split_off(added_at.types);
+        let mut shared = self.shared.split_off(added_at.shared);
+        self.add_sites(image);
+        // What follows is of files that were added later.
+        self.sites
+            .extend(sites.drain(self.sites.len() - added_at.sites..));
+        let named = self.types.len() - added_at.types;
+        self.types.extend(types.drain(named..));
+        self.served.extend(served.drain(named..));
+        self.shared
+            .extend(shared.drain(self.shared.len() - added_at.shared..));
+    }
+
+    /// Adds an image's sites; with the cookie of each.
+    fn add_sites<'a>(&mut self, image: &'a dyn RuntimeImage) -> Vec<(u64, &'a Site)> {
+        let sites = image.facts().sites.iter();
+        let mut added = Vec::new();
+        for site in sites.filter(|site| !site.types.is_empty()) {
+            added.push((self.sites.len() as u64, site));
+            self.add_site(site, image.runtime());
+        }
+        added
+    }
+
     fn add_site(&mut self, site: &Site, runtime: &'static dyn Runtime) {
         let Some(first) = site.types.first() else {
             return;
@@ -161,7 +189,6 @@ impl Plan {
             self.types.push(served.task.clone());
             self.served.push((runtime, served.clone()));
         }
-        self.slow_sites += usize::from(!site.entry.emulated);
     }
 }
 

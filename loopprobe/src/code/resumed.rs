@@ -1,4 +1,4 @@
-use std::collections::HashSet;
+use std::{collections::HashSet, ops::Range};
 
 use iced_x86::Register;
 use memchr::memmem;
@@ -18,22 +18,31 @@ const MAX_PANIC_FUNCTION: u64 = 112;
 pub struct ResumedPanics {
     messages: HashSet<VirtAddr>,
     functions: HashSet<VirtAddr>,
+    /// Whether no known function uses a message: then no walk will come to a panic.
+    unused: bool,
 }
 
 impl ResumedPanics {
     /// Finds the messages, and the panic functions that load them.
     pub fn find(image: &Image) -> Self {
         let messages = messages(image);
-        let holders = references(image, &messages)
+        let holders: Vec<_> = references(image, &messages)
             .into_iter()
-            .filter_map(|(at, _)| image.function_at(at));
-        let small =
-            holders.filter(|function| function.end.0 - function.start.0 <= MAX_PANIC_FUNCTION);
-        let functions = small.map(|function| function.start).collect();
+            .filter_map(|(at, _)| image.function_at(at))
+            .collect();
+        let is_small =
+            |function: &&Range<VirtAddr>| function.end.0 - function.start.0 <= MAX_PANIC_FUNCTION;
+        let small = holders.iter().filter(is_small);
         Self {
+            functions: small.map(|function| function.start).collect(),
+            unused: holders.is_empty(),
             messages,
-            functions,
         }
+    }
+
+    /// Whether there are none: the image has no async function, or no unwind information that tells its functions.
+    pub fn is_empty(&self) -> bool {
+        self.unused
     }
 
     /// If calling `target` with these registers is such a panic: the address of its location.

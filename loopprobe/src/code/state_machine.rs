@@ -1,4 +1,4 @@
-use std::{collections::HashMap, ops::Range};
+use std::{cell::OnceCell, collections::HashMap, ops::Range};
 
 use super::{Blocks, ResumedPanics, Walk, Walked, panic_location, state_byte};
 use crate::{
@@ -26,7 +26,8 @@ pub struct Definition {
 /// All methods want the image that this was made for.
 #[derive(Debug, Default)]
 pub struct StateMachines {
-    panics: ResumedPanics,
+    /// Found when they are first asked for.
+    panics: OnceCell<ResumedPanics>,
     blocks: Blocks,
     outermost: HashMap<VirtAddr, Option<Definition>>,
     within: HashMap<VirtAddr, Option<Definition>>,
@@ -35,15 +36,8 @@ pub struct StateMachines {
 }
 
 impl StateMachines {
-    /// Finds the panics. This passes once over the image: about 0.1 s for 40 MB.
-    pub fn new(image: &Image) -> Self {
-        Self {
-            panics: ResumedPanics::find(image),
-            ..Self::default()
-        }
-    }
-
     /// The outermost async function or block that the function at `poll` polls, itself or through what it calls.
+    /// The first time it passes once over the image: about 0.1 s for 40 MB.
     pub fn outermost(&mut self, image: &Image, poll: VirtAddr) -> Option<Definition> {
         if let Some(known) = self.outermost.get(&poll) {
             return known.clone();
@@ -94,10 +88,11 @@ impl StateMachines {
         start: VirtAddr,
         within: Option<Range<VirtAddr>>,
     ) -> Option<Definition> {
-        if self.visited >= MAX_VISITED {
+        let panics = self.panics.get_or_init(|| ResumedPanics::find(image));
+        if panics.is_empty() || self.visited >= MAX_VISITED {
             return None;
         }
-        let walked = Walk::new(image, &mut self.blocks, &self.panics, within).run(start);
+        let walked = Walk::new(image, &mut self.blocks, panics, within).run(start);
         self.visited += walked.visited;
         definition(image, &walked)
     }

@@ -9,12 +9,12 @@ use std::{
 
 use object::{Object as _, ObjectSymbol as _};
 
-use super::{ObserveError, debug_files::GivenDebugFiles};
+use super::{ObserveError, debug_files::GivenDebugFiles, naming::Unnamed};
 use crate::{
     attach::{Plan, PlannedImage, bias, epoll, epoll_offset},
-    elf::{DebugFileError, Image, VirtAddr},
+    elf::{DebugFileError, Image, Sections, VirtAddr},
     process::{ImageFile, Maps},
-    runtime::{Runtime, RuntimeImage, Runtimes, detect},
+    runtime::{Runtime, RuntimeImage, Runtimes, detect, installed_debug_file, sketch},
 };
 
 /// What tells mapped files apart.
@@ -29,6 +29,10 @@ pub struct Images {
     debug_files: GivenDebugFiles,
     /// Inodes of files that were planned by path, before the process mapped them.
     by_path: Vec<PlannedByPath>,
+    /// Whether names are wanted with the plan. Entry-only timing asks for stacks all the time, and they must be looked at.
+    pub name_at_once: bool,
+    /// Files that were planned without names.
+    pub unnamed: Vec<Unnamed>,
     /// What could not be read, a line each.
     pub unreadable: Vec<String>,
     /// The runtimes that were found.
@@ -62,6 +66,8 @@ impl Images {
             seen: HashSet::new(),
             debug_files: GivenDebugFiles::new(debug_files),
             by_path: Vec::new(),
+            name_at_once: false,
+            unnamed: Vec::new(),
             unreadable: Vec::new(),
             found: Vec::new(),
             epoll: false,
@@ -116,7 +122,7 @@ impl Images {
                 }
                 continue;
             }
-            planned.extend(self.plan_file(file, &image, bias, plan));
+            planned.extend(self.plan_file(file, image, bias, plan));
         }
         Ok(planned)
     }
@@ -141,7 +147,7 @@ impl Images {
         let Some(image) = self.read(&file, path) else {
             return Ok(Vec::new());
         };
-        let planned = self.plan_file(ImageFile { file, metadata }, &image, None, plan);
+        let planned = self.plan_file(ImageFile { file, metadata }, image, None, plan);
         for image in planned.iter().filter_map(|p| p.runtime.clone()) {
             self.by_path.push(PlannedByPath { inode, image });
         }
@@ -156,10 +162,10 @@ impl Images {
         image.map_err(|problem| self.unreadable.push(problem)).ok()
     }
 
-    /// With the debug file that the user gave for this image, or the one that is installed.
-    fn detect(&mut self, image: &Image) -> Vec<Arc<dyn RuntimeImage>> {
+    /// The debug file that the user gave for this image, or the one that is installed.
+    fn debug_file(&mut self, image: &Image) -> Option<Sections> {
         let given = self.debug_files.of(image);
-        detect(self.runtimes, image, given.as_ref()).unwrap_or_default()
+        given.or_else(|| installed_debug_file(image))
     }
 
     fn note(&mut self, image: &dyn RuntimeImage) {
@@ -186,25 +192,38 @@ impl Images {
     fn plan_file(
         &mut self,
         file: ImageFile,
-        image: &Image,
+        image: Image,
         bias: Option<u64>,
         plan: &mut Plan,
     ) -> Vec<PlannedImage> {
         let mut planned = Vec::new();
         if !self.epoll
             && let Some(offset) =
-                epoll_wait(&file.file).and_then(|address| epoll_offset(image, address))
+                epoll_wait(&file.file).and_then(|address| epoll_offset(&image, address))
             && let Some(copy) = copy(&file)
         {
             self.epoll = true;
             planned.push(epoll(copy, offset));
         }
-        for found in self.detect(image) {
+        let debug_file = self.debug_file(&image);
+        let look = if self.name_at_once { detect } else { sketch };
+        let mut sketches = Vec::new();
+        for found in look(self.runtimes, &image, debug_file.as_ref()).unwrap_or_default() {
             let Some(copy) = copy(&file) else {
                 continue;
             };
             self.note(found.as_ref());
+            if !found.facts().is_named {
+                sketches.push((Arc::clone(&found), plan.size()));
+            }
             planned.push(plan.add(copy, found, bias));
+        }
+        if !sketches.is_empty() {
+            self.unnamed.push(Unnamed {
+                image,
+                debug_file,
+                sketches,
+            });
         }
         planned
     }

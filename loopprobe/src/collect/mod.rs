@@ -18,6 +18,7 @@ mod inbox;
 mod light;
 mod live;
 mod looked;
+mod naming;
 mod observe;
 mod options;
 mod polls;

@@ -14,6 +14,7 @@ use loopprobe_common::{
 use super::{
     advice::advise,
     looked::{Looked, is_clean, threads},
+    naming::Named,
     stacks::{Stacks, raw_stack, registers},
     threads::ThreadNames,
 };
@@ -136,6 +137,15 @@ impl Stuck {
             }
         }
         stuck
+    }
+
+    /// An image's tasks have names now.
+    pub fn name(&mut self, named: &Named) {
+        for (_, image) in &mut self.images {
+            if Arc::ptr_eq(image, &named.sketch) {
+                *image = Arc::clone(&named.image);
+            }
+        }
     }
 
     /// The frame of the outermost function that polls a task or runs a closure of the blocking pool.

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{DebugInfoLevel, ImageFacts, RUNTIMES, RuntimeImage, Runtimes};
+use super::{DebugInfoLevel, ImageFacts, RUNTIMES, Runtime, RuntimeImage, Runtimes};
 use crate::elf::{ElfError, Image, Sections, find_debug_file};
 
 /// Why no runtime can be observed in an image.
@@ -50,9 +50,33 @@ pub fn detect(
         None => installed_debug_file(image),
     };
     let debug_file = debug_file.or(installed.as_ref());
+    look(runtimes, image, |runtime| runtime.detect(image, debug_file))
+}
+
+/// Finds the runtimes that an image holds, at least one, without what takes long ([`Runtime::sketch`]). No debug file is looked
+/// for.
+///
+/// # Errors
+/// When there is none.
+pub fn sketch(
+    runtimes: Runtimes,
+    image: &Image,
+    debug_file: Option<&Sections>,
+) -> Result<Vec<Arc<dyn RuntimeImage>>, DiscoverError> {
+    look(runtimes, image, |runtime| runtime.sketch(image, debug_file))
+}
+
+/// What one runtime found.
+type Found = Result<Option<Arc<dyn RuntimeImage>>, DiscoverError>;
+
+fn look(
+    runtimes: Runtimes,
+    image: &Image,
+    look: impl Fn(&dyn Runtime) -> Found,
+) -> Result<Vec<Arc<dyn RuntimeImage>>, DiscoverError> {
     let (mut found, mut failed) = (Vec::new(), None);
     for runtime in runtimes {
-        match runtime.detect(image, debug_file) {
+        match look(*runtime) {
             Ok(image) => found.extend(image),
             Err(error) => failed = Some(error),
         }
@@ -114,7 +138,7 @@ pub fn presence(file: File, path: &Path) -> Result<Option<Presence>, ElfError> {
 }
 
 /// The separate debug file that distributions install, if the image lacks anything.
-pub(super) fn installed_debug_file(image: &Image) -> Option<Sections> {
+pub fn installed_debug_file(image: &Image) -> Option<Sections> {
     let lacks = |sections: &Sections| !sections.has(".symtab") || !sections.has(".debug_info");
     let own = image.sections().ok().filter(lacks)?;
     find_debug_file(image, &own)

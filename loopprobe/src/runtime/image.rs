@@ -34,6 +34,8 @@ pub struct ImageFacts {
     pub text: Vec<(VirtAddr, u64)>,
     /// All sites, by offset.
     pub sites: Vec<Site>,
+    /// Whether their types have the names that the file gives; a sketch may be without ([`super::Runtime::sketch`]).
+    pub is_named: bool,
     /// How many of them are functions that `.eh_frame` describes.
     pub described_sites: usize,
     /// What marks a turn of the loop itself.
@@ -65,6 +67,7 @@ impl ImageFacts {
             text,
             described_sites: sites.iter().filter(described).count(),
             sites,
+            is_named: true,
             marks: LoopMarks::default(),
         }
     }

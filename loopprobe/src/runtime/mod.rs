@@ -17,7 +17,7 @@ use std::{fmt, fs::File, path::Path, sync::Arc};
 
 use loopprobe_common::thread::STAGE_WORDS;
 
-pub use detect::{DiscoverError, Presence, detect, presence};
+pub use detect::{DiscoverError, Presence, detect, installed_debug_file, presence, sketch};
 pub use image::{CodeCoverage, DebugInfoLevel, Detail, ImageFacts, Inspection, Mangling};
 pub use instances::Instances;
 pub use live::{
@@ -54,6 +54,19 @@ pub trait Runtime: fmt::Debug + Send + Sync {
         image: &Image,
         debug_file: Option<&Sections>,
     ) -> Result<Option<Arc<dyn RuntimeImage>>, DiscoverError>;
+
+    /// Like [`Self::detect`], but without what takes long and no probe needs: names. Where they are missing
+    /// ([`ImageFacts::is_named`]), [`Self::detect`] gives them, to the same sites and types in the same order.
+    ///
+    /// # Errors
+    /// As those of [`Self::detect`].
+    fn sketch(
+        &self,
+        image: &Image,
+        debug_file: Option<&Sections>,
+    ) -> Result<Option<Arc<dyn RuntimeImage>>, DiscoverError> {
+        self.detect(image, debug_file)
+    }
 
     /// Whether a file holds it, without finding out more than that: this is asked of every file of every process.
     ///

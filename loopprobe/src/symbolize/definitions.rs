@@ -25,7 +25,7 @@ impl Definitions {
         }
         let file = module.file()?.try_clone().ok()?;
         let image = Image::from_file(file, module.path()).ok()?;
-        let machines = StateMachines::new(&image);
+        let machines = StateMachines::default();
         let origins = Origins::of(&image);
         Some(Self {
             image,

@@ -3,6 +3,7 @@
 mod changes;
 mod interval;
 mod light;
+mod names;
 mod no_polls;
 mod open;
 mod root;
@@ -38,6 +39,7 @@ use super::{
     images::Images,
     light::{Light, untimeable},
     live,
+    naming::Naming,
     polls::{PollKey, Polls, open_polls},
     record::Record,
     stacks::Stacks,
@@ -102,6 +104,8 @@ pub struct Observer {
     span: Span,
     /// Held as long as its probes.
     planned: Vec<PlannedImage>,
+    /// Names that are still to come.
+    naming: Naming,
 }
 
 impl std::fmt::Debug for Observer {
@@ -123,6 +127,7 @@ impl Observer {
         let pid = options.pid;
         let exit = exit_watch(pid)?;
         let mut images = Images::new(options.runtimes, &options.debug_files);
+        images.name_at_once = options.light;
         let mut plan = Plan::default();
         let planned = match &options.program {
             Some(program) => images.plan_program(program, &mut plan)?,
@@ -185,6 +190,7 @@ impl Observer {
         }
         let span = Span::begin(options.duration);
         kernel.set_config(&config(&sampled, options.stacks, cost.dead_time, span))?;
+        let naming = Naming::new(options.runtimes).map_err(ObserveError::System)?;
         let mut stuck = stacks
             .as_mut()
             .map(|stacks| Stuck::look(pid, span.start_ns, &planned, &kernel, stacks));
@@ -220,6 +226,7 @@ impl Observer {
             since_live: Period::default(),
             span,
             planned,
+            naming,
         })
     }
 
@@ -256,6 +263,7 @@ impl Observer {
     pub fn run(mut self, sink: &mut dyn Sink, stop: &Stop) -> Result<Summary, ObserveError> {
         // The thread that empties the ring buffers has had what the attach needed until now.
         self.records.restart().map_err(ObserveError::System)?;
+        self.begin_naming().map_err(ObserveError::System)?;
         let result = self.report(sink, stop);
         let quiet = result.is_err();
         let (reason, failed) = match result {
@@ -287,13 +295,20 @@ impl Observer {
             if self.span.is_over() {
                 return Ok("the duration is over");
             }
-            if now >= next_tick {
-                self.tick(sink)?;
-                next_tick = (now + nanoseconds(TICK)).min(self.interval_due());
+            let lacked_names = self.naming.is_busy();
+            let lacks_names = self.lacks_names()?;
+            if now >= next_tick || lacked_names && !lacks_names {
+                next_tick = now + nanoseconds(TICK);
+                if !lacks_names {
+                    self.tick(sink)?;
+                    next_tick = next_tick.min(self.interval_due());
+                }
             }
             let until = self.span.end_ns.map_or(next_tick, |end| end.min(next_tick));
             let ready = self.wait(stop, Duration::from_nanos(until.saturating_sub(now)))?;
-            self.drain(sink, Some(until))?;
+            if !lacks_names {
+                self.drain(sink, Some(until))?;
+            }
             if ready.stopped {
                 return Ok("interrupted");
             }
@@ -304,12 +319,18 @@ impl Observer {
     }
 
     fn wait(&self, stop: &Stop, timeout: Duration) -> io::Result<Ready> {
+        let lacks_names = self.naming.is_busy();
+        let news = if lacks_names {
+            self.naming.ready()
+        } else {
+            self.records.ready()
+        };
         let mut fds = [
-            PollFd::new(self.records.ready(), PollFlags::POLLIN),
+            PollFd::new(news, PollFlags::POLLIN),
             PollFd::new(stop.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.exit.as_fd(), PollFlags::POLLIN),
         ];
-        let timeout = if self.records.len() == 0 {
+        let timeout = if lacks_names || self.records.len() == 0 {
             timeout
         } else {
             Duration::ZERO
@@ -468,6 +489,7 @@ impl Observer {
         self.close()?;
         self.totals.duration_ns = self.span.duration_ns();
         self.kernel.detach();
+        self.wait_for_names().map_err(ObserveError::System)?;
         // No program runs any more, so these are the threads as the session's end found them.
         let threads = self.kernel.threads()?;
         self.workers.see(&threads, self.span.start_ns);

@@ -1,4 +1,7 @@
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+};
 
 use super::{
     HeaderLayout, Scheduler, TokioImage, known,
@@ -8,7 +11,7 @@ use super::{
     vtable::{self, RawVtable, VtableLayout},
 };
 use crate::{
-    code::{StateMachines, probe_point},
+    code::probe_point,
     elf::{Image, Sections, SymbolTable, VirtAddr},
     model::{NameSource, TaskKind, TaskType},
     runtime::{
@@ -40,54 +43,120 @@ pub(super) fn find(
     image: &Image,
     debug_file: Option<&Sections>,
 ) -> Result<Option<TokioImage>, DiscoverError> {
-    // Without readable sections an image is one without symbols.
-    let own = image.sections().ok();
-    let own_symbols = own.as_ref().map(read_symbols).unwrap_or_default();
-    let stripped = own_symbols.is_empty();
-    let symbols = if stripped {
-        debug_file.map(read_symbols).unwrap_or_default()
-    } else {
-        own_symbols
+    let Some(structure) = Structure::of(image, debug_file)? else {
+        return Ok(None);
     };
-
-    let located = version::from_locations(image);
-    let vtables = find_vtables(image, &located, &symbols);
-    if vtables.is_empty() {
-        return match located.is_empty() {
-            true => Ok(None),
-            false => Err(without_types(image, &located)),
-        };
-    }
+    let own = image.sections().ok();
     let with_dwarf = [own.as_ref(), debug_file]
         .into_iter()
         .flatten()
         .find(|s| s.has(".debug_info"));
     let debug = with_dwarf
-        .map(|s| DebugInfo::read(s, &functions_of(image, &vtables)))
+        .map(|s| DebugInfo::read(s, &functions_of(image, &structure.vtables)))
         .unwrap_or_default();
-    let names = names::resolve(&Context {
-        image,
-        symbols: &symbols,
-        debug: &debug,
-        vtables: &vtables,
-        machines: StateMachines::new(image).into(),
-    });
-    let schedulers = scheduler::from_code(image, &vtables);
-    let (versions, versions_source) = name_versions(&located, &vtables);
-    let header = header_layout(&vtables, &located);
-    let sites = sites(image, vtables.into_iter().zip(names), &schedulers);
-    let facts = ImageFacts {
-        versions,
-        versions_source,
-        tells_sources: versions_source == LOCATIONS,
-        stripped,
-        mangling: names::mangling(&symbols),
-        debug_info: debug.level(),
-        debug_file: debug_file.map(|file| file.path().into()),
-        marks: known::loop_marks(image, &symbols),
-        ..ImageFacts::of(image, sites)
+    let names = structure.named(image, &debug, names::resolve);
+    Ok(Some(structure.complete(image, debug_file, names, &debug)))
+}
+
+/// What [`find`] finds, but for what takes long: names from debug information and from code. Sites and types are the same, and in
+/// the same order. Where a name may decide what is probed, before Tokio 1.23, this is all.
+///
+/// # Errors
+/// As those of [`find`].
+pub(super) fn sketch(
+    image: &Image,
+    debug_file: Option<&Sections>,
+) -> Result<Option<TokioImage>, DiscoverError> {
+    let Some(structure) = Structure::of(image, debug_file)? else {
+        return Ok(None);
     };
-    Ok(Some(TokioImage { facts, header }))
+    let is_told_by_size = |v: &RawVtable| v.scheduler_size().is_some();
+    if !structure.vtables.iter().all(is_told_by_size) {
+        return find(image, debug_file);
+    }
+    let debug = DebugInfo::default();
+    // The scheduler's name stands in the symbols.
+    let names = structure.named(image, &debug, names::from_symbols);
+    let mut found = structure.complete(image, debug_file, names, &debug);
+    found.facts.is_named = false;
+    Ok(Some(found))
+}
+
+/// What an image holds, before its tasks have names.
+struct Structure {
+    located: BTreeSet<Version>,
+    vtables: Vec<RawVtable>,
+    symbols: SymbolTable,
+    stripped: bool,
+}
+
+impl Structure {
+    /// `None` without a trace of Tokio.
+    fn of(image: &Image, debug_file: Option<&Sections>) -> Result<Option<Self>, DiscoverError> {
+        // Without readable sections an image is one without symbols.
+        let own = image.sections().ok();
+        let own_symbols = own.as_ref().map(read_symbols).unwrap_or_default();
+        let stripped = own_symbols.is_empty();
+        let symbols = if stripped {
+            debug_file.map(read_symbols).unwrap_or_default()
+        } else {
+            own_symbols
+        };
+        let located = version::from_locations(image);
+        let vtables = find_vtables(image, &located, &symbols);
+        if vtables.is_empty() {
+            return match located.is_empty() {
+                true => Ok(None),
+                false => Err(without_types(image, &located)),
+            };
+        }
+        Ok(Some(Self {
+            located,
+            vtables,
+            symbols,
+            stripped,
+        }))
+    }
+
+    fn named(
+        &self,
+        image: &Image,
+        debug: &DebugInfo,
+        source: fn(&Context<'_>) -> Vec<Option<TaskName>>,
+    ) -> Vec<Option<TaskName>> {
+        source(&Context {
+            image,
+            symbols: &self.symbols,
+            debug,
+            vtables: &self.vtables,
+            machines: RefCell::default(),
+        })
+    }
+
+    fn complete(
+        self,
+        image: &Image,
+        debug_file: Option<&Sections>,
+        names: Vec<Option<TaskName>>,
+        debug: &DebugInfo,
+    ) -> TokioImage {
+        let schedulers = scheduler::from_code(image, &self.vtables);
+        let (versions, versions_source) = name_versions(&self.located, &self.vtables);
+        let header = header_layout(&self.vtables, &self.located);
+        let sites = sites(image, self.vtables.into_iter().zip(names), &schedulers);
+        let facts = ImageFacts {
+            versions,
+            versions_source,
+            tells_sources: versions_source == LOCATIONS,
+            stripped: self.stripped,
+            mangling: names::mangling(&self.symbols),
+            debug_info: debug.level(),
+            debug_file: debug_file.map(|file| file.path().into()),
+            marks: known::loop_marks(image, &self.symbols),
+            ..ImageFacts::of(image, sites)
+        };
+        TokioImage { facts, header }
+    }
 }
 
 pub(super) fn read_symbols(sections: &Sections) -> SymbolTable {

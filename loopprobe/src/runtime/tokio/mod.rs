@@ -55,6 +55,15 @@ impl Runtime for Tokio {
         Ok(found.map(|image| Arc::new(image) as Arc<dyn RuntimeImage>))
     }
 
+    fn sketch(
+        &self,
+        image: &Image,
+        debug_file: Option<&Sections>,
+    ) -> Result<Option<Arc<dyn RuntimeImage>>, DiscoverError> {
+        let found = discover::sketch(image, debug_file)?;
+        Ok(found.map(|image| Arc::new(image) as Arc<dyn RuntimeImage>))
+    }
+
     fn presence(&self, file: File, path: &Path) -> Result<Option<Presence>, ElfError> {
         presence::presence(file, path)
     }

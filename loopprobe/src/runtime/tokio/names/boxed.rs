@@ -192,7 +192,7 @@ impl Module {
             .sections()
             .and_then(|sections| SymbolTable::read(&sections))
             .unwrap_or_default();
-        let machines = StateMachines::new(&image);
+        let machines = StateMachines::default();
         Some(Self {
             file,
             image,

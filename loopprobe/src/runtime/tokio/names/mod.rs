@@ -86,6 +86,13 @@ pub(super) fn resolve(context: &Context<'_>) -> Vec<Option<TaskName>> {
     best
 }
 
+/// What the symbols alone say, and for nobody to read: which scheduler each type has.
+pub(super) fn from_symbols(context: &Context<'_>) -> Vec<Option<TaskName>> {
+    let mut names = symbols::names(context);
+    scheduler::share(context.vtables, &mut names);
+    names
+}
+
 /// Names a type of which only the definition is known like another one with the same definition and size: a future has a
 /// vtable for each scheduler, and its body may be inlined into the poll function of one and not of the other. Only names
 /// of bodies are shared: wrappers and generic arguments can differ where definition and size do not.

@@ -1,0 +1,147 @@
+//! Names, which are read while polls are timed already.
+
+use std::{
+    io,
+    os::fd::{AsFd as _, BorrowedFd},
+    sync::Arc,
+    thread::{self, JoinHandle},
+};
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use crate::{
+    attach::PlanSize,
+    elf::{Image, Sections},
+    runtime::{ImageFacts, RuntimeImage, Runtimes, detect},
+};
+
+/// A file that has been planned without the names of its tasks.
+#[derive(Debug)]
+pub struct Unnamed {
+    /// The file's code and data.
+    pub image: Image,
+    /// Its debug file.
+    pub debug_file: Option<Sections>,
+    /// What was planned of it, and where in the plan.
+    pub sketches: Vec<(Arc<dyn RuntimeImage>, PlanSize)>,
+}
+
+/// A runtime in a file, with names.
+#[derive(Debug)]
+pub struct Named {
+    /// What was planned of it.
+    pub sketch: Arc<dyn RuntimeImage>,
+    /// Where in the plan.
+    pub added_at: PlanSize,
+    /// The same, with names.
+    pub image: Arc<dyn RuntimeImage>,
+}
+
+/// Reads names in a thread of its own.
+#[derive(Debug)]
+pub struct Naming {
+    runtimes: Runtimes,
+    thread: Option<JoinHandle<Vec<Named>>>,
+    /// Readable once the thread is done.
+    done: Arc<EventFd>,
+}
+
+impl Naming {
+    /// Nothing is to be named.
+    ///
+    /// # Errors
+    ///
+    /// If the process has no descriptor left.
+    pub fn new(runtimes: Runtimes) -> io::Result<Self> {
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        Ok(Self {
+            runtimes,
+            thread: None,
+            done: Arc::new(EventFd::from_value_and_flags(0, flags)?),
+        })
+    }
+
+    /// Begins with these files. The names of others must have been taken.
+    ///
+    /// # Errors
+    ///
+    /// If the process has no thread left.
+    pub fn begin(&mut self, files: Vec<Unnamed>) -> io::Result<()> {
+        if files.is_empty() {
+            return Ok(());
+        }
+        let (runtimes, done) = (self.runtimes, Arc::clone(&self.done));
+        let thread = thread::Builder::new().name("loopprobe-names".into());
+        self.thread = Some(thread.spawn(move || {
+            // Said even where a file makes the thread panic.
+            let _done = Done(done);
+            files
+                .iter()
+                .flat_map(|file| named(runtimes, file))
+                .collect()
+        })?);
+        Ok(())
+    }
+
+    /// Whether there is something to take, now or later.
+    pub fn is_busy(&self) -> bool {
+        self.thread.is_some()
+    }
+
+    /// Readable once there is something to take.
+    pub fn ready(&self) -> BorrowedFd<'_> {
+        self.done.as_fd()
+    }
+
+    /// What has been named, if all is done.
+    pub fn take(&mut self) -> Vec<Named> {
+        match &self.thread {
+            Some(thread) if thread.is_finished() => self.wait(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Waits for the end, and takes what has been named.
+    pub fn wait(&mut self) -> Vec<Named> {
+        let named = self.thread.take().map(JoinHandle::join);
+        let _ = self.done.read();
+        // Without names the tasks are known by the places of their types.
+        named.and_then(Result::ok).unwrap_or_default()
+    }
+}
+
+/// Tells that the thread is done when it is dropped.
+struct Done(Arc<EventFd>);
+
+impl Drop for Done {
+    fn drop(&mut self) {
+        let _ = self.0.write(1);
+    }
+}
+
+fn named(runtimes: Runtimes, file: &Unnamed) -> Vec<Named> {
+    let found = detect(runtimes, &file.image, file.debug_file.as_ref()).unwrap_or_default();
+    let sketches = file.sketches.iter();
+    let pairs = sketches.filter_map(|(sketch, added_at)| {
+        let image = found
+            .iter()
+            .find(|image| image.runtime().name() == sketch.runtime().name())?;
+        has_same_places(sketch.facts(), image.facts()).then(|| Named {
+            sketch: Arc::clone(sketch),
+            added_at: *added_at,
+            image: Arc::clone(image),
+        })
+    });
+    pairs.collect()
+}
+
+/// Whether both speak of the same sites and types, in the same order.
+fn has_same_places(sketch: &ImageFacts, named: &ImageFacts) -> bool {
+    sketch.sites.len() == named.sites.len()
+        && sketch.sites.iter().zip(&named.sites).all(|(a, b)| {
+            let keys = |types: &[crate::runtime::ServedType]| -> Vec<_> {
+                types.iter().map(|served| served.key).collect()
+            };
+            a.offset == b.offset && a.role == b.role && keys(&a.types) == keys(&b.types)
+        })
+}
