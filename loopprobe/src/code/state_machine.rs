@@ -77,7 +77,8 @@ impl StateMachines {
         if !is_certain || self.visited >= MAX_VISITED {
             return None;
         }
-        let walked = Walk::new(image, &mut self.blocks, &self.panics, None).run(poll);
+        let panics = self.panics.get_or_init(|| ResumedPanics::find(image));
+        let walked = Walk::new(image, &mut self.blocks, panics, None).run(poll);
         self.visited += walked.visited;
         state_byte::find(image, &mut self.blocks, poll, &walked.entries)
     }

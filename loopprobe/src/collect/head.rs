@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     attach::Plan,
-    clock::{nanoseconds, unix_ns},
+    clock::{nanoseconds, now_ns, unix_ns},
     model::Session,
     process,
     runtime::Probed,
@@ -30,7 +30,7 @@ pub fn head(options: &Options, plan: &Plan, images: &Images, start_ns: u64) -> S
         pid: options.pid,
         name: process_name(options.pid),
         start_ns,
-        start_unix_ns: unix_ns(),
+        start_unix_ns: unix_ns().saturating_sub(now_ns().saturating_sub(start_ns)),
         threshold_ns: nanoseconds(options.threshold),
         sites: plan.sites.len(),
         task_types: plan.types.len(),

@@ -24,7 +24,7 @@ const BATCH: usize = 1024;
 impl Source {
     /// Of an image.
     pub fn of(image: Image) -> Self {
-        let machines = StateMachines::new(&image);
+        let machines = StateMachines::default();
         Self { image, machines }
     }
 

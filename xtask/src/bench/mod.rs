@@ -7,6 +7,7 @@ mod own;
 mod poll;
 mod running;
 mod sites;
+mod start;
 mod statistics;
 
 use std::{fs, path::PathBuf};
@@ -23,6 +24,9 @@ pub struct Args {
     /// How often each state takes its turn
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     turns: u32,
+    /// For `start`: measure with these processes instead of a program of this repository
+    #[arg(long, value_name = "PID")]
+    pid: Vec<u32>,
     /// Write the figures to this file too, one JSON object a line
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -36,6 +40,8 @@ enum Name {
     Own,
     /// Attaching to and detaching from a program with more than a thousand task types
     Sites,
+    /// From the command to the first timed poll, with a program of more than a thousand task types
+    Start,
     /// Requests a second and latency of a busy web service, against other tools
     Http,
 }
@@ -53,6 +59,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             Name::Poll => poll::measure(args.turns),
             Name::Own => own::measure(),
             Name::Sites => sites::measure(args.turns),
+            Name::Start => start::measure(args.turns, &args.pid),
             Name::Http => http::measure(args.turns),
         }?;
         for figure in &measured {
