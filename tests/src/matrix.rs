@@ -223,6 +223,37 @@ fn make(build: Build, file: &str) -> Result<PathBuf> {
     }
 }
 
+/// The path of a program that runs the targets' own tests of the file `name`, built for release.
+///
+/// # Errors
+/// When cargo fails.
+pub fn test_program(name: &str) -> Result<PathBuf> {
+    let source = sources(Tokio::Newest)?;
+    let mut cargo = Command::new("cargo");
+    cargo
+        .current_dir(&source)
+        .args(["test", "--no-run", "--quiet", "--locked", "--release"])
+        .args(["--package", "targets", "--test", name])
+        .args(["--message-format", "json"])
+        .env("CARGO_TARGET_DIR", source.join("target"))
+        .env_remove("RUSTFLAGS");
+    let output = cargo.output()?;
+    ensure!(
+        output.status.success(),
+        "{cargo:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let lines = String::from_utf8(output.stdout)?;
+    let mut messages = lines
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let program = messages
+        .find(|message| message["target"]["name"] == name && message["executable"].is_string())
+        .with_context(|| format!("cargo says of no program for {name}"))?;
+    let program = program["executable"].as_str().unwrap_or_default();
+    unprivileged::reachable(program.into())
+}
+
 /// A copy of `built` without symbols, in a directory `stripped` beside it.
 fn strip(built: &Path) -> Result<PathBuf> {
     let directory = built.with_file_name("stripped");

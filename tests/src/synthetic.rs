@@ -160,6 +160,7 @@ fn diagnosis(cause: Cause, call: &str, syscall: &str, advice: &str) -> Diagnosis
         innermost: None,
         evidence,
         advice: advice.to_owned(),
+        own_ns: None,
     }
 }
 

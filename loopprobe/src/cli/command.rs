@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use clap_complete::Shell;
 
 use super::{
-    Format, MonitorArgs, ObserveArgs, OutputArgs, RecordArg, TargetArgs, TasksArgs, ViewArgs,
+    Format, ObserveArgs, OutputArgs, RecordArg, SessionArgs, TargetArgs, TasksArgs, ViewArgs,
 };
 
 /// What to do.
@@ -62,18 +62,16 @@ pub struct AttachArgs {
     /// Whether to record too.
     #[command(flatten)]
     pub record: RecordArg,
-    /// Who learns of it while it runs.
+    /// What the session is to do.
     #[command(flatten)]
-    pub monitor: MonitorArgs,
-    /// What to observe.
-    #[command(flatten)]
-    pub observe: ObserveArgs,
+    pub session: SessionArgs,
 }
 
 const RUN_EXAMPLES: &str = "\
 Examples:
   sudo loopprobe run -- ./my-server --port 8080
   sudo loopprobe run --threshold 1ms --output polls.txt -- cargo-built/app
+  loopprobe run --fail-over 50ms --junit gate.xml -- target/debug/deps/api-0123   (docs/ci.md)
 
 The program begins only when the probes are in place, so nothing of its early life is missed. Under sudo it runs as the
 user who called sudo. SIGTERM and SIGHUP are passed on to it, and so is a SIGINT that another process sent (the terminal's
@@ -92,12 +90,9 @@ pub struct RunArgs {
     /// Whether to record too.
     #[command(flatten)]
     pub record: RecordArg,
-    /// Who learns of it while it runs.
+    /// What the session is to do.
     #[command(flatten)]
-    pub monitor: MonitorArgs,
-    /// What to observe.
-    #[command(flatten)]
-    pub observe: ObserveArgs,
+    pub session: SessionArgs,
     /// The program and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     pub command: Vec<OsString>,
@@ -180,12 +175,9 @@ pub struct RecordArgs {
     /// Views beside the report.
     #[command(flatten)]
     pub views: ViewArgs,
-    /// Who learns of it while it runs.
+    /// What the session is to do.
     #[command(flatten)]
-    pub monitor: MonitorArgs,
-    /// What to observe.
-    #[command(flatten)]
-    pub observe: ObserveArgs,
+    pub session: SessionArgs,
 }
 
 const REPORT_EXAMPLES: &str = "\

@@ -9,8 +9,10 @@ pub enum Exit {
     Failed,
     /// What was typed makes no sense.
     Usage,
-    /// A poll passed the limit given with `--fail-over`.
+    /// A poll passed the limit given with `--fail-over` or `--fail-over-wall`.
     OverLimit,
+    /// Something got worse than in the recording given with `--baseline`, and no limit was passed.
+    WorseThanBaseline,
     /// The exit code of the child that `run` started.
     Child(u8),
 }
@@ -23,6 +25,7 @@ impl Exit {
             Self::Failed => 1,
             Self::Usage => 2,
             Self::OverLimit => 3,
+            Self::WorseThanBaseline => 4,
             Self::Child(code) => code,
         }
     }

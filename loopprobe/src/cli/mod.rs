@@ -4,11 +4,13 @@ mod alert;
 mod command;
 mod duration;
 mod exit;
+mod gate;
 mod global;
 mod metrics;
 mod monitor;
 mod observe;
 mod output;
+mod session;
 mod target;
 mod tasks;
 mod views;
@@ -20,11 +22,13 @@ pub use command::{
 };
 pub use duration::parse_duration;
 pub use exit::Exit;
+pub use gate::{AnnotationsArg, GateArgs};
 pub use global::{ColorArg, GlobalArgs, LogLevel};
 pub use metrics::MetricsArgs;
 pub use monitor::MonitorArgs;
 pub use observe::ObserveArgs;
 pub use output::{Format, OutputArgs};
+pub use session::SessionArgs;
 pub use target::TargetArgs;
 pub use tasks::{SortBy, TasksArgs};
 pub use views::{RecordArg, ViewArgs};
@@ -43,7 +47,8 @@ Examples:
   sudo loopprobe record --pid 1234 -o a.lpr      for `loopprobe report a.lpr`, here or elsewhere
   loopprobe doctor                               what this machine lacks
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a --fail-over limit was passed. `run` passes on its child's.";
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a --fail-over limit was passed, 4 worse than the --baseline. `run` passes on
+its child's.";
 
 /// Find what blocks a running Tokio program, from outside: no rebuild, no restart.
 #[derive(Debug, Parser)]

@@ -18,9 +18,6 @@ pub struct ObserveArgs {
     /// Report polls that take at least this long: 500us, 10ms, 1s; 0 reports every poll
     #[arg(long, short, display_order = 4, value_name = "TIME", value_parser = parse_duration, default_value = "10ms")]
     pub threshold: Duration,
-    /// Exit with code 3 if any poll took longer than this
-    #[arg(long, display_order = 8, value_name = "TIME", value_parser = parse_duration)]
-    pub fail_over: Option<Duration>,
     /// Say this often how busy workers are and how long nobody turned the driver: 1s; at least 100ms
     #[arg(long, display_order = 7, value_name = "TIME", value_parser = parse_interval)]
     pub interval: Option<Duration>,
@@ -47,7 +44,7 @@ impl ObserveArgs {
     /// What these options mean for a process.
     pub fn options(&self, pid: u32, global: &GlobalArgs) -> Options {
         Options {
-            threshold: self.reported_threshold(),
+            threshold: self.threshold,
             light: self.light,
             duration: self.duration,
             min_block: self.min_block.unwrap_or_else(|| self.default_min_block()),
@@ -60,14 +57,8 @@ impl ObserveArgs {
         }
     }
 
-    /// `--fail-over` below `--threshold` could not be seen, so it lowers the threshold.
-    fn reported_threshold(&self) -> Duration {
-        self.fail_over
-            .map_or(self.threshold, |limit| limit.min(self.threshold))
-    }
-
     fn default_min_block(&self) -> Duration {
-        (self.reported_threshold() / 10).min(Duration::from_millis(1))
+        (self.threshold / 10).min(Duration::from_millis(1))
     }
 }
 
@@ -99,12 +90,6 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_are_those_of_the_library() {
-        let (typed, library) = (options(&[]), Options::new(7));
-        assert_eq!(format!("{typed:?}"), format!("{library:?}"));
-    }
-
-    #[test]
     fn min_block_follows_the_threshold() {
         assert_eq!(
             options(&["--threshold", "1s"]).min_block,
@@ -126,17 +111,5 @@ mod tests {
         assert_eq!(options(&["--interval", "1s"]).interval, second);
         assert!(Typed::try_parse_from(["x", "--interval", "99ms"]).is_err());
         assert!(Typed::try_parse_from(["x", "--interval", "0"]).is_err());
-    }
-
-    #[test]
-    fn a_limit_below_the_threshold_lowers_it() {
-        assert_eq!(
-            options(&["--fail-over", "2ms"]).threshold,
-            Duration::from_millis(2)
-        );
-        assert_eq!(
-            options(&["--fail-over", "2s"]).threshold,
-            Duration::from_millis(10)
-        );
     }
 }

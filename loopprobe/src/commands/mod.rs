@@ -5,8 +5,8 @@ mod attach;
 mod columns;
 mod completions;
 mod doctor;
-mod fail_over;
 mod failure;
+mod gate;
 mod held_child;
 mod inspect;
 mod invoking_user;
@@ -28,6 +28,7 @@ mod survey;
 mod target;
 mod tasks;
 mod top;
+mod until_polled;
 mod views;
 
 use std::process::ExitCode;

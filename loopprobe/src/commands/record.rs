@@ -1,6 +1,8 @@
 use std::io;
 
-use super::{monitor, privileges, session_output::SessionOutput, signals::Signals, target, views};
+use super::{
+    gate::Gate, monitor, privileges, session_output::SessionOutput, signals::Signals, target, views,
+};
 use crate::{
     cli::{Exit, GlobalArgs, RecordArg, RecordArgs},
     collect::Stop,
@@ -8,17 +10,22 @@ use crate::{
 };
 
 pub(super) fn run(args: &RecordArgs, global: &GlobalArgs) -> anyhow::Result<Exit> {
-    views::refuse_same_file(None, &args.views, Some(&args.output))?;
+    views::refuse_same_file(
+        None,
+        &args.views,
+        Some(&args.output),
+        args.session.gate.junit.as_deref(),
+    )?;
     let pid = target::pid(&args.target)?;
     let stop = Stop::new()?;
     Signals::block()?.stop(&stop)?;
-    let mut output = SessionOutput::without_report(&args.observe, global);
+    let mut output = SessionOutput::without_report(Gate::new(&args.session.gate, global)?, global);
     output.add(views::open(&args.views)?);
     output.add(views::record(&RecordArg {
         record: Some(args.output.clone()),
     })?);
-    let options = args.monitor.alert.widen(args.observe.options(pid, global));
-    let told = monitor::add(&args.monitor, &options, global, &mut output)?;
+    let options = args.session.options(pid, global);
+    let told = monitor::add(&args.session.monitor, &options, global, &mut output)?;
     let summary = privileges::observe(&options, &mut output, &stop)?;
     told.say(global);
     if !global.quiet {
@@ -34,5 +41,5 @@ pub(super) fn run(args: &RecordArgs, global: &GlobalArgs) -> anyhow::Result<Exit
             ),
         )?;
     }
-    Ok(output.exit())
+    Ok(output.exit(global))
 }

@@ -21,7 +21,7 @@ pub(super) fn run(args: &ReportArgs, global: &GlobalArgs) -> anyhow::Result<Exit
     let Some(file) = &args.file else {
         bail!("name a recording");
     };
-    views::refuse_same_file(Some(&args.output), &args.views, None)?;
+    views::refuse_same_file(Some(&args.output), &args.views, None, None)?;
     let mut recording = open(file)?;
     let mut output = SessionOutput::for_recording(&args.output, global)?;
     output.add(views::open(&args.views)?);
@@ -147,10 +147,23 @@ fn diff(
 
 fn side(path: &Path, global: &GlobalArgs) -> anyhow::Result<Side> {
     let mut side = Side::default();
+    each_event(path, global, &mut |event| side.event(event))?;
+    Ok(side)
+}
+
+/// Gives every event of a recording to `take`.
+///
+/// # Errors
+///
+/// A sentence that names the file if it is no recording, or cannot be read.
+pub(super) fn each_event(
+    path: &Path,
+    global: &GlobalArgs,
+    take: &mut dyn FnMut(&Event),
+) -> anyhow::Result<()> {
     let progress = Progress::new(global, reading(path));
     replay(&mut open(path)?, path, progress, &mut |event| {
-        side.event(event);
+        take(event);
         Ok(())
-    })?;
-    Ok(side)
+    })
 }

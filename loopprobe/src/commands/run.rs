@@ -1,4 +1,5 @@
 use std::{
+    ffi::OsString,
     os::unix::process::ExitStatusExt as _,
     process::{Child, ExitStatus},
 };
@@ -10,6 +11,7 @@ use nix::{
 };
 
 use super::{
+    gate::Gate,
     held_child::{HeldChild, find_program},
     memory_limit, monitor, privileges,
     session_output::SessionOutput,
@@ -30,9 +32,17 @@ pub(super) fn run(args: &RunArgs, global: &GlobalArgs) -> anyhow::Result<Exit> {
         Some(&args.output),
         &args.views,
         args.record.record.as_deref(),
+        args.session.gate.junit.as_deref(),
     )?;
     let program = find_program(name)?;
-    let mut output = SessionOutput::open(&args.output, &args.observe, global)?;
+    let gate = &args.session.gate;
+    let mut judged = Gate::new(gate, global)?;
+    judged.name(command_line(&args.command));
+    let mut output = if gate.is_wanted() || gate.junit.is_some() {
+        SessionOutput::beside_program(&args.output, judged, global)?
+    } else {
+        SessionOutput::open(&args.output, judged, global)?
+    };
     output.add(views::open(&args.views)?);
     output.add(views::record(&args.record)?);
     let signals = Signals::block()?;
@@ -41,12 +51,9 @@ pub(super) fn run(args: &RunArgs, global: &GlobalArgs) -> anyhow::Result<Exit> {
     pass_on(signals, child.pid)?;
     let options = Options {
         program: Some(program),
-        ..args
-            .monitor
-            .alert
-            .widen(args.observe.options(child.pid, global))
+        ..args.session.options(child.pid, global)
     };
-    let told = monitor::add(&args.monitor, &options, global, &mut output)?;
+    let told = monitor::add(&args.session.monitor, &options, global, &mut output)?;
     let observer = Observer::attach(&options)?;
     privileges::give_up(&observer)?;
     let child = child.release()?;
@@ -54,7 +61,12 @@ pub(super) fn run(args: &RunArgs, global: &GlobalArgs) -> anyhow::Result<Exit> {
     let status = wait(child)?;
     observed?;
     told.say(global);
-    Ok(exit(status, &output))
+    Ok(exit(status, &output, global))
+}
+
+fn command_line(words: &[OsString]) -> String {
+    let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+    words.join(" ")
 }
 
 fn wait(mut child: Child) -> anyhow::Result<ExitStatus> {
@@ -62,9 +74,10 @@ fn wait(mut child: Child) -> anyhow::Result<ExitStatus> {
 }
 
 /// The program's own code, unless it did well and a poll passed the limit.
-fn exit(status: ExitStatus, output: &SessionOutput) -> Exit {
+fn exit(status: ExitStatus, output: &SessionOutput, global: &GlobalArgs) -> Exit {
+    let gate = output.exit(global);
     match (status.code(), status.signal()) {
-        (Some(0), _) => output.exit(),
+        (Some(0), _) => gate,
         (Some(code), _) => Exit::Child(u8::try_from(code).unwrap_or(u8::MAX)),
         (None, signal) => Exit::Child(u8::try_from(128 + signal.unwrap_or(0)).unwrap_or(u8::MAX)),
     }

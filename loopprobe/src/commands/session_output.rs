@@ -5,20 +5,21 @@ use std::{
 
 use super::{
     columns::columns_of,
-    fail_over::FailOver,
+    gate::Gate,
     output_file::OutputFile,
     progress::{Progress, SCANNING},
+    until_polled::UntilPolled,
 };
 use crate::{
-    cli::{Exit, Format, GlobalArgs, ObserveArgs, OutputArgs},
+    cli::{Exit, Format, GlobalArgs, OutputArgs},
     model::{Event, Live, Sink, Sinks},
     report::{JsonSink, TextOptions, TextSink},
 };
 
-/// Everything that a session's events go to: the report, the views that were asked for, and the watch over the limit.
+/// Everything that a session's events go to: the report, the views that were asked for, and the gate.
 pub struct SessionOutput {
     sinks: Sinks,
-    fail_over: FailOver,
+    gate: Gate,
     /// Whether what takes long says so.
     progress: bool,
     /// Until the session begins.
@@ -31,16 +32,37 @@ impl SessionOutput {
     /// # Errors
     ///
     /// If a file cannot be created.
-    pub fn open(
-        output: &OutputArgs,
-        observe: &ObserveArgs,
-        global: &GlobalArgs,
-    ) -> anyhow::Result<Self> {
+    pub fn open(output: &OutputArgs, gate: Gate, global: &GlobalArgs) -> anyhow::Result<Self> {
         Ok(Self {
             sinks: only(report(output, global)?),
             progress: !global.quiet,
-            fail_over: FailOver::new(observe.fail_over),
+            gate,
             waiting: Some(Progress::new(global, SCANNING)),
+        })
+    }
+
+    /// For a program whose standard output is somebody's, as a test's is cargo's: the report goes to standard error, and says nothing
+    /// of a program that polls no task.
+    ///
+    /// # Errors
+    ///
+    /// If a file cannot be created.
+    pub fn beside_program(
+        output: &OutputArgs,
+        gate: Gate,
+        global: &GlobalArgs,
+    ) -> anyhow::Result<Self> {
+        if output.output.is_some() {
+            return Self::open(output, gate, global);
+        }
+        let options = text_options(output, global, columns_of(&io::stderr()));
+        let report: Box<dyn Sink> = match output.format {
+            Format::Json => Box::new(JsonSink::new(io::stderr())),
+            Format::Text => Box::new(TextSink::new(BufWriter::new(anstream::stderr()), options)),
+        };
+        Ok(Self {
+            sinks: only(Box::new(UntilPolled::new(report))),
+            ..Self::without_report(gate, global)
         })
     }
 
@@ -53,17 +75,17 @@ impl SessionOutput {
         Ok(Self {
             sinks: only(report(output, global)?),
             progress: !global.quiet,
-            fail_over: FailOver::new(None),
+            gate: Gate::default(),
             waiting: None,
         })
     }
 
     /// Only the views, and a recording: no report.
-    pub fn without_report(observe: &ObserveArgs, global: &GlobalArgs) -> Self {
+    pub fn without_report(gate: Gate, global: &GlobalArgs) -> Self {
         Self {
             sinks: Sinks::default(),
             progress: !global.quiet,
-            fail_over: FailOver::new(observe.fail_over),
+            gate,
             waiting: Some(Progress::new(global, SCANNING)),
         }
     }
@@ -78,13 +100,9 @@ impl SessionOutput {
         self.sinks.is_empty()
     }
 
-    /// How the session ended, but for errors.
-    pub fn exit(&self) -> Exit {
-        if self.fail_over.passed() {
-            Exit::OverLimit
-        } else {
-            Exit::Done
-        }
+    /// How the session ended, but for errors. Says on standard error why it failed.
+    pub fn exit(&self, global: &GlobalArgs) -> Exit {
+        self.gate.conclude(global)
     }
 }
 
@@ -94,8 +112,9 @@ impl Sink for SessionOutput {
         let ending = matches!(event, Event::Summary(_));
         // What the text report has to say is long on the terminal when this begins to show.
         let _writing = Progress::shown_if(self.progress && ending, "writing the report");
-        self.fail_over.event(event)?;
-        self.sinks.event(event)
+        let judged = self.gate.event(event);
+        self.sinks.event(event)?;
+        judged
     }
 
     fn live_every(&self) -> Option<Duration> {
@@ -118,27 +137,27 @@ fn only(sink: Box<dyn Sink>) -> Sinks {
 }
 
 fn report(output: &OutputArgs, global: &GlobalArgs) -> anyhow::Result<Box<dyn Sink>> {
-    let options = TextOptions {
-        quiet: global.quiet,
-        verbose: output.verbose,
-        columns: None,
-    };
     Ok(match (&output.output, output.format) {
         (None, Format::Json) => Box::new(JsonSink::new(io::stdout().lock())),
         (None, Format::Text) => {
-            let columns = columns_of(&io::stdout());
-            Box::new(TextSink::new(
-                coloured_stdout(),
-                TextOptions { columns, ..options },
-            ))
+            let options = text_options(output, global, columns_of(&io::stdout()));
+            Box::new(TextSink::new(coloured_stdout(), options))
         }
         (Some(path), Format::Json) => Box::new(JsonSink::new(OutputFile::create(path)?)),
         (Some(path), Format::Text) => {
             let file: Box<dyn Write> = Box::new(OutputFile::create(path)?);
             let plain = BufWriter::new(anstream::StripStream::new(file));
-            Box::new(TextSink::new(plain, options))
+            Box::new(TextSink::new(plain, text_options(output, global, None)))
         }
     })
+}
+
+fn text_options(output: &OutputArgs, global: &GlobalArgs, columns: Option<usize>) -> TextOptions {
+    TextOptions {
+        quiet: global.quiet,
+        verbose: output.verbose,
+        columns,
+    }
 }
 
 /// Buffered whole events, with colours where they belong.

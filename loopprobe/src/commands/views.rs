@@ -53,14 +53,17 @@ pub fn refuse_same_file(
     report: Option<&OutputArgs>,
     views: &ViewArgs,
     record: Option<&Path>,
+    junit: Option<&Path>,
 ) -> anyhow::Result<()> {
     let report = report.map(|args| match &args.output {
         Some(path) => ("--output", path.as_path()),
         None => ("the report", Path::new(STDOUT)),
     });
     let record = record.map(|path| ("the recording", path));
+    let junit = junit.map(|path| ("--junit", path));
+    let others = record.into_iter().chain(junit);
     let mut known: Vec<(&str, PathBuf)> = Vec::new();
-    for (option, path) in report.into_iter().chain(views.files()).chain(record) {
+    for (option, path) in report.into_iter().chain(views.files()).chain(others) {
         let place = if path == Path::new(STDOUT) {
             path.to_owned()
         } else {
@@ -128,7 +131,7 @@ mod tests {
     fn refusal(args: &[&str]) -> Option<String> {
         let typed = Typed::parse_from([&["x"], args].concat());
         let record = typed.record.record.as_deref();
-        let checked = refuse_same_file(Some(&typed.output), &typed.views, record);
+        let checked = refuse_same_file(Some(&typed.output), &typed.views, record, None);
         checked.err().map(|error| error.to_string())
     }
 

@@ -718,3 +718,25 @@ fn a_lock_that_spins_before_it_sleeps_is_a_lock() {
     assert_eq!(found.cause, Cause::Lock);
     assert_eq!(found.call.unwrap().function, "app::helper");
 }
+
+#[test]
+fn what_others_took_is_not_the_codes_own() {
+    let mut stopped = blocked(&[], 0, None, 30);
+    stopped.halt = Some(Halt::Stopped { signal: Some(19) });
+    let mut frozen = blocked(&[], 0, None, 20);
+    frozen.halt = Some(Halt::Frozen);
+    let slept = blocked(&["std::thread::sleep"], libc::SYS_nanosleep, None, 7);
+    let mut yielded = blocked(&[], libc::SYS_sched_yield, None, 5);
+    yielded.stack.kind = StackKind::Runnable;
+    yielded.halt = Some(Halt::Yields);
+    let found = diagnose(&PollEvidence {
+        split: Some(Split {
+            on_cpu_ns: 3,
+            runnable_ns: 45,
+            blocked_ns: 57,
+        }),
+        stacks: vec![stopped, frozen, slept, yielded],
+        ..PollEvidence::default()
+    });
+    assert_eq!(found.own_ns, Some(3 + 7 + 5));
+}

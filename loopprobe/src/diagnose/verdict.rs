@@ -27,7 +27,14 @@ pub fn diagnose(evidence: &PollEvidence) -> Diagnosis {
         innermost: dominant.and_then(|found| innermost_async(&found.stack.frames)),
         evidence: facts(evidence, cause, ns, dominant),
         advice: advice(cause, split, &parts, dominant),
+        own_ns: evidence.split.map(|_| own_ns(&parts)),
     }
+}
+
+/// What others did not take.
+fn own_ns(parts: &Parts) -> u64 {
+    let own = parts.iter().filter(|(cause, _)| !cause.is_others());
+    own.map(|(_, ns)| ns).sum()
 }
 
 /// The largest of some parts, if it is anything.

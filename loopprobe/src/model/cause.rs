@@ -61,6 +61,14 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// Whether it is time that others took from the poll, and no code of the program's.
+    pub fn is_others(self) -> bool {
+        matches!(
+            self,
+            Self::Preempted | Self::Throttled | Self::Stopped | Self::Frozen
+        )
+    }
+
     /// As in the JSON: `file_io`.
     pub fn name(self) -> String {
         match serde_json::to_value(self) {
@@ -100,4 +108,7 @@ pub struct Diagnosis {
     pub evidence: BTreeMap<String, String>,
     /// One line of advice.
     pub advice: String,
+    /// How much of the poll was the code's own, in nanoseconds: all but what [`Cause::is_others`] took.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own_ns: Option<u64>,
 }

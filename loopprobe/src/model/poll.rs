@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::{Diagnosis, Stack, TaskType};
+use super::{Diagnosis, Stack, TaskKind, TaskType};
 
 /// What a long poll was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -60,4 +60,20 @@ pub struct LongPoll {
     /// What the thread was doing, longest first.
     #[serde(default)]
     pub stacks: Vec<Stack>,
+}
+
+impl LongPoll {
+    /// How much of it was the code's own doing, in nanoseconds: not waiting for a CPU, stopped or frozen. `None` if that is not known.
+    pub fn own_ns(&self) -> Option<u64> {
+        let diagnosed = self.diagnosis.as_ref().and_then(|found| found.own_ns);
+        let split = || self.split.map(|split| split.on_cpu_ns + split.blocked_ns);
+        diagnosed
+            .or_else(split)
+            .map(|own_ns| own_ns.min(self.duration_ns))
+    }
+
+    /// Whether it may block, or may be no poll at all: one that called `block_in_place`, or a root future that is only likely.
+    pub fn is_blameless(&self) -> bool {
+        self.block_in_place || (self.task.kind == TaskKind::Root && !self.task.certain)
+    }
 }

@@ -213,11 +213,7 @@ impl Diff {
         let mut stacks: BTreeMap<String, [Weight; 2]> = BTreeMap::new();
         let scale = self.after.duration_ns() as f64 / self.before.duration_ns() as f64;
         for (path, weight) in self.before.fold.stacks() {
-            let ns = (weight.ns as f64 * scale) as u64;
-            add(
-                &mut stacks.entry(join(&path)).or_default()[0],
-                Weight { ns, ..weight },
-            );
+            add(&mut stacks.entry(join(&path)).or_default()[0], weight);
         }
         for (path, weight) in self.after.fold.stacks() {
             add(&mut stacks.entry(join(&path)).or_default()[1], weight);
@@ -228,12 +224,13 @@ impl Diff {
             _ => stacks
                 .iter()
                 .map(|(path, [before, after])| {
-                    let was = if is_noise(*before, *after, total_ns) {
-                        after
+                    // The colours' scale ends at the largest change, and would show chance in full red otherwise.
+                    let was = if is_chance(*before, *after, scale, total_ns, DEVIATIONS) {
+                        after.ns
                     } else {
-                        before
+                        (before.ns as f64 * scale) as u64
                     };
-                    format!("{path} {} {}", was.ns, after.ns)
+                    format!("{path} {was} {}", after.ns)
                 })
                 .collect(),
         };
@@ -283,14 +280,24 @@ fn add(sum: &mut Weight, value: Weight) {
     sum.count += value.count;
 }
 
-/// Whether a stack changed by no more than chance explains: by less than a hundredth of the picture, or by less than two
+/// In a picture of many stacks, chance may show now and then.
+const DEVIATIONS: f64 = 2.0;
+
+/// Whether something changed by no more than chance explains: by less than a hundredth of the whole, or by less than so many
 /// standard deviations of how often something comes that comes now and then (a Poisson process), each time as long as on
-/// average. The colours' scale ends at the largest change, and would show chance in full red otherwise.
-fn is_noise(before: Weight, after: Weight, total_ns: u64) -> bool {
-    let change = after.ns.abs_diff(before.ns);
-    let count = before.count + after.count;
-    let each = (before.ns.saturating_add(after.ns)) as f64 / count.max(1) as f64;
-    change < total_ns / 100 || (change as f64) < 2.0 * (count as f64).sqrt() * each
+/// average. `scale` is how much longer the later session was.
+pub(super) fn is_chance(
+    before: Weight,
+    after: Weight,
+    scale: f64,
+    total_ns: u64,
+    deviations: f64,
+) -> bool {
+    let change = (after.ns as f64 - before.ns as f64 * scale).abs();
+    let each =
+        before.ns.saturating_add(after.ns) as f64 / (before.count + after.count).max(1) as f64;
+    let count = after.count as f64 + before.count as f64 * scale * scale;
+    change < (total_ns / 100) as f64 || change < deviations * count.sqrt() * each
 }
 
 fn write_change(change: &Change, out: &mut dyn Write) -> io::Result<()> {

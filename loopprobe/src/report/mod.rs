@@ -1,6 +1,7 @@
 //! Views of a session: each takes the same events, live or from a recording, and writes one form of them.
 
 mod at_end;
+mod baseline;
 mod cut;
 mod diff;
 mod each_once;
@@ -23,6 +24,7 @@ mod wall_clock;
 pub mod words;
 
 pub use at_end::{AtEnd, Drawing};
+pub use baseline::{Baseline, OwnTime, Worse, kind};
 pub use cut::{beginning_of, end_of};
 pub use diff::{Change, Diff, Side};
 pub use each_once::EachOnce;
@@ -33,6 +35,7 @@ pub use folded::Folded;
 pub use histogram::Histogram;
 pub use html::Html;
 pub use json::JsonSink;
+pub(crate) use label::owner_of_file;
 pub use label::{Owner, frame_name};
 pub use pprof::Pprof;
 pub use ranking::{Key, Ranking, Row, key};

@@ -5,7 +5,7 @@ use wildmatch::WildMatch;
 use super::Level;
 use crate::{
     clock::nanoseconds,
-    model::{Cause, LongPoll, TaskKind},
+    model::{Cause, LongPoll},
 };
 
 /// From which duration on a poll is how bad.
@@ -57,9 +57,7 @@ impl Filter {
 
     /// The level of a poll; `None` if it does not alert (yet).
     pub fn level(&self, poll: &LongPoll) -> Option<Level> {
-        // Those may block, or may be none at all.
-        let perhaps = poll.task.kind == TaskKind::Root && !poll.task.certain;
-        if poll.block_in_place || perhaps || self.ignored.iter().any(|p| is_named(p, poll)) {
+        if poll.is_blameless() || self.ignored.iter().any(|p| is_named(p, poll)) {
             return None;
         }
         if !self.causes.is_empty() {
