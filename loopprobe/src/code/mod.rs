@@ -7,6 +7,7 @@
 mod block;
 mod entry;
 mod hint;
+mod imports;
 mod location;
 mod reach;
 mod references;
@@ -25,6 +26,7 @@ use std::{
 use block::{Block, Exit, Op, Place, absolute_table, relative_table};
 pub use entry::{EntryInstruction, Leads, ProbePoint, probe_point};
 pub use hint::{locations_in, near};
+pub use imports::calls_import;
 pub use location::{panic_location, registry_crate, short_path};
 pub use reach::locations_near;
 pub(crate) use references::references;

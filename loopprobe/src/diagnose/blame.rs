@@ -52,11 +52,17 @@ pub(crate) fn entry(frames: &[Frame]) -> Option<&Frame> {
 /// By its name or definition, or by a hint that names a file of the workspace.
 fn is_own(frame: &Frame) -> bool {
     let hinted = || {
-        frame.near.as_ref().is_some_and(|near| {
-            !near.file.starts_with('/') && crate::code::registry_crate(&near.file).is_none()
-        })
+        frame
+            .near
+            .as_ref()
+            .is_some_and(|near| is_workspace(&near.file))
     };
     frame.role == Role::Own || frame.role == Role::Unknown && hinted()
+}
+
+/// Whether a source file is one of the program's own workspace.
+pub(super) fn is_workspace(file: &str) -> bool {
+    !file.starts_with('/') && crate::code::registry_crate(file).is_none()
 }
 
 /// The innermost of the frames without a name that lie inside an own one. Those next to plumbing which refer to the standard

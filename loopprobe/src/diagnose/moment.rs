@@ -1,6 +1,6 @@
 use super::{
     Halt, Object, RawSyscall, StackEvidence, futex,
-    operation::{Operation, operation},
+    operation::{Operation, SPINNING_LOCK, is_of_parking_lot, operation},
     syscall::Waits,
 };
 use crate::model::{Frame, StackKind};
@@ -81,9 +81,10 @@ impl<'a> Moment<'a> {
     }
 }
 
-/// Whose operation a stack shows. A logger's waits for a futex are locks, as the value tells.
+/// Whose operation a stack shows. Whoever gives the CPU away in parking_lot takes a lock. A logger's waits for a futex are locks, as the value tells.
 fn whose(found: &StackEvidence) -> Option<Operation> {
     match operation(&found.stack.frames) {
+        None if yields_in_parking_lot(found) => Some(SPINNING_LOCK),
         None => found.syscall.as_ref().and_then(futex::by_value),
         Some(Operation::Logger) => found
             .syscall
@@ -92,6 +93,12 @@ fn whose(found: &StackEvidence) -> Option<Operation> {
             .or(Some(Operation::Logger)),
         known => known,
     }
+}
+
+fn yields_in_parking_lot(found: &StackEvidence) -> bool {
+    let waits = found.syscall.and_then(|call| call.waits());
+    let mut nameless = found.stack.frames.iter().filter(|f| f.function.is_none());
+    waits == Some(Waits::Yield) && nameless.next().is_some_and(is_of_parking_lot)
 }
 
 /// The names on a stack, innermost first.

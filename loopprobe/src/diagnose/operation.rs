@@ -185,7 +185,10 @@ const FILES: &[(&str, Operation)] = &[
     ("/flume-", Channel),
     ("/kanal-", Channel),
     ("/rayon-core-", ThreadWait("rayon")),
-    ("/src/blocking/wait.rs", ThreadWait("reqwest's own thread")),
+    (
+        "/reqwest-*/src/blocking/",
+        ThreadWait("reqwest's own thread"),
+    ),
     ("/futures-executor-", Loop),
     ("/pollster-", Loop),
     ("/rusqlite-", Database("SQLite")),
@@ -225,12 +228,30 @@ fn strong(frame: &Frame) -> Option<Operation> {
         .any(|path| Plumbing::drives_loop(RUNTIMES, path));
     named(frame, FUNCTIONS)
         .or(is_loop.then_some(Loop))
+        .or_else(|| spinning_lock(frame))
         .or_else(|| {
             [&frame.near, &frame.definition]
                 .into_iter()
                 .flatten()
                 .find_map(in_file)
         })
+}
+
+/// A function without a name that refers to parking_lot's source is its lock if it yields the CPU: those spin before they sleep,
+/// its condition variable does not.
+fn spinning_lock(frame: &Frame) -> Option<Operation> {
+    (frame.yields && is_of_parking_lot(frame)).then_some(SPINNING_LOCK)
+}
+
+/// A lock that a stripped file does not tell more of.
+pub(crate) const SPINNING_LOCK: Operation = Lock("mutex or rwlock");
+
+/// Whether a function without a name refers to parking_lot's source.
+pub(crate) fn is_of_parking_lot(frame: &Frame) -> bool {
+    let is_its = |near: &SourceLocation| {
+        near.file.contains("/parking_lot_core-") || near.file.contains("/parking_lot-")
+    };
+    frame.function.is_none() && frame.near.as_ref().is_some_and(is_its)
 }
 
 fn named(frame: &Frame, table: &[(&str, Operation)]) -> Option<Operation> {
@@ -266,10 +287,20 @@ fn begins_with(name: &str, pattern: &str) -> bool {
         .starts_with(pattern.trim_start_matches('_'))
 }
 
+/// Whether a path contains a pattern, whatever stands for its `*`.
+fn matches(file: &str, pattern: &str) -> bool {
+    match pattern.split_once('*') {
+        Some((before, after)) => file
+            .split_once(before)
+            .is_some_and(|(_, rest)| rest.contains(after)),
+        None => file.contains(pattern),
+    }
+}
+
 fn in_file(location: &SourceLocation) -> Option<Operation> {
     let known = FILES
         .iter()
-        .find(|(pattern, _)| location.file.contains(pattern))
+        .find(|(pattern, _)| matches(&location.file, pattern))
         .map(|(_, operation)| *operation);
     known.or(Plumbing::is_loop_file(RUNTIMES, &location.file).then_some(Loop))
 }

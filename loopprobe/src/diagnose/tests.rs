@@ -1,3 +1,5 @@
+mod stripped;
+
 use super::*;
 use crate::model::{Cause, Frame, Outcome, Role, SourceLocation, Split, Stack, StackKind};
 

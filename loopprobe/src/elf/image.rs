@@ -21,6 +21,9 @@ use super::{
 /// than 2 GiB; the largest Rust programs load a few hundred MiB.
 const MAX_LOADED: u64 = 1 << 30;
 
+/// Names of imported functions are compared with short ones.
+const MAX_IMPORT: usize = 64;
+
 /// Programs are mapped below this address (`TASK_SIZE_MAX` of x86-64 with four levels of page tables).
 const MAX_ADDRESS: u64 = 1 << 47;
 
@@ -229,6 +232,12 @@ impl Image {
     /// the two that `__tls_get_addr` takes.
     pub fn is_thread_local_module(&self, address: VirtAddr) -> bool {
         self.pointers.is_module(address)
+    }
+
+    /// The name of the symbol of another file whose address the loader puts into the word at `address`: what a stripped file
+    /// says of the functions that it calls in libraries.
+    pub fn import_at(&self, address: VirtAddr) -> Option<&[u8]> {
+        self.cstr(self.pointers.import(address)?, MAX_IMPORT)
     }
 
     /// All words that are pointers into the image, as (where, to where), in ascending order: relative and local

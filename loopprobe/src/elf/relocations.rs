@@ -16,6 +16,8 @@ pub(super) struct Pointers {
     slots: Vec<(VirtAddr, VirtAddr)>,
     /// The words that take the number of a module with thread-local variables, sorted.
     modules: Vec<VirtAddr>,
+    /// The words that take the address of another file's symbol, and where its name stands, sorted.
+    imports: Vec<(VirtAddr, VirtAddr)>,
 }
 
 impl Pointers {
@@ -37,6 +39,15 @@ impl Pointers {
         self.modules.binary_search(&slot).is_ok()
     }
 
+    /// Where the name stands of another file's symbol whose address the word at `slot` takes.
+    pub fn import(&self, slot: VirtAddr) -> Option<VirtAddr> {
+        let imports = &self.imports;
+        let index = imports
+            .binary_search_by_key(&slot, |(slot, _)| *slot)
+            .ok()?;
+        Some(imports[index].1)
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (VirtAddr, VirtAddr)> {
         self.slots.iter().copied()
     }
@@ -49,6 +60,7 @@ struct Dynamic {
     plt: (u64, u64),
     relr: (u64, u64),
     symbols: u64,
+    names: u64,
 }
 
 /// Reads `DT_RELA`, `DT_JMPREL` and `DT_RELR`, found through `PT_DYNAMIC`.
@@ -58,12 +70,13 @@ pub(super) fn read(image: &Image) -> Pointers {
     let limit =
         usize::try_from(image.loaded() / 8).map_or(MAX_POINTERS, |words| words.min(MAX_POINTERS));
     let mut found = Pointers::default();
-    read_rela(image, dynamic.rela, dynamic.symbols, limit, &mut found);
-    read_rela(image, dynamic.plt, dynamic.symbols, limit, &mut found);
+    read_rela(image, dynamic.rela, &dynamic, limit, &mut found);
+    read_rela(image, dynamic.plt, &dynamic, limit, &mut found);
     read_relr(image, dynamic.relr, limit, &mut found.slots);
     found.slots.sort_unstable();
     found.slots.dedup_by_key(|(slot, _)| *slot);
     found.modules.sort_unstable();
+    found.imports.sort_unstable();
     found
 }
 
@@ -87,6 +100,7 @@ fn read_dynamic(image: &Image) -> Dynamic {
             tag if tag == elf::DT_RELR.0 => dynamic.relr.0 = value,
             tag if tag == elf::DT_RELRSZ.0 => dynamic.relr.1 = value,
             tag if tag == elf::DT_SYMTAB.0 => dynamic.symbols = value,
+            tag if tag == elf::DT_STRTAB.0 => dynamic.names = value,
             _ => {}
         }
     }
@@ -100,9 +114,15 @@ fn table(image: &Image, (address, size): (u64, u64)) -> &[u8] {
     )
 }
 
-fn read_rela(image: &Image, place: (u64, u64), symbols: u64, limit: usize, found: &mut Pointers) {
+fn read_rela(
+    image: &Image,
+    place: (u64, u64),
+    dynamic: &Dynamic,
+    limit: usize,
+    found: &mut Pointers,
+) {
     for entry in table(image, place).chunks_exact(RELA_SIZE) {
-        if found.slots.len() + found.modules.len() >= limit {
+        if found.slots.len() + found.modules.len() + found.imports.len() >= limit {
             return;
         }
         let (Some(slot), Some(info), Some(addend)) =
@@ -113,7 +133,12 @@ fn read_rela(image: &Image, place: (u64, u64), symbols: u64, limit: usize, found
         let base = match elf::RelocationType(info as u32) {
             elf::R_X86_64_RELATIVE => Some(0),
             elf::R_X86_64_64 | elf::R_X86_64_GLOB_DAT | elf::R_X86_64_JUMP_SLOT => {
-                defined_symbol(image, symbols, info >> 32)
+                let symbol = Symbol::at(image, dynamic, info >> 32);
+                let import = symbol.as_ref().and_then(Symbol::import);
+                found
+                    .imports
+                    .extend(import.map(|name| (VirtAddr(slot), name)));
+                symbol.and_then(|symbol| symbol.value)
             }
             elf::R_X86_64_DTPMOD64 => {
                 found.modules.push(VirtAddr(slot));
@@ -128,14 +153,32 @@ fn read_rela(image: &Image, place: (u64, u64), symbols: u64, limit: usize, found
     }
 }
 
-/// The value of a dynamic symbol that this image defines itself.
-fn defined_symbol(image: &Image, symbols: u64, index: u64) -> Option<u64> {
-    let symbol = image.bytes_at(
-        VirtAddr(symbols.checked_add(index.checked_mul(SYMBOL_SIZE)?)?),
-        24,
-    )?;
-    let section = u32_at(symbol, 4)? >> 16;
-    (section != 0).then(|| u64_at(symbol, 8)).flatten()
+/// A dynamic symbol.
+struct Symbol {
+    /// Where it lies, if this image defines it itself.
+    value: Option<u64>,
+    /// Where its name stands.
+    name: VirtAddr,
+}
+
+impl Symbol {
+    fn at(image: &Image, dynamic: &Dynamic, index: u64) -> Option<Self> {
+        let address = dynamic
+            .symbols
+            .checked_add(index.checked_mul(SYMBOL_SIZE)?)?;
+        let symbol = image.bytes_at(VirtAddr(address), SYMBOL_SIZE as usize)?;
+        let section = u32_at(symbol, 4)? >> 16;
+        let name = dynamic.names.checked_add(u32_at(symbol, 0)?.into())?;
+        Some(Self {
+            value: (section != 0).then(|| u64_at(symbol, 8)).flatten(),
+            name: VirtAddr(name),
+        })
+    }
+
+    /// Where its name stands, if another file defines it.
+    fn import(&self) -> Option<VirtAddr> {
+        self.value.is_none().then_some(self.name)
+    }
 }
 
 /// The bitmap encoding of relative relocations: an even word is an address, an odd one covers the 63 words after it.

@@ -83,6 +83,10 @@ pub struct Frame {
     /// Whose code it is.
     #[serde(default, skip_serializing_if = "Role::is_unknown")]
     pub role: Role,
+    /// Of a function without a name: whether its code calls `sched_yield`, as locks do that spin before they sleep. For the
+    /// diagnosis only.
+    #[serde(skip)]
+    pub yields: bool,
 }
 
 /// A stack inside one poll, from the blocking call outwards, and how long it stood.

@@ -2,7 +2,7 @@ use std::ops::Range;
 
 use super::role::{Origins, is_system_library};
 use crate::{
-    code::{StateMachines, near},
+    code::{StateMachines, calls_import, near},
     elf::{Image, VirtAddr},
     model::{Frame, SourceLocation},
     unwind::Module,
@@ -54,6 +54,9 @@ impl Definitions {
         frame.async_body = frame.definition.is_some();
         if frame.definition.is_none() {
             frame.near = self.near(address);
+            frame.yields = self
+                .function(address)
+                .is_some_and(|function| calls_import(&self.image, &function, b"sched_yield"));
         }
     }
 

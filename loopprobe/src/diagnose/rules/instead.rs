@@ -46,13 +46,14 @@ pub const INSTEAD: &[Instead] = &[
     Instead {
         cause: Cause::Child,
         when: "the process is being started (fork, vfork, clone, or the wait for exec)",
-        applies: |moment| {
-            matches!(moment.syscall.map(|call| call.number), Some(56..=58 | 435))
-                || names(moment.frames).any(|name| {
-                    name.contains("process::Command::spawn") || name.contains("posix_spawn")
-                })
-        },
+        applies: is_start,
         advice: "starting a process blocks, by tokio::process too: with pre_exec, uid or gid the whole process is forked, which takes long if it has much memory; do without them, start it in tokio::task::spawn_blocking, or from a small helper process",
+    },
+    Instead {
+        cause: Cause::Child,
+        when: "nothing tells whether the process is being started or waited for (in a stripped file)",
+        applies: |moment| !is_wait_for_child(moment),
+        advice: "a child process is started here, or waited for: a wait is awaited with tokio::process::Command; the start blocks by that too, and belongs into tokio::task::spawn_blocking if it is slow",
     },
     Instead {
         cause: Cause::Pipe,
@@ -107,6 +108,15 @@ pub const INSTEAD: &[Instead] = &[
         advice: "somebody else has locked the file: wait in tokio::task::spawn_blocking, or try without waiting and come back later",
     },
     Instead {
+        cause: Cause::Lock,
+        when: "a stripped file does not tell whose lock it is",
+        applies: |moment| {
+            matches!(moment.waits(), Some(Waits::Futex | Waits::Yield))
+                && super::lock::is_anybodys(moment.frames)
+        },
+        advice: "somebody holds a lock, the program's own or a library's: symbols (--debug-file) tell whose; if it is the program's own, hold it for less time and never across .await",
+    },
+    Instead {
         cause: Cause::ThreadWait,
         when: "for rayon's pool",
         applies: |moment| moment.operation == Some(Operation::ThreadWait("rayon")),
@@ -125,6 +135,25 @@ pub const INSTEAD: &[Instead] = &[
         advice: "it copies much memory at once: share it (Arc, bytes::Bytes) instead of cloning it, or move the work to tokio::task::spawn_blocking",
     },
 ];
+
+/// The standard library receives from a socket only while it starts a process: what became of `exec`. What it computes is the
+/// start's too.
+fn is_start(moment: &Moment<'_>) -> bool {
+    let is_starts =
+        |name: &str| name.contains("process::Command::spawn") || name.contains("posix_spawn");
+    let is_childs = moment.operation == Some(Operation::Child);
+    matches!(moment.syscall.map(|call| call.number), Some(56..=58 | 435))
+        || names(moment.frames).any(is_starts)
+        || is_childs && (moment.is_on_cpu() || moment.waits() == Some(Waits::Socket))
+}
+
+/// By the system call, by a pipe that a child writes to, or by a name.
+fn is_wait_for_child(moment: &Moment<'_>) -> bool {
+    let is_pipe_of_child = |object: &Object| matches!(object, Object::Pipe(pipe) if pipe.child);
+    matches!(moment.waits(), Some(Waits::Child | Waits::Poll))
+        || names(moment.frames).any(|name| name.contains("process::"))
+        || moment.operation != Some(Operation::Child) && moment.objects().any(is_pipe_of_child)
+}
 
 /// A nap that neither `std::thread::sleep` nor the program itself takes: a function of C stands between.
 fn is_nap_of_c(moment: &Moment<'_>) -> bool {

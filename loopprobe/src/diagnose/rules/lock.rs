@@ -1,7 +1,14 @@
 use super::{Colour, Rule};
 use crate::{
-    diagnose::{Moment, moment::names, operation::Operation, syscall::Waits},
-    model::{Cause, Frame},
+    code::registry_crate,
+    diagnose::{
+        Moment,
+        blame::is_workspace,
+        moment::names,
+        operation::{Operation, is_of_parking_lot},
+        syscall::Waits,
+    },
+    model::{Cause, Frame, Role, SourceLocation},
 };
 
 /// A lock.
@@ -72,6 +79,25 @@ pub(crate) fn owner(frames: &[Frame]) -> Option<&'static str> {
             (None, Some(near)) => of(FILES, &near.file),
             (None, None) => None,
         })
+}
+
+/// Whether nothing tells whose lock it is: the function that takes it has no name, and does not refer to the program's own source.
+pub(super) fn is_anybodys(frames: &[Frame]) -> bool {
+    let is_lock = |frame: &&Frame| {
+        frame.runtime || is_of_parking_lot(frame) || frame.near.as_ref().is_some_and(is_stds)
+    };
+    let taker = frames.iter().find(|frame| !is_lock(frame));
+    taker.is_some_and(|taker| {
+        let own = taker
+            .near
+            .as_ref()
+            .is_some_and(|near| is_workspace(&near.file));
+        taker.role == Role::Unknown && taker.function.is_none() && !own
+    })
+}
+
+fn is_stds(near: &SourceLocation) -> bool {
+    registry_crate(&near.file) == Some("std")
 }
 
 /// Whether the lock is a POSIX mutex, the only one that keeps its owner in memory.

@@ -1,0 +1,108 @@
+use std::ops::Range;
+
+use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, OpKind};
+
+use crate::elf::{Image, VirtAddr};
+
+/// Larger functions are looked at no further, in bytes.
+const MAX_LOOKED_AT: u64 = 1 << 16;
+/// A function that does nothing but call another one, such as an entry of the procedure linkage table, has fewer bytes before that.
+const MAX_THUNK: u64 = 24;
+
+/// Whether the code of `function` calls a function of another file by this name, itself or through a function that does
+/// nothing before it.
+pub fn calls_import(image: &Image, function: &Range<VirtAddr>, name: &[u8]) -> bool {
+    let len = function.end.0.saturating_sub(function.start.0);
+    instructions(image, function.start, len.min(MAX_LOOKED_AT)).any(|instruction| {
+        is_call_of(image, &instruction, name)
+            || callee(image, &instruction)
+                .filter(|target| !function.contains(target))
+                .is_some_and(|target| is_thunk_of(image, target, name))
+    })
+}
+
+fn instructions(image: &Image, start: VirtAddr, len: u64) -> impl Iterator<Item = Instruction> {
+    let bytes = if image.is_code(start) {
+        image.bytes_up_to(start, usize::try_from(len).unwrap_or(0))
+    } else {
+        &[]
+    };
+    let mut decoder = Decoder::with_ip(64, bytes, start.0, DecoderOptions::NONE);
+    std::iter::from_fn(move || decoder.can_decode().then(|| decoder.decode()))
+}
+
+/// A call or jump through the word that the loader fills with the function's address.
+fn is_call_of(image: &Image, instruction: &Instruction, name: &[u8]) -> bool {
+    let is_indirect = matches!(
+        instruction.flow_control(),
+        FlowControl::IndirectCall | FlowControl::IndirectBranch
+    );
+    is_indirect
+        && instruction.is_ip_rel_memory_operand()
+        && image.import_at(VirtAddr(instruction.ip_rel_memory_address())) == Some(name)
+}
+
+/// Where a call or jump leads in this file, directly or through a word of it.
+fn callee(image: &Image, instruction: &Instruction) -> Option<VirtAddr> {
+    match instruction.flow_control() {
+        FlowControl::Call | FlowControl::UnconditionalBranch => {
+            let is_near = instruction.op0_kind() == OpKind::NearBranch64;
+            is_near.then(|| VirtAddr(instruction.near_branch_target()))
+        }
+        FlowControl::IndirectCall | FlowControl::IndirectBranch
+            if instruction.is_ip_rel_memory_operand() =>
+        {
+            image.pointer_at(VirtAddr(instruction.ip_rel_memory_address()))
+        }
+        _ => None,
+    }
+}
+
+fn is_thunk_of(image: &Image, start: VirtAddr, name: &[u8]) -> bool {
+    let mut before_any = instructions(image, start, MAX_THUNK);
+    let first = before_any.find(|instruction| instruction.flow_control() != FlowControl::Next);
+    first.is_some_and(|instruction| is_call_of(image, &instruction, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{hint::black_box, path::Path};
+
+    use super::*;
+
+    #[inline(never)]
+    extern "C" fn yields_sometimes(often: u64) -> u64 {
+        for _ in 0..often {
+            std::thread::yield_now();
+        }
+        often
+    }
+
+    #[inline(never)]
+    extern "C" fn computes(often: u64) -> u64 {
+        (0..often).fold(1, |product, number| black_box(product * number))
+    }
+
+    /// Where a function of this program lies in its file.
+    fn in_file(function: extern "C" fn(u64) -> u64) -> VirtAddr {
+        let maps = std::fs::read_to_string("/proc/self/maps").expect("the own map");
+        let exe = std::env::current_exe().expect("the own file");
+        let exe = exe.to_string_lossy();
+        let first = maps.lines().find(|line| line.ends_with(&*exe));
+        let base = first.and_then(|line| line.split('-').next());
+        let base = u64::from_str_radix(base.expect("a mapping"), 16).expect("an address");
+        VirtAddr(function as usize as u64 - base)
+    }
+
+    #[test]
+    fn a_call_is_found_behind_the_library_that_only_passes_it_on() {
+        black_box(yields_sometimes(1) + computes(1));
+        let image = Image::open(Path::new("/proc/self/exe")).expect("the own file");
+        let yields = |function| {
+            let function = image.function_at(in_file(function)).expect("a function");
+            calls_import(&image, &function, b"sched_yield")
+        };
+        assert!(yields(yields_sometimes));
+        assert!(!yields(computes));
+    }
+}
