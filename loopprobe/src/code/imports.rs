@@ -1,6 +1,6 @@
 use std::ops::Range;
 
-use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, OpKind};
+use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, OpKind};
 
 use crate::elf::{Image, VirtAddr};
 
@@ -31,30 +31,29 @@ fn instructions(image: &Image, start: VirtAddr, len: u64) -> impl Iterator<Item 
     std::iter::from_fn(move || decoder.can_decode().then(|| decoder.decode()))
 }
 
-/// A call or jump through the word that the loader fills with the function's address.
 fn is_call_of(image: &Image, instruction: &Instruction, name: &[u8]) -> bool {
-    let is_indirect = matches!(
-        instruction.flow_control(),
-        FlowControl::IndirectCall | FlowControl::IndirectBranch
-    );
-    is_indirect
-        && instruction.is_ip_rel_memory_operand()
-        && image.import_at(VirtAddr(instruction.ip_rel_memory_address())) == Some(name)
+    word(instruction).and_then(|slot| image.import_at(slot)) == Some(name)
+}
+
+/// The word, to be filled by the loader, through which an instruction calls or jumps; or from which it loads an address, as is done
+/// ahead of a loop of calls.
+fn word(instruction: &Instruction) -> Option<VirtAddr> {
+    let is_use = match instruction.flow_control() {
+        FlowControl::IndirectCall | FlowControl::IndirectBranch => true,
+        _ => instruction.code() == Code::Mov_r64_rm64,
+    };
+    (is_use && instruction.is_ip_rel_memory_operand())
+        .then(|| VirtAddr(instruction.ip_rel_memory_address()))
 }
 
 /// Where a call or jump leads in this file, directly or through a word of it.
-fn callee(image: &Image, instruction: &Instruction) -> Option<VirtAddr> {
+pub(super) fn callee(image: &Image, instruction: &Instruction) -> Option<VirtAddr> {
     match instruction.flow_control() {
         FlowControl::Call | FlowControl::UnconditionalBranch => {
             let is_near = instruction.op0_kind() == OpKind::NearBranch64;
             is_near.then(|| VirtAddr(instruction.near_branch_target()))
         }
-        FlowControl::IndirectCall | FlowControl::IndirectBranch
-            if instruction.is_ip_rel_memory_operand() =>
-        {
-            image.pointer_at(VirtAddr(instruction.ip_rel_memory_address()))
-        }
-        _ => None,
+        _ => image.pointer_at(word(instruction)?),
     }
 }
 
@@ -69,6 +68,7 @@ mod tests {
     use std::{hint::black_box, path::Path};
 
     use super::*;
+    use crate::code::tests::in_file;
 
     #[inline(never)]
     extern "C" fn yields_sometimes(often: u64) -> u64 {
@@ -81,17 +81,6 @@ mod tests {
     #[inline(never)]
     extern "C" fn computes(often: u64) -> u64 {
         (0..often).fold(1, |product, number| black_box(product * number))
-    }
-
-    /// Where a function of this program lies in its file.
-    fn in_file(function: extern "C" fn(u64) -> u64) -> VirtAddr {
-        let maps = std::fs::read_to_string("/proc/self/maps").expect("the own map");
-        let exe = std::env::current_exe().expect("the own file");
-        let exe = exe.to_string_lossy();
-        let first = maps.lines().find(|line| line.ends_with(&*exe));
-        let base = first.and_then(|line| line.split('-').next());
-        let base = u64::from_str_radix(base.expect("a mapping"), 16).expect("an address");
-        VirtAddr(function as usize as u64 - base)
     }
 
     #[test]

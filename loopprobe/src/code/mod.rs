@@ -5,6 +5,8 @@
 //! who walks bounds the number of blocks.
 
 mod block;
+mod call;
+mod deallocator;
 mod entry;
 mod hint;
 mod imports;
@@ -24,6 +26,8 @@ use std::{
 };
 
 use block::{Block, Exit, Op, Place, absolute_table, relative_table};
+pub use call::callee;
+pub use deallocator::deallocators;
 pub use entry::{EntryInstruction, Leads, ProbePoint, probe_point};
 pub use hint::{locations_in, near};
 pub use imports::calls_import;
@@ -152,5 +156,21 @@ impl Blocks {
             }
         }
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where a function of this program lies in its file.
+    pub(super) fn in_file(function: extern "C" fn(u64) -> u64) -> VirtAddr {
+        let maps = std::fs::read_to_string("/proc/self/maps").expect("the own map");
+        let exe = std::env::current_exe().expect("the own file");
+        let exe = exe.to_string_lossy();
+        let first = maps.lines().find(|line| line.ends_with(&*exe));
+        let base = first.and_then(|line| line.split('-').next());
+        let base = u64::from_str_radix(base.expect("a mapping"), 16).expect("an address");
+        VirtAddr(function as usize as u64 - base)
     }
 }

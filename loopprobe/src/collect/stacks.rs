@@ -1,6 +1,6 @@
 //! Stacks of long polls: unwound as they come, named only when their poll turns out to be long.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, fs::File, sync::Arc};
 
 use loopprobe_common::records::{self, Kind, STACK_BYTES, STACK_HEAD, StackRecord, TakerRecord};
 
@@ -20,8 +20,8 @@ use crate::{
     },
     elf::ProcAddr,
     model::{Frame, LongPoll, Lost, Outcome, Stack, StackKind},
-    process::ProcessError,
-    symbolize::Symbolizer,
+    process::{ProcessError, Status},
+    symbolize::{PerfMap, Symbolizer},
     unwind::{Means, Module, PollFunctions, RawFrame, RawStack, Registers, Unwinder, Unwound},
 };
 
@@ -131,7 +131,9 @@ impl Stacks {
     pub fn new(options: &Options) -> Result<Self, ProcessError> {
         Ok(Self {
             unwinder: Unwinder::new(options.pid)?,
-            symbolizer: Symbolizer::new(&options.debug_files).with_runtimes(options.runtimes),
+            symbolizer: Symbolizer::new(&options.debug_files)
+                .with_runtimes(options.runtimes)
+                .with_perf_map(perf_map(options.pid)),
             pid: options.pid,
             objects: Objects::of(options.pid),
             descriptors: Descriptors::of(options.pid),
@@ -565,6 +567,13 @@ impl Taken {
         }
         room
     }
+}
+
+/// The names of the process's own code, if it writes them.
+fn perf_map(pid: u32) -> Option<PerfMap> {
+    let status = Status::read(pid).ok()?;
+    let root = File::open(format!("/proc/{pid}/root")).ok()?;
+    Some(PerfMap::of(root.into(), status.inner_pid, status.uid))
 }
 
 fn is_halted(seen: &[Seen]) -> bool {

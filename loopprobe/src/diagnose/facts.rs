@@ -2,14 +2,14 @@ use std::collections::BTreeMap;
 
 use super::{
     Database, Halt, Moment, Object, PollEvidence, StackEvidence, Taker, Waker,
-    blame::{entry, place},
+    blame::{blamed, blocking_call, describe, entry, place},
     descriptors::is_misused,
     object::{Pipe, Socket},
     operation::Operation,
     rules::lock,
     syscall::Waits,
 };
-use crate::model::Cause;
+use crate::model::{Cause, Frame, Role};
 
 /// Facts by name.
 type Facts = BTreeMap<String, String>;
@@ -44,7 +44,7 @@ pub(crate) fn facts(
             cause,
             Cause::Lock | Cause::Channel | Cause::ThreadWait | Cause::NestedBlockOn
         ) {
-            add(&mut facts, name, woken_by(waker));
+            add(&mut facts, name, woken_by(waker, cause));
         }
     }
     let moment = Moment::of(found);
@@ -54,6 +54,9 @@ pub(crate) fn facts(
     if let Some(frame) = entry(moment.frames) {
         let function = frame.function.clone().unwrap_or_else(|| place(frame));
         add(&mut facts, "function", function);
+    }
+    if let Some(guest) = guest(moment.frames) {
+        add(&mut facts, "guest", guest);
     }
     of_cause(&mut facts, cause, &moment);
     if cause == Cause::Database {
@@ -69,6 +72,13 @@ fn add(facts: &mut Facts, name: &str, value: impl ToString) {
     facts.insert(name.to_owned(), value.to_string());
 }
 
+/// The innermost function that an interpreter runs, where the program names it.
+fn guest(frames: &[Frame]) -> Option<&str> {
+    let inside = &frames[..blamed(frames).unwrap_or(frames.len())];
+    let is_guests = |frame: &&Frame| frame.role.guest().is_some() && frame.address.is_some();
+    inside.iter().find(is_guests)?.function.as_deref()
+}
+
 /// `hog (812) 45 ms, thread rayon-0 3 ms`.
 fn takers(takers: &[Taker]) -> String {
     const SHOWN: usize = 3;
@@ -82,10 +92,16 @@ fn takers(takers: &[Taker]) -> String {
     words.collect::<Vec<_>>().join(", ")
 }
 
-/// `rayon-1 (813) in app::tile`.
-fn woken_by(waker: &Waker) -> String {
+/// `rayon-1 (813) in app::tile`. Of other waits than those for a lock, in which the function that lets go is what matters, a library's
+/// function says how it wakes and not what it did before: only the program's own, and async bodies, are named.
+fn woken_by(waker: &Waker, cause: Cause) -> String {
     let thread = format!("{} ({})", waker.name, waker.tid);
-    match super::blame::blocking_call(&waker.frames) {
+    let does_its_work = |frame: &Frame| frame.role == Role::Own || frame.async_body;
+    let call = match cause {
+        Cause::Lock => blocking_call(&waker.frames),
+        _ => waker.frames.iter().find(|f| does_its_work(f)).map(describe),
+    };
+    match call {
         Some(call) => format!("{thread} in {}", call.function),
         None => thread,
     }
@@ -155,7 +171,7 @@ fn of_databases(facts: &mut Facts, evidence: &PollEvidence) {
 
 /// The type of the value whose drop glue is on the stack, outermost before the program's own code.
 fn dropped(moment: &Moment<'_>) -> Option<String> {
-    let own = super::blame::blamed(moment.frames)?;
+    let own = blamed(moment.frames)?;
     moment.frames[..own].iter().rev().find_map(|frame| {
         let name = frame.full_name.as_deref().or(frame.function.as_deref())?;
         let inner = name.split_once("drop_in_place<")?.1;

@@ -364,6 +364,87 @@ fn who_ended_a_wait_is_said() {
 }
 
 #[test]
+fn what_an_interpreter_does_below_the_blamed_call_is_a_callbacks() {
+    let guest = |name: &str, address| Frame {
+        role: Role::CPython,
+        address,
+        ..frame(name, true)
+    };
+    let mut found = blocked(&["clock_nanosleep"], libc::SYS_clock_nanosleep, None, 9);
+    let native = diagnosis(found.clone());
+    assert!(native.advice.starts_with("use tokio::time::sleep"));
+    let inner = [
+        guest("time_sleep", None),
+        guest("py::nap:/app/x.py", Some(0x1000)),
+    ];
+    found.stack.frames.splice(1..1, inner);
+    let called = diagnosis(found.clone());
+    assert!(called.advice.starts_with("an interpreter runs here"));
+    assert_eq!(called.evidence["guest"], "py::nap:/app/x.py");
+    assert_eq!(called.call.expect("a call").function, "app::helper");
+    // What Python has called is no callback.
+    found.stack.frames.insert(1, frame("app::native", false));
+    let native = diagnosis(found);
+    assert!(native.advice.starts_with("use tokio::time::sleep"));
+    assert_eq!(native.evidence.get("guest"), None);
+}
+
+#[test]
+fn how_a_library_wakes_is_not_what_its_thread_did() {
+    let mut found = blocked(
+        &["rayon_core::latch::LockLatch::wait"],
+        libc::SYS_futex,
+        None,
+        9,
+    );
+    let set = Frame {
+        role: Role::Dependency,
+        ..frame("rayon_core::latch::LatchRef::set", false)
+    };
+    let woken = |found: &mut StackEvidence, frames| {
+        found.waker = Some(Waker {
+            tid: 12,
+            name: "rayon-0".to_owned(),
+            frames,
+        });
+        diagnosis(found.clone()).evidence["waker"].clone()
+    };
+    assert_eq!(woken(&mut found, vec![set.clone()]), "rayon-0 (12)");
+    let own = vec![set, frame("app::tile", false)];
+    assert_eq!(woken(&mut found, own), "rayon-0 (12) in app::tile");
+}
+
+#[test]
+fn what_was_a_polls_own_keeps_the_advice_for_its_situation() {
+    let wait = blocked(
+        &[
+            "std::sys::sync::mutex::futex::Mutex::lock_contended",
+            "std::io::stdio::_print",
+        ],
+        libc::SYS_futex,
+        None,
+        30,
+    );
+    let found = diagnose(&PollEvidence {
+        split: Some(Split {
+            blocked_ns: 30,
+            runnable_ns: 70,
+            ..Split::default()
+        }),
+        stacks: vec![wait],
+        ..PollEvidence::default()
+    });
+    assert_eq!(found.cause, Cause::Preempted);
+    assert!(
+        found
+            .advice
+            .contains("another thread holds the lock while it writes"),
+        "{}",
+        found.advice
+    );
+}
+
+#[test]
 fn the_largest_part_decides() {
     let stacks = vec![
         blocked(&[], libc::SYS_read, file("/a"), 4_000_000),

@@ -26,7 +26,7 @@ pub fn diagnose(evidence: &PollEvidence) -> Diagnosis {
         call,
         innermost: dominant.and_then(|found| innermost_async(&found.stack.frames)),
         evidence: facts(evidence, cause, ns, dominant),
-        advice: advice(cause, split, &parts, dominant),
+        advice: advice(cause, evidence, split, &parts, dominant),
         own_ns: evidence.split.map(|_| own_ns(&parts)),
     }
 }
@@ -47,7 +47,13 @@ fn largest(parts: &Parts, wanted: impl Fn(Cause) -> bool) -> Option<(Cause, u64)
 }
 
 /// What to do about a cause in its situation.
-fn advice(cause: Cause, split: Split, parts: &Parts, dominant: Option<&StackEvidence>) -> String {
+fn advice(
+    cause: Cause,
+    evidence: &PollEvidence,
+    split: Split,
+    parts: &Parts,
+    dominant: Option<&StackEvidence>,
+) -> String {
     let others = |cause| matches!(cause, Cause::Preempted | Cause::Throttled);
     let advice = rules::advice(cause, dominant.map(Moment::of).as_ref());
     let own_ns = split.on_cpu_ns + split.blocked_ns;
@@ -56,11 +62,10 @@ fn advice(cause: Cause, split: Split, parts: &Parts, dominant: Option<&StackEvid
     }
     // What a poll took of its own is its own, whoever had the CPU for the rest.
     let own = largest(parts, |cause| !others(cause)).map_or(Cause::Unknown, |(cause, _)| cause);
-    let (own_ms, own) = (own_ns / 1_000_000, own.rule());
-    format!(
-        "{own_ms} ms of it were the code's own ({}): {}; for the rest, {advice}",
-        own.label, own.advice
-    )
+    let (_, dominant) = heaviest_call(&stacks_of(evidence, own));
+    let own_advice = rules::advice(own, dominant.map(Moment::of).as_ref());
+    let (own_ms, label) = (own_ns / 1_000_000, own.rule().label);
+    format!("{own_ms} ms of it were the code's own ({label}): {own_advice}; for the rest, {advice}")
 }
 
 /// From this part of a poll on, its own time is mentioned although another cause took more: a fifth.

@@ -66,6 +66,9 @@ pub struct Frame {
     pub module: Option<String>,
     /// File offset in `module` of the instruction (of a caller: of the call, not of the return address).
     pub offset: Option<u64>,
+    /// Of code in no file, such as what an interpreter has compiled: the address in the process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<u64>,
     /// File offset in `module` at which the function begins, as its unwind information says. By it, frames without a name are
     /// told apart in graphs and groups.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -87,6 +90,9 @@ pub struct Frame {
     /// diagnosis only.
     #[serde(skip)]
     pub yields: bool,
+    /// Whether it is the function, without a name, through which Rust code gives memory back. For the diagnosis only.
+    #[serde(skip)]
+    pub frees: bool,
 }
 
 /// A stack inside one poll, from the blocking call outwards, and how long it stood.

@@ -58,8 +58,11 @@ fn is_library(frame: &Frame) -> bool {
         .is_some_and(|module| module.ends_with(".so") || module.contains(".so."))
 }
 
-/// The crate that a frame's code belongs to, by its source file's path or its name; `None` where neither tells.
+/// The crate that a frame's code belongs to, or the interpreter, by its source file's path or its name; `None` where neither tells.
 pub fn krate(frame: &Frame) -> Option<String> {
+    if let Some(interpreter) = frame.role.guest() {
+        return Some(interpreter.to_owned());
+    }
     let place = frame.location.as_ref().or(frame.definition.as_ref());
     let folder = place.and_then(|place| {
         let (folder, _) = place.short_file().split_once("/src/")?;

@@ -1,8 +1,8 @@
-use std::ops::Range;
+use std::{cell::OnceCell, ops::Range};
 
 use super::role::{Origins, is_system_library};
 use crate::{
-    code::{StateMachines, calls_import, near},
+    code::{StateMachines, callee, calls_import, deallocators, near},
     elf::{Image, VirtAddr},
     model::{Frame, SourceLocation},
     unwind::Module,
@@ -14,6 +14,8 @@ pub(crate) struct Definitions {
     image: Image,
     machines: StateMachines,
     origins: Origins,
+    /// Looked for when a function without a name asks for it first.
+    deallocators: OnceCell<Vec<VirtAddr>>,
 }
 
 impl Definitions {
@@ -31,6 +33,7 @@ impl Definitions {
             image,
             machines,
             origins,
+            deallocators: OnceCell::new(),
         })
     }
 
@@ -54,6 +57,7 @@ impl Definitions {
         frame.async_body = frame.definition.is_some();
         if frame.definition.is_none() {
             frame.near = self.near(address);
+            frame.frees = self.frees(address);
             frame.yields = self
                 .function(address)
                 .is_some_and(|function| calls_import(&self.image, &function, b"sched_yield"));
@@ -63,6 +67,18 @@ impl Definitions {
     /// A source file that the function at an address refers to; a hint.
     pub fn near(&self, address: VirtAddr) -> Option<SourceLocation> {
         near(&self.image, self.function(address)?)
+    }
+
+    /// The function that a caller's frame has called, where its code says so.
+    pub fn callee(&self, caller: VirtAddr) -> Option<VirtAddr> {
+        callee(&self.image, caller)
+    }
+
+    /// Whether Rust code gives memory back through the function at an address.
+    fn frees(&self, address: VirtAddr) -> bool {
+        let known = self.deallocators.get_or_init(|| deallocators(&self.image));
+        let function = self.function(address);
+        function.is_some_and(|function| known.contains(&function.start))
     }
 
     fn function(&self, address: VirtAddr) -> Option<Range<VirtAddr>> {

@@ -4,6 +4,7 @@ mod c_names;
 mod caught;
 mod definitions;
 mod name;
+mod perf_map;
 mod role;
 mod separate;
 mod steady;
@@ -12,4 +13,5 @@ mod vetted;
 
 pub(crate) use c_names::is_c_name;
 pub use name::{FunctionName, NameKind};
+pub use perf_map::PerfMap;
 pub use symbolizer::Symbolizer;

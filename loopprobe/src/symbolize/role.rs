@@ -216,6 +216,7 @@ pub(crate) fn role(
     }
     match (&frame.function, &frame.location, &frame.definition) {
         (Some(name), location, _) => named(name, location.as_ref(), origins, runtimes),
+        (None, ..) if frame.frees => Role::Allocator,
         (None, _, Some(definition)) => located(definition, runtimes),
         (None, ..) if origins.std_from.is_some_and(|from| address >= from) => Role::Std,
         (None, ..) => Role::Unknown,
@@ -430,6 +431,14 @@ mod tests {
         );
         assert_eq!(of("/opt/libcool.so", None, None), Role::Unknown);
         let api = "/opt/api";
+        let freeing = Frame {
+            module: Some(api.to_owned()),
+            frees: true,
+            ..Frame::default()
+        };
+        let origins = Origins::default();
+        let found = role(&freeing, VirtAddr(0), &origins, RUNTIMES);
+        assert_eq!(found, Role::Allocator);
         assert_eq!(
             of(api, Some("/r/tokio-1.44.2/src/a.rs"), None),
             Role::Runtime

@@ -17,6 +17,7 @@ use super::{
     FunctionName, NameKind,
     caught::caught,
     definitions::Definitions,
+    perf_map::PerfMap,
     role::{self, Origins},
     separate::SeparateFiles,
     steady::Steady,
@@ -40,6 +41,8 @@ pub struct Symbolizer {
     modules: HashMap<u32, ModuleSource>,
     cache: HashMap<(u32, VirtAddr), Arc<[Frame]>>,
     runtimes: Runtimes,
+    /// What the process says of code that lies in no file.
+    perf_map: Option<PerfMap>,
 }
 
 /// Where a module's names come from.
@@ -59,6 +62,7 @@ impl Symbolizer {
             modules: HashMap::new(),
             cache: HashMap::new(),
             runtimes: RUNTIMES,
+            perf_map: None,
         }
     }
 
@@ -67,24 +71,64 @@ impl Symbolizer {
         Self { runtimes, ..self }
     }
 
+    /// Where the names of code come from that lies in no file.
+    pub fn with_perf_map(self, perf_map: Option<PerfMap>) -> Self {
+        Self { perf_map, ..self }
+    }
+
     /// The functions of a stack, inlined ones included, innermost first.
     pub fn frames(&mut self, raw: &[RawFrame]) -> Vec<Frame> {
         if self.cache.len() > MAX_CACHED {
             self.cache.clear();
         }
         self.fill_cache(raw);
-        let mut frames: Vec<Frame> = raw
-            .iter()
-            .flat_map(|frame| self.cached(frame).to_vec())
-            .collect();
+        let mut frames: Vec<Frame> = Vec::new();
+        for (at, frame) in raw.iter().enumerate() {
+            frames.extend_from_slice(&self.cached(frame));
+            let caller = raw.get(at + 1);
+            frames.extend(caller.and_then(|caller| self.jumped_on(frame, caller)));
+        }
         role::settle(&mut frames);
         frames
     }
 
-    fn cached(&self, frame: &RawFrame) -> Arc<[Frame]> {
-        key(frame)
-            .and_then(|key| self.cache.get(&key).cloned())
-            .unwrap_or_else(|| [Frame::default()].into())
+    fn cached(&mut self, frame: &RawFrame) -> Arc<[Frame]> {
+        let known = key(frame).and_then(|key| self.cache.get(&key).cloned());
+        known.unwrap_or_else(|| {
+            let named = self.perf_map.as_mut().map(|map| map.frame(frame.address));
+            let address = Some(frame.address.0);
+            [named.unwrap_or_else(|| Frame {
+                address,
+                ..Frame::default()
+            })]
+            .into()
+        })
+    }
+
+    /// The function of the program's own that stands between a frame and its caller: the caller has called it, and its last act was a
+    /// jump to another one, which leaves no frame.
+    fn jumped_on(&mut self, frame: &RawFrame, caller: &RawFrame) -> Option<Frame> {
+        let (module, at) = (caller.module.as_ref()?, caller.virt()?);
+        let definitions = self.modules.get_mut(&module.id())?.definitions(module)?;
+        let called = definitions.callee(at)?;
+        let running = frame
+            .module
+            .as_ref()
+            .filter(|inner| inner.id() == module.id())
+            .and_then(|inner| inner.function_at(frame.virt()?));
+        if running.is_some_and(|running| running.start == called) {
+            return None;
+        }
+        let known = (module.id(), called);
+        if !self.cache.contains_key(&known) {
+            self.fill(module, &[called]);
+        }
+        let function = self.cache.get(&known)?.last()?;
+        (function.role == Role::Own).then(|| Frame {
+            location: None,
+            offset: None,
+            ..function.clone()
+        })
     }
 
     /// Looks up what is not known yet, with one request a module.
@@ -103,12 +147,16 @@ impl Symbolizer {
             }
         }
         for (module, addresses) in wanted.into_values() {
-            for (address, mut frames) in self.look_up(&module, &addresses) {
-                if let Some(source) = self.modules.get_mut(&module.id()) {
-                    source.complete(&module, address, self.runtimes, &mut frames);
-                }
-                self.cache.insert((module.id(), address), frames.into());
+            self.fill(&module, &addresses);
+        }
+    }
+
+    fn fill(&mut self, module: &Module, addresses: &[VirtAddr]) {
+        for (address, mut frames) in self.look_up(module, addresses) {
+            if let Some(source) = self.modules.get_mut(&module.id()) {
+                source.complete(module, address, self.runtimes, &mut frames);
             }
+            self.cache.insert((module.id(), address), frames.into());
         }
     }
 

@@ -9,7 +9,7 @@ pub(super) const RULE: Rule = Rule {
     cause: Cause::Drop,
     label: "dropping",
     colour: Colour::Cpu,
-    recognised: "on the CPU in drop glue, or in the part of an allocator that takes memory back",
+    recognised: "on the CPU in drop glue, or in the part of an allocator that takes memory back, by name or by how all code calls it",
     advice: "a large value is dropped here: hand it to tokio::task::spawn_blocking(move || drop(value)), or to a thread that drops",
     applies: |moment| moment.is_on_cpu() && is_dropping(moment),
 };
@@ -32,7 +32,8 @@ fn is_dropping(moment: &Moment<'_>) -> bool {
         .take_while(|frame| frame.role != Role::Own)
         .any(|frame| {
             let name = frame.function.as_deref().unwrap_or_default();
-            name.starts_with("core::ptr::drop_in_place")
+            frame.frees
+                || name.starts_with("core::ptr::drop_in_place")
                 || name.ends_with(" as core::ops::drop::Drop>::drop")
                 || matches!(frame.role, Role::Allocator | Role::C)
                     && FREEING.iter().any(|part| name.contains(part))

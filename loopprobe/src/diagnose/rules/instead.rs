@@ -2,8 +2,8 @@
 
 use crate::{
     diagnose::{
-        Moment, Object, descriptors::is_misused, moment::names, operation::Operation,
-        syscall::Waits,
+        Moment, Object, blame::blamed, descriptors::is_misused, moment::names,
+        operation::Operation, syscall::Waits,
     },
     model::{Cause, Role},
 };
@@ -21,8 +21,17 @@ pub struct Instead {
     pub advice: &'static str,
 }
 
+const CALLBACK: &str = "an interpreter runs here (Python, JavaScript), and the task waits for its code: call it in tokio::task::spawn_blocking or from a thread of its own, or make the callback shorter";
+const IN_GUEST: &str = "below code that an interpreter runs (CPython, V8)";
+
 /// Of one cause the first that applies wins. `docs/causes.md` shows this table; a test keeps them equal.
 pub const INSTEAD: &[Instead] = &[
+    Instead {
+        cause: Cause::Network,
+        when: IN_GUEST,
+        applies: is_in_guest,
+        advice: CALLBACK,
+    },
     Instead {
         cause: Cause::Network,
         when: "the socket is in blocking mode, and an epoll instance of the process watches it",
@@ -67,9 +76,21 @@ pub const INSTEAD: &[Instead] = &[
     },
     Instead {
         cause: Cause::FileIo,
+        when: IN_GUEST,
+        applies: is_in_guest,
+        advice: CALLBACK,
+    },
+    Instead {
+        cause: Cause::FileIo,
         when: "below a logger, or print and its relatives",
         applies: |moment| moment.operation == Some(Operation::Logger),
         advice: "write logs from a thread of their own (tracing_appender::non_blocking and the like), or fewer of them",
+    },
+    Instead {
+        cause: Cause::Sleep,
+        when: IN_GUEST,
+        applies: is_in_guest,
+        advice: CALLBACK,
     },
     Instead {
         cause: Cause::Sleep,
@@ -130,6 +151,12 @@ pub const INSTEAD: &[Instead] = &[
     },
     Instead {
         cause: Cause::Cpu,
+        when: IN_GUEST,
+        applies: is_in_guest,
+        advice: CALLBACK,
+    },
+    Instead {
+        cause: Cause::Cpu,
         when: "most samples are in memcpy or memmove",
         applies: |moment| copies(moment),
         advice: "it copies much memory at once: share it (Arc, bytes::Bytes) instead of cloning it, or move the work to tokio::task::spawn_blocking",
@@ -153,6 +180,13 @@ fn is_wait_for_child(moment: &Moment<'_>) -> bool {
     matches!(moment.waits(), Some(Waits::Child | Waits::Poll))
         || names(moment.frames).any(|name| name.contains("process::"))
         || moment.operation != Some(Operation::Child) && moment.objects().any(is_pipe_of_child)
+}
+
+/// Whether the call that is to blame has entered an interpreter.
+fn is_in_guest(moment: &Moment<'_>) -> bool {
+    let inside = blamed(moment.frames).unwrap_or(moment.frames.len());
+    let mut inside = moment.frames[..inside].iter();
+    inside.any(|frame| frame.role.guest().is_some())
 }
 
 /// A nap that neither `std::thread::sleep` nor the program itself takes: a function of C stands between.

@@ -116,3 +116,31 @@ fn a_nameless_wait_inside_reqwest_is_its_own_threads() {
     assert_eq!(found.evidence["wait"], "reqwest's own thread");
     assert!(found.advice.starts_with("use reqwest's async client"));
 }
+
+#[test]
+fn a_nameless_allocator_that_takes_memory_back_is_a_drop() {
+    let mut found = stripped(0, vec![plain(None)]);
+    found.syscall = None;
+    found.stack.kind = StackKind::OnCpu;
+    found.stack.frames[0] = Frame {
+        role: Role::Allocator,
+        runtime: true,
+        ..plain(None)
+    };
+    let of = |found: &StackEvidence| {
+        let split = Split {
+            on_cpu_ns: found.stack.ns,
+            ..Split::default()
+        };
+        diagnose(&PollEvidence {
+            split: Some(split),
+            stacks: vec![found.clone()],
+            ..PollEvidence::default()
+        })
+    };
+    assert_eq!(of(&found).cause, Cause::Cpu);
+    found.stack.frames[0].frees = true;
+    let dropping = of(&found);
+    assert_eq!(dropping.cause, Cause::Drop);
+    assert_eq!(dropping.call.expect("a call").function, "?+0x1");
+}

@@ -29,7 +29,8 @@ pub(super) struct Run {
 
 /// Folds a stack, innermost first. `blamed` is the call that is to blame.
 ///
-/// Of the frames deeper than the program's own code the outermost is shown, such as `std::fs::read`: that is what it called. What
+/// Of the frames deeper than the program's own code the outermost is shown, such as `std::fs::read`: that is what it called. An
+/// interpreter's are one row wherever they are. What
 /// lies outside of its outermost own frame is left out, for that is how a task comes to be polled.
 pub(super) fn fold<'a>(
     stack: &'a Stack,
@@ -48,7 +49,9 @@ pub(super) fn fold<'a>(
     let mut rows = Vec::new();
     for run in stack.frames[..=last].chunk_by(|a, b| is_hidden(a) == is_hidden(b)) {
         match run {
-            [.., called] if is_hidden(called) && rows.is_empty() => rows.push(Row::Other(called)),
+            [.., called] if is_hidden(called) && rows.is_empty() && !run.iter().any(is_guest) => {
+                rows.push(Row::Other(called));
+            }
             [first, ..] if is_hidden(first) => rows.push(Row::Folded(Run::of(run))),
             shown => rows.extend(shown.iter().map(|frame| {
                 if is_own(frame) {
@@ -60,6 +63,10 @@ pub(super) fn fold<'a>(
         }
     }
     rows
+}
+
+fn is_guest(frame: &Frame) -> bool {
+    frame.role.guest().is_some()
 }
 
 impl Run {
@@ -178,6 +185,27 @@ mod tests {
                 "3 of axum, hyper-util",
                 "> app::handle"
             ]
+        );
+    }
+
+    #[test]
+    fn an_interpreters_frames_are_one_row_although_they_are_innermost() {
+        let guest = |name: &str| Frame {
+            function: Some(name.to_owned()),
+            role: crate::model::Role::CPython,
+            runtime: true,
+            ..Frame::default()
+        };
+        let stack = stack(vec![
+            frame("clock_nanosleep", STD),
+            guest("time_sleep"),
+            guest("py::nap:/app/x.py"),
+            guest("PyObject_Call"),
+            frame("app::store", "src/store.rs"),
+        ]);
+        assert_eq!(
+            shown(&stack, Some("app::store")),
+            ["4 of CPython", "> app::store"]
         );
     }
 

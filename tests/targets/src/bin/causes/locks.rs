@@ -101,3 +101,30 @@ fn rwlock_call(lock: &RwLock<u64>) -> u64 {
     let _span = span("rwlock");
     *lock.read().expect("no panic")
 }
+
+// @lot_task
+pub async fn lot_task(rounds: u32) {
+    let lock = Arc::new(parking_lot::Mutex::new(0_u64));
+    let theirs = lock.clone();
+    let holder = Mutex::new(Holder::new("lot", move |wait| {
+        let _guard = theirs.lock();
+        wait();
+    }));
+    for _ in 0..rounds {
+        lot_child(&lock, &holder).await;
+    }
+}
+
+// @lot_child
+async fn lot_child(lock: &parking_lot::Mutex<u64>, holder: &Mutex<Holder>) {
+    pause().await;
+    holder.lock().expect("no panic").take();
+    lot_call(lock);
+}
+
+#[inline(never)]
+// @lot_call
+fn lot_call(lock: &parking_lot::Mutex<u64>) {
+    let _span = span("lot");
+    *lock.lock() += 1;
+}

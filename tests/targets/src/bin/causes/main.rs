@@ -43,8 +43,9 @@ macro_rules! case {
     };
 }
 
-const CASES: [Case; 23] = [
+const CASES: [Case; 25] = [
     case!("sleep", "sleep", "process"),
+    case!("sleep", "tail", "process"),
     case!("cpu", "cpu", "cpu"),
     case!("file_io", "file_io", "files"),
     case!("fsync", "fsync", "files"),
@@ -54,6 +55,7 @@ const CASES: [Case; 23] = [
     case!("network", "network", "network"),
     case!("lock", "mutex", "locks"),
     case!("lock", "rwlock", "locks"),
+    case!("lock", "lot", "locks"),
     case!("child", "child", "process"),
     case!("preempted", "preempted", "cpu"),
     case!("stopped", "stopped", "cpu"),
@@ -100,6 +102,7 @@ async fn run(scenario: &str, rounds: u32) {
             .any(|case| case.label == label && case.runs_in(scenario))
     };
     one(wanted("sleep"), process::sleep_task(rounds)).await;
+    one(wanted("tail"), process::tail_task(rounds)).await;
     one(wanted("cpu"), cpu::cpu_task(rounds)).await;
     one(wanted("file_io"), files::file_io_task(rounds)).await;
     one(wanted("cached_read"), files::cached_read_task(rounds)).await;
@@ -109,6 +112,7 @@ async fn run(scenario: &str, rounds: u32) {
     one(wanted("network"), network::network_task(rounds)).await;
     one(wanted("mutex"), locks::mutex_task(rounds)).await;
     one(wanted("rwlock"), locks::rwlock_task(rounds)).await;
+    one(wanted("lot"), locks::lot_task(rounds)).await;
     one(wanted("child"), process::child_task(rounds)).await;
     one(wanted("stopped"), cpu::stopped_task(rounds)).await;
     one(wanted("preempted"), cpu::preempted_task(rounds)).await;

@@ -27,6 +27,27 @@ fn sleep_call() {
     std::thread::sleep(Duration::from_millis(LONG_MS));
 }
 
+// @tail_task
+pub async fn tail_task(rounds: u32) {
+    for _ in 0..rounds {
+        tail_child().await;
+    }
+}
+
+// @tail_child
+async fn tail_child() {
+    pause().await;
+    let _span = span("tail");
+    tail_call();
+}
+
+/// Its last act is the call of another function, for which the compiler leaves its frame: a jump.
+#[inline(never)]
+// @tail_call
+fn tail_call() {
+    std::thread::sleep(Duration::from_millis(LONG_MS));
+}
+
 // @child_task
 pub async fn child_task(rounds: u32) {
     for _ in 0..rounds {
