@@ -59,6 +59,8 @@ pub enum Profile {
     Size,
     /// `debug = 1`.
     DebugInfo,
+    /// `debug = 2`.
+    DebugTypes,
     /// Release with v0 symbol mangling.
     V0,
     /// Release, and the linker folds identical functions. This wants LLD, which is the compiler's own default on x86-64.
@@ -94,6 +96,7 @@ impl Profile {
             Profile::Abort | Profile::FramePointers | Profile::Bare => "abort",
             Profile::Size => "size",
             Profile::DebugInfo => "debuginfo",
+            Profile::DebugTypes => "debugtypes",
         }
     }
 

@@ -2,14 +2,14 @@
 
 use std::{
     collections::BTreeMap,
-    io::Read as _,
+    io::{BufRead as _, BufReader, Read as _},
     process::{Command, Output, Stdio},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
 use loopprobe_tests::{
-    matrix::{self, Build, Tokio, VERSIONS},
+    matrix::{self, Build, Profile, Tokio, VERSIONS},
     target::Target,
 };
 use serde_json::Value;
@@ -179,6 +179,94 @@ fn counts_are_right_while_tasks_come_and_go() -> Result<()> {
             ensure!(active.abs_diff(alive) * 100 <= alive, "{active} of {alive}");
         }
         ensure!(target.is_alive()?, "the target ended");
+    }
+    Ok(())
+}
+
+#[test]
+fn debug_information_tells_the_chain_of_awaits() -> Result<()> {
+    for tokio in [Tokio::Newest, Tokio::Exactly("1.28.2")] {
+        let build = Build {
+            tokio,
+            profile: Profile::DebugTypes,
+            stripped: false,
+        };
+        let (_target, truth, found) = crowd(build)?;
+        let mut checked = 0;
+        for task in found["tasks"].as_array().context("tasks")? {
+            let known = truth.iter().find(|known| known["task_id"] == task["id"]);
+            let lines = known.and_then(|known| known["lines"].as_array());
+            let Some(lines) = lines.filter(|lines| !lines.is_empty()) else {
+                continue;
+            };
+            let chain = task["await"]
+                .as_array()
+                .with_context(|| format!("no chain: {task}"))?;
+            let told: Vec<&Value> = chain.iter().filter_map(|point| point.get("line")).collect();
+            assert_eq!(told, lines.iter().collect::<Vec<_>>(), "{build:?}: {task}");
+            // Behind the last await is what is no async function.
+            ensure!(chain.len() == lines.len() + 1, "{task}");
+            let last = chain.last().and_then(|point| point["function"].as_str());
+            let is_leaf = |name: &str| name.contains("Pending") || name.contains("Sleep");
+            ensure!(last.is_some_and(is_leaf), "{task}");
+            checked += 1;
+        }
+        ensure!(checked >= 43, "{checked} chains");
+    }
+    Ok(())
+}
+
+#[test]
+fn text_fits_and_options_choose() -> Result<()> {
+    let build = Build {
+        profile: Profile::DebugTypes,
+        ..Build::DEFAULT
+    };
+    let (target, ..) = crowd(build)?;
+    let shown = |args: &[&str]| -> Result<String> {
+        let output = run(&target, args)?;
+        ensure!(output.status.success(), "{output:?}");
+        Ok(String::from_utf8(output.stdout)?)
+    };
+    let text = shown(&[])?;
+    for line in text.lines() {
+        ensure!(line.chars().count() <= 80, "does not fit: {line}");
+    }
+    ensure!(text.contains("85 live tasks"), "{text}");
+    // The biggest group is first, and is cut.
+    let first = text
+        .lines()
+        .find(|line| line.contains("crowd::"))
+        .context("a type")?;
+    ensure!(
+        first.contains("56") && first.ends_with("crowd::waits_for_ever"),
+        "{first}"
+    );
+    ensure!(text.contains("more tasks"), "{text}");
+    let text = shown(&["--type", "*sleeps", "--limit", "0", "--sort", "id"])?;
+    let ids = text
+        .lines()
+        .filter(|line| line.trim_end().ends_with("crowd::sleeps"));
+    assert_eq!(ids.count(), 21, "{text}");
+    ensure!(!text.contains("more task"), "{text}");
+    // Again and again, until it is told to end.
+    let mut command = Command::new(matrix::loopprobe()?);
+    command.args([
+        "tasks",
+        "--json",
+        "--watch",
+        "100ms",
+        "--pid",
+        &target.pid().to_string(),
+    ]);
+    let mut child = command.stdout(Stdio::piped()).spawn()?;
+    let lines = BufReader::new(child.stdout.take().context("a pipe")?).lines();
+    let seen: Vec<String> = lines.take(3).collect::<std::io::Result<_>>()?;
+    child.kill()?;
+    child.wait()?;
+    for line in seen {
+        let found: Value = serde_json::from_str(&line)?;
+        assert_eq!(found["type"], "tasks");
     }
     Ok(())
 }

@@ -1,12 +1,14 @@
 //! At which await tasks wait.
 
+use std::sync::Arc;
+
 use super::At;
 use crate::{
     code::StateMachines,
-    elf::{Image, ProcAddr},
+    elf::{Image, ProcAddr, Sections},
     model::TaskKind,
     process::Memory,
-    runtime::{LiveTask, TaskState},
+    runtime::{AwaitChains, AwaitPoint, LiveTask, RuntimeImage, TaskState},
 };
 
 /// The code of a file, which tells where its state machines keep their state.
@@ -14,6 +16,8 @@ use crate::{
 pub struct Source {
     image: Image,
     machines: StateMachines,
+    /// What debug information tells.
+    chains: Option<Box<dyn AwaitChains>>,
 }
 
 /// States below are none of an await: before the first poll, after the end, after a panic.
@@ -22,10 +26,23 @@ const RESERVED: u8 = 3;
 const BATCH: usize = 1024;
 
 impl Source {
-    /// Of an image.
-    pub fn of(image: Image) -> Self {
+    /// Of an image with a runtime in it; `debug` is its separate debug file, where there is one.
+    pub fn of(image: Image, found: &dyn RuntimeImage, debug: Option<&Sections>) -> Self {
         let machines = StateMachines::default();
-        Self { image, machines }
+        let own = image.sections().ok();
+        let mut with_types = own.iter().chain(debug).filter(|s| s.has(".debug_info"));
+        let chains = with_types.find_map(|sections| found.await_chains(sections));
+        Self {
+            image,
+            machines,
+            chains,
+        }
+    }
+
+    /// The futures that a task awaits, if it waits and they are known.
+    fn chain(&mut self, memory: &Memory, task: &LiveTask) -> Option<Arc<[AwaitPoint]>> {
+        let waits = matches!(task.state, TaskState::Idle | TaskState::Scheduled);
+        self.chains.as_mut().filter(|_| waits)?.of(memory, task)
     }
 
     /// The address of a task's state, if it waits and that is known. A running one changes its state only when it waits again.
@@ -78,6 +95,20 @@ pub fn places(
         rest = &rest[done..];
     }
     found
+}
+
+/// The chains of awaits of the tasks, in their order.
+pub fn chains(
+    memory: &Memory,
+    sources: &mut [Source],
+    tasks: &[LiveTask],
+    source_of: impl Fn(usize) -> Option<usize>,
+) -> Vec<Option<Arc<[AwaitPoint]>>> {
+    let chain = |task: &LiveTask| {
+        let source = sources.get_mut(source_of(task.image)?)?;
+        source.chain(memory, task)
+    };
+    tasks.iter().map(chain).collect()
 }
 
 fn place(state: u8) -> At {

@@ -1,4 +1,9 @@
-use crate::{model::TaskType, runtime::TaskState};
+use std::sync::Arc;
+
+use crate::{
+    model::TaskType,
+    runtime::{AwaitPoint, TaskState},
+};
 
 /// The live tasks of a process at about one moment.
 #[derive(Clone, Debug, Default)]
@@ -27,7 +32,7 @@ pub struct Loop {
 }
 
 /// A task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Task {
     /// The runtime's number of it.
     pub id: Option<u64>,
@@ -39,6 +44,8 @@ pub struct Task {
     pub of_loop: Option<usize>,
     /// Where it waits.
     pub at: At,
+    /// The futures that it awaits, outermost first, where debug information tells them.
+    pub chain: Option<Arc<[AwaitPoint]>>,
 }
 
 /// Where the outermost async function or block of a task is.

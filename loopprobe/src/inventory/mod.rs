@@ -15,7 +15,7 @@ use crate::{
     process::{ImageFile, Maps, Memory, ProcessError, can_read_memory, how_to_read},
     runtime::{
         DiscoverError, Instances, LoopCount, MappedImage, Runtime, Runtimes, Searched, TaskFinder,
-        detect,
+        detect, installed_debug_file,
     },
 };
 
@@ -123,11 +123,14 @@ impl Inventory {
             let Some(bias) = of_file.into_iter().find_map(|m| bias(&image, m)) else {
                 continue;
             };
-            match detect(runtimes, &image, debug_file(&image).as_ref()) {
+            let debug_file = debug_file(&image).or_else(|| installed_debug_file(&image));
+            match detect(runtimes, &image, debug_file.as_ref()) {
                 Ok(found) => {
                     source_of.extend(found.iter().map(|_| sources.len()));
+                    let first = found.first().map(Arc::clone);
                     images.extend(found.into_iter().map(|image| MappedImage { image, bias }));
-                    sources.push(Source::of(image));
+                    let first = first.as_deref();
+                    sources.extend(first.map(|f| Source::of(image, f, debug_file.as_ref())));
                 }
                 Err(DiscoverError::Nothing { .. }) => {}
                 Err(error) => remarks.push(error.to_string()),
@@ -236,6 +239,8 @@ impl Inventory {
             let live = finder.tasks();
             let source_of = |image: usize| self.source_of.get(*images.get(image)?).copied();
             let places = awaits::places(&memory, &mut self.sources, &live.tasks, source_of);
+            let chains = awaits::chains(&memory, &mut self.sources, &live.tasks, source_of);
+            let places = places.into_iter().zip(chains);
             let first = census.loops.len();
             let counts = finder.counts();
             let loops = live.loops.iter().map(|of_loop| {
@@ -248,7 +253,7 @@ impl Inventory {
             });
             census.loops.extend(loops);
             census.unsure += live.unsure;
-            for (task, at) in live.tasks.into_iter().zip(places) {
+            for (task, (at, chain)) in live.tasks.into_iter().zip(places) {
                 let served = Arc::clone(&task.served);
                 let index = types.index(&served, *runtime, &mut self.instances, task.header);
                 let of_loop = task.of_loop.map(|index| first + index);
@@ -261,6 +266,7 @@ impl Inventory {
                     state: task.state,
                     of_loop,
                     at,
+                    chain,
                 });
             }
         }

@@ -5,7 +5,11 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::{RuntimeImage, ServedType};
-use crate::{elf::ProcAddr, process::ProcessError};
+use crate::{
+    elf::ProcAddr,
+    model::SourceLocation,
+    process::{Memory, ProcessError},
+};
 
 /// A file with a runtime in it, where a process has it mapped.
 #[derive(Clone, Debug)]
@@ -138,4 +142,21 @@ impl TaskState {
             Self::Queued => "queued",
         }
     }
+}
+
+/// Tells where tasks wait.
+pub trait AwaitChains: std::fmt::Debug {
+    /// The futures that a task awaits, from its own to the innermost that is known, each with the place where it awaits the next
+    /// one. The last one has none: it is no async function, or has not begun. `None` where it cannot be told.
+    fn of(&mut self, memory: &Memory, task: &LiveTask) -> Option<Arc<[AwaitPoint]>>;
+}
+
+/// A future of a chain.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct AwaitPoint {
+    /// The async function or block, or another future's type, in the form that task types have.
+    pub function: String,
+    /// Where it awaits the next one.
+    #[serde(flatten)]
+    pub location: Option<SourceLocation>,
 }

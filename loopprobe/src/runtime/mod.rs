@@ -21,8 +21,8 @@ pub use detect::{DiscoverError, Presence, detect, installed_debug_file, presence
 pub use image::{CodeCoverage, DebugInfoLevel, Detail, ImageFacts, Inspection, Mangling};
 pub use instances::Instances;
 pub use live::{
-    CountSource, LiveLoop, LiveTask, LiveTasks, LoopCount, MappedImage, Searched, TaskFinder,
-    TaskState,
+    AwaitChains, AwaitPoint, CountSource, LiveLoop, LiveTask, LiveTasks, LoopCount, MappedImage,
+    Searched, TaskFinder, TaskState,
 };
 pub use plumbing::Plumbing;
 pub use site::{LoopMarks, ServedType, Site, SiteRole};
@@ -138,6 +138,11 @@ pub trait RuntimeImage: fmt::Debug + Send + Sync {
     /// If `header` is the address of a task that is being polled, what it refers to as its type ([`ServedType::key`]), as an
     /// address in the process. Any word of a stack may be asked.
     fn running_task(&self, _memory: &Memory, _header: u64) -> Option<ProcAddr> {
+        None
+    }
+
+    /// What tells where its tasks wait, from debug information with types; `None` where that tells nothing of them.
+    fn await_chains(&self, _debug: &Sections) -> Option<Box<dyn AwaitChains>> {
         None
     }
 

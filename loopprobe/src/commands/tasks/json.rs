@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use super::{STATES, by_type};
 use crate::{
-    inventory::{At, Census},
-    model::{TaskKind, TaskType},
+    inventory::{At, Census, Task},
+    model::{SourceLocation, TaskKind, TaskType},
     runtime::TaskState,
 };
 
@@ -59,19 +59,32 @@ struct TaskReport<'a> {
 #[derive(Serialize)]
 struct AwaitReport<'a> {
     function: &'a str,
-    number: u32,
+    #[serde(flatten)]
+    location: Option<&'a SourceLocation>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    number: Option<u32>,
 }
 
 /// The chain of awaits, as far as it is known; empty before the first poll.
-fn awaits(at: At, name: &str) -> Option<Vec<AwaitReport<'_>>> {
-    match at {
-        At::Beginning => Some(Vec::new()),
-        At::Await(number) => Some(vec![AwaitReport {
-            function: name,
-            number,
-        }]),
+fn awaits<'a>(task: &'a Task, name: &'a str) -> Option<Vec<AwaitReport<'a>>> {
+    let number = match task.at {
+        At::Await(number) => Some(number),
+        At::Beginning => return Some(Vec::new()),
         At::Unknown => None,
-    }
+    };
+    let report = |function, location, number| AwaitReport {
+        function,
+        location,
+        number,
+    };
+    let Some(chain) = &task.chain else {
+        return Some(vec![report(name, None, Some(number?))]);
+    };
+    let points = chain.iter().enumerate().map(|(index, point)| {
+        let number = number.filter(|_| index == 0);
+        report(&point.function, point.location.as_ref(), number)
+    });
+    Some(points.collect())
 }
 
 /// Writes one object and a newline.
@@ -110,7 +123,7 @@ pub fn write(pid: u32, census: &Census, out: &mut impl Write) -> io::Result<()> 
             certain: own.certain,
             kind: own.kind,
             state: task.state,
-            awaits: awaits(task.at, &own.name),
+            awaits: awaits(task, &own.name),
             idle_ns: None,
             of_loop: task.of_loop,
         }

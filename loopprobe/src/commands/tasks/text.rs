@@ -159,6 +159,7 @@ fn write_tasks(
             place(task.at),
             name(census, task.kind, left)
         )?;
+        write_chain(task, columns, out)?;
     }
     let hidden = shown.values().map(|shown| shown.saturating_sub(limit));
     let hidden: usize = if limit > 0 { hidden.sum() } else { 0 };
@@ -176,4 +177,25 @@ fn place(at: At) -> String {
         At::Await(number) => format!("#{number}"),
         At::Unknown => "-".to_owned(),
     }
+}
+
+/// Where a task awaits what, a line for each await.
+fn write_chain(task: &Task, columns: usize, out: &mut impl Write) -> io::Result<()> {
+    const INDENT: &str = "            ";
+    let Some(chain) = &task.chain else {
+        return Ok(());
+    };
+    for (index, point) in chain.iter().enumerate() {
+        let Some(place) = &point.location else {
+            continue;
+        };
+        let place = end_of(&clean(&place.to_string()), columns / 2);
+        let awaited = chain.get(index + 1).map_or("", |next| &next.function);
+        let left = columns
+            .saturating_sub(INDENT.len() + place.len() + 8)
+            .max(10);
+        let awaited = end_of(&clean(awaited), left);
+        writeln!(out, "{INDENT}{place} awaits {awaited}")?;
+    }
+    Ok(())
 }

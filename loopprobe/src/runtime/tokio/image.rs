@@ -1,9 +1,10 @@
 //! What an image holds of Tokio.
 
+use super::chains::Chains;
 use crate::{
-    elf::ProcAddr,
+    elf::{ProcAddr, Sections},
     process::Memory,
-    runtime::{Detail, ImageFacts, Inspection, Runtime, RuntimeImage},
+    runtime::{AwaitChains, DebugInfoLevel, Detail, ImageFacts, Inspection, Runtime, RuntimeImage},
 };
 
 /// What an image holds of Tokio.
@@ -57,6 +58,15 @@ impl RuntimeImage for TokioImage {
         };
         let state = word(usize::try_from(self.header.state).ok()?)?;
         (state & RUNNING != 0).then_some(ProcAddr(word(vtable)?))
+    }
+
+    fn await_chains(&self, debug: &Sections) -> Option<Box<dyn AwaitChains>> {
+        if self.facts.debug_info != DebugInfoLevel::Full {
+            return None;
+        }
+        let types = self.facts.sites.iter().flat_map(|site| &site.types);
+        let polls = types.map(|served| served.function).collect();
+        Some(Box::new(Chains::read(debug, &polls)?))
     }
 
     fn inspection(&self) -> Inspection {

@@ -5,6 +5,7 @@
 //! (trailer, scheduler, id). Its first function, `tokio::runtime::task::raw::poll<F, S>`, is where polls are timed.
 
 mod boxes;
+mod chains;
 mod discover;
 mod image;
 mod known;

@@ -32,25 +32,43 @@ fn say_await(
     let id = TaskId::default();
     id.learn(handle);
     control::say(&format!(
-        r#"{{"type":"task","task_id":{},"name":"{name}","kind":"{kind}","state":"{state}","loop":"{loop_of}","await":{number}}}"#,
-        id.get()
+        r#"{{"type":"task","task_id":{},"name":"{name}","kind":"{kind}","state":"{state}","loop":"{loop_of}","await":{number},"lines":{:?}}}"#,
+        id.get(),
+        lines(name, number)
     ));
+}
+
+/// Where a task awaits, and where those that it awaits do.
+fn lines(name: &str, number: &str) -> Vec<usize> {
+    let labels = match (name, number) {
+        ("waits_for_ever", "1") => vec!["for_ever"],
+        ("waits_at", "2") => vec!["await_2"],
+        ("waits_at", "3") => vec!["await_3"],
+        ("waits_at", "5") => vec!["await_5", "for_ever"],
+        _ => Vec::new(),
+    };
+    let marked = |label: &&str| targets::source::line_of(include_str!("crowd.rs"), label);
+    labels.iter().filter_map(marked).collect()
 }
 
 /// Waits for ever at one of its awaits, which are numbered from 1; another one is passed before.
 async fn waits_at(number: u64) -> u64 {
     tokio::task::yield_now().await;
     if number == 2 {
+        // @await_2
         std::future::pending::<()>().await;
     }
     if number == 3 {
+        // @await_3
         tokio::time::sleep(Duration::from_secs(3600)).await;
     }
     let seed = ends(number).await;
+    // @await_5
     waits_for_ever(seed).await
 }
 
 async fn waits_for_ever(seed: u64) -> u64 {
+    // @for_ever
     std::future::pending::<()>().await;
     seed
 }

@@ -70,6 +70,23 @@ impl Layouts {
     }
 }
 
+#[cfg(test)]
+impl Layouts {
+    /// One type, with its vtable at this address, and the trailer so many bytes behind the header.
+    pub fn of_one(vtable: u64, trailer: u64) -> Self {
+        use crate::{elf::VirtAddr, model::TaskType};
+        let mut served = ServedType::without_header(VirtAddr(1), TaskType::unknown(0));
+        served.scheduler_offset = 0x20;
+        served.id_offset = 0x28;
+        served.size = trailer as u32;
+        Self {
+            by_vtable: HashMap::from([(vtable, Arc::new(Layout::new(&served, 0)))]),
+            low: vtable,
+            high: vtable,
+        }
+    }
+}
+
 impl Layout {
     fn new(served: &ServedType, image: usize) -> Self {
         Self {

@@ -81,27 +81,19 @@ impl Finder {
         }
         let mut owned: Vec<_> = owned.into_iter().collect();
         owned.sort_by_key(|(key, headers)| (std::cmp::Reverse(headers.len()), *key));
+        let mut walk = Walk::new(&self.memory, &self.layouts, Instant::now() + TIME_LIMIT);
         for (_, headers) in owned.into_iter().take(MAX_OWNERS) {
-            self.own(&headers);
-        }
-    }
-
-    /// Finds the owner of these tasks, unless it is known.
-    fn own(&mut self, headers: &[Header]) {
-        let known = |header: &Header| {
-            let mut owners = self.owners.iter();
-            owners.any(|owner| owner.is_of(header))
-        };
-        if headers.first().is_some_and(known) {
-            return;
-        }
-        let mut tries = headers.iter().take(MAX_TRIES);
-        let found = tries.find_map(|header| Owner::find(&self.memory, &self.layouts, header));
-        match found {
-            Some(owner) => self.owners.push(owner),
-            None => self
-                .strays
-                .extend(headers.iter().map(|header| header.address)),
+            let known = |header: &Header| self.owners.iter().any(|owner| owner.is_of(header));
+            if headers.first().is_some_and(known) {
+                continue;
+            }
+            let mut tries = headers.iter().take(MAX_TRIES);
+            match tries.find_map(|header| Owner::find(&mut walk, &self.memory, header)) {
+                Some(owner) => self.owners.push(owner),
+                None => self
+                    .strays
+                    .extend(headers.iter().map(|header| header.address)),
+            }
         }
     }
 

@@ -2,7 +2,6 @@
 
 use super::{
     header::Header,
-    layout::Layouts,
     walk::{Ends, Membership, Walk, Walked},
 };
 use crate::{elf::ProcAddr, process::Memory};
@@ -60,18 +59,16 @@ struct Counters {
 
 impl Owner {
     /// The owner of a task.
-    pub fn find(memory: &Memory, layouts: &Layouts, task: &Header) -> Option<Self> {
-        if task.scheduler < 0x1000 || !task.scheduler.is_multiple_of(8) {
+    pub fn find(walk: &mut Walk<'_>, memory: &Memory, task: &Header) -> Option<Self> {
+        if walk.is_late() || task.scheduler < 0x1000 || !task.scheduler.is_multiple_of(8) {
             return None;
         }
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(1);
-        let mut walk = Walk::new(memory, layouts, deadline);
         let address = ProcAddr(task.scheduler);
         (0..TRIES).find_map(|_| {
             let words = words(memory, address);
             let number = task.owner;
-            let (lists, number_at, links) = sharded(&mut walk, address, &words, number)
-                .or_else(|| one(&mut walk, address, &words, number))?;
+            let (lists, number_at, links) = sharded(walk, address, &words, number)
+                .or_else(|| one(walk, address, &words, number))?;
             Some(Self {
                 address,
                 scheduler: task.layout.served.scheduler,

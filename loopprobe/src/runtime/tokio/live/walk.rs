@@ -72,6 +72,11 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// Whether the time is up.
+    pub fn is_late(&self) -> bool {
+        Instant::now() > self.deadline
+    }
+
     /// Reads the first and the last task of a list.
     pub fn ends(&self, ends: Ends) -> Option<(u64, u64)> {
         let mut words = [0; 2];
@@ -106,7 +111,7 @@ impl<'a> Walk<'a> {
                 }
                 None => {
                     returns += 1;
-                    let is_late = returns % 64 == 0 && Instant::now() > self.deadline;
+                    let is_late = returns % 64 == 0 && self.is_late();
                     if returns == MAX_RETURNS || is_late {
                         break;
                     }
@@ -119,7 +124,7 @@ impl<'a> Walk<'a> {
                     }
                 }
             }
-            if walked.nodes.len() % 4096 == 1 && Instant::now() > self.deadline {
+            if walked.nodes.len() % 4096 == 1 && self.is_late() {
                 break;
             }
         }
@@ -224,6 +229,9 @@ impl<'a> Walk<'a> {
 
     /// Whether these two may be the ends of one list.
     pub fn are_ends(&mut self, first: u64, last: u64, of: Membership) -> bool {
+        if self.is_late() {
+            return false;
+        }
         if first == 0 || last == 0 {
             return first == last;
         }
@@ -233,5 +241,88 @@ impl<'a> Walk<'a> {
         let ends = |node: Node| node.next == 0 && (is_alone || node.prev != 0);
         self.node(ProcAddr(first), of).is_some_and(begins)
             && self.node(ProcAddr(last), of).is_some_and(ends)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const VTABLE: u64 = 0x7777_0000;
+    const OF: Membership = Membership { owner: 9, links: 0 };
+
+    /// Tasks in this process's own memory: eight words of each, then the links.
+    struct Tasks(Vec<[u64; 10]>);
+
+    impl Tasks {
+        /// A whole list of so many.
+        fn linked(count: usize) -> Self {
+            let mut tasks = Self(vec![[0; 10]; count]);
+            for index in 0..count {
+                let prev = index.checked_sub(1).map_or(0, |before| tasks.at(before));
+                let next = if index + 1 < count {
+                    tasks.at(index + 1)
+                } else {
+                    0
+                };
+                let id = index as u64 + 1;
+                tasks.0[index] = [0x84, 0, VTABLE, OF.owner, 0, id, 0, 0, prev, next];
+            }
+            tasks
+        }
+
+        fn at(&self, index: usize) -> u64 {
+            &raw const self.0[index] as u64
+        }
+
+        /// The ids that a walk finds, and whether it was whole.
+        fn walked(&self, ends: [u64; 2]) -> (Vec<u64>, bool) {
+            let layouts = Layouts::of_one(VTABLE, 64);
+            let memory = Memory::of(std::process::id());
+            let deadline = Instant::now() + Duration::from_secs(5);
+            let mut walk = Walk::new(&memory, &layouts, deadline);
+            let at = ProcAddr(ends.as_ptr() as u64);
+            let walked = walk.list(Ends { at }, OF);
+            let ids = walked.nodes.iter().map(|node| node.header.id).collect();
+            (ids, walked.is_whole)
+        }
+    }
+
+    #[test]
+    fn a_list_is_walked_from_its_first_to_its_last() {
+        let tasks = Tasks::linked(4);
+        assert_eq!(
+            tasks.walked([tasks.at(0), tasks.at(3)]),
+            (vec![1, 2, 3, 4], true)
+        );
+        assert_eq!(tasks.walked([0, 0]), (vec![], true));
+    }
+
+    #[test]
+    fn a_list_that_does_not_fit_together_is_not_whole() {
+        // It ends before its last one.
+        let tasks = Tasks::linked(4);
+        assert!(!tasks.walked([tasks.at(0), 0x1238]).1);
+        // A task of another owner is on it.
+        let mut tasks = Tasks::linked(4);
+        tasks.0[2][3] = OF.owner + 1;
+        assert!(!tasks.walked([tasks.at(0), tasks.at(3)]).1);
+        // It leads into nothing.
+        let mut tasks = Tasks::linked(4);
+        tasks.0[3][9] = 0x1238;
+        assert!(!tasks.walked([tasks.at(0), tasks.at(3)]).1);
+    }
+
+    #[test]
+    fn a_circle_ends() {
+        let mut tasks = Tasks::linked(4);
+        tasks.0[3][9] = tasks.at(0);
+        tasks.0[0][8] = tasks.at(3);
+        assert!(!tasks.walked([tasks.at(0), tasks.at(3)]).1);
+        let mut tasks = Tasks::linked(4);
+        tasks.0[3][9] = tasks.at(1);
+        assert!(!tasks.walked([tasks.at(0), tasks.at(3)]).1);
     }
 }

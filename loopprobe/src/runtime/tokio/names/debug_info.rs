@@ -27,8 +27,8 @@ const MAX_STRING: usize = 1 << 14;
 /// Functions and bodies kept.
 const MAX_KEPT: usize = 1 << 20;
 
-type Slice<'a> = EndianSlice<'a, LittleEndian>;
-type Entry<'a> = DebuggingInformationEntry<Slice<'a>>;
+pub(super) type Slice<'a> = EndianSlice<'a, LittleEndian>;
+pub(super) type Entry<'a> = DebuggingInformationEntry<Slice<'a>>;
 
 /// The body of an async function, async block or closure.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -239,12 +239,12 @@ fn holds_any<'a>(unit: UnitRef<'_, Slice<'a>>, sorted: &[u64]) -> bool {
     false
 }
 
-fn low_pc<'a>(unit: UnitRef<'_, Slice<'a>>, entry: &Entry<'a>) -> Option<VirtAddr> {
+pub(super) fn low_pc<'a>(unit: UnitRef<'_, Slice<'a>>, entry: &Entry<'a>) -> Option<VirtAddr> {
     let value = entry.attr_value(dw::DW_AT_low_pc)?;
     unit.attr_address(value).ok().flatten().map(VirtAddr)
 }
 
-fn string<'a>(
+pub(super) fn string<'a>(
     unit: UnitRef<'_, Slice<'a>>,
     entry: &Entry<'a>,
     attribute: gimli::DwAt,
@@ -265,7 +265,10 @@ fn origin_name<'a>(unit: UnitRef<'_, Slice<'a>>, entry: &Entry<'a>) -> Option<St
     string(unit, &entry, dw::DW_AT_name)
 }
 
-fn location<'a>(unit: UnitRef<'_, Slice<'a>>, entry: &Entry<'a>) -> Option<SourceLocation> {
+pub(super) fn location<'a>(
+    unit: UnitRef<'_, Slice<'a>>,
+    entry: &Entry<'a>,
+) -> Option<SourceLocation> {
     let AttributeValue::FileIndex(file) = entry.attr_value(dw::DW_AT_decl_file)? else {
         return None;
     };

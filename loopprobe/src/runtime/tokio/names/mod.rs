@@ -4,6 +4,7 @@
 //! open, a later one fills in.
 
 mod agreement;
+mod await_types;
 mod boxed;
 mod callees;
 mod calls;
@@ -29,6 +30,7 @@ use crate::{
     model::{NameSource, SourceLocation, TaskKind, TaskType},
 };
 
+pub use await_types::{AwaitTypes, TypeId};
 pub use boxed::{BoxedFutures, ProcessMemory, may_be_boxed};
 pub use debug_info::DebugInfo;
 pub use readable::readable;
