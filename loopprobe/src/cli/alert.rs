@@ -82,6 +82,16 @@ impl AlertArgs {
         }
     }
 
+    /// Which polls alert.
+    pub fn filter(&self, threshold: Duration) -> Filter {
+        Filter::new(
+            self.levels(threshold),
+            &self.threshold_for,
+            &self.ignore,
+            &self.cause,
+        )
+    }
+
     /// What this means; `environment` is for commands. `None` if nobody is to be told.
     pub fn options(
         &self,
@@ -94,12 +104,7 @@ impl AlertArgs {
             environment: environment.to_vec(),
         };
         self.is_wanted().then(|| Options {
-            filter: Filter::new(
-                self.levels(threshold),
-                &self.threshold_for,
-                &self.ignore,
-                &self.cause,
-            ),
+            filter: self.filter(threshold),
             on_alert: self.on_alert.as_ref().map(command),
             on_alert_end: self.on_alert_end.as_ref().map(command),
             webhook: self

@@ -6,7 +6,8 @@ use clap::{Args, Subcommand};
 use clap_complete::Shell;
 
 use super::{
-    Format, ObserveArgs, OutputArgs, RecordArg, SessionArgs, TargetArgs, TasksArgs, ViewArgs,
+    ConfigArgs, Format, ObserveArgs, OutputArgs, RecordArg, SessionArgs, TargetArgs, TasksArgs,
+    ViewArgs,
 };
 
 /// What to do.
@@ -65,6 +66,9 @@ pub struct AttachArgs {
     /// What the session is to do.
     #[command(flatten)]
     pub session: SessionArgs,
+    /// Where further options are.
+    #[command(flatten)]
+    pub config: ConfigArgs,
 }
 
 const RUN_EXAMPLES: &str = "\
@@ -93,6 +97,9 @@ pub struct RunArgs {
     /// What the session is to do.
     #[command(flatten)]
     pub session: SessionArgs,
+    /// Where further options are.
+    #[command(flatten)]
+    pub config: ConfigArgs,
     /// The program and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     pub command: Vec<OsString>,
@@ -178,6 +185,9 @@ pub struct RecordArgs {
     /// What the session is to do.
     #[command(flatten)]
     pub session: SessionArgs,
+    /// Where further options are.
+    #[command(flatten)]
+    pub config: ConfigArgs,
 }
 
 const REPORT_EXAMPLES: &str = "\

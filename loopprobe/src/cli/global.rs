@@ -1,4 +1,8 @@
+use std::io::{self, Write as _};
+
 use clap::{Args, ValueEnum};
+
+use crate::export::systemd::{Priority, is_journal};
 
 /// Options of every command.
 #[derive(Args, Clone, Debug)]
@@ -95,10 +99,18 @@ impl GlobalArgs {
             ColorArg::Never => env_logger::WriteStyle::Never,
         };
         // A second initialisation, as in tests, keeps the first logger.
-        let _ = env_logger::Builder::new()
+        let mut logger = env_logger::Builder::new();
+        logger
             .filter_level(self.log_level.into())
             .write_style(style)
-            .format_timestamp_millis()
-            .try_init();
+            .format_timestamp_millis();
+        if is_journal(&io::stderr()) {
+            // It has the time and the priority in fields of its own.
+            logger.format(|out, record| {
+                let priority = Priority::from(record.level());
+                writeln!(out, "{priority}{}: {}", record.target(), record.args())
+            });
+        }
+        let _ = logger.try_init();
     }
 }

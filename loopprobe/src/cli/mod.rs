@@ -2,6 +2,7 @@
 
 mod alert;
 mod command;
+mod config;
 mod duration;
 mod exit;
 mod gate;
@@ -10,6 +11,7 @@ mod metrics;
 mod monitor;
 mod observe;
 mod output;
+mod read;
 mod session;
 mod target;
 mod tasks;
@@ -20,6 +22,7 @@ pub use command::{
     AttachArgs, Command, CompletionsArgs, DoctorArgs, InspectArgs, ManArgs, PsArgs, RecordArgs,
     ReportArgs, RunArgs, TopArgs,
 };
+pub use config::{ConfigArgs, ConfigError, Setting, Settings};
 pub use duration::parse_duration;
 pub use exit::Exit;
 pub use gate::{AnnotationsArg, GateArgs};
@@ -28,10 +31,13 @@ pub use metrics::MetricsArgs;
 pub use monitor::MonitorArgs;
 pub use observe::ObserveArgs;
 pub use output::{Format, OutputArgs};
+pub use read::CliError;
 pub use session::SessionArgs;
 pub use target::TargetArgs;
 pub use tasks::{SortBy, TasksArgs};
 pub use views::{RecordArg, ViewArgs};
+
+use std::ffi::OsString;
 
 use clap::Parser;
 
@@ -60,4 +66,10 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+    /// What the options of a session came to.
+    #[arg(skip)]
+    pub settings: Settings,
+    /// The words that were typed.
+    #[arg(skip)]
+    pub typed: Vec<OsString>,
 }

@@ -47,7 +47,7 @@ impl ObserveArgs {
             threshold: self.threshold,
             light: self.light,
             duration: self.duration,
-            min_block: self.min_block.unwrap_or_else(|| self.default_min_block()),
+            min_block: self.min_block,
             sample_hz: self.sample_hz,
             stacks: !self.no_stacks,
             interval: self.interval,
@@ -55,10 +55,6 @@ impl ObserveArgs {
             kernel_log: global.kernel_log(),
             ..Options::new(pid)
         }
-    }
-
-    fn default_min_block(&self) -> Duration {
-        (self.threshold / 10).min(Duration::from_millis(1))
     }
 }
 
@@ -92,15 +88,15 @@ mod tests {
     #[test]
     fn min_block_follows_the_threshold() {
         assert_eq!(
-            options(&["--threshold", "1s"]).min_block,
+            options(&["--threshold", "1s"]).least_block(),
             Duration::from_millis(1)
         );
         assert_eq!(
-            options(&["--threshold", "500us"]).min_block,
+            options(&["--threshold", "500us"]).least_block(),
             Duration::from_micros(50)
         );
         assert_eq!(
-            options(&["--min-block", "3ms"]).min_block,
+            options(&["--min-block", "3ms"]).least_block(),
             Duration::from_millis(3)
         );
     }

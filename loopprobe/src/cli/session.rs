@@ -64,7 +64,7 @@ mod tests {
         for limit in ["--fail-over", "--fail-over-wall"] {
             let low = options(&[limit, "2ms"]);
             assert_eq!(low.threshold, Duration::from_millis(2));
-            assert_eq!(low.min_block, Duration::from_micros(200));
+            assert_eq!(low.least_block(), Duration::from_micros(200));
             assert_eq!(options(&[limit, "2s"]).threshold, Duration::from_millis(10));
         }
     }

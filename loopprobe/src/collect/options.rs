@@ -20,8 +20,8 @@ pub struct Options {
     pub threshold_dial: Option<ThresholdDial>,
     /// When to end; `None` until a signal or the target's end.
     pub duration: Option<Duration>,
-    /// Off-CPU stretches at least this long get a stack.
-    pub min_block: Duration,
+    /// Off-CPU stretches at least this long get a stack; `None` for the smaller of 1 ms and a tenth of the threshold.
+    pub min_block: Option<Duration>,
     /// Samples a second for stacks of computing polls; zero takes none.
     pub sample_hz: u32,
     /// Whether stacks are taken at all.
@@ -57,7 +57,7 @@ impl Options {
             light: false,
             threshold_dial: None,
             duration: None,
-            min_block: Duration::from_millis(1),
+            min_block: None,
             sample_hz: 499,
             stacks: true,
             report_open_after: Self::DEFAULT_OPEN_AFTER,
@@ -65,5 +65,11 @@ impl Options {
             debug_files: Vec::new(),
             kernel_log: false,
         }
+    }
+
+    /// Which off-CPU stretches get a stack, with the threshold as it is now.
+    pub fn least_block(&self) -> Duration {
+        let by_threshold = || (self.threshold / 10).min(Duration::from_millis(1));
+        self.min_block.unwrap_or_else(by_threshold)
     }
 }

@@ -1,10 +1,7 @@
 use std::io;
 
-use anstyle::{AnsiColor, Style};
-
+use super::say;
 use crate::{cli::Exit, report::clean};
-
-const ERROR: Style = AnsiColor::Red.on_default().bold();
 
 /// What was typed makes no sense, in a way that only shows once it is looked at together.
 #[derive(Debug, thiserror::Error)]
@@ -19,7 +16,7 @@ pub fn report(error: &anyhow::Error) -> Exit {
     // It may name paths and threads of the target. The verifier's log has lines.
     let said = sentence(error);
     let lines: Vec<_> = said.lines().map(clean).collect();
-    anstream::eprintln!("{ERROR}error:{ERROR:#} {}", lines.join("\n"));
+    say::error(&lines.join("\n"));
     if error.is::<WrongUsage>() {
         return Exit::Usage;
     }

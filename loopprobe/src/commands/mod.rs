@@ -19,8 +19,10 @@ mod privileges;
 mod progress;
 mod ps;
 mod record;
+mod reload;
 mod report;
 mod run;
+mod say;
 pub mod screen;
 mod session_output;
 mod signals;
@@ -31,34 +33,56 @@ mod top;
 mod until_polled;
 mod views;
 
-use std::process::ExitCode;
+use std::{ffi::OsString, process::ExitCode};
 
-use crate::cli::{Cli, Command, Exit, GlobalArgs};
+use crate::cli::{Cli, CliError, Command, ConfigArgs, Exit};
 
-fn dispatch(command: Command, global: &GlobalArgs) -> anyhow::Result<Exit> {
+fn dispatch(cli: &Cli) -> anyhow::Result<Exit> {
+    let (command, global) = (&cli.command, &cli.global);
+    if config_of(command).is_some_and(|config| config.print_config) {
+        print!("{}", cli.settings);
+        return Ok(Exit::Done);
+    }
     // The program that `run` starts has no part in it, so there it comes later.
     if !matches!(command, Command::Run(_)) {
         memory_limit::set();
     }
     match command {
-        Command::Attach(args) => attach::run(&args, global),
-        Command::Run(args) => run::run(&args, global),
-        Command::Ps(args) => ps::run(&args, global),
-        Command::Inspect(args) => inspect::run(&args, global),
-        Command::Tasks(args) => tasks::run(&args, global),
-        Command::Doctor(args) => doctor::run(&args, global),
-        Command::Top(args) => top::run(&args, global),
-        Command::Record(args) => record::run(&args, global),
-        Command::Report(args) => report::run(&args, global),
-        Command::Completions(args) => completions::run(&args),
-        Command::Man(args) => man::run(&args),
+        Command::Attach(args) => attach::run(args, cli),
+        Command::Run(args) => run::run(args, global),
+        Command::Ps(args) => ps::run(args, global),
+        Command::Inspect(args) => inspect::run(args, global),
+        Command::Tasks(args) => tasks::run(args, global),
+        Command::Doctor(args) => doctor::run(args, global),
+        Command::Top(args) => top::run(args, global),
+        Command::Record(args) => record::run(args, cli),
+        Command::Report(args) => report::run(args, global),
+        Command::Completions(args) => completions::run(args),
+        Command::Man(args) => man::run(args),
+    }
+}
+
+fn config_of(command: &Command) -> Option<&ConfigArgs> {
+    match command {
+        Command::Attach(args) => Some(&args.config),
+        Command::Run(args) => Some(&args.config),
+        Command::Record(args) => Some(&args.config),
+        _ => None,
     }
 }
 
 /// Does what was typed. Errors end on stderr; a reader that has closed the pipe is no error.
-pub fn run(cli: Cli) -> ExitCode {
+pub fn run(typed: Vec<OsString>) -> ExitCode {
+    let cli = match Cli::read(typed) {
+        Ok(cli) => cli,
+        Err(CliError::Typed(error)) => error.exit(),
+        Err(CliError::Config(error)) => {
+            say::error(&crate::report::clean(&error.to_string()));
+            return Exit::Usage.into();
+        }
+    };
     cli.global.apply();
-    match dispatch(cli.command, &cli.global) {
+    match dispatch(&cli) {
         Ok(exit) => exit.into(),
         Err(error) => failure::report(&error).into(),
     }

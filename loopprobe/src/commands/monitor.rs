@@ -1,22 +1,26 @@
-use anstyle::{AnsiColor, Style};
 use anyhow::Context as _;
 
-use super::{invoking_user::InvokingUser, session_output::SessionOutput};
+use super::{invoking_user::InvokingUser, say, session_output::SessionOutput};
 use crate::{
     cli::{GlobalArgs, MonitorArgs},
     collect::Options,
     export::{
-        alert::{Alerts, Counts},
+        alert::{Alerts, Counts, Rules},
         metrics::Metrics,
+        systemd::Manager,
     },
+    model::Sink,
     report::clean,
 };
 
-const WARNING: Style = AnsiColor::Yellow.on_default().bold();
-
-/// What becomes of a session's alerts. To be told at its end.
+/// Whoever is told of a session.
 #[derive(Debug, Default)]
-pub struct Told(Option<Counts>);
+pub struct Told {
+    /// What becomes of its alerts. To be told at its end.
+    counts: Option<Counts>,
+    /// Which polls alert.
+    pub rules: Option<Rules>,
+}
 
 /// Alerts and shows figures as was asked for, of a session with these options.
 ///
@@ -33,32 +37,36 @@ pub fn add(
         let metrics = Metrics::listen(address)
             .with_context(|| format!("cannot listen at {address} (--metrics HOST:PORT)"))?;
         if !global.quiet {
-            anstream::eprintln!("metrics: http://{}/metrics", metrics.address()?);
+            say::remark(&format!("metrics: http://{}/metrics", metrics.address()?));
         }
         output.add(vec![Box::new(metrics)]);
     }
+    output.add(
+        Manager::from_environment()
+            .map_or_else(Vec::new, |manager| vec![Box::new(manager) as Box<dyn Sink>]),
+    );
     let environment = InvokingUser::from_sudo().map_or_else(Vec::new, |user| user.environment());
     let Some(wanted) = args.alert.options(options.threshold, &environment) else {
         return Ok(Told::default());
     };
     let alerts = Alerts::new(wanted);
-    let counts = alerts.counts();
+    let told = Told {
+        counts: Some(alerts.counts()),
+        rules: Some(alerts.rules()),
+    };
     output.add(vec![Box::new(alerts)]);
-    Ok(Told(Some(counts)))
+    Ok(told)
 }
 
 impl Told {
     /// Says on standard error what was delivered, and always what was not.
     pub fn say(&self, global: &GlobalArgs) {
-        let Some(counts) = &self.0 else { return };
+        let Some(counts) = &self.counts else { return };
         let tally = counts.tally();
         if tally.is_incomplete() {
-            anstream::eprintln!(
-                "{WARNING}warning:{WARNING:#} alerts: {}",
-                clean(&tally.to_string())
-            );
+            say::warning(&format!("alerts: {}", clean(&tally.to_string())));
         } else if !global.quiet {
-            anstream::eprintln!("alerts: {tally}");
+            say::remark(&format!("alerts: {tally}"));
         }
     }
 }

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     cli::{Exit, Format, GlobalArgs, OutputArgs},
+    export::systemd::{JournalSink, is_journal},
     model::{Event, Live, Sink, Sinks},
     report::{JsonSink, TextOptions, TextSink},
 };
@@ -58,7 +59,10 @@ impl SessionOutput {
         let options = text_options(output, global, columns_of(&io::stderr()));
         let report: Box<dyn Sink> = match output.format {
             Format::Json => Box::new(JsonSink::new(io::stderr())),
-            Format::Text => Box::new(TextSink::new(BufWriter::new(anstream::stderr()), options)),
+            Format::Text => {
+                let stderr = BufWriter::new(anstream::stderr());
+                text_report(stderr, is_journal(&io::stderr()), options)
+            }
         };
         Ok(Self {
             sinks: only(Box::new(UntilPolled::new(report))),
@@ -141,7 +145,7 @@ fn report(output: &OutputArgs, global: &GlobalArgs) -> anyhow::Result<Box<dyn Si
         (None, Format::Json) => Box::new(JsonSink::new(io::stdout().lock())),
         (None, Format::Text) => {
             let options = text_options(output, global, columns_of(&io::stdout()));
-            Box::new(TextSink::new(coloured_stdout(), options))
+            text_report(coloured_stdout(), is_journal(&io::stdout()), options)
         }
         (Some(path), Format::Json) => Box::new(JsonSink::new(OutputFile::create(path)?)),
         (Some(path), Format::Text) => {
@@ -150,6 +154,14 @@ fn report(output: &OutputArgs, global: &GlobalArgs) -> anyhow::Result<Box<dyn Si
             Box::new(TextSink::new(plain, text_options(output, global, None)))
         }
     })
+}
+
+fn text_report(out: impl Write + 'static, in_journal: bool, options: TextOptions) -> Box<dyn Sink> {
+    if in_journal {
+        Box::new(JournalSink::new(out, |out| TextSink::new(out, options)))
+    } else {
+        Box::new(TextSink::new(out, options))
+    }
 }
 
 fn text_options(output: &OutputArgs, global: &GlobalArgs, columns: Option<usize>) -> TextOptions {

@@ -3,7 +3,7 @@ use nix::sys::{
     signalfd::{SfdFlags, SignalFd, siginfo},
 };
 
-use super::{privileges, screen};
+use super::{privileges, reload::Reload, screen};
 use crate::{attach::await_removal, collect::Stop};
 
 /// SIGINT, SIGTERM and SIGHUP, taken out of their usual way. To be created before any thread is started, for threads
@@ -22,9 +22,17 @@ impl Signals {
     /// Ends the session at the first signal, and loopprobe itself at the second, without a report, but not while probes are
     /// being removed.
     pub fn stop(self, stop: &Stop) -> anyhow::Result<()> {
+        self.stop_or_reload(stop, None)
+    }
+
+    /// The same, but a SIGHUP that a process sent (not a terminal that goes away) reads the configuration again, if there is one.
+    pub fn stop_or_reload(self, stop: &Stop, mut reload: Option<Reload>) -> anyhow::Result<()> {
         let stop = stop.clone();
         let mut stopping = false;
-        self.on_each(move |signal, _| {
+        self.on_each(move |signal, from_terminal| {
+            if let (Signal::SIGHUP, false, Some(reload)) = (signal, from_terminal, &mut reload) {
+                return reload.reload();
+            }
             if stopping {
                 screen::leave();
                 await_removal(|| {

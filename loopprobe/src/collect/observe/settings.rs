@@ -73,7 +73,7 @@ pub(super) fn config(options: &Options, scan: bool, measured: DeadTime, span: Sp
     Config {
         threshold_ns,
         dead_ns: dead_time(options, measured).total_ns(),
-        min_block_ns: nanoseconds(options.min_block),
+        min_block_ns: nanoseconds(options.least_block()),
         sample_after_ns: threshold_ns / 10,
         stacks: u64::from(options.stacks),
         scan: u64::from(scan),

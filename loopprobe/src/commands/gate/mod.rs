@@ -7,17 +7,13 @@ mod place;
 
 use std::{io, path::Path};
 
-use anstyle::{AnsiColor, Style};
-
 use self::kinds::{Kinds, Limits};
-use super::{output_file::OutputFile, report};
+use super::{output_file::OutputFile, report, say};
 use crate::{
     cli::{Exit, GateArgs, GlobalArgs},
     model::{Event, Session, Sink, Summary},
     report::{Baseline, OwnTime, clean},
 };
-
-const ERROR: Style = AnsiColor::Red.on_default().bold();
 
 /// So many kinds of polls are told of, the worst first; JUnit has them all.
 const MAX_TOLD: usize = 10;
@@ -100,21 +96,21 @@ impl Gate {
         };
         for failure in outcome.failures.iter().take(MAX_TOLD) {
             let Failure { limit, message, .. } = failure;
-            anstream::eprintln!("{ERROR}failed:{ERROR:#} {limit}: {message}");
+            say::failed(&format!("{limit}: {message}"));
             if self.annotates {
                 let place = failure.kind.and_then(|kind| self.kinds.place(kind));
                 anstream::eprintln!("{}", annotations::error(place, limit, message));
             }
         }
         if let Some(more @ 1..) = outcome.failures.len().checked_sub(MAX_TOLD) {
-            anstream::eprintln!("{ERROR}failed:{ERROR:#} and {more} more");
+            say::failed(&format!("and {more} more"));
         }
         if self.is_wanted() && outcome.saw_nothing() && !global.quiet {
             let program = self.program.as_deref().unwrap_or("the process");
-            anstream::eprintln!(
+            say::remark(&format!(
                 "no task was polled in {}, so nothing is said of its event loop",
                 clean(program)
-            );
+            ));
         }
         let failed = |check| {
             outcome

@@ -17,5 +17,5 @@ pub use command::OnAlert;
 pub use counts::Counts;
 pub use event::{Level, When};
 pub use filter::{Filter, Levels, TypeThreshold};
-pub use sink::{Alerts, Options};
+pub use sink::{Alerts, Options, Rules};
 pub use webhook::Webhook;

@@ -1,4 +1,9 @@
-use std::{collections::HashMap, io, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use super::{
     Counts, Filter, Level, OnAlert, Webhook, When,
@@ -29,10 +34,28 @@ pub struct Options {
     pub a_minute: u32,
 }
 
+/// Which polls alert; clones change the same sink's.
+#[derive(Clone, Debug)]
+pub struct Rules(Arc<Mutex<Filter>>);
+
+impl Rules {
+    /// From now on by this filter. A poll that has alerted has its end all the same.
+    pub fn set(&self, filter: Filter) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = filter;
+    }
+
+    fn level(&self, poll: &LongPoll) -> Option<Level> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .level(poll)
+    }
+}
+
 /// The sink that alerts.
 #[derive(Debug)]
 pub struct Alerts {
-    filter: Filter,
+    rules: Rules,
     at_alert: Vec<Channel>,
     at_end: Vec<Channel>,
     rate: Rate,
@@ -56,7 +79,7 @@ impl Alerts {
             command.into_iter().chain(webhook.clone()).collect()
         };
         Self {
-            filter: options.filter,
+            rules: Rules(Arc::new(Mutex::new(options.filter))),
             at_alert: channels(options.on_alert),
             at_end: channels(options.on_alert_end),
             rate: Rate::new(options.a_minute),
@@ -72,10 +95,15 @@ impl Alerts {
         self.counts.clone()
     }
 
+    /// Which polls alert, to be changed while it runs.
+    pub fn rules(&self) -> Rules {
+        self.rules.clone()
+    }
+
     fn poll(&mut self, poll: &LongPoll) {
         let key = (poll.tid, poll.start_ns);
         let before = self.open.get(&key).copied();
-        let now = self.filter.level(poll);
+        let now = self.rules.level(poll);
         if now > before {
             let may = before.is_some() || self.rate.take(poll.start_ns + poll.duration_ns);
             match now {

@@ -1,0 +1,7 @@
+//! Manners of a service: priorities for systemd's journal, and what its service manager wants to know.
+
+mod journal;
+mod manager;
+
+pub use journal::{JournalLines, JournalSink, Priority, is_journal};
+pub use manager::{Manager, reloaded, reloading};
