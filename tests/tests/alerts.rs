@@ -69,7 +69,11 @@ fn a_command_is_given_the_event_and_its_main_fields() -> Result<()> {
     for file in fs::read_dir(folder.path())? {
         let path = file?.path();
         if path != ends {
-            told.push(fs::read_to_string(path)?);
+            let text = fs::read_to_string(path)?;
+            // Findings have no end: `--test health`.
+            if !text.starts_with("finding|") {
+                told.push(text);
+            }
         }
     }
     ensure!(told.len() > 10, "{} alerts: {}", told.len(), report.errors);
@@ -321,6 +325,7 @@ fn an_alert_that_alertmanager_was_told_of_ends_there() -> Result<()> {
         .try_iter()
         .filter_map(|(_, body)| body.as_array().cloned())
         .flatten()
+        .filter(|alert| alert["labels"]["alertname"] == "LoopprobeLongPoll")
         .collect();
     // What was open at the attach may not end under the same beginning, and what is open at the end does not end.
     let firing: Vec<_> = alerts

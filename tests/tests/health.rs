@@ -4,7 +4,7 @@ use std::{fs, process::Command, thread, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use loopprobe::{
-    model::{Event, Interval},
+    model::{Event, Finding, FindingKind, Interval},
     recording::Reader,
 };
 use loopprobe_tests::{
@@ -205,6 +205,177 @@ fn a_recording_gives_the_same_intervals() -> Result<()> {
     ensure!(
         said.contains("1 worker busy ") && said.contains("driver lag "),
         "{said}"
+    );
+    Ok(())
+}
+
+fn of_kind(report: &Report, kind: FindingKind) -> Vec<&Finding> {
+    let findings = report.findings.iter();
+    findings.filter(|finding| finding.kind == kind).collect()
+}
+
+/// Each time that two workers of two block at once is found once, with both polls; where two more workers have nothing to do, none is.
+#[test]
+fn all_workers_blocked_is_said_once_each_time_and_only_of_all_workers() -> Result<()> {
+    const KIND: FindingKind = FindingKind::AllWorkersBlocked;
+    take_machine!();
+    for build in [Build::DEFAULT, Build::DEFAULT.stripped()] {
+        let (report, truth) = watched("blocked", build, &[])?;
+        let blocks = truth.iter().filter(|p| p.label == "first");
+        let blocks = blocks.filter(|p| p.duration_ns() > 140 * MS).count();
+        let found = of_kind(&report, KIND);
+        println!("{} of {blocks} times: {found:?}", found.len());
+        ensure!(blocks >= 3 && found.len() <= blocks && found.len() + 1 >= blocks);
+        for finding in &found {
+            let evidence = &finding.evidence;
+            let tids: Vec<u32> = evidence.polls.iter().map(|poll| poll.tid).collect();
+            ensure!(tids.len() == 2 && tids[0] != tids[1], "{finding:?}");
+            ensure!(
+                evidence.workers == Some(2) && evidence.certain,
+                "{finding:?}"
+            );
+            let is_known = truth.iter().any(|p| {
+                p.tid == tids[0]
+                    && p.start_ns < evidence.since_ns + MS
+                    && p.end_ns + MS > evidence.since_ns + evidence.duration_ns
+            });
+            ensure!(is_known, "{finding:?}");
+        }
+        let counted = report
+            .summary
+            .findings
+            .iter()
+            .find(|count| count.kind == KIND);
+        ensure!(counted.is_some_and(|count| count.count == found.len() as u64));
+    }
+    let (report, truth) = watched("half", Build::DEFAULT.stripped(), &[])?;
+    ensure!(truth.iter().any(|p| p.duration_ns() > 140 * MS));
+    ensure!(of_kind(&report, KIND).is_empty(), "{:?}", report.findings);
+    Ok(())
+}
+
+/// The worker that turned the driver blocks, and the other one is idle.
+#[test]
+fn a_driver_that_nobody_turns_is_found_with_the_poll_that_kept_it() -> Result<()> {
+    take_machine!();
+    let (report, truth) = watched("lag_multi", Build::DEFAULT, &[])?;
+    let found = of_kind(&report, FindingKind::DriverLag);
+    let late = late(&truth);
+    println!("{late:?}: {found:?}");
+    if late.is_empty() {
+        ensure!(found.is_empty(), "{found:?}");
+        return Ok(());
+    }
+    let first = found.first().context("a finding")?;
+    let poll = first.evidence.polls.first().context("a poll")?;
+    let is_blocker = |p: &&Poll| p.label == "blocker" && p.start_ns.abs_diff(poll.start_ns) < MS;
+    ensure!(
+        truth.iter().any(|p| is_blocker(&p) && p.tid == poll.tid),
+        "{first:?}"
+    );
+    ensure!(first.advice.contains("spawn_blocking"), "{first:?}");
+    Ok(())
+}
+
+#[test]
+fn a_deadlock_is_said_once_as_possible_with_the_polls_that_wait() -> Result<()> {
+    take_machine!();
+    let mut target = start("locked", Build::DEFAULT)?;
+    let session = Session::attach(target.pid(), &["--duration", "5s"])?;
+    target.send("go")?;
+    let report = session.finish()?;
+    let found = of_kind(&report, FindingKind::Deadlock);
+    ensure!(found.len() == 1, "{:?}", report.findings);
+    ensure!(
+        !found[0].evidence.certain && found[0].evidence.polls.len() == 2,
+        "{:?}",
+        found[0]
+    );
+    Ok(())
+}
+
+/// A deadlock from before the attach.
+#[test]
+fn a_deadlock_from_before_is_found_too() -> Result<()> {
+    take_machine!();
+    let mut target = start("locked", Build::DEFAULT)?;
+    target.send("go")?;
+    thread::sleep(Duration::from_millis(500));
+    let session = Session::attach(target.pid(), &["--duration", "4s"])?;
+    let report = session.finish()?;
+    let found = of_kind(&report, FindingKind::Deadlock);
+    ensure!(found.len() == 1, "{:?}", report.findings);
+    Ok(())
+}
+
+#[test]
+fn a_task_that_wakes_itself_without_end_is_found_with_its_rate() -> Result<()> {
+    take_machine!();
+    for more in [None, Some("--light")] {
+        let mut target = start("spinner", Build::DEFAULT)?;
+        let args: Vec<&str> = ["--duration", "6s"].into_iter().chain(more).collect();
+        let session = Session::attach(target.pid(), &args)?;
+        target.send("go")?;
+        let lines = target.until("task", Duration::from_secs(10))?;
+        let id: u64 = lines.last().context("a line")?["id"]
+            .as_str()
+            .context("an id")?
+            .parse()?;
+        let lines = target.until("turns", Duration::from_secs(20))?;
+        let turns = lines.last().context("a line")?["turns"]
+            .as_u64()
+            .context("a number")?;
+        let report = session.finish()?;
+        let found = of_kind(&report, FindingKind::BusyTask);
+        ensure!(found.len() == 1, "{:?}", report.findings);
+        let evidence = &found[0].evidence;
+        let rate = evidence.polls_per_second.context("a rate")? as f64;
+        let truth = turns as f64 / 6.0;
+        println!(
+            "{rate} a second of {truth}, {:?} of a worker",
+            evidence.share
+        );
+        ensure!(evidence.task_id == Some(id), "{evidence:?}");
+        // Before the attach it was faster, and a busy machine is slower at times.
+        ensure!((0.3..3.0).contains(&(rate / truth)), "{rate} of {truth}");
+    }
+    Ok(())
+}
+
+#[test]
+fn of_a_loop_that_is_well_nothing_is_found() -> Result<()> {
+    take_machine!();
+    let (report, _) = watched("sleepers", Build::DEFAULT, &["--threshold", "50ms"])?;
+    ensure!(report.findings.is_empty(), "{:?}", report.findings);
+    Ok(())
+}
+
+/// A hook is told of a finding as of a long poll.
+#[test]
+fn a_hook_is_told_of_a_finding() -> Result<()> {
+    take_machine!();
+    let folder = Folder::new("findings")?;
+    let file = folder.path().join("told");
+    let command = format!(
+        "test $LOOPPROBE_EVENT = finding && echo $LOOPPROBE_LEVEL $LOOPPROBE_TID \"$(cat)\" >> {}; true",
+        file.display()
+    );
+    let mut target = start("locked", Build::DEFAULT)?;
+    let session = Session::attach(target.pid(), &["--duration", "4s", "--on-alert", &command])?;
+    target.send("go")?;
+    let report = session.finish()?;
+    let found = of_kind(&report, FindingKind::Deadlock);
+    ensure!(found.len() == 1, "{:?}", report.findings);
+    let told = fs::read_to_string(&file)?;
+    let mut lines = told
+        .lines()
+        .filter(|line| line.contains(r#""kind":"deadlock""#));
+    let line = lines.next().context("told")?;
+    ensure!(lines.next().is_none(), "{told}");
+    let start = format!("critical {} {{", found[0].evidence.polls[0].tid);
+    ensure!(
+        line.starts_with(&start) && line.contains(r#""type":"finding""#),
+        "{told}"
     );
     Ok(())
 }

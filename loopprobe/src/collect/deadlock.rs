@@ -8,13 +8,13 @@ use crate::model::{Cause, LongPoll};
 const FUTEX: &str = "202";
 
 /// Adds to a poll that waits for a lock, or for another thread, that all its like do so too and nothing of the process runs, if
-/// that is so. `polling` are the threads with an open poll. Not a proof: a thread that sleeps may hold the lock.
-pub(super) fn tell(poll: &mut LongPoll, polling: &HashSet<u32>) {
+/// that is so; says whether it is. `polling` are the threads with an open poll. Not a proof: a thread that sleeps may hold the lock.
+pub(super) fn tell(poll: &mut LongPoll, polling: &HashSet<u32>) -> bool {
     let Some(diagnosis) = &mut poll.diagnosis else {
-        return;
+        return false;
     };
     if poll.ended || !matches!(diagnosis.cause, Cause::Lock | Cause::ThreadWait) {
-        return;
+        return false;
     }
     if let Some(count) = all_wait(poll.pid, poll.tid, polling) {
         let words = format!(
@@ -22,7 +22,9 @@ pub(super) fn tell(poll: &mut LongPoll, polling: &HashSet<u32>) {
             poll.thread
         );
         diagnosis.evidence.insert("deadlock".to_owned(), words);
+        return true;
     }
+    false
 }
 
 /// How many threads have the name of this one, if each is inside a poll and waits for a futex, and no thread runs or waits for a

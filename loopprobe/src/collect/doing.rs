@@ -74,6 +74,27 @@ impl<'a> Threads<'a> {
         threads
     }
 
+    /// Whether no thread but the `known` ones runs a closure of the blocking pool, which a worker is too, or polls a task, as far as
+    /// stacks prove it.
+    pub fn run_no_closure(&mut self, kernel: &Kernel, known: &HashSet<u32>) -> bool {
+        let registers = kernel.thread_registers(self.pid).unwrap_or_default();
+        let mut others = looked::threads(self.pid);
+        others.retain(|tid| !known.contains(tid));
+        others.into_iter().all(|tid| {
+            let registers = registers.iter().find(|thread| thread.tid == tid);
+            registers
+                .filter(|_| is_waiting(self.pid, tid))
+                .is_some_and(|registers| self.runs_no_closure(registers))
+        })
+    }
+
+    fn runs_no_closure(&mut self, registers: &ThreadRegisters) -> bool {
+        let Waiting { raw, .. } = Waiting::new(registers, &self.memory);
+        let walked = self.stacks.walk(&raw).frames;
+        matches!(self.stuck.look_at(&raw, self.stacks), Look::Nothing)
+            && self.stuck.outermost(&raw, &walked).is_none()
+    }
+
     fn waiting(&mut self, registers: &ThreadRegisters) -> ThreadState {
         let Waiting { raw, syscall } = Waiting::new(registers, &self.memory);
         let walked = self.stacks.walk(&raw).frames;

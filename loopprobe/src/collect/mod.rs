@@ -9,6 +9,7 @@ mod dial;
 mod doing;
 mod drain;
 mod error;
+mod findings;
 mod gap;
 mod groups;
 mod head;

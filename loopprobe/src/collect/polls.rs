@@ -118,7 +118,7 @@ impl Polls {
     }
 
     /// The type of a poll's task; of a box, that of the future in it.
-    fn task_type(&mut self, poll: &OpenPoll, plan: &Plan) -> TaskType {
+    pub(super) fn task_type(&mut self, poll: &OpenPoll, plan: &Plan) -> TaskType {
         let index = poll.task_type as usize;
         let told = plan.served.get(index).and_then(|(runtime, served)| {
             let task = TaskRef {

@@ -18,7 +18,6 @@ pub enum Record<'a> {
     /// Who had the CPU that a poll's thread waited for.
     Taker(TakerRecord),
     /// For a long time nobody turned a driver.
-    #[expect(dead_code, reason = "nobody looks at it yet")]
     Driver(DriverRecord),
     /// The process executed another program.
     Process(ProcessRecord),

@@ -60,6 +60,9 @@ pub struct Evidence {
     /// How many workers the runtime was seen to have, where all of them matter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workers: Option<u64>,
+    /// Workers of the same runtime that were parked all the time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_workers: Option<u64>,
     /// The thread that turned the driver last, or that polls the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tid: Option<u32>,

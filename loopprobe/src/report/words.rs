@@ -91,7 +91,14 @@ pub fn finding(finding: &Finding) -> String {
              the process runs"
         ),
         FindingKind::DriverLag => format!(
-            "driver lag: for {duration} nobody turned the I/O and timer driver, since a poll kept the thread that turned it last"
+            "driver lag: for {duration} nobody turned the I/O and timer driver{}: a poll kept the thread that turned it last",
+            match evidence.idle_workers {
+                Some(idle) => format!(
+                    ", though {} idle",
+                    count(idle, "worker") + if idle == 1 { " was" } else { " were" }
+                ),
+                None => String::new(),
+            }
         ),
         FindingKind::BusyTask => format!(
             "busy task: {} is polled {} times a second, {:.0}% of a worker, without end",

@@ -35,9 +35,14 @@ impl Observer {
     pub(super) fn see_health(&mut self, threads: &[(u32, Thread)], now: u64) -> io::Result<()> {
         let drivers = self.kernel.drivers().map_err(io::Error::other)?;
         let periods = &mut [&mut self.interval, &mut self.since_live];
-        for gone in self.health.see(threads, &drivers, now, periods) {
-            self.kernel.forget_driver(gone).map_err(io::Error::other)?;
+        let gone = self.health.see(threads, &drivers, now, periods);
+        for descriptor in &gone {
+            let forgotten = self.kernel.forget_driver(*descriptor);
+            forgotten.map_err(io::Error::other)?;
         }
+        self.drivers = drivers;
+        self.drivers
+            .retain(|(descriptor, _)| !gone.contains(descriptor));
         Ok(())
     }
 

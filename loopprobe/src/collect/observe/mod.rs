@@ -1,6 +1,7 @@
 //! A session, from the attach to the summary.
 
 mod changes;
+mod findings;
 mod interval;
 mod light;
 mod names;
@@ -20,6 +21,7 @@ use std::{
 
 use loopprobe_common::{
     counters::Counter,
+    health::Driver,
     records::{Kind, PollRecord, StackRecord},
     thread::{OpenPoll, Thread},
 };
@@ -34,6 +36,7 @@ use super::{
     ObserveError, Options, Stop,
     advice::advise,
     drain::{Drain, Rings},
+    findings::Findings,
     head::head,
     health::{Health, Period},
     images::Images,
@@ -101,6 +104,9 @@ pub struct Observer {
     next_interval: Option<u64>,
     /// Values since the last snapshot.
     since_live: Period,
+    /// As the look under way has found them.
+    drivers: Vec<(u32, Driver)>,
+    findings: Findings,
     span: Span,
     /// Held as long as its probes.
     planned: Vec<PlannedImage>,
@@ -224,6 +230,8 @@ impl Observer {
             interval: Period::default(),
             next_interval: None,
             since_live: Period::default(),
+            drivers: Vec::new(),
+            findings: Findings::default(),
             span,
             planned,
             naming,
@@ -373,7 +381,7 @@ impl Observer {
                         stacks.taken(&record);
                     }
                 }
-                Some(Record::Driver(_)) => {}
+                Some(Record::Driver(record)) => self.findings.lags.push(record),
                 Some(Record::Process(record)) => executed = Some(record),
                 None => self.totals.lost.events += 1,
             }
@@ -407,6 +415,7 @@ impl Observer {
             advise(&mut poll, *runtime);
         }
         self.totals.groups.add(&poll);
+        self.remember(&record, &poll);
         self.workers.reported(record.tid, true);
         if record.poll.outer > 0 {
             self.totals.nested_ns += poll.duration_ns;
@@ -457,6 +466,7 @@ impl Observer {
             stacks.tick(now, all_seen, |key| open.contains(&key));
         }
         self.look_at_stuck(&threads, now, sink)?;
+        self.look_for_findings(&threads, now, sink)?;
         self.tell_interval(now, sink)?;
         if let Some(every) = sink.live_every()
             && self.live.take(now, every)
@@ -501,6 +511,9 @@ impl Observer {
             self.report_left(&threads, true, sink)
                 .map_err(ObserveError::Output)?;
             self.report_gaps(&threads, sink)
+                .map_err(ObserveError::Output)?;
+            let now = self.span.now();
+            self.look_for_findings(&threads, now, sink)
                 .map_err(ObserveError::Output)?;
             self.tell_last_interval(&threads, sink)
                 .map_err(ObserveError::Output)?;

@@ -25,6 +25,8 @@ impl Observer {
         sink: &mut dyn Sink,
     ) -> io::Result<()> {
         let threshold = nanoseconds(self.options.threshold);
+        let polling = self.polling(threads);
+        let mut is_dead = false;
         for (kernel_tid, thread) in threads {
             for (key, mut poll) in self.polls.due(thread, now, threshold, &self.plan) {
                 if !self.is_open(thread, key) {
@@ -32,9 +34,13 @@ impl Observer {
                 }
                 self.workers.reported(thread.tid, false);
                 self.explain_open(key, &mut poll, *kernel_tid, thread, now);
-                deadlock::tell(&mut poll, &self.polling(threads));
+                is_dead |= deadlock::tell(&mut poll, &polling);
                 sink.event(&Event::LongPoll(poll))?;
             }
+        }
+        if is_dead {
+            let dead = self.waiting_polls(threads, now);
+            self.tell_deadlock(dead, &polling, now, sink)?;
         }
         Ok(())
     }
@@ -51,6 +57,7 @@ impl Observer {
         };
         let threshold = nanoseconds(self.options.threshold);
         let polling: HashSet<u32> = stuck.tids().chain(polling(threads)).collect();
+        let mut dead = Vec::new();
         for mut poll in stuck.due(
             threads,
             now,
@@ -62,15 +69,20 @@ impl Observer {
             if poll.ended {
                 self.totals.count_unprobed(&poll);
             }
-            deadlock::tell(&mut poll, &polling);
+            if deadlock::tell(&mut poll, &polling) {
+                dead.push((&poll).into());
+            }
             self.workers.reported(poll.tid, false);
             sink.event(&Event::LongPoll(poll))?;
         }
-        if let Some(message) = stuck.news() {
+        let news = stuck.news();
+        let wants_samples = stuck.wants_samples(now);
+        self.tell_deadlock(dead, &polling, now, sink)?;
+        if let Some(message) = news {
             let time_ns = now;
             sink.event(&Event::Notice(Notice { time_ns, message }))?;
         }
-        let scan = stuck.wants_samples(now);
+        let scan = wants_samples;
         if scan != self.scans {
             self.scans = scan;
             self.configure()?;
@@ -134,7 +146,7 @@ impl Observer {
     }
 
     /// Adds what is known so far to a poll that is still open.
-    fn explain_open(
+    pub(super) fn explain_open(
         &mut self,
         key: PollKey,
         poll: &mut LongPoll,

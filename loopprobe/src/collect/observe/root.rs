@@ -71,6 +71,7 @@ impl Observer {
                 stacks.explain_part(key(record), &mut poll, record.end_ns);
             }
             self.totals.count_unprobed(&poll);
+            self.remember(record, &poll);
             self.workers.reported(record.tid, false);
             sink.event(&Event::LongPoll(poll))?;
         }

@@ -33,6 +33,7 @@ impl Observer {
     pub(super) fn config(&self) -> Config {
         Config {
             look: self.look,
+            watched: self.findings.watch.header(),
             ..config(&self.options, self.scans, self.dead_time, self.span)
         }
     }

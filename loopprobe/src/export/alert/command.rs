@@ -12,7 +12,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::event::AlertEvent;
+use super::event::Told;
 
 /// How often a command that runs is looked at.
 const LOOK: Duration = Duration::from_millis(10);
@@ -31,7 +31,7 @@ pub struct OnAlert {
 
 impl OnAlert {
     /// Runs it to its end, or until there is a `hurry`.
-    pub(super) fn run(&self, event: &AlertEvent, hurry: &AtomicBool) -> Result<(), String> {
+    pub(super) fn run(&self, event: &Told, hurry: &AtomicBool) -> Result<(), String> {
         let failed = |error: io::Error| format!("`{}`: {error}", self.command);
         let mut json = serde_json::to_vec(event).map_err(|error| error.to_string())?;
         json.push(b'\n');

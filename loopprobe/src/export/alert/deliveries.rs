@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Counts, OnAlert, Webhook, event::AlertEvent};
+use super::{Counts, OnAlert, Webhook, event::Told};
 
 /// How many are under way at once.
 const AT_ONCE: usize = 4;
@@ -29,7 +29,7 @@ pub enum Channel {
 }
 
 impl Channel {
-    fn deliver(&self, event: &AlertEvent, hurry: &AtomicBool) -> Result<(), String> {
+    fn deliver(&self, event: &Told, hurry: &AtomicBool) -> Result<(), String> {
         match self {
             Self::Command(command) => command.run(event, hurry),
             Self::Webhook(webhook) => webhook.post(event, hurry),
@@ -37,7 +37,7 @@ impl Channel {
     }
 }
 
-type Delivery = (Channel, Arc<AlertEvent>);
+type Delivery = (Channel, Arc<Told>);
 
 /// Threads that deliver, each behind a queue. The events of one poll take the same one, so that its end comes after its beginning.
 #[derive(Debug)]
@@ -74,9 +74,8 @@ impl Deliveries {
     }
 
     /// Puts an event in a queue, if there is room.
-    pub fn add(&self, channel: &Channel, event: &Arc<AlertEvent>) {
-        let poll = &event.poll;
-        let lane = (u64::from(poll.tid) + poll.start_ns) % self.lanes.len() as u64;
+    pub fn add(&self, channel: &Channel, event: &Arc<Told>) {
+        let lane = event.subject() % self.lanes.len() as u64;
         let delivery = (channel.clone(), Arc::clone(event));
         if self.lanes[lane as usize].queue.try_send(delivery).is_err() {
             self.counts.add(|tally| tally.busy += 1);

@@ -1,7 +1,7 @@
 use serde::Serialize;
 
 use crate::{
-    model::{Cause, LongPoll},
+    model::{Cause, Finding, FoundPoll, LongPoll},
     report::clean,
 };
 
@@ -33,6 +33,8 @@ pub enum When {
     Alert,
     /// That poll is over.
     AlertEnd,
+    /// Something is wrong with the loop as a whole.
+    Finding,
 }
 
 impl When {
@@ -41,11 +43,84 @@ impl When {
         match self {
             Self::Alert => "alert",
             Self::AlertEnd => "alert_end",
+            Self::Finding => "finding",
         }
     }
 }
 
-/// What is delivered. As JSON: the fields of a `long_poll` event, with the ones below before them.
+/// What is delivered.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub enum Told {
+    /// Of a long poll.
+    Poll(Box<AlertEvent>),
+    /// A finding.
+    Finding(Box<FindingEvent>),
+}
+
+impl Told {
+    /// What belongs together: its deliveries follow each other.
+    pub(super) fn subject(&self) -> u64 {
+        match self {
+            Self::Poll(event) => u64::from(event.poll.tid).wrapping_add(event.poll.start_ns),
+            Self::Finding(event) => event.finding.time_ns,
+        }
+    }
+
+    /// The environment of a hook.
+    pub(super) fn environment(&self) -> [(&'static str, String); 8] {
+        match self {
+            Self::Poll(event) => event.environment(),
+            Self::Finding(event) => event.environment(),
+        }
+    }
+}
+
+/// A finding. As JSON: the fields of a `finding` event, with the ones below before them.
+#[derive(Clone, Debug, Serialize)]
+pub struct FindingEvent {
+    /// Always `finding`.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// Always `finding`.
+    pub event: When,
+    /// How bad.
+    pub level: Level,
+    /// The process's name.
+    pub process: String,
+    /// When it was found, in nanoseconds since the Unix epoch.
+    pub unix_ns: u64,
+    /// The finding.
+    #[serde(flatten)]
+    pub finding: Finding,
+}
+
+impl FindingEvent {
+    fn environment(&self) -> [(&'static str, String); 8] {
+        let evidence = &self.finding.evidence;
+        let poll = evidence.polls.first();
+        let tid = evidence.tid.or(poll.map(|poll| poll.tid));
+        let task = evidence.task.as_ref().or(poll.map(|poll| &poll.task));
+        let call = poll.and_then(|poll: &FoundPoll| poll.call.as_ref());
+        let cause = poll.and_then(|poll| poll.cause).unwrap_or(Cause::Unknown);
+        let text = |text: Option<&String>| text.map_or_else(String::new, |t| clean(t).into_owned());
+        [
+            ("LOOPPROBE_EVENT", self.event.name().to_owned()),
+            ("LOOPPROBE_LEVEL", self.level.name().to_owned()),
+            ("LOOPPROBE_PID", self.finding.pid.to_string()),
+            (
+                "LOOPPROBE_TID",
+                tid.map_or_else(String::new, |tid| tid.to_string()),
+            ),
+            ("LOOPPROBE_TASK", text(task)),
+            ("LOOPPROBE_CAUSE", cause.name()),
+            ("LOOPPROBE_CALL", text(call)),
+            ("LOOPPROBE_DURATION_NS", evidence.duration_ns.to_string()),
+        ]
+    }
+}
+
+/// A long poll. As JSON: the fields of a `long_poll` event, with the ones below before them.
 #[derive(Clone, Debug, Serialize)]
 pub struct AlertEvent {
     /// Always `alert`.
@@ -85,8 +160,7 @@ impl AlertEvent {
         call.map_or_else(String::new, |call| clean(&call.function).into_owned())
     }
 
-    /// The environment of a hook.
-    pub(super) fn environment(&self) -> [(&'static str, String); 8] {
+    fn environment(&self) -> [(&'static str, String); 8] {
         let poll = &self.poll;
         [
             ("LOOPPROBE_EVENT", self.event.name().to_owned()),

@@ -5,7 +5,7 @@ use wildmatch::WildMatch;
 use super::Level;
 use crate::{
     clock::nanoseconds,
-    model::{Cause, LongPoll},
+    model::{Cause, Finding, FindingKind, LongPoll},
 };
 
 /// From which duration on a poll is how bad.
@@ -66,13 +66,38 @@ impl Filter {
                 return None;
             }
         }
-        let own = self.of_types.iter().find(|(p, _)| is_named(p, poll));
+        self.level_at(poll.duration_ns, |pattern| is_named(pattern, poll))
+    }
+
+    /// The level of a finding; `None` if all that it is about is silent, or it is not long enough for any of it. What does not end by
+    /// itself is critical at once, and a busy task a warning.
+    pub fn level_of(&self, finding: &Finding) -> Option<Level> {
+        let evidence = &finding.evidence;
+        let own = evidence.task.iter().map(|task| (task, Cause::Unknown));
+        let polls = evidence.polls.iter();
+        let polls = polls.map(|poll| (&poll.task, poll.cause.unwrap_or(Cause::Unknown)));
+        let speaking = own.chain(polls).filter(|(task, cause)| {
+            !self.ignored.iter().any(|pattern| pattern.matches(task))
+                && (self.causes.is_empty() || self.causes.contains(cause))
+        });
+        let levels = speaking.filter_map(|(task, _)| match finding.kind {
+            FindingKind::Deadlock => Some(Level::Critical),
+            FindingKind::BusyTask => Some(Level::Warning),
+            FindingKind::AllWorkersBlocked | FindingKind::DriverLag => {
+                self.level_at(evidence.duration_ns, |pattern| pattern.matches(task))
+            }
+        });
+        levels.max()
+    }
+
+    /// The level of a duration, by the first type threshold whose pattern fits.
+    fn level_at(&self, duration_ns: u64, fits: impl Fn(&WildMatch) -> bool) -> Option<Level> {
+        let own = self.of_types.iter().find(|(pattern, _)| fits(pattern));
         let warn = own.map_or(self.levels.warn, |(_, at)| *at);
         let critical = self.levels.critical.max(warn);
-        let duration = poll.duration_ns;
-        if duration >= nanoseconds(critical) {
+        if duration_ns >= nanoseconds(critical) {
             Some(Level::Critical)
-        } else if duration >= nanoseconds(warn) {
+        } else if duration_ns >= nanoseconds(warn) {
             Some(Level::Warning)
         } else {
             None
@@ -142,6 +167,37 @@ mod tests {
         assert_eq!(only.level(&poll("a", 500)), None, "its cause is not known");
         let unknown = filter(&[], &[], &[Cause::Unknown]);
         assert_eq!(unknown.level(&poll("a", 500)), Some(Level::Critical));
+    }
+
+    fn finding(kind: FindingKind, millis: u64, task: &str) -> Finding {
+        let found = crate::model::FoundPoll::from(&poll(task, millis));
+        Finding {
+            time_ns: 1,
+            pid: 1,
+            kind,
+            evidence: crate::model::Evidence {
+                duration_ns: millis * 1_000_000,
+                polls: vec![found],
+                ..Default::default()
+            },
+            advice: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_finding_has_the_level_of_its_length_and_the_filters_of_its_polls() {
+        let plain = filter(&[], &["metrics::*"], &[]);
+        let of = |kind, millis, task| plain.level_of(&finding(kind, millis, task));
+        let blocked = FindingKind::AllWorkersBlocked;
+        assert_eq!(of(blocked, 9, "a"), None);
+        assert_eq!(of(blocked, 10, "a"), Some(Level::Warning));
+        assert_eq!(of(blocked, 100, "a"), Some(Level::Critical));
+        assert_eq!(of(FindingKind::Deadlock, 1, "a"), Some(Level::Critical));
+        assert_eq!(of(blocked, 100, "metrics::flush"), None);
+        let only = filter(&[], &[], &[Cause::Sleep]);
+        assert_eq!(only.level_of(&finding(blocked, 100, "a")), None);
+        let slow = filter(&[("slow*", 200)], &[], &[]);
+        assert_eq!(slow.level_of(&finding(blocked, 100, "slow")), None);
     }
 
     #[test]

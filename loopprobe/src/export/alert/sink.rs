@@ -8,11 +8,11 @@ use std::{
 use super::{
     Counts, Filter, Level, OnAlert, Webhook, When,
     deliveries::{Channel, Deliveries},
-    event::AlertEvent,
+    event::{AlertEvent, FindingEvent, Told},
     rate::Rate,
 };
 use crate::{
-    model::{Event, LongPoll, Session, Sink},
+    model::{Event, Finding, LongPoll, Session, Sink},
     report::WallClock,
 };
 
@@ -49,6 +49,13 @@ impl Rules {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .level(poll)
+    }
+
+    fn level_of(&self, finding: &Finding) -> Option<Level> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .level_of(finding)
     }
 }
 
@@ -130,7 +137,7 @@ impl Alerts {
         let (Some(deliveries), Some(session)) = (&self.deliveries, &self.session) else {
             return;
         };
-        let event = Arc::new(AlertEvent {
+        let told = Told::Poll(Box::new(AlertEvent {
             kind: "alert",
             event,
             level,
@@ -138,13 +145,39 @@ impl Alerts {
             process: session.name.clone(),
             start_unix_ns: WallClock::of(session).unix_ns(poll.start_ns),
             poll: poll.clone(),
-        });
-        let channels = match event.event {
-            When::Alert => &self.at_alert,
+        }));
+        let channels = match event {
             When::AlertEnd => &self.at_end,
+            When::Alert | When::Finding => &self.at_alert,
         };
+        let told = Arc::new(told);
         for channel in channels {
-            deliveries.add(channel, &event);
+            deliveries.add(channel, &told);
+        }
+    }
+
+    fn finding(&mut self, finding: &Finding) {
+        let Some(level) = self.rules.level_of(finding) else {
+            return;
+        };
+        if !self.rate.take(finding.time_ns) {
+            let missed = self.at_alert.len() as u64;
+            self.counts.add(|tally| tally.over_rate += missed);
+            return;
+        }
+        let (Some(deliveries), Some(session)) = (&self.deliveries, &self.session) else {
+            return;
+        };
+        let told = Arc::new(Told::Finding(Box::new(FindingEvent {
+            kind: "finding",
+            event: When::Finding,
+            level,
+            process: session.name.clone(),
+            unix_ns: WallClock::of(session).unix_ns(finding.time_ns),
+            finding: finding.clone(),
+        })));
+        for channel in &self.at_alert {
+            deliveries.add(channel, &told);
         }
     }
 }
@@ -157,7 +190,8 @@ impl Sink for Alerts {
                 self.deliveries = Some(Deliveries::start(self.counts.clone())?);
             }
             Event::LongPoll(poll) => self.poll(poll),
-            Event::Notice(_) | Event::Interval(_) | Event::Finding(_) => {}
+            Event::Finding(finding) => self.finding(finding),
+            Event::Notice(_) | Event::Interval(_) => {}
             Event::Summary(_) => {
                 if let Some(deliveries) = self.deliveries.take() {
                     deliveries.finish(GRACE);

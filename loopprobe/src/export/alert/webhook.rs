@@ -8,8 +8,11 @@ use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use ureq::Agent;
 
-use super::{Level, When, event::AlertEvent};
-use crate::report::clean;
+use super::{
+    Level, When,
+    event::{AlertEvent, FindingEvent, Told},
+};
+use crate::report::{clean, words};
 
 /// How often a delivery is tried, and how long the first pause is; each further one is twice as long.
 const TRIES: u32 = 3;
@@ -42,9 +45,12 @@ impl Webhook {
     }
 
     /// Posts an event; again after a while if the other end is not there or says that it cannot now.
-    pub(super) fn post(&self, event: &AlertEvent, hurry: &AtomicBool) -> Result<(), String> {
+    pub(super) fn post(&self, event: &Told, hurry: &AtomicBool) -> Result<(), String> {
         let body = if self.is_alertmanager {
-            alertmanager(event)
+            match event {
+                Told::Poll(event) => alertmanager(event),
+                Told::Finding(event) => vec![one_finding(event)].into(),
+            }
         } else {
             serde_json::to_value(event).map_err(|error| error.to_string())?
         };
@@ -88,6 +94,25 @@ fn alertmanager(event: &AlertEvent) -> Value {
         alerts.push(one_alert(event, before, true));
     }
     alerts.into()
+}
+
+/// A finding has no end that is told: Alertmanager ends it after its own `resolve_timeout`.
+fn one_finding(event: &FindingEvent) -> Value {
+    let finding = &event.finding;
+    json!({
+        "labels": {
+            "alertname": "LoopprobeFinding",
+            "severity": event.level.name(),
+            "process": clean(&event.process),
+            "pid": finding.pid.to_string(),
+            "kind": finding.kind.name(),
+        },
+        "annotations": {
+            "summary": words::finding(finding),
+            "description": clean(&finding.advice),
+        },
+        "startsAt": rfc3339(event.unix_ns),
+    })
 }
 
 fn one_alert(event: &AlertEvent, level: Level, is_over: bool) -> Value {

@@ -1,0 +1,119 @@
+//! What is wrong with a loop as a whole: told from long polls, drivers and threads together.
+
+pub mod busy_task;
+pub mod together;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use loopprobe_common::records::DriverRecord;
+
+use self::busy_task::Watch;
+use crate::model::{FindingKind, FoundPoll};
+
+/// Occurrences that are less than this apart are one.
+const APART_NS: u64 = 1_000_000_000;
+
+/// How long a poll that has ended is remembered.
+const REMEMBERED_NS: u64 = 2_000_000_000;
+
+/// How many are remembered at most.
+const MOST_REMEMBERED: usize = 1_024;
+
+/// A long poll, with what only the kernel side knows of it.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// The poll.
+    pub poll: FoundPoll,
+    /// The scheduler of its task; 0 if unknown.
+    pub scheduler: u64,
+    /// Whether it went through `block_in_place`, so that another thread is the worker.
+    pub may_block: bool,
+}
+
+impl Seen {
+    /// When it ended, or how far it is seen.
+    pub fn end_ns(&self) -> u64 {
+        self.poll.start_ns.saturating_add(self.poll.duration_ns)
+    }
+
+    /// How much of it lies between two times.
+    pub fn overlap_ns(&self, from_ns: u64, to_ns: u64) -> u64 {
+        let start_ns = self.poll.start_ns.max(from_ns);
+        self.end_ns().min(to_ns).saturating_sub(start_ns)
+    }
+}
+
+/// What is remembered to find what is wrong, and what has been said.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// Long polls that have ended lately.
+    recent: VecDeque<Seen>,
+    /// Times without a turn of a driver that are over and have not been looked at.
+    pub lags: Vec<DriverRecord>,
+    /// When each was seen last.
+    seen_ns: HashMap<(FindingKind, String), u64>,
+    /// When threads that are no known workers are looked at next, by scheduler.
+    pub next_walk_ns: HashMap<u64, u64>,
+    /// Threads of a deadlock that has been said.
+    pub deadlocked: HashSet<u32>,
+    /// The task that is watched.
+    pub watch: Watch,
+}
+
+impl Findings {
+    /// A long poll has ended.
+    pub fn ended(&mut self, seen: Seen) {
+        self.recent.push_back(seen);
+        if self.recent.len() > MOST_REMEMBERED {
+            self.recent.pop_front();
+        }
+    }
+
+    /// Those that ended lately, and these that are open.
+    pub fn polls(&self, open: &[Seen]) -> Vec<Seen> {
+        self.recent.iter().chain(open).cloned().collect()
+    }
+
+    /// Forgets what is old.
+    pub fn forget(&mut self, now: u64) {
+        self.recent
+            .retain(|seen| now.saturating_sub(seen.end_ns()) < REMEMBERED_NS);
+        self.seen_ns
+            .retain(|_, seen_ns| now.saturating_sub(*seen_ns) < REMEMBERED_NS);
+    }
+
+    /// Whether an occurrence goes on that was seen before.
+    pub fn goes_on(&mut self, kind: FindingKind, subject: &str, at_ns: u64) -> bool {
+        let key = (kind, subject.to_owned());
+        let Some(seen_ns) = self.seen_ns.get_mut(&key) else {
+            return false;
+        };
+        if at_ns.saturating_sub(*seen_ns) > APART_NS {
+            return false;
+        }
+        *seen_ns = at_ns.max(*seen_ns);
+        true
+    }
+
+    /// One begins.
+    pub fn begins(&mut self, kind: FindingKind, subject: &str, at_ns: u64) {
+        self.seen_ns.insert((kind, subject.to_owned()), at_ns);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_occurrence_goes_on_until_it_was_not_seen_for_a_second() {
+        const KIND: FindingKind = FindingKind::DriverLag;
+        let mut findings = Findings::default();
+        assert!(!findings.goes_on(KIND, "a", 100));
+        findings.begins(KIND, "a", 100);
+        assert!(findings.goes_on(KIND, "a", APART_NS));
+        assert!(findings.goes_on(KIND, "a", 2 * APART_NS));
+        assert!(!findings.goes_on(KIND, "b", 2 * APART_NS));
+        assert!(!findings.goes_on(KIND, "a", 4 * APART_NS));
+    }
+}

@@ -1,0 +1,437 @@
+//! Findings: what is wrong with a loop as a whole.
+
+use std::{collections::HashSet, io};
+
+use loopprobe_common::{
+    health::Driver,
+    records::{DriverRecord, LEAST_DRIVER_NS, PollRecord},
+    thread::{OpenPoll, Thread},
+};
+
+use super::{Observer, light::type_of};
+use crate::{
+    clock::nanoseconds,
+    collect::{
+        doing::Threads,
+        findings::{
+            Seen,
+            together::{Together, all_at_once},
+        },
+        polls::open_polls,
+    },
+    elf::ProcAddr,
+    model::{
+        Cause, Event, Evidence, Finding, FindingCount, FindingKind, FoundPoll, LongPoll, Sink,
+        TaskKind,
+    },
+};
+
+/// A runtime on one thread is told of from here on: a shorter lag is the long poll that is reported anyway.
+const LEAST_ON_ONE_THREAD_NS: u64 = 100_000_000;
+
+/// How long threads are not looked at again after one that may be a worker was found.
+const BETWEEN_WALKS_NS: u64 = 5_000_000_000;
+
+impl Observer {
+    /// Remembers a long poll that has ended.
+    pub(super) fn remember(&mut self, record: &PollRecord, poll: &LongPoll) {
+        let is_async = self
+            .plan
+            .types
+            .get(type_of(record))
+            .is_none_or(|task| task.kind == TaskKind::Async);
+        if is_async && poll.task.certain | (poll.task.kind != TaskKind::Root) {
+            self.findings.ended(Seen {
+                poll: poll.into(),
+                scheduler: record.poll.scheduler,
+                may_block: poll.block_in_place,
+            });
+        }
+    }
+
+    /// Looks for what is wrong now, or was since the last time.
+    pub(super) fn look_for_findings(
+        &mut self,
+        threads: &[(u32, Thread)],
+        now: u64,
+        sink: &mut dyn Sink,
+    ) -> io::Result<()> {
+        let open = self.open_now(threads, now);
+        self.find_driver_lag(threads, &open, now, sink)?;
+        self.find_all_blocked(threads, &open, now, sink)?;
+        self.find_busy_task(threads, now, sink)?;
+        self.findings.forget(now);
+        Ok(())
+    }
+
+    fn say(&mut self, finding: Finding, sink: &mut dyn Sink) -> io::Result<()> {
+        FindingCount::add(&mut self.totals.findings, finding.kind);
+        sink.event(&Event::Finding(finding))
+    }
+
+    /// The shortest time that is told of.
+    fn least_ns(&self) -> u64 {
+        nanoseconds(self.options.threshold).max(LEAST_DRIVER_NS)
+    }
+
+    /// Long polls that are open, without their causes.
+    fn open_now(&mut self, threads: &[(u32, Thread)], now: u64) -> Vec<Seen> {
+        let mut open = Vec::new();
+        let least_ns = self.least_ns();
+        for (_, thread) in threads {
+            for (key, poll) in self.polls.open(thread, now, least_ns, &self.plan) {
+                if self.is_open(thread, key) {
+                    open.push(Seen {
+                        poll: (&poll).into(),
+                        scheduler: scheduler_of(thread, key.1),
+                        may_block: poll.block_in_place,
+                    });
+                }
+            }
+        }
+        open
+    }
+
+    /// The same poll with its cause, if it is open.
+    fn explained(&mut self, seen: &Seen, threads: &[(u32, Thread)], now: u64) -> FoundPoll {
+        let of_thread = threads
+            .iter()
+            .find(|(_, thread)| thread.tid == seen.poll.tid);
+        let Some((kernel_tid, thread)) = of_thread.filter(|_| !seen.poll.ended) else {
+            return seen.poll.clone();
+        };
+        let polls = self.polls.open(thread, now, 0, &self.plan);
+        let same = |(_, poll): &(_, LongPoll)| poll.start_ns == seen.poll.start_ns;
+        match polls.into_iter().find(same) {
+            Some((key, mut poll)) => {
+                self.explain_open(key, &mut poll, *kernel_tid, thread, now);
+                (&poll).into()
+            }
+            None => seen.poll.clone(),
+        }
+    }
+
+    /// Times in which nobody turned a driver, and the poll that kept the thread which had turned it.
+    fn find_driver_lag(
+        &mut self,
+        threads: &[(u32, Thread)],
+        open: &[Seen],
+        now: u64,
+        sink: &mut dyn Sink,
+    ) -> io::Result<()> {
+        let mut lags = std::mem::take(&mut self.findings.lags);
+        lags.extend(
+            self.drivers
+                .iter()
+                .filter_map(|driver| open_lag(driver, now)),
+        );
+        let polls = self.findings.polls(open);
+        for lag in lags {
+            let shared = worker(threads, lag.tid).is_some_and(|t| t.flags & Thread::SHARED != 0);
+            let least_ns = match shared {
+                true => self.least_ns(),
+                false => self.least_ns().max(LEAST_ON_ONE_THREAD_NS),
+            };
+            let overlap = |seen: &Seen| seen.overlap_ns(lag.left_ns, lag.end_ns);
+            let kept = polls
+                .iter()
+                .filter(|seen| seen.poll.tid == lag.tid && !seen.may_block)
+                .filter(|seen| overlap(seen) >= least_ns)
+                .max_by_key(|seen| overlap(seen));
+            let Some(kept) = kept else { continue };
+            let subject = format!("{} {}", lag.descriptor, kept.poll.task);
+            const KIND: FindingKind = FindingKind::DriverLag;
+            if self.findings.goes_on(KIND, &subject, lag.end_ns) {
+                continue;
+            }
+            self.findings.begins(KIND, &subject, lag.end_ns);
+            let idle = shared.then(|| idle_workers(threads, &lag));
+            let polls = vec![self.explained(kept, threads, now)];
+            let advice = driver_advice(idle.unwrap_or(0), &polls);
+            let finding = Finding {
+                time_ns: now,
+                pid: self.options.pid,
+                kind: KIND,
+                evidence: Evidence {
+                    since_ns: lag.left_ns,
+                    duration_ns: lag.end_ns - lag.left_ns,
+                    certain: true,
+                    tid: Some(lag.tid),
+                    idle_workers: idle.filter(|idle| *idle > 0),
+                    polls,
+                    ..Evidence::default()
+                },
+                advice,
+            };
+            self.say(finding, sink)?;
+        }
+        Ok(())
+    }
+
+    /// All workers of a runtime in long polls at once.
+    fn find_all_blocked(
+        &mut self,
+        threads: &[(u32, Thread)],
+        open: &[Seen],
+        now: u64,
+        sink: &mut dyn Sink,
+    ) -> io::Result<()> {
+        const KIND: FindingKind = FindingKind::AllWorkersBlocked;
+        let polls = self.findings.polls(open);
+        let schedulers: HashSet<u64> = polls.iter().map(|seen| seen.scheduler).collect();
+        for scheduler in schedulers.into_iter().filter(|scheduler| *scheduler != 0) {
+            let workers = workers_of(threads, scheduler);
+            if workers.len() < 2 {
+                continue;
+            }
+            let Some(together) = all_at_once(&polls, &workers, self.least_ns()) else {
+                continue;
+            };
+            let subject = scheduler.to_string();
+            let end_ns = together.since_ns + together.duration_ns;
+            if self.findings.goes_on(KIND, &subject, end_ns) {
+                continue;
+            }
+            let is_early = self.findings.next_walk_ns.get(&scheduler) > Some(&now);
+            if is_early || !self.are_all_workers(threads, scheduler, &workers) {
+                if !is_early {
+                    let next_ns = now + BETWEEN_WALKS_NS;
+                    self.findings.next_walk_ns.insert(scheduler, next_ns);
+                }
+                continue;
+            }
+            self.findings.begins(KIND, &subject, end_ns);
+            let finding = self.all_blocked(&together, threads, now);
+            self.say(finding, sink)?;
+        }
+        Ok(())
+    }
+
+    fn all_blocked(&mut self, together: &Together, threads: &[(u32, Thread)], now: u64) -> Finding {
+        let polls: Vec<FoundPoll> = together
+            .polls
+            .iter()
+            .map(|seen| self.explained(seen, threads, now))
+            .collect();
+        Finding {
+            time_ns: now,
+            pid: self.options.pid,
+            kind: FindingKind::AllWorkersBlocked,
+            advice: blocked_advice(&polls),
+            evidence: Evidence {
+                since_ns: together.since_ns,
+                duration_ns: together.duration_ns,
+                certain: true,
+                workers: Some(polls.len() as u64),
+                polls,
+                ..Evidence::default()
+            },
+        }
+    }
+
+    /// Whether no other thread can be a worker of this scheduler: one that has polled nothing yet would be idle.
+    fn are_all_workers(
+        &mut self,
+        threads: &[(u32, Thread)],
+        scheduler: u64,
+        workers: &HashSet<u32>,
+    ) -> bool {
+        let others = threads.iter().filter(|(_, thread)| {
+            let is_local = thread.flags & Thread::POLLED == Thread::LOCAL;
+            let of_another = thread.scheduler != 0 && thread.scheduler != scheduler;
+            is_local || (of_another && thread.flags & Thread::WORKER != 0)
+        });
+        let known: HashSet<u32> = others
+            .map(|(_, thread)| thread.tid)
+            .chain(workers.iter().copied())
+            .collect();
+        let pid = self.options.pid;
+        self.stacks.as_mut().is_some_and(|stacks| {
+            Threads::of(pid, &self.planned, stacks).run_no_closure(&self.kernel, &known)
+        })
+    }
+
+    /// Polls that wait for each other, told once. Each of `dead` waits for a lock or another thread, and nothing of the process runs.
+    pub(super) fn tell_deadlock(
+        &mut self,
+        dead: Vec<FoundPoll>,
+        polling: &HashSet<u32>,
+        now: u64,
+        sink: &mut dyn Sink,
+    ) -> io::Result<()> {
+        self.findings.deadlocked.retain(|tid| polling.contains(tid));
+        let is_told = |poll: &FoundPoll| self.findings.deadlocked.contains(&poll.tid);
+        let Some(youngest) = dead.iter().max_by_key(|poll| poll.start_ns) else {
+            return Ok(());
+        };
+        if dead.iter().any(is_told) {
+            return Ok(());
+        }
+        let finding = Finding {
+            time_ns: now,
+            pid: self.options.pid,
+            kind: FindingKind::Deadlock,
+            advice: DEADLOCK_ADVICE.to_owned(),
+            evidence: Evidence {
+                since_ns: youngest.start_ns,
+                duration_ns: youngest.duration_ns,
+                certain: false,
+                polls: dead,
+                ..Evidence::default()
+            },
+        };
+        self.findings.deadlocked.extend(polling);
+        self.say(finding, sink)
+    }
+
+    /// The open polls that wait for a lock or another thread, with their causes.
+    pub(super) fn waiting_polls(&mut self, threads: &[(u32, Thread)], now: u64) -> Vec<FoundPoll> {
+        let open = self.open_now(threads, now);
+        let explained = open.iter().map(|seen| self.explained(seen, threads, now));
+        explained
+            .filter(|poll| matches!(poll.cause, Some(Cause::Lock | Cause::ThreadWait)))
+            .collect()
+    }
+
+    /// One task that is polled without end.
+    fn find_busy_task(
+        &mut self,
+        threads: &[(u32, Thread)],
+        now: u64,
+        sink: &mut dyn Sink,
+    ) -> io::Result<()> {
+        const KIND: FindingKind = FindingKind::BusyTask;
+        let polled: Vec<OpenPoll> = threads.iter().map(|(_, thread)| thread.polls[0]).collect();
+        let of = |header: u64| polled.iter().find(|poll| poll.header == header);
+        let memory = crate::process::Memory::of(self.options.pid);
+        let served = &self.plan.served;
+        let id_of = |header: u64| {
+            let (_, served) = served.get(of(header)?.task_type as usize)?;
+            let offset = u64::from(served.id_offset);
+            memory
+                .word(ProcAddr(header.checked_add(offset)?))
+                .filter(|id| offset != 0 && *id != 0)
+        };
+        let threshold_ns = nanoseconds(self.options.threshold);
+        let (busy, other) = self.findings.watch.look(threads, now, threshold_ns, id_of);
+        let name = busy.and_then(|busy| {
+            let poll = of(busy.header)?;
+            Some(self.polls.task_type(poll, &self.plan).name)
+        });
+        if other {
+            self.configure()?;
+        }
+        let Some(busy) = busy else { return Ok(()) };
+        let subject = busy.task_id.to_string();
+        if self.findings.goes_on(KIND, &subject, busy.since_ns) {
+            self.findings.begins(KIND, &subject, now);
+            return Ok(());
+        }
+        self.findings.begins(KIND, &subject, now);
+        let finding = Finding {
+            time_ns: now,
+            pid: self.options.pid,
+            kind: KIND,
+            advice: BUSY_ADVICE.to_owned(),
+            evidence: Evidence {
+                since_ns: busy.since_ns,
+                duration_ns: now - busy.since_ns,
+                certain: true,
+                task: name,
+                task_id: Some(busy.task_id),
+                polls_per_second: Some(busy.a_second),
+                share: Some(busy.share),
+                ..Evidence::default()
+            },
+        };
+        self.say(finding, sink)
+    }
+}
+
+const DEADLOCK_ADVICE: &str = "take locks in one order everywhere, and hold none while waiting for another thread; a lock that is held \
+     across .await belongs in tokio::sync::Mutex";
+
+const BUSY_ADVICE: &str = "if it waits for something in a loop of yield_now or try_ calls, await that instead; a waker that is called \
+     although nothing is ready does the same; if it computes, move that to spawn_blocking";
+
+fn blocked_advice(polls: &[FoundPoll]) -> String {
+    let first = polls.first().and_then(|poll| poll.call.as_ref());
+    let is_one = first.is_some() && polls.iter().all(|poll| poll.call.as_ref() == first);
+    match first.filter(|_| is_one) {
+        Some(call) => format!(
+            "while this lasts nothing of the runtime runs, neither timers nor I/O: all of them are in {call}; move it to spawn_blocking"
+        ),
+        None => "while this lasts nothing of the runtime runs, neither timers nor I/O: move what blocks to spawn_blocking, the longest \
+                 first"
+            .to_owned(),
+    }
+}
+
+fn driver_advice(idle: u64, polls: &[FoundPoll]) -> String {
+    let call = polls.first().and_then(|poll| poll.call.as_ref());
+    let what = call.map_or_else(
+        || "what blocks in this poll".to_owned(),
+        |call| format!("the call of {call}"),
+    );
+    let why = if idle > 0 {
+        "idle workers do not take the driver over while the one that turned it last is in a poll"
+    } else {
+        "timers and I/O of this runtime are late by that much"
+    };
+    format!("{why}: move {what} to spawn_blocking")
+}
+
+/// A time without a turn that goes on.
+fn open_lag((descriptor, driver): &(u32, Driver), now: u64) -> Option<DriverRecord> {
+    (driver.left_ns != 0).then(|| DriverRecord {
+        tid: driver.tid,
+        left_ns: driver.left_ns,
+        end_ns: now.max(driver.left_ns),
+        descriptor: *descriptor,
+        ..DriverRecord::default()
+    })
+}
+
+fn worker(threads: &[(u32, Thread)], tid: u32) -> Option<&Thread> {
+    let mut found = threads.iter().filter(|(_, thread)| thread.tid == tid);
+    found.next().map(|(_, thread)| thread)
+}
+
+/// How many other workers of the same runtime were parked all the time.
+fn idle_workers(threads: &[(u32, Thread)], lag: &DriverRecord) -> u64 {
+    let scheduler = worker(threads, lag.tid).map_or(0, |thread| thread.scheduler);
+    let idle = threads.iter().filter(|(_, thread)| {
+        thread.tid != lag.tid
+            && scheduler != 0
+            && thread.scheduler == scheduler
+            && thread.flags & Thread::WORKER != 0
+            && thread.awake_ns == 0
+            && thread.off_ns <= lag.left_ns
+    });
+    idle.count() as u64
+}
+
+/// The known workers of a scheduler; one whose scheduler is not known may be one.
+fn workers_of(threads: &[(u32, Thread)], scheduler: u64) -> HashSet<u32> {
+    let theirs = threads.iter().filter(|(_, thread)| {
+        thread.flags & Thread::WORKER != 0
+            && thread.flags & Thread::SHARED != 0
+            && (thread.scheduler == 0 || thread.scheduler == scheduler)
+            && !is_in_place(thread)
+    });
+    theirs.map(|(_, thread)| thread.tid).collect()
+}
+
+/// Whether a thread has handed its worker over.
+fn is_in_place(thread: &Thread) -> bool {
+    let mut open = open_polls(thread).iter();
+    open.any(|poll| poll.flags & OpenPoll::BLOCK_IN_PLACE != 0)
+}
+
+/// The scheduler of the poll that began then.
+fn scheduler_of(thread: &Thread, start_ns: u64) -> u64 {
+    let poll = open_polls(thread)
+        .iter()
+        .find(|poll| poll.start_ns == start_ns);
+    poll.map_or(0, |poll| poll.scheduler)
+}
