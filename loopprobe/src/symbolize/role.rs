@@ -245,6 +245,10 @@ fn named(
     let Some(owner) = owner(name) else {
         return c_role(name, runtimes);
     };
+    // What the compiler makes itself: how code comes to the allocator, and to the panic handler.
+    if let Some(made) = name.strip_prefix("__rustc::") {
+        return prefixed(made).unwrap_or(Role::Std);
+    }
     if let Some(role) = crate_role(owner, runtimes) {
         return role;
     }
@@ -277,15 +281,17 @@ fn c_role(name: &str, runtimes: Runtimes) -> Role {
     if name.starts_with("__rustc") {
         return Role::Std;
     }
-    let prefixed = C_PREFIXES
-        .iter()
-        .find(|(prefix, _)| name.starts_with(prefix))
-        .map(|(_, role)| *role);
-    prefixed.unwrap_or(if is_c_name(name) {
+    prefixed(name).unwrap_or(if is_c_name(name) {
         Role::C
     } else {
         Role::Dependency
     })
+}
+
+fn prefixed(name: &str) -> Option<Role> {
+    let mut known = C_PREFIXES.iter();
+    let found = known.find(|(prefix, _)| name.starts_with(prefix));
+    found.map(|(_, role)| *role)
 }
 
 /// By a source file: relative paths are the workspace's own, folders with a version come from a registry.
@@ -393,6 +399,9 @@ mod tests {
             ("__syscall_cp_c", Role::C),
             ("_rjem_je_arena_dalloc", Role::Allocator),
             ("_mi_free_block", Role::Allocator),
+            ("__rustc::__rust_dealloc", Role::Allocator),
+            ("__rustc::__rdl_alloc", Role::Allocator),
+            ("__rustc::rust_begin_unwind", Role::Std),
             ("tracing_subscriber::fmt::format", Role::Logging),
             ("_PyEval_EvalFrameDefault", Role::CPython),
             ("Builtins_InterpreterEntryTrampoline", Role::V8),
