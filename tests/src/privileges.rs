@@ -86,7 +86,7 @@ fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "\n{line}");
 }
 
-/// Leaves the test where loopprobe runs as an ordinary user, for an [`OnlyRoot`](privileges::OnlyRoot) reason.
+/// Leaves the test where loopprobe runs as an ordinary user, for an [`OnlyRoot`](crate::privileges::OnlyRoot) reason.
 #[macro_export]
 macro_rules! only_root {
     ($reason:ident) => {

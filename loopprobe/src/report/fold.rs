@@ -55,7 +55,7 @@ pub struct Weight {
 /// Wall time of long polls by stack, task type first, cause last.
 ///
 /// [`Self::total_ns`] is the sum of the polls' durations, to the nanosecond: off-CPU stacks keep their own durations, the
-/// on-CPU part is shared among the poll's on-CPU stacks, and what has no stack is under [`NO_STACK`].
+/// on-CPU part is shared among the poll's on-CPU stacks, and what has no stack is under `[no stack]`.
 #[derive(Debug, Default)]
 pub struct Fold {
     /// The session's head, once seen.
