@@ -226,7 +226,7 @@ fn make(build: Build, file: &str) -> Result<PathBuf> {
     }
 }
 
-/// The path of a program that runs the targets' own tests of the file `name`, built for release.
+/// The path of a program that runs the tests of the package `name`, built for release.
 ///
 /// # Errors
 /// When cargo fails.
@@ -236,7 +236,7 @@ pub fn test_program(name: &str) -> Result<PathBuf> {
     cargo
         .current_dir(&source)
         .args(["test", "--no-run", "--quiet", "--locked", "--release"])
-        .args(["--package", "targets", "--test", name])
+        .args(["--package", name, "--test", name])
         .args(["--message-format", "json"])
         .env("CARGO_TARGET_DIR", source.join("target"))
         .env_remove("RUSTFLAGS");
