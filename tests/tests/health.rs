@@ -19,7 +19,7 @@ use loopprobe_tests::{
 const MS: u64 = 1_000_000;
 
 /// How many milliseconds each scenario works.
-const MILLIS: &str = "6000";
+const MILLIS: &str = "5000";
 
 fn start(scenario: &str, build: Build) -> Result<Target> {
     let program = target(build, "health")?;
@@ -46,7 +46,7 @@ fn true_share(interval: &Interval, tid: u32, truth: &[Poll]) -> f64 {
 }
 
 fn busy_shares_are_the_targets(report: &Report, truth: &[Poll]) -> Result<()> {
-    ensure!(report.intervals.len() >= 10, "{:?}", report.intervals);
+    ensure!(report.intervals.len() >= 4, "{:?}", report.intervals);
     let mut busiest = 0.0_f64;
     for interval in &report.intervals {
         for worker in &interval.workers {
@@ -61,6 +61,19 @@ fn busy_shares_are_the_targets(report: &Report, truth: &[Poll]) -> Result<()> {
         }
     }
     ensure!(busiest > 0.15, "the target was idle");
+    Ok(())
+}
+
+/// It polls other tasks too before it parks, and may wait for a CPU.
+fn the_longest_time_awake_is_that_of_the_longest_poll(
+    report: &Report,
+    truth: &[Poll],
+) -> Result<()> {
+    let polls = truth.iter().filter(|p| p.kind == "async");
+    let poll = polls.map(Poll::duration_ns).max().context("a poll")?;
+    let workers = report.intervals.iter().flat_map(|i| &i.workers);
+    let awake = workers.map(|w| w.longest_ns).max().context("a worker")?;
+    ensure!(awake >= poll && awake < poll + 50 * MS, "{awake} of {poll}");
     Ok(())
 }
 
@@ -122,6 +135,7 @@ fn on_one_thread_the_driver_lag_is_the_timers_drift() -> Result<()> {
         let args: Vec<&str> = ["--interval", "500ms"].into_iter().chain(more).collect();
         let (report, truth) = watched("lag", build, &args)?;
         busy_shares_are_the_targets(&report, &truth)?;
+        the_longest_time_awake_is_that_of_the_longest_poll(&report, &truth)?;
         let errors = errors(&report, &truth)?;
         let good = errors.iter().filter(|e| e.unsigned_abs() <= MS).count();
         ensure!(
@@ -141,28 +155,6 @@ fn on_many_threads_the_driver_lag_is_the_timers_drift_too() -> Result<()> {
     let errors = errors(&report, &truth)?;
     let good = errors.iter().filter(|e| e.unsigned_abs() <= 2 * MS).count();
     ensure!(good * 4 >= errors.len() * 3, "{errors:?}");
-    Ok(())
-}
-
-/// A worker parks between polls, or it does not.
-#[test]
-fn the_longest_time_without_parking_is_that_of_the_longest_poll() -> Result<()> {
-    take_machine!();
-    let (report, truth) = watched("lag", Build::DEFAULT, &["--interval", "1s"])?;
-    let longest = |polls: &[u64]| polls.iter().copied().max().unwrap_or_default();
-    let polls: Vec<u64> = truth
-        .iter()
-        .filter(|p| p.kind == "async")
-        .map(Poll::duration_ns)
-        .collect();
-    let awake: Vec<u64> = report
-        .intervals
-        .iter()
-        .flat_map(|interval| interval.workers.iter().map(|worker| worker.longest_ns))
-        .collect();
-    let (poll, awake) = (longest(&polls), longest(&awake));
-    // It polls other tasks too before it parks, and may wait for a CPU.
-    ensure!(awake >= poll && awake < poll + 50 * MS, "{awake} of {poll}");
     Ok(())
 }
 
@@ -219,35 +211,35 @@ fn of_kind(report: &Report, kind: FindingKind) -> Vec<&Finding> {
 fn all_workers_blocked_is_said_once_each_time_and_only_of_all_workers() -> Result<()> {
     const KIND: FindingKind = FindingKind::AllWorkersBlocked;
     take_machine!();
-    for build in [Build::DEFAULT, Build::DEFAULT.stripped()] {
-        let (report, truth) = watched("blocked", build, &[])?;
-        let blocks = truth.iter().filter(|p| p.label == "first");
-        let blocks = blocks.filter(|p| p.duration_ns() > 140 * MS).count();
-        let found = of_kind(&report, KIND);
-        println!("{} of {blocks} times: {found:?}", found.len());
-        ensure!(blocks >= 3 && found.len() <= blocks && found.len() + 1 >= blocks);
-        for finding in &found {
-            let evidence = &finding.evidence;
-            let tids: Vec<u32> = evidence.polls.iter().map(|poll| poll.tid).collect();
-            ensure!(tids.len() == 2 && tids[0] != tids[1], "{finding:?}");
-            ensure!(
-                evidence.workers == Some(2) && evidence.certain,
-                "{finding:?}"
-            );
-            let is_known = truth.iter().any(|p| {
-                p.tid == tids[0]
-                    && p.start_ns < evidence.since_ns + MS
-                    && p.end_ns + MS > evidence.since_ns + evidence.duration_ns
-            });
-            ensure!(is_known, "{finding:?}");
-        }
-        let counted = report
-            .summary
-            .findings
-            .iter()
-            .find(|count| count.kind == KIND);
-        ensure!(counted.is_some_and(|count| count.count == found.len() as u64));
+    let (report, truth) = watched("blocked", Build::DEFAULT.stripped(), &[])?;
+    // Four tasks share two workers, three times.
+    let blocks = truth.iter().filter(|p| p.duration_ns() > 140 * MS);
+    let blocks = blocks.count() / 4;
+    let found = of_kind(&report, KIND);
+    println!("{} of {blocks} times: {found:?}", found.len());
+    // A thread that is not a worker may be on a CPU when it is looked at.
+    ensure!(blocks == 3 && found.len() <= blocks && found.len() >= 2);
+    for finding in &found {
+        let evidence = &finding.evidence;
+        let tids: Vec<u32> = evidence.polls.iter().map(|poll| poll.tid).collect();
+        ensure!(tids.len() == 2 && tids[0] != tids[1], "{finding:?}");
+        ensure!(
+            evidence.workers == Some(2) && evidence.certain,
+            "{finding:?}"
+        );
+        let is_known = truth.iter().any(|p| {
+            p.tid == tids[0]
+                && p.start_ns < evidence.since_ns + MS
+                && p.end_ns + MS > evidence.since_ns + evidence.duration_ns
+        });
+        ensure!(is_known, "{finding:?}");
     }
+    let counted = report
+        .summary
+        .findings
+        .iter()
+        .find(|count| count.kind == KIND);
+    ensure!(counted.is_some_and(|count| count.count == found.len() as u64));
     let (report, truth) = watched("half", Build::DEFAULT.stripped(), &[])?;
     ensure!(truth.iter().any(|p| p.duration_ns() > 140 * MS));
     ensure!(of_kind(&report, KIND).is_empty(), "{:?}", report.findings);
@@ -277,23 +269,6 @@ fn a_driver_that_nobody_turns_is_found_with_the_poll_that_kept_it() -> Result<()
     Ok(())
 }
 
-#[test]
-fn a_deadlock_is_said_once_as_possible_with_the_polls_that_wait() -> Result<()> {
-    take_machine!();
-    let mut target = start("locked", Build::DEFAULT)?;
-    let session = Session::attach(target.pid(), &["--duration", "5s"])?;
-    target.send("go")?;
-    let report = session.finish()?;
-    let found = of_kind(&report, FindingKind::Deadlock);
-    ensure!(found.len() == 1, "{:?}", report.findings);
-    ensure!(
-        !found[0].evidence.certain && found[0].evidence.polls.len() == 2,
-        "{:?}",
-        found[0]
-    );
-    Ok(())
-}
-
 /// A deadlock from before the attach.
 #[test]
 fn a_deadlock_from_before_is_found_too() -> Result<()> {
@@ -311,48 +286,48 @@ fn a_deadlock_from_before_is_found_too() -> Result<()> {
 #[test]
 fn a_task_that_wakes_itself_without_end_is_found_with_its_rate() -> Result<()> {
     take_machine!();
-    for more in [None, Some("--light")] {
-        let mut target = start("spinner", Build::DEFAULT)?;
-        let args: Vec<&str> = ["--duration", "6s"].into_iter().chain(more).collect();
-        let session = Session::attach(target.pid(), &args)?;
-        target.send("go")?;
-        let lines = target.until("task", Duration::from_secs(10))?;
-        let id: u64 = lines.last().context("a line")?["id"]
-            .as_str()
-            .context("an id")?
-            .parse()?;
-        let lines = target.until("turns", Duration::from_secs(20))?;
-        let turns = lines.last().context("a line")?["turns"]
-            .as_u64()
-            .context("a number")?;
-        let report = session.finish()?;
-        let found = of_kind(&report, FindingKind::BusyTask);
-        ensure!(found.len() == 1, "{:?}", report.findings);
-        let evidence = &found[0].evidence;
-        let rate = evidence.polls_per_second.context("a rate")? as f64;
-        let truth = turns as f64 / 6.0;
-        println!(
-            "{rate} a second of {truth}, {:?} of a worker",
-            evidence.share
-        );
-        ensure!(evidence.task_id == Some(id), "{evidence:?}");
-        // Before the attach it was faster, and a busy machine is slower at times.
-        ensure!((0.3..3.0).contains(&(rate / truth)), "{rate} of {truth}");
-    }
+    let mut target = start("spinner", Build::DEFAULT)?;
+    let args = ["--duration", "6s"];
+    let session = Session::attach(target.pid(), &args)?;
+    target.send("go")?;
+    let lines = target.until("task", Duration::from_secs(10))?;
+    let id: u64 = lines.last().context("a line")?["id"]
+        .as_str()
+        .context("an id")?
+        .parse()?;
+    let lines = target.until("turns", Duration::from_secs(20))?;
+    let turns = lines.last().context("a line")?["turns"]
+        .as_u64()
+        .context("a number")?;
+    let report = session.finish()?;
+    let found = of_kind(&report, FindingKind::BusyTask);
+    ensure!(found.len() == 1, "{:?}", report.findings);
+    let evidence = &found[0].evidence;
+    let rate = evidence.polls_per_second.context("a rate")? as f64;
+    let truth = turns as f64 / 5.0;
+    println!(
+        "{rate} a second of {truth}, {:?} of a worker",
+        evidence.share
+    );
+    ensure!(evidence.task_id == Some(id), "{evidence:?}");
+    // Before the attach it was faster, and a busy machine is slower at times.
+    ensure!((0.3..3.0).contains(&(rate / truth)), "{rate} of {truth}");
     Ok(())
 }
 
 #[test]
 fn of_a_loop_that_is_well_nothing_is_found() -> Result<()> {
     take_machine!();
-    let (report, _) = watched("sleepers", Build::DEFAULT, &["--threshold", "50ms"])?;
+    let mut target = start("sleepers", Build::DEFAULT)?;
+    target.send("go")?;
+    let args = ["--threshold", "50ms", "--duration", "2s"];
+    let report = Session::attach(target.pid(), &args)?.finish()?;
     ensure!(report.findings.is_empty(), "{:?}", report.findings);
     Ok(())
 }
 
-/// A hook is told of a finding as of a long poll.
 #[test]
-fn a_hook_is_told_of_a_finding() -> Result<()> {
+fn a_deadlock_is_said_once_as_possible_and_a_hook_is_told() -> Result<()> {
     take_machine!();
     let folder = Folder::new("findings")?;
     let file = folder.path().join("told");
@@ -366,6 +341,11 @@ fn a_hook_is_told_of_a_finding() -> Result<()> {
     let report = session.finish()?;
     let found = of_kind(&report, FindingKind::Deadlock);
     ensure!(found.len() == 1, "{:?}", report.findings);
+    let evidence = &found[0].evidence;
+    ensure!(
+        !evidence.certain && evidence.polls.len() == 2,
+        "{evidence:?}"
+    );
     let told = fs::read_to_string(&file)?;
     let mut lines = told
         .lines()

@@ -14,6 +14,10 @@ const SEEN_AT: usize = 3;
 /// How many looks are remembered.
 const LOOKS: usize = 4;
 
+/// A thread that has not parked for so long waits for nothing between polls. It may have to park later: another worker takes the
+/// task over while this one has lost its CPU.
+const RESTLESS_NS: u64 = 50_000_000;
+
 /// A task that is polled fewer times a second does something in its polls: they, or what wakes it, are worth looking at, not their
 /// number.
 const LEAST_A_SECOND: u64 = 1_000;
@@ -98,6 +102,7 @@ impl Watch {
             return (None, false);
         }
         let busy = busy(&watched, threads, now, threshold_ns)
+            .filter(|_| self.times(watched.header) >= SEEN_AT)
             // The same task all the time: no other ever gets its id.
             .filter(|_| id_of(watched.header) == Some(watched.task_id));
         match busy {
@@ -115,24 +120,25 @@ impl Watch {
     }
 
     fn remember(&mut self, threads: &[(u32, Thread)], now: u64) {
-        const RESTLESS_NS: u64 = 200_000_000;
-        let headers = restless(threads, now, RESTLESS_NS).map(|thread| thread.polls[0].header);
+        let headers = restless(threads, now).map(|thread| thread.polls[0].header);
         self.seen.push(headers.collect());
         if self.seen.len() > LOOKS {
             self.seen.remove(0);
         }
     }
 
+    /// At how many of the last looks a task was seen.
+    fn times(&self, header: u64) -> usize {
+        let looks = self.seen.iter();
+        looks.filter(|headers| headers.contains(&header)).count()
+    }
+
     fn choose(&mut self, threads: &[(u32, Thread)], now: u64, id_of: impl Fn(u64) -> Option<u64>) {
-        let times = |header: u64| {
-            let looks = self.seen.iter();
-            looks.filter(|headers| headers.contains(&header)).count()
-        };
         let last = self.seen.last();
         let often = last
             .into_iter()
             .flatten()
-            .find(|header| times(**header) >= SEEN_AT);
+            .find(|header| self.times(**header) >= SEEN_AT);
         if let Some(header) = often.copied()
             && let Some(task_id) = id_of(header)
         {
@@ -146,21 +152,18 @@ impl Watch {
     }
 }
 
-/// Threads that poll tasks and have not parked for so long.
-fn restless(threads: &[(u32, Thread)], now: u64, for_ns: u64) -> impl Iterator<Item = &Thread> {
-    threads
-        .iter()
-        .map(|(_, thread)| thread)
-        .filter(move |thread| {
-            thread.flags & Thread::POLLED != 0
-                && thread.awake_ns != 0
-                && now.saturating_sub(thread.awake_ns) >= for_ns
-        })
+/// Threads that poll tasks and have not parked for a while.
+fn restless(threads: &[(u32, Thread)], now: u64) -> impl Iterator<Item = &Thread> {
+    let threads = threads.iter().map(|(_, thread)| thread);
+    threads.filter(move |thread| {
+        thread.flags & Thread::POLLED != 0
+            && thread.awake_ns != 0
+            && now.saturating_sub(thread.awake_ns) >= RESTLESS_NS
+    })
 }
 
 fn busy(watched: &Watched, threads: &[(u32, Thread)], now: u64, threshold_ns: u64) -> Option<Busy> {
     let elapsed_ns = now.saturating_sub(watched.since_ns).max(1);
-    restless(threads, now, elapsed_ns).next()?;
     let counts = Counts::of(threads);
     let turns = counts.turns.saturating_sub(watched.base.turns);
     let ns = counts.ns.saturating_sub(watched.base.ns);

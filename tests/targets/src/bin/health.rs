@@ -1,7 +1,7 @@
 //! Loops that are not well: `lag` and `lag_multi` block the thread that turns the driver, `blocked` all workers at once, `half` two
 //! workers of four, `locked` two in each other's lock, `spinner` has a task that wakes itself without end, `sleepers` is well.
 
-use std::sync::{Arc, Barrier, Mutex};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use targets::control::{self, Options};
@@ -9,6 +9,7 @@ use targets::runtime::current_thread;
 use targets::truth;
 use targets::work::block_ms;
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Barrier;
 
 const SCENARIOS: [&str; 7] = [
     "lag",
@@ -28,8 +29,8 @@ fn main() {
     match options.scenario.as_str() {
         "lag" => lag(&current_thread(), end),
         "lag_multi" => lag(&multi_thread(2), end),
-        "blocked" => blocked(&multi_thread(2), end),
-        "half" => blocked(&multi_thread(4), end),
+        "blocked" => blocked(&multi_thread(2), 4, end),
+        "half" => blocked(&multi_thread(4), 2, end),
         "locked" => locked(&multi_thread(2), end),
         "spinner" => spinner(&multi_thread(2), end),
         _ => sleepers(&multi_thread(2), end),
@@ -76,33 +77,36 @@ fn lag(runtime: &Runtime, end: Instant) {
     });
 }
 
-/// Two tasks block at once, for each waits for the other before it does.
-fn blocked(runtime: &Runtime, end: Instant) {
-    async fn meet(barrier: Arc<Barrier>, end: Instant) {
-        while Instant::now() < end {
+/// So many tasks block at once, as far as there are workers for them: which worker takes which is the runtime's choice.
+fn blocked(runtime: &Runtime, tasks: usize, end: Instant) {
+    async fn meet(barrier: Arc<Barrier>, rounds: u128) {
+        for _ in 0..rounds {
             sleep_ms(1_500).await;
-            barrier.wait();
+            barrier.wait().await;
             block_ms(150);
         }
-        barrier.wait();
+        // The last one has been looked at before the runtime ends.
+        sleep_ms(500).await;
     }
-    let barrier = Arc::new(Barrier::new(2));
+    let rounds = end.saturating_duration_since(Instant::now()).as_millis() / 1_600;
+    let barrier = Arc::new(Barrier::new(tasks));
     runtime.block_on(async {
-        let first = truth::spawn("first", meet(barrier.clone(), end));
-        let second = truth::spawn("second", meet(barrier, end));
-        first.await.expect("no panic");
-        second.await.expect("no panic");
+        let meet = |_| truth::spawn("meets", meet(barrier.clone(), rounds));
+        let tasks: Vec<_> = (0..tasks).map(meet).collect();
+        for task in tasks {
+            task.await.expect("no panic");
+        }
     });
 }
 
 /// Each task takes one lock and waits for the other's.
 fn locked(runtime: &Runtime, end: Instant) {
-    fn take(first: &Mutex<()>, second: &Mutex<()>, both: &Barrier) {
+    fn take(first: &Mutex<()>, second: &Mutex<()>, both: &std::sync::Barrier) {
         let _first = first.lock().expect("no panic");
         both.wait();
         let _second = second.lock().expect("no panic");
     }
-    let locks = Arc::new((Mutex::new(()), Mutex::new(()), Barrier::new(2)));
+    let locks = Arc::new((Mutex::new(()), Mutex::new(()), std::sync::Barrier::new(2)));
     let other = locks.clone();
     runtime.spawn(async move { take(&locks.0, &locks.1, &locks.2) });
     runtime.spawn(async move { take(&other.1, &other.0, &other.2) });
