@@ -93,7 +93,9 @@ fn a_command_is_given_the_event_and_its_main_fields() -> Result<()> {
         ensure!(json["tid"].as_u64() == fields[3].parse().ok(), "{line}");
         ensure!(json["task"]["name"] == fields[4], "{line}");
         ensure!(json["cause"] == fields[5], "{line}");
-        ensure!(json["call"]["function"] == fields[6], "{line}");
+        // A poll that waited for a CPU most of all has no call.
+        let call = json["call"]["function"].as_str().unwrap_or_default();
+        ensure!(call == fields[6], "{line}");
         ensure!(
             json["duration_ns"].as_u64() == fields[7].parse().ok(),
             "{line}"
@@ -283,17 +285,21 @@ fn alertmanager_is_spoken_to_in_its_own_form() -> Result<()> {
     let url = format!("http://{address}/api/v2/alerts");
     observe(&target, "2s", &["--alert-url", &url, "--alert-rate", "2"])?;
     let seen: Vec<_> = requests.try_iter().collect();
-    ensure!(!seen.is_empty());
+    let mut causes = Vec::new();
     for (_, body) in &seen {
         let alerts = body.as_array().context("an array of alerts")?;
         let [alert] = &alerts[..] else {
             anyhow::bail!("{body}");
         };
+        // Two workers that block at once are a finding too: `--test health`.
+        if alert["labels"]["alertname"] == "LoopprobeFinding" {
+            continue;
+        }
         ensure!(
             alert["labels"]["alertname"] == "LoopprobeLongPoll",
             "{alert}"
         );
-        ensure!(alert["annotations"]["cause"] == "sleep", "{alert}");
+        causes.push(alert["annotations"]["cause"].as_str().unwrap_or("none"));
         let all_strings = |value: &Value| {
             value
                 .as_object()
@@ -306,6 +312,8 @@ fn alertmanager_is_spoken_to_in_its_own_form() -> Result<()> {
         let (start, end) = (alert["startsAt"].as_str(), alert["endsAt"].as_str());
         ensure!(start.is_some() && start < end, "{alert}");
     }
+    // Others may have wanted the CPU.
+    ensure!(causes.contains(&"sleep"), "{causes:?}");
     Ok(())
 }
 
