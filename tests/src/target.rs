@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::lines::Lines;
+use crate::matrix::{Build, target};
 use crate::truth::Poll;
 use crate::unprivileged;
 
@@ -34,6 +35,16 @@ impl Target {
     /// When it cannot be started or does not become ready.
     pub fn start(program: &Path, args: &[&str]) -> Result<Target> {
         Self::spawn(Command::new(program).args(args))
+    }
+
+    /// The program `busy`, for two minutes; what `how` and `rounds` are, it says itself.
+    ///
+    /// # Errors
+    /// When it cannot be built or started.
+    pub fn busy(how: &str, rounds: u32) -> Result<Target> {
+        let program = target(Build::DEFAULT, "busy")?;
+        let rounds = rounds.to_string();
+        Self::start(&program, &[how, "--millis", "120000", "--rounds", &rounds])
     }
 
     /// The same for a prepared command.

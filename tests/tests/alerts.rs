@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use loopprobe_tests::{
     folder::Folder,
-    matrix::{self, Build, target},
+    matrix,
     session::{Report, Session},
     take_machine,
     target::Target,
@@ -23,13 +23,7 @@ use serde_json::Value;
 
 /// Two workers, each of which blocks for so many microseconds, again and again.
 fn blocking(micros: u32) -> Result<Target> {
-    busy("block", micros)
-}
-
-fn busy(how: &str, micros: u32) -> Result<Target> {
-    let program = target(Build::DEFAULT, "busy")?;
-    let rounds = micros.to_string();
-    Target::start(&program, &[how, "--millis", "60000", "--rounds", &rounds])
+    Target::busy("block", micros)
 }
 
 /// A line for each time that a hook ran, as what it was given.
@@ -48,7 +42,7 @@ fn a_command_is_given_the_event_and_its_main_fields() -> Result<()> {
     take_machine!();
     let folder = Folder::new("alerts")?;
     let ends = folder.path().join("ends");
-    let target = busy("storm", 30_000)?;
+    let target = Target::busy("storm", 30_000)?;
     // A file each: several run at once.
     let on_alert = format!(
         "{{ printf '%s|%s|%s|%s|%s|%s|%s|%s|' \"$LOOPPROBE_EVENT\" \"$LOOPPROBE_LEVEL\" \"$LOOPPROBE_PID\" \"$LOOPPROBE_TID\" \

@@ -12,18 +12,12 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use loopprobe_tests::{
     folder::Folder,
-    matrix::{Build, loopprobe, target, test_program},
+    matrix::{loopprobe, test_program},
     session::Session,
     take_machine,
     target::Target,
 };
 use quick_xml::{Reader, events::Event};
-
-fn busy(how: &str, rounds: u32) -> Result<Target> {
-    let program = target(Build::DEFAULT, "busy")?;
-    let rounds = rounds.to_string();
-    Target::start(&program, &[how, "--millis", "60000", "--rounds", &rounds])
-}
 
 fn run(args: &[&str]) -> Result<Output> {
     Ok(Command::new(loopprobe()?)
@@ -77,7 +71,7 @@ fn count(elements: &[Element], name: &str) -> usize {
 fn time_that_others_took_is_not_held_against_the_code() -> Result<()> {
     take_machine!();
     for (limit, code) in [("--fail-over", 0), ("--fail-over-wall", 3)] {
-        let target = busy("storm", 20_000)?;
+        let target = Target::busy("storm", 20_000)?;
         let session = Session::attach(target.pid(), &["--duration", "3s", limit, "400ms"])?;
         // A poll is open on each worker, but for moments; by now one that began after the attach.
         thread::sleep(Duration::from_millis(300));
@@ -119,7 +113,7 @@ fn junit_has_a_case_for_each_limit_and_each_kind_of_long_poll() -> Result<()> {
         folder.path().join("passed.xml"),
         folder.path().join("failed.xml"),
     );
-    let target = busy("storm", 60_000)?;
+    let target = Target::busy("storm", 60_000)?;
     let args = [
         "--fail-over",
         "1m",
@@ -172,7 +166,7 @@ fn junit_has_a_case_for_each_limit_and_each_kind_of_long_poll() -> Result<()> {
 #[test]
 fn lines_are_marked_for_github() -> Result<()> {
     take_machine!();
-    let target = busy("storm", 60_000)?;
+    let target = Target::busy("storm", 60_000)?;
     let marked = |args: &[&str], on_github: bool| -> Result<Option<String>> {
         let pid = target.pid().to_string();
         let mut command = Command::new(loopprobe()?);
@@ -238,7 +232,7 @@ fn what_got_worse_than_the_baseline_ends_with_4() -> Result<()> {
         ensure!(output.status.success(), "{}", errors(&output));
         Ok(path)
     };
-    let (good, bad) = (busy("pace", 100)?, busy("block", 30_000)?);
+    let (good, bad) = (Target::busy("pace", 100)?, Target::busy("block", 30_000)?);
     let (before, after) = (record(&good, "good.lpr")?, record(&bad, "bad.lpr")?);
     for (target, baseline, code) in [(&bad, &before, 4), (&good, &after, 0)] {
         let baseline = baseline.display().to_string();

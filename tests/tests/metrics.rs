@@ -21,12 +21,6 @@ use loopprobe_tests::{
 };
 use serde_json::Value;
 
-fn busy(how: &str, rounds: u32) -> Result<Target> {
-    let program = target(Build::DEFAULT, "busy")?;
-    let rounds = rounds.to_string();
-    Target::start(&program, &[how, "--millis", "120000", "--rounds", &rounds])
-}
-
 /// A port that nobody listens at just now.
 fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
@@ -80,7 +74,7 @@ fn sum(samples: &BTreeMap<String, f64>, prefix: &str) -> f64 {
 #[test]
 fn polls_are_as_many_as_the_target_counts() -> Result<()> {
     take_machine!();
-    let target = busy("busy", 50_000)?;
+    let target = Target::busy("busy", 50_000)?;
     let port = free_port()?;
     let address = format!("127.0.0.1:{port}");
     let session = Session::attach(target.pid(), &["--metrics", &address])?;
@@ -150,7 +144,7 @@ fn at(counts: &[(u64, f64)], ns: u64) -> Result<f64> {
 #[test]
 fn long_polls_are_those_of_the_report() -> Result<()> {
     take_machine!();
-    let target = busy("block", 15_000)?;
+    let target = Target::busy("block", 15_000)?;
     let port = free_port()?;
     let address = format!("127.0.0.1:{port}");
     let session = Session::attach(target.pid(), &["--metrics", &address])?;
@@ -231,7 +225,7 @@ fn the_driver_lag_is_as_long_as_the_polls() -> Result<()> {
 #[test]
 fn an_address_that_is_taken_is_an_error_before_the_attach() -> Result<()> {
     take_machine!();
-    let target = busy("block", 15_000)?;
+    let target = Target::busy("block", 15_000)?;
     let taken = TcpListener::bind("127.0.0.1:0")?;
     let address = taken.local_addr()?.to_string();
     let refused = Session::attach(target.pid(), &["--metrics", &address]);
@@ -332,7 +326,7 @@ fn prometheus_scrapes_it_and_takes_the_documented_expressions() -> Result<()> {
         return Ok(());
     }
     let folder = Folder::new("prometheus")?;
-    let target = busy("block", 15_000)?;
+    let target = Target::busy("block", 15_000)?;
     let port = free_port()?;
     let address = format!("127.0.0.1:{port}");
     let session = Session::attach(target.pid(), &["--metrics", &address])?;

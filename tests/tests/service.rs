@@ -11,19 +11,13 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use loopprobe_tests::{
     folder::Folder,
-    matrix::{Build, loopprobe, target},
+    matrix::loopprobe,
     take_machine,
     target::{Target, wait},
     unprivileged,
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
-
-fn busy(how: &str, rounds: u32) -> Result<Target> {
-    let program = target(Build::DEFAULT, "busy")?;
-    let rounds = rounds.to_string();
-    Target::start(&program, &[how, "--millis", "120000", "--rounds", &rounds])
-}
 
 fn run(args: &[&str]) -> Result<Output> {
     Ok(Command::new(loopprobe()?)
@@ -69,7 +63,7 @@ fn options_come_from_a_file_and_a_wrong_one_is_refused() -> Result<()> {
     let file = folder.path().join("api.toml");
     fs::write(&file, "threshold = '1s'\nfail-over-wall = '5ms'\n")?;
     let config = file.display().to_string();
-    let target = busy("block", 20_000)?;
+    let target = Target::busy("block", 20_000)?;
     let pid = target.pid().to_string();
     let attach = [
         "attach",
@@ -141,7 +135,7 @@ fn the_service_manager_is_told_and_the_file_is_read_again() -> Result<()> {
         )
     };
     rules("*", "")?;
-    let target = busy("block", 20_000)?;
+    let target = Target::busy("block", 20_000)?;
     let log = folder.path().join("log");
     let child = Command::new(loopprobe()?)
         .args([
@@ -206,7 +200,7 @@ fn lines_for_the_journal_have_their_priority() -> Result<()> {
     let path = folder.path().join("log");
     let log = File::create(&path)?;
     let stream = format!("{}:{}", log.metadata()?.dev(), log.metadata()?.ino());
-    let target = busy("block", 20_000)?;
+    let target = Target::busy("block", 20_000)?;
     let pid = target.pid().to_string();
     let write = |args: &[&str]| -> Result<String> {
         let both = [

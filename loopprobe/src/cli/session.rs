@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use clap::Args;
 
 use super::{GateArgs, GlobalArgs, MonitorArgs, ObserveArgs};
@@ -22,20 +20,18 @@ pub struct SessionArgs {
 impl SessionArgs {
     /// What these options mean for a process. A limit below the threshold could not be seen, so it lowers the threshold.
     pub fn options(&self, pid: u32, global: &GlobalArgs) -> Options {
-        let lowered = |observe: &ObserveArgs, limit: Duration| ObserveArgs {
-            threshold: observe.threshold.min(limit),
-            ..observe.clone()
-        };
-        let observe = match self.gate.least() {
-            Some(limit) => &lowered(&self.observe, limit),
-            None => &self.observe,
-        };
-        self.monitor.alert.widen(observe.options(pid, global))
+        let mut options = self.observe.options(pid, global);
+        if let Some(limit) = self.gate.least() {
+            options.threshold = options.threshold.min(limit);
+        }
+        self.monitor.alert.widen(options)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use clap::Parser as _;
 
     use super::*;
@@ -67,5 +63,29 @@ mod tests {
             assert_eq!(low.least_block(), Duration::from_micros(200));
             assert_eq!(options(&[limit, "2s"]).threshold, Duration::from_millis(10));
         }
+    }
+
+    #[test]
+    fn min_block_follows_the_threshold() {
+        assert_eq!(
+            options(&["--threshold", "1s"]).least_block(),
+            Duration::from_millis(1)
+        );
+        assert_eq!(
+            options(&["--threshold", "500us"]).least_block(),
+            Duration::from_micros(50)
+        );
+        assert_eq!(
+            options(&["--min-block", "3ms"]).least_block(),
+            Duration::from_millis(3)
+        );
+    }
+
+    #[test]
+    fn an_interval_is_at_least_a_tenth_of_a_second() {
+        let second = Some(Duration::from_secs(1));
+        assert_eq!(options(&["--interval", "1s"]).interval, second);
+        assert!(Typed::try_parse_from(["x", "--interval", "99ms"]).is_err());
+        assert!(Typed::try_parse_from(["x", "--interval", "0"]).is_err());
     }
 }

@@ -105,7 +105,8 @@ impl StateWalk<'_> {
             {
                 let base = visit.pointers.get(place.base());
                 let displacement = place.displacement().cast_signed();
-                self.found.insert(base.map(|base| base + displacement));
+                self.found
+                    .insert(base.and_then(|base| base.checked_add(displacement)));
                 return;
             }
             if instruction.mnemonic() == Mnemonic::Call {
@@ -302,8 +303,9 @@ impl Pointers {
             if used.base() == Register::RSP
                 && let Some(from) = self.stack.and_then(|stack| stack.checked_add(displacement))
             {
-                self.slots
-                    .retain(|(at, _)| *at + 8 <= from || from + size <= *at);
+                self.slots.retain(|(at, _)| {
+                    at.saturating_add(8) <= from || from.saturating_add(size) <= *at
+                });
             }
         }
     }

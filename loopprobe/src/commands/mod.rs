@@ -14,6 +14,7 @@ mod listing;
 mod man;
 mod memory_limit;
 mod monitor;
+mod observed;
 mod output_file;
 mod privileges;
 mod progress;

@@ -1,16 +1,8 @@
 use std::io;
 
-use super::{
-    gate::Gate,
-    monitor, privileges,
-    reload::{self, Reload},
-    session_output::SessionOutput,
-    signals::Signals,
-    target, views,
-};
+use super::{gate::Gate, observed::Observed, session_output::SessionOutput, views};
 use crate::{
     cli::{Cli, Exit, RecordArg, RecordArgs},
-    collect::Stop,
     report::{Measured, clean, words},
 };
 
@@ -22,20 +14,13 @@ pub(super) fn run(args: &RecordArgs, cli: &Cli) -> anyhow::Result<Exit> {
         Some(&args.output),
         args.session.gate.junit.as_deref(),
     )?;
-    let pid = target::pid(&args.target)?;
-    let stop = Stop::new()?;
-    let signals = Signals::block()?;
+    let observed = Observed::find(&args.target)?;
     let mut output = SessionOutput::without_report(Gate::new(&args.session.gate, global)?, global);
     output.add(views::open(&args.views)?);
     output.add(views::record(&RecordArg {
         record: Some(args.output.clone()),
     })?);
-    let (options, dial) = reload::adjustable(args.session.options(pid, global));
-    let told = monitor::add(&args.session.monitor, &options, global, &mut output)?;
-    let reload = Reload::new(cli, &args.session, &args.config, dial, &told);
-    signals.stop_or_reload(&stop, reload)?;
-    let summary = privileges::observe(&options, &mut output, &stop)?;
-    told.say(global);
+    let summary = observed.observe(&args.session, &args.config, cli, &mut output)?;
     if !global.quiet {
         let mut out = anstream::stdout();
         io::Write::write_fmt(

@@ -1,5 +1,6 @@
 //! What is wrong with a loop as a whole: told from long polls, drivers and threads together.
 
+pub mod advice;
 pub mod busy_task;
 pub mod together;
 
@@ -10,11 +11,17 @@ use loopprobe_common::records::DriverRecord;
 use self::busy_task::Watch;
 use crate::model::{FindingKind, FoundPoll};
 
-/// Occurrences that are less than this apart are one.
-const APART_NS: u64 = 1_000_000_000;
-
 /// How long a poll that has ended is remembered.
 const REMEMBERED_NS: u64 = 2_000_000_000;
+
+/// Occurrences that are less than this apart are one. A task that is polled without end is missed at a look now and then; it is found
+/// again after three more looks, and a second of watching.
+fn apart_ns(kind: FindingKind) -> u64 {
+    match kind {
+        FindingKind::BusyTask => 3_000_000_000,
+        _ => 1_000_000_000,
+    }
+}
 
 /// How many are remembered at most.
 const MOST_REMEMBERED: usize = 1_024;
@@ -79,7 +86,7 @@ impl Findings {
         self.recent
             .retain(|seen| now.saturating_sub(seen.end_ns()) < REMEMBERED_NS);
         self.seen_ns
-            .retain(|_, seen_ns| now.saturating_sub(*seen_ns) < REMEMBERED_NS);
+            .retain(|(kind, _), seen_ns| now.saturating_sub(*seen_ns) < 2 * apart_ns(*kind));
     }
 
     /// Whether an occurrence goes on that was seen before.
@@ -88,7 +95,7 @@ impl Findings {
         let Some(seen_ns) = self.seen_ns.get_mut(&key) else {
             return false;
         };
-        if at_ns.saturating_sub(*seen_ns) > APART_NS {
+        if at_ns.saturating_sub(*seen_ns) > apart_ns(kind) {
             return false;
         }
         *seen_ns = at_ns.max(*seen_ns);
@@ -108,12 +115,13 @@ mod tests {
     #[test]
     fn an_occurrence_goes_on_until_it_was_not_seen_for_a_second() {
         const KIND: FindingKind = FindingKind::DriverLag;
+        let apart_ns = apart_ns(KIND);
         let mut findings = Findings::default();
         assert!(!findings.goes_on(KIND, "a", 100));
         findings.begins(KIND, "a", 100);
-        assert!(findings.goes_on(KIND, "a", APART_NS));
-        assert!(findings.goes_on(KIND, "a", 2 * APART_NS));
-        assert!(!findings.goes_on(KIND, "b", 2 * APART_NS));
-        assert!(!findings.goes_on(KIND, "a", 4 * APART_NS));
+        assert!(findings.goes_on(KIND, "a", apart_ns));
+        assert!(findings.goes_on(KIND, "a", 2 * apart_ns));
+        assert!(!findings.goes_on(KIND, "b", 2 * apart_ns));
+        assert!(!findings.goes_on(KIND, "a", 4 * apart_ns));
     }
 }

@@ -42,6 +42,7 @@ impl Observer {
     /// Probes libraries that have been loaded since.
     pub(super) fn look_for_images(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
         let before = self.plan.size();
+        let unnamed = self.images.unnamed.len();
         // The process may be gone; its end is noticed elsewhere.
         let Ok(planned) = self.images.plan_mapped(self.options.pid, &mut self.plan) else {
             return Ok(());
@@ -57,6 +58,7 @@ impl Observer {
             let missed = self.plan.sites.len() - before.sites;
             // What is not probed must not be asked for at the end.
             self.plan.shrink(before);
+            self.images.unnamed.truncate(unnamed);
             self.totals.lost.sites += missed as u64;
             return notice(
                 sink,

@@ -14,7 +14,7 @@ use crate::{
     collect::{
         doing::Threads,
         findings::{
-            Seen,
+            Seen, advice,
             together::{Together, all_at_once},
         },
         polls::open_polls,
@@ -40,7 +40,7 @@ impl Observer {
             .types
             .get(type_of(record))
             .is_none_or(|task| task.kind == TaskKind::Async);
-        if is_async && poll.task.certain | (poll.task.kind != TaskKind::Root) {
+        if is_async && (poll.task.certain || poll.task.kind != TaskKind::Root) {
             self.findings.ended(Seen {
                 poll: poll.into(),
                 scheduler: record.poll.scheduler,
@@ -125,6 +125,9 @@ impl Observer {
                 .iter()
                 .filter_map(|driver| open_lag(driver, now)),
         );
+        if lags.is_empty() {
+            return Ok(());
+        }
         let polls = self.findings.polls(open);
         for lag in lags {
             let shared = worker(threads, lag.tid).is_some_and(|t| t.flags & Thread::SHARED != 0);
@@ -147,7 +150,7 @@ impl Observer {
             self.findings.begins(KIND, &subject, lag.end_ns);
             let idle = shared.then(|| idle_workers(threads, &lag));
             let polls = vec![self.explained(kept, threads, now)];
-            let advice = driver_advice(idle.unwrap_or(0), &polls);
+            let advice = advice::driver_lag(idle.unwrap_or(0), &polls);
             let finding = Finding {
                 time_ns: now,
                 pid: self.options.pid,
@@ -217,7 +220,7 @@ impl Observer {
             time_ns: now,
             pid: self.options.pid,
             kind: FindingKind::AllWorkersBlocked,
-            advice: blocked_advice(&polls),
+            advice: advice::all_blocked(&polls),
             evidence: Evidence {
                 since_ns: together.since_ns,
                 duration_ns: together.duration_ns,
@@ -271,7 +274,7 @@ impl Observer {
             time_ns: now,
             pid: self.options.pid,
             kind: FindingKind::Deadlock,
-            advice: DEADLOCK_ADVICE.to_owned(),
+            advice: advice::DEADLOCK.to_owned(),
             evidence: Evidence {
                 since_ns: youngest.start_ns,
                 duration_ns: youngest.duration_ns,
@@ -332,7 +335,7 @@ impl Observer {
             time_ns: now,
             pid: self.options.pid,
             kind: KIND,
-            advice: BUSY_ADVICE.to_owned(),
+            advice: advice::BUSY_TASK.to_owned(),
             evidence: Evidence {
                 since_ns: busy.since_ns,
                 duration_ns: now - busy.since_ns,
@@ -346,39 +349,6 @@ impl Observer {
         };
         self.say(finding, sink)
     }
-}
-
-const DEADLOCK_ADVICE: &str = "take locks in one order everywhere, and hold none while waiting for another thread; a lock that is held \
-     across .await belongs in tokio::sync::Mutex";
-
-const BUSY_ADVICE: &str = "if it waits for something in a loop of yield_now or try_ calls, await that instead; a waker that is called \
-     although nothing is ready does the same; if it computes, move that to spawn_blocking";
-
-fn blocked_advice(polls: &[FoundPoll]) -> String {
-    let first = polls.first().and_then(|poll| poll.call.as_ref());
-    let is_one = first.is_some() && polls.iter().all(|poll| poll.call.as_ref() == first);
-    match first.filter(|_| is_one) {
-        Some(call) => format!(
-            "while this lasts nothing of the runtime runs, neither timers nor I/O: all of them are in {call}; move it to spawn_blocking"
-        ),
-        None => "while this lasts nothing of the runtime runs, neither timers nor I/O: move what blocks to spawn_blocking, the longest \
-                 first"
-            .to_owned(),
-    }
-}
-
-fn driver_advice(idle: u64, polls: &[FoundPoll]) -> String {
-    let call = polls.first().and_then(|poll| poll.call.as_ref());
-    let what = call.map_or_else(
-        || "what blocks in this poll".to_owned(),
-        |call| format!("the call of {call}"),
-    );
-    let why = if idle > 0 {
-        "idle workers do not take the driver over while the one that turned it last is in a poll"
-    } else {
-        "timers and I/O of this runtime are late by that much"
-    };
-    format!("{why}: move {what} to spawn_blocking")
 }
 
 /// A time without a turn that goes on.

@@ -12,7 +12,7 @@ use super::{output_file::OutputFile, report, say};
 use crate::{
     cli::{Exit, GateArgs, GlobalArgs},
     model::{Event, Session, Sink, Summary},
-    report::{Baseline, OwnTime, clean},
+    report::{Baseline, OwnTime, clean, words},
 };
 
 /// So many kinds of polls are told of, the worst first; JUnit has them all.
@@ -112,6 +112,12 @@ impl Gate {
                 clean(program)
             ));
         }
+        if self.is_wanted() && outcome.failures.is_empty() && outcome.missed_records() > 0 {
+            say::warning(&format!(
+                "{} of polls were lost: what failed may be among them",
+                words::count(outcome.missed_records(), "record")
+            ));
+        }
         let failed = |check| {
             outcome
                 .failures
@@ -160,6 +166,11 @@ impl Outcome {
     /// Whether there was nothing to judge.
     fn saw_nothing(&self) -> bool {
         self.summary.polls == Some(0) && self.summary.long_polls == 0
+    }
+
+    /// How many long polls, or their stacks, are not known of.
+    fn missed_records(&self) -> u64 {
+        self.summary.lost.as_ref().map_or(0, |lost| lost.events)
     }
 }
 
