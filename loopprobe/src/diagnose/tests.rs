@@ -638,7 +638,7 @@ fn what_the_code_took_itself_is_not_excused() {
     assert_eq!(of(30_000_000).cause, Cause::Preempted);
     let advice = of(30_000_000).advice;
     assert!(
-        advice.starts_with("30 ms of it were the code's own (computing): move"),
+        advice.starts_with("30 ms of it were the code's own, 30 ms of them computing: move"),
         "{advice}"
     );
     let advice = of(3_000_000).advice;

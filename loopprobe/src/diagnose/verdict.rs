@@ -61,11 +61,14 @@ fn advice(
         return advice.to_owned();
     }
     // What a poll took of its own is its own, whoever had the CPU for the rest.
-    let own = largest(parts, |cause| !others(cause)).map_or(Cause::Unknown, |(cause, _)| cause);
+    let (own, most_ns) = largest(parts, |cause| !others(cause)).unwrap_or((Cause::Unknown, 0));
     let (_, dominant) = heaviest_call(&stacks_of(evidence, own));
     let own_advice = rules::advice(own, dominant.map(Moment::of).as_ref());
-    let (own_ms, label) = (own_ns / 1_000_000, own.rule().label);
-    format!("{own_ms} ms of it were the code's own ({label}): {own_advice}; for the rest, {advice}")
+    let (own_ms, most_ms) = (own_ns / 1_000_000, most_ns / 1_000_000);
+    let label = own.rule().label;
+    format!(
+        "{own_ms} ms of it were the code's own, {most_ms} ms of them {label}: {own_advice}; for the rest, {advice}"
+    )
 }
 
 /// From this part of a poll on, its own time is mentioned although another cause took more: a fifth.
