@@ -21,8 +21,12 @@ pub fn stack_kind(kind: StackKind) -> &'static str {
 
 /// `1 poll`, `2,184 polls`: a count with what it counts, an English noun that takes an `s`.
 pub fn count(count: u64, noun: &str) -> String {
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{} {noun}{plural}", Count(count))
+    let ending = match noun {
+        _ if count == 1 => "",
+        _ if noun.ends_with("ch") => "es",
+        _ => "s",
+    };
+    format!("{} {noun}{ending}", Count(count))
 }
 
 /// A task type's name; one that is only likely says so. An address is no guess.
@@ -54,7 +58,11 @@ pub fn lost(lost: &Lost) -> Vec<String> {
         .filter(|(_, count)| *count > 0)
         .map(|(name, many)| {
             let name = name.replace('_', " ");
-            match name.strip_suffix('s') {
+            let noun = match name.strip_suffix("es") {
+                Some(noun) if noun.ends_with("ch") => Some(noun),
+                _ => name.strip_suffix('s'),
+            };
+            match noun {
                 Some(noun) => count(many, noun),
                 None => format!("{} {name}", Count(many)),
             }
@@ -119,11 +127,27 @@ mod tests {
             events: 1_200,
             too_deep: 1,
             unwalked_threads: 1,
+            switches: 1,
             ..Lost::default()
         };
         let mut names = lost(&counters);
         names.sort();
-        assert_eq!(names, ["1 too deep", "1 unwalked thread", "1,200 events"]);
+        assert_eq!(
+            names,
+            [
+                "1 switch",
+                "1 too deep",
+                "1 unwalked thread",
+                "1,200 events"
+            ]
+        );
+        assert_eq!(
+            lost(&Lost {
+                switches: 2,
+                ..Lost::default()
+            }),
+            ["2 switches"]
+        );
         assert!(lost(&Lost::default()).is_empty());
     }
 }
