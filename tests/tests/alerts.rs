@@ -101,11 +101,17 @@ fn a_command_is_given_the_event_and_its_main_fields() -> Result<()> {
             "{line}"
         );
     }
-    ensure!(
-        told.iter()
-            .all(|line| line.contains("|busy::compute_and_block|")),
-        "{told:?}"
-    );
+    // An alert goes out while its poll is open, and on a busy machine before the poll's first stack.
+    let calls: Vec<&str> = told
+        .iter()
+        .filter_map(|line| line.split('|').nth(6))
+        .collect();
+    let named = calls
+        .iter()
+        .filter(|call| **call == "busy::compute_and_block")
+        .count();
+    let without = calls.iter().filter(|call| call.is_empty()).count();
+    ensure!(named + without == told.len() && named > without, "{told:?}");
     Ok(())
 }
 
