@@ -17,6 +17,7 @@ mod registers;
 mod resumed;
 mod state_byte;
 mod state_machine;
+mod thread_words;
 mod walk;
 
 use std::{
@@ -38,6 +39,8 @@ use references::referred;
 use registers::Registers;
 use resumed::ResumedPanics;
 pub use state_machine::{Definition, StateMachines};
+pub use thread_words::ThreadPlace;
+pub(crate) use thread_words::{Store, Stored, stores_near_constant, stores_of_argument};
 use walk::{Walk, Walked};
 
 use crate::elf::{Image, VirtAddr};

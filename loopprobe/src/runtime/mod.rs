@@ -12,6 +12,7 @@ mod plumbing;
 mod site;
 mod stand;
 pub mod tokio;
+pub(crate) mod words;
 
 use std::{fmt, fs::File, path::Path, sync::Arc};
 
@@ -27,6 +28,7 @@ pub use live::{
 pub use plumbing::Plumbing;
 pub use site::{LoopMarks, ServedType, Site, SiteRole};
 pub use stand::Stand;
+pub use words::{NotWatchable, ThreadPlace, Votes, WatchWords};
 
 use crate::{
     elf::{ElfError, Image, ProcAddr, Sections},
@@ -144,6 +146,15 @@ pub trait RuntimeImage: fmt::Debug + Send + Sync {
     /// What tells where its tasks wait, from debug information with types; `None` where that tells nothing of them.
     fn await_chains(&self, _debug: &Sections) -> Option<Box<dyn AwaitChains>> {
         None
+    }
+
+    /// What a kernel program can read of a thread to see whether it polls a task; `image` is the file. Looks through code, which
+    /// can take a second in a large program.
+    ///
+    /// # Errors
+    /// Why there is nothing of the kind.
+    fn watch_words(&self, _image: &Image) -> Result<WatchWords, NotWatchable> {
+        Err(NotWatchable::Runtime)
     }
 
     /// What only this runtime has.

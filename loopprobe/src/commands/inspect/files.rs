@@ -46,7 +46,9 @@ impl Inspected {
         debug_files: &mut GivenDebugFiles,
     ) -> Result<(), DiscoverError> {
         let found = detect(RUNTIMES, image, debug_files.of(image).as_ref())?;
-        let files = found.iter().map(|image| FileReport::new(image.as_ref()));
+        let files = found
+            .iter()
+            .map(|found| FileReport::new(found.as_ref(), image));
         self.files.extend(files);
         Ok(())
     }

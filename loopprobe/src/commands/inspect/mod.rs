@@ -3,6 +3,7 @@
 mod files;
 mod report;
 mod text;
+mod watch;
 
 use std::io::{self, Write as _};
 

@@ -2,8 +2,9 @@ use std::path::PathBuf;
 
 use serde::{Serialize, Serializer};
 
+use super::watch::WatchReport;
 use crate::{
-    elf::{FileOffset, VirtAddr},
+    elf::{FileOffset, Image, VirtAddr},
     model::{NameSource, TaskKind, TaskType},
     runtime::{DebugInfoLevel, Detail, Inspection, Mangling, RuntimeImage, ServedType, Site},
 };
@@ -36,6 +37,7 @@ pub struct FileReport {
     pub words: Vec<(&'static str, String)>,
     #[serde(serialize_with = "as_map")]
     pub header: Vec<(&'static str, Detail)>,
+    pub watch: WatchReport,
     pub sites: Vec<SiteReport>,
 }
 
@@ -71,7 +73,7 @@ pub struct VtableReport {
 }
 
 impl FileReport {
-    pub fn new(found: &dyn RuntimeImage) -> Self {
+    pub fn new(found: &dyn RuntimeImage, file: &Image) -> Self {
         let image = found.facts();
         let coverage = image.eh_frame;
         let Inspection { words, header } = found.inspection();
@@ -88,6 +90,7 @@ impl FileReport {
             eh_frame_coverage: coverage.covered as f64 / coverage.total.max(1) as f64,
             words,
             header,
+            watch: WatchReport::new(found.watch_words(file)),
             sites: image.sites.iter().filter_map(SiteReport::new).collect(),
         }
     }

@@ -51,6 +51,7 @@ fn facts(file: &FileReport) -> Vec<(String, String)> {
     )];
     let own = file.words.iter();
     facts.extend(own.map(|(key, value)| ((*key).to_owned(), value.clone())));
+    facts.push(("watch".to_owned(), file.watch.words()));
     let common = [
         ("symbols", symbols.to_owned()),
         ("debug info", debug_info.to_owned()),

@@ -2,9 +2,12 @@
 
 use super::chains::Chains;
 use crate::{
-    elf::{ProcAddr, Sections},
+    elf::{Image, ProcAddr, Sections},
     process::Memory,
-    runtime::{AwaitChains, DebugInfoLevel, Detail, ImageFacts, Inspection, Runtime, RuntimeImage},
+    runtime::{
+        AwaitChains, DebugInfoLevel, Detail, ImageFacts, Inspection, NotWatchable, Runtime,
+        RuntimeImage, WatchWords,
+    },
 };
 
 /// What an image holds of Tokio.
@@ -67,6 +70,10 @@ impl RuntimeImage for TokioImage {
         let types = self.facts.sites.iter().flat_map(|site| &site.types);
         let polls = types.map(|served| served.function).collect();
         Some(Box::new(Chains::read(debug, &polls)?))
+    }
+
+    fn watch_words(&self, image: &Image) -> Result<WatchWords, NotWatchable> {
+        super::context::find(image, &self.facts)
     }
 
     fn inspection(&self) -> Inspection {

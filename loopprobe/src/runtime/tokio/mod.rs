@@ -6,6 +6,7 @@
 
 mod boxes;
 mod chains;
+mod context;
 mod discover;
 mod image;
 mod known;

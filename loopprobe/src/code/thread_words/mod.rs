@@ -1,0 +1,70 @@
+//! Thread-local variables that code writes to: where they lie, told from the instructions alone.
+
+mod sweep;
+mod value;
+
+use std::ops::Range;
+
+use memchr::memmem;
+
+use self::sweep::{Follow, Sweep};
+pub(crate) use self::sweep::{Store, Stored};
+pub use self::value::ThreadPlace;
+use crate::elf::{Image, VirtAddr};
+
+/// What a function and those that it calls store in thread-local variables, when its first argument points to a structure
+/// with a word of interest `offset` bytes from its start.
+pub(crate) fn stores_of_argument(image: &Image, start: VirtAddr, offset: u32) -> Vec<Store> {
+    let is_found = |store: &Store| store.what == Stored::Wanted;
+    let mut last = Vec::new();
+    for follow in [Follow::Wanted, Follow::Argument, Follow::All] {
+        last = Sweep::new(image, follow, Some(offset.into())).run(start);
+        if last.iter().any(is_found) {
+            break;
+        }
+    }
+    last
+}
+
+/// What functions whose code holds `constant` as a 16-bit operand store in thread-local variables, and what those do that they
+/// call, so many calls deep.
+pub(crate) fn stores_near_constant(image: &Image, constant: u16, calls: u32) -> Vec<Store> {
+    let pattern = constant.to_le_bytes();
+    let finder = memmem::Finder::new(&pattern);
+    let mut pieces: Vec<Range<VirtAddr>> = Vec::new();
+    for range in image.executable_ranges() {
+        let code = image.bytes_up_to(range.start, (range.end.0 - range.start.0) as usize);
+        let is_operand = |at: &usize| is_word_store(&code[at.saturating_sub(MAX_BEFORE)..*at]);
+        let found = finder.find_iter(code).filter(is_operand);
+        let found = found.map(|at| VirtAddr(range.start.0 + at as u64));
+        let found = found.map(|at| image.function_at(at).unwrap_or(around(at)));
+        pieces.extend(found.take(MAX_FOUND));
+    }
+    pieces.sort_unstable_by_key(|piece| piece.start);
+    pieces.dedup();
+    pieces.truncate(MAX_FUNCTIONS);
+    let sweep = |piece| Sweep::new(image, Follow::All, None).piece(piece, calls);
+    pieces.into_iter().flat_map(sweep).collect()
+}
+
+/// The code around a place in a function whose bounds are not known. Decoding falls into step after a few instructions.
+fn around(at: VirtAddr) -> Range<VirtAddr> {
+    const BEFORE: u64 = 512;
+    const BEHIND: u64 = 64;
+    VirtAddr(at.0.saturating_sub(BEFORE))..VirtAddr(at.0.saturating_add(BEHIND))
+}
+
+/// Places that are looked at in a segment; most are in functions with others.
+const MAX_FOUND: usize = 1 << 16;
+/// Functions that are looked through for one constant; programs of 100 MB have some dozens.
+const MAX_FUNCTIONS: usize = 1024;
+/// The bytes of a store before its operand: prefixes, opcode, address.
+const MAX_BEFORE: usize = 10;
+
+/// Whether the bytes before an operand can be those of `movw $operand, memory`: an operand-size prefix and opcode 0xc7; or of
+/// `mov $operand, %reg`, which is stored later.
+fn is_word_store(before: &[u8]) -> bool {
+    let is_move = matches!(before.last(), Some(0xb8..=0xbf));
+    let has = |byte: u8| before.contains(&byte);
+    is_move || has(0x66) && has(0xc7)
+}
