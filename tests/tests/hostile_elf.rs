@@ -7,7 +7,10 @@ use std::{
 };
 
 use anyhow::Result;
-use loopprobe::{elf::Image, runtime::tokio::discover};
+use loopprobe::{
+    elf::Image,
+    runtime::{RuntimeImage as _, tokio::discover},
+};
 use loopprobe_tests::matrix::{self, Build, Profile};
 
 /// An undamaged file takes some hundredths of a second, ten times that without optimisation on a busy machine.
@@ -32,8 +35,10 @@ impl Random {
 
 fn look_at(bytes: Vec<u8>, case: &str) {
     let started = Instant::now();
-    if let Ok(image) = Image::parse(Path::new("damaged"), bytes) {
-        let _ = discover(&image);
+    if let Ok(image) = Image::parse(Path::new("damaged"), bytes)
+        && let Ok(found) = discover(&image)
+    {
+        let _ = found.watch_words(&image);
     }
     assert!(
         started.elapsed() < TIME_LIMIT,

@@ -68,3 +68,75 @@ fn is_word_store(before: &[u8]) -> bool {
     let has = |byte: u8| before.contains(&byte);
     is_move || has(0x66) && has(0xc7)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{arch::asm, cell::Cell, hint::black_box};
+
+    use super::*;
+    use crate::code::tests::in_file;
+
+    thread_local! {
+        static KEPT: Cell<u64> = const { Cell::new(0) };
+        static MARK: Cell<u16> = const { Cell::new(0) };
+    }
+
+    const MARKED: u16 = 0x7a31;
+
+    #[repr(C)]
+    struct Argument {
+        before: [u64; 5],
+        wanted: u64,
+    }
+
+    #[inline(never)]
+    extern "C" fn keeps(argument: u64) -> u64 {
+        // SAFETY: the only caller passes the address of an `Argument`.
+        let argument = unsafe { &*(argument as *const Argument) };
+        KEPT.replace(black_box(argument.before[0])) + keeps_it(argument.wanted)
+    }
+
+    #[inline(never)]
+    extern "C" fn keeps_it(wanted: u64) -> u64 {
+        MARK.set(MARKED);
+        KEPT.replace(wanted)
+    }
+
+    /// Where a variable of this thread lies.
+    fn place<T>(variable: &Cell<T>) -> ThreadPlace {
+        let thread_pointer: u64;
+        // SAFETY: the first word of a thread's own variables is their address.
+        unsafe { asm!("mov {}, fs:0", out(reg) thread_pointer) };
+        let address = variable.as_ptr() as usize as u64;
+        ThreadPlace::Fixed(address.wrapping_sub(thread_pointer).cast_signed())
+    }
+
+    #[test]
+    fn stores_of_a_word_and_of_a_number_are_found_where_the_variables_lie() {
+        let argument = Argument {
+            before: [0; 5],
+            wanted: 1,
+        };
+        black_box(keeps(&raw const argument as usize as u64));
+        let image = Image::open(std::path::Path::new("/proc/self/exe")).expect("the own file");
+        let offset = std::mem::offset_of!(Argument, wanted) as u32;
+        let stores = stores_of_argument(&image, in_file(keeps), offset);
+        let wanted: Vec<_> = stores
+            .iter()
+            .filter(|store| store.what == Stored::Wanted)
+            .map(|store| (store.place, store.size))
+            .collect();
+        assert!(!wanted.is_empty(), "{stores:?}");
+        let here = (KEPT.with(place), 8);
+        assert!(
+            wanted.iter().all(|found| *found == here),
+            "{wanted:?} {here:?}"
+        );
+        let marks: Vec<_> = stores_near_constant(&image, MARKED, 0)
+            .into_iter()
+            .filter(|store| store.size == 2 && store.what == Stored::Number(MARKED.into()))
+            .map(|store| store.place)
+            .collect();
+        assert_eq!(marks, [MARK.with(place)]);
+    }
+}

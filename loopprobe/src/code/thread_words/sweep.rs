@@ -29,7 +29,7 @@ const MAX_IDLE_CALLS: u32 = 2;
 /// A function that only gives the address of a variable has fewer instructions.
 const MAX_GETTER: usize = 40;
 /// How many such functions are looked at.
-const MAX_GETTERS: usize = 1024;
+const MAX_GETTERS: usize = 128;
 
 /// A store to a thread-local variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
