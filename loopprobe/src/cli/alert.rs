@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::parse_duration;
 use crate::{
-    collect,
+    collect::{self, Threshold},
     export::alert::{Filter, Levels, OnAlert, Options, TypeThreshold, Webhook},
     model::Cause,
 };
@@ -52,12 +52,11 @@ impl AlertArgs {
         self.on_alert.is_some() || self.on_alert_end.is_some() || self.alert_url.is_some()
     }
 
-    /// The levels; `threshold` is what is reported at all.
-    pub fn levels(&self, threshold: Duration) -> Levels {
-        let warn = self.warn.unwrap_or(threshold);
+    /// The levels, as far as they were chosen.
+    pub fn levels(&self) -> Levels {
         Levels {
-            warn,
-            critical: self.critical.unwrap_or(warn * 10).max(warn),
+            warn: self.warn,
+            critical: self.critical,
         }
     }
 
@@ -72,20 +71,22 @@ impl AlertArgs {
         if !self.is_wanted() {
             return options;
         }
-        let levels = self.levels(options.threshold);
+        let critical = self.levels().critical(options.threshold);
+        let threshold = match self.least() {
+            Some(least) => options.threshold().at_most(least),
+            None => options.threshold(),
+        };
         collect::Options {
-            threshold: self
-                .least()
-                .map_or(options.threshold, |least| least.min(options.threshold)),
-            report_open_after: levels.critical.min(options.report_open_after),
-            ..options
+            report_open_after: critical.min(options.report_open_after),
+            ..options.with_threshold(threshold)
         }
     }
 
-    /// Which polls alert.
-    pub fn filter(&self, threshold: Duration) -> Filter {
+    /// Which polls alert; `threshold` is what is reported at all.
+    pub fn filter(&self, threshold: Threshold) -> Filter {
         Filter::new(
-            self.levels(threshold),
+            self.levels(),
+            (threshold.first(), matches!(threshold, Threshold::Auto(_))),
             &self.threshold_for,
             &self.ignore,
             &self.cause,
@@ -95,7 +96,7 @@ impl AlertArgs {
     /// What this means; `environment` is for commands. `None` if nobody is to be told.
     pub fn options(
         &self,
-        threshold: Duration,
+        threshold: Threshold,
         environment: &[(String, String)],
     ) -> Option<Options> {
         let command = |command: &String| OnAlert {

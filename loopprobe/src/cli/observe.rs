@@ -3,7 +3,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::Args;
 
 use super::{GlobalArgs, parse_duration};
-use crate::collect::Options;
+use crate::collect::{AutoThreshold, Options, Threshold};
 
 /// The heading of options that few need, behind the common ones in `--help`.
 const MEASURING: &str = "Measuring";
@@ -15,9 +15,9 @@ pub struct ObserveArgs {
     /// Stop after this long; without it, on Ctrl-C or when the process ends
     #[arg(long, short, display_order = 3, value_name = "TIME", value_parser = parse_duration)]
     pub duration: Option<Duration>,
-    /// Report polls that take at least this long: 500us, 10ms, 1s; 0 reports every poll
-    #[arg(long, short, display_order = 4, value_name = "TIME", value_parser = parse_duration, default_value = "10ms")]
-    pub threshold: Duration,
+    /// Report polls that take at least this long: 500us, 10ms, 1s; 0 reports every poll; `auto` fits it to the process
+    #[arg(long, short, display_order = 4, value_name = "TIME", value_parser = parse_threshold, default_value = "10ms")]
+    pub threshold: Threshold,
     /// Say this often how busy workers are and how long nobody turned the driver: 1s; at least 100ms
     #[arg(long, display_order = 7, value_name = "TIME", value_parser = parse_interval)]
     pub interval: Option<Duration>,
@@ -43,8 +43,7 @@ pub struct ObserveArgs {
 impl ObserveArgs {
     /// What these options mean for a process.
     pub fn options(&self, pid: u32, global: &GlobalArgs) -> Options {
-        Options {
-            threshold: self.threshold,
+        let options = Options {
             light: self.light,
             duration: self.duration,
             min_block: self.min_block,
@@ -54,7 +53,15 @@ impl ObserveArgs {
             debug_files: self.debug_file.clone(),
             kernel_log: global.kernel_log(),
             ..Options::new(pid)
-        }
+        };
+        options.with_threshold(self.threshold)
+    }
+}
+
+fn parse_threshold(text: &str) -> Result<Threshold, String> {
+    match text.trim() {
+        "auto" => Ok(Threshold::Auto(AutoThreshold::default())),
+        time => parse_duration(time).map(Threshold::Fixed),
     }
 }
 

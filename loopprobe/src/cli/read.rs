@@ -93,14 +93,14 @@ mod tests {
         let file = "threshold = '7ms'\nlight = true\nignore = ['a::*', 'b']\nalert-rate = 7\ncause = 'sleep,cpu'\n";
         let cli = read(file, &[]).unwrap();
         let of_file = session(&cli);
-        assert_eq!(of_file.observe.threshold.as_millis(), 7);
+        assert_eq!(of_file.observe.threshold.first().as_millis(), 7);
         assert!(of_file.observe.light);
         assert_eq!(of_file.monitor.alert.ignore, ["a::*", "b"]);
         assert_eq!(of_file.monitor.alert.alert_rate, 7);
         assert_eq!(of_file.monitor.alert.cause.len(), 2);
         let cli = read(file, &["--threshold", "3ms", "--ignore", "c"]).unwrap();
         let typed = session(&cli);
-        assert_eq!(typed.observe.threshold.as_millis(), 3);
+        assert_eq!(typed.observe.threshold.first().as_millis(), 3);
         assert_eq!(typed.monitor.alert.ignore, ["c"]);
         assert!(typed.observe.light, "not typed");
     }

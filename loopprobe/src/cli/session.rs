@@ -22,7 +22,8 @@ impl SessionArgs {
     pub fn options(&self, pid: u32, global: &GlobalArgs) -> Options {
         let mut options = self.observe.options(pid, global);
         if let Some(limit) = self.gate.least() {
-            options.threshold = options.threshold.min(limit);
+            let threshold = options.threshold().at_most(limit);
+            options = options.with_threshold(threshold);
         }
         self.monitor.alert.widen(options)
     }
@@ -79,6 +80,21 @@ mod tests {
             options(&["--min-block", "3ms"]).least_block(),
             Duration::from_millis(3)
         );
+    }
+
+    #[test]
+    fn a_fitted_threshold_stays_below_what_must_be_seen() {
+        let bounds = |args: &[&str]| options(args).auto_threshold.unwrap();
+        let plain = bounds(&["--threshold", "auto"]);
+        assert_eq!(plain, crate::collect::AutoThreshold::default());
+        let begin = options(&["--threshold", "auto"]).threshold;
+        assert_eq!(begin, Options::DEFAULT_THRESHOLD);
+        let gated = ["--threshold", "auto", "--fail-over", "20ms"];
+        assert_eq!(bounds(&gated).at_most, Duration::from_millis(20));
+        let alerting = [&gated[..], &["--on-alert", "x", "--warn", "500us"]].concat();
+        let both = bounds(&alerting);
+        let least = Duration::from_micros(500);
+        assert_eq!((both.at_least, both.at_most), (least, least));
     }
 
     #[test]

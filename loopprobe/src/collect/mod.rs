@@ -1,6 +1,7 @@
 //! From the kernel's records to the model's events.
 
 mod advice;
+mod auto_threshold;
 mod bill;
 mod corrections;
 mod deadlock;
@@ -31,10 +32,13 @@ mod stop;
 mod stuck;
 mod summary;
 mod threads;
+mod threshold;
 mod workers;
 
+pub use auto_threshold::AutoThreshold;
 pub use dial::ThresholdDial;
 pub use error::ObserveError;
 pub use observe::Observer;
 pub use options::Options;
 pub use stop::Stop;
+pub use threshold::Threshold;

@@ -1,6 +1,6 @@
 use std::{path::PathBuf, time::Duration};
 
-use super::ThresholdDial;
+use super::{AutoThreshold, Threshold, ThresholdDial};
 use crate::runtime::{RUNTIMES, Runtimes};
 
 /// What to observe, and how.
@@ -14,6 +14,8 @@ pub struct Options {
     pub runtimes: Runtimes,
     /// Polls at least this long are reported; zero reports all.
     pub threshold: Duration,
+    /// Whether that is only the beginning, and then fitted to the process's polls.
+    pub auto_threshold: Option<AutoThreshold>,
     /// Whether polls are timed by their entries alone, without return probes.
     pub light: bool,
     /// Changes the threshold while the session runs.
@@ -54,6 +56,7 @@ impl Options {
             program: None,
             runtimes: RUNTIMES,
             threshold: Self::DEFAULT_THRESHOLD,
+            auto_threshold: None,
             light: false,
             threshold_dial: None,
             duration: None,
@@ -64,6 +67,25 @@ impl Options {
             interval: None,
             debug_files: Vec::new(),
             kernel_log: false,
+        }
+    }
+
+    /// From which duration on a poll is long.
+    pub fn threshold(&self) -> Threshold {
+        self.auto_threshold
+            .map_or(Threshold::Fixed(self.threshold), Threshold::Auto)
+    }
+
+    /// The same with another threshold.
+    #[must_use]
+    pub fn with_threshold(self, threshold: Threshold) -> Self {
+        Self {
+            threshold: threshold.first(),
+            auto_threshold: match threshold {
+                Threshold::Fixed(_) => None,
+                Threshold::Auto(bounds) => Some(bounds),
+            },
+            ..self
         }
     }
 

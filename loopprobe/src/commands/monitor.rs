@@ -46,7 +46,7 @@ pub fn add(
             .map_or_else(Vec::new, |manager| vec![Box::new(manager) as Box<dyn Sink>]),
     );
     let environment = InvokingUser::from_sudo().map_or_else(Vec::new, |user| user.environment());
-    let Some(wanted) = args.alert.options(options.threshold, &environment) else {
+    let Some(wanted) = args.alert.options(options.threshold(), &environment) else {
         return Ok(Told::default());
     };
     let alerts = Alerts::new(wanted);

@@ -5,7 +5,6 @@ use std::ffi::OsString;
 use super::{monitor::Told, say};
 use crate::{
     cli::{Cli, Command, ConfigArgs, GlobalArgs, SessionArgs, Setting, Settings},
-    clock::nanoseconds,
     collect::{Options, ThresholdDial},
     export::{alert::Rules, systemd},
     report::clean,
@@ -117,9 +116,9 @@ impl Reload {
         alert.cause = new.cause;
         // The process id matters to neither.
         let options = self.session.options(0, &self.global);
-        self.dial.set(nanoseconds(options.threshold));
+        self.dial.turn(options.threshold());
         if let Some(rules) = &self.rules {
-            rules.set(self.session.monitor.alert.filter(options.threshold));
+            rules.set(self.session.monitor.alert.filter(options.threshold()));
         }
     }
 }

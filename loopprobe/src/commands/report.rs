@@ -99,6 +99,7 @@ fn replay(
             take(&Event::Notice(Notice {
                 time_ns: last_ns,
                 message,
+                threshold_ns: None,
             }))?;
         }
     }

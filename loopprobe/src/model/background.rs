@@ -216,6 +216,7 @@ mod tests {
         Event::Notice(Notice {
             time_ns,
             message: "something".into(),
+            threshold_ns: None,
         })
     }
 

@@ -25,6 +25,36 @@ impl From<&Stats> for Distribution {
 }
 
 impl Distribution {
+    /// What came since it was `before`. The longest of that is not known: `max_ns` is the longest of all.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        let earlier = before.buckets.iter().chain(std::iter::repeat(&0));
+        Self {
+            count: self.count.saturating_sub(before.count),
+            total_ns: self.total_ns.saturating_sub(before.total_ns),
+            max_ns: self.max_ns,
+            buckets: self
+                .buckets
+                .iter()
+                .zip(earlier)
+                .map(|(now, before)| now.saturating_sub(*before))
+                .collect(),
+        }
+    }
+
+    /// The shortest bucket's end that no more than `count` polls reach, in nanoseconds: those that are longer are in it.
+    pub fn longest(&self, count: u64) -> u64 {
+        let mut longer = 0;
+        for (bucket, polls) in self.buckets.iter().enumerate().rev() {
+            longer += polls;
+            if longer > count {
+                let (low, high) = bounds(bucket);
+                return if high == u64::MAX { low } else { high };
+            }
+        }
+        0
+    }
+
     /// How many took less than each of `ends`, and not less than the one before; a further one for the rest. `ends` are ascending,
     /// in nanoseconds; powers of two from 64 on are exact, and elsewhere a bucket belongs to the first end that it reaches.
     pub fn below(&self, ends: &[u64]) -> Vec<u64> {

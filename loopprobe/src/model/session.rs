@@ -38,12 +38,15 @@ impl Session {
 }
 
 /// Something that a user should know, beside the polls.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notice {
     /// When (`CLOCK_MONOTONIC`, nanoseconds).
     pub time_ns: u64,
     /// A sentence.
     pub message: String,
+    /// Polls at least this long are reported from now on, in nanoseconds, if that has changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threshold_ns: Option<u64>,
 }
 
 /// What a session yields, in order: one `Session`, any number of the others, one `Summary`. One JSON object a line.

@@ -144,6 +144,7 @@ mod tests {
         Event::Notice(Notice {
             time_ns: 1,
             message: "something".into(),
+            threshold_ns: None,
         })
     }
 

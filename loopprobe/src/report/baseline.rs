@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Chosen, EachOnce, Key, Measured, Weight, diff::is_chance, key};
+use super::{Chosen, EachOnce, Key, Measured, Thresholds, Weight, diff::is_chance, key};
 use crate::model::{Event, LongPoll};
 
 /// So many standard deviations are no chance any more. Each kind of poll is asked for, so with the two that do for a picture a gate
@@ -13,7 +13,7 @@ const DEVIATIONS: f64 = 3.0;
 #[derive(Debug, Default)]
 pub struct OwnTime {
     once: EachOnce,
-    threshold_ns: u64,
+    thresholds: Thresholds,
     duration_ns: u64,
     /// Each poll's own time by kind.
     polls: BTreeMap<Key, Vec<u64>>,
@@ -22,8 +22,8 @@ pub struct OwnTime {
 impl OwnTime {
     /// Takes the session's next event.
     pub fn event(&mut self, event: &Event) {
+        self.thresholds.event(event);
         match event {
-            Event::Session(session) => self.threshold_ns = session.threshold_ns,
             Event::LongPoll(poll) => {
                 if let Some(poll) = self.once.settle(poll) {
                     add(&mut self.polls, poll);
@@ -35,7 +35,7 @@ impl OwnTime {
                     add(&mut self.polls, &poll);
                 }
             }
-            Event::Notice(_) | Event::Interval(_) | Event::Finding(_) => {}
+            Event::Session(_) | Event::Notice(_) | Event::Interval(_) | Event::Finding(_) => {}
         }
     }
 
@@ -106,7 +106,7 @@ impl Baseline {
 
     /// From which duration on the polls of both sessions are compared: both know of those.
     pub fn floor_ns(&self, now: &OwnTime) -> u64 {
-        self.0.threshold_ns.max(now.threshold_ns)
+        self.0.thresholds.most_ns().max(now.thresholds.most_ns())
     }
 
     /// The kinds that got worse, the worst first.
@@ -159,15 +159,16 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::model::Cause;
+    use crate::model::{Cause, Notice};
 
     const MS: u64 = 1_000_000;
 
     fn session(threshold_ms: u64, seconds: u64, polls: &[(&str, u64, u64)]) -> OwnTime {
-        let mut own = OwnTime {
-            threshold_ns: threshold_ms * MS,
-            ..OwnTime::default()
-        };
+        let mut own = OwnTime::default();
+        own.event(&Event::Notice(Notice {
+            threshold_ns: Some(threshold_ms * MS),
+            ..Notice::default()
+        }));
         let mut start_ns = 0;
         for (task, count, ms) in polls {
             for _ in 0..*count {

@@ -48,8 +48,7 @@ impl Side {
     }
 
     fn threshold_ns(&self) -> u64 {
-        let session = self.fold.session.as_ref();
-        session.map_or(0, |session| session.threshold_ns)
+        self.fold.thresholds.most_ns()
     }
 
     fn name(&self) -> &str {
@@ -145,7 +144,7 @@ impl Diff {
                 "{what:7} {}: {} >= {}, {} blocked in {}",
                 clean(side.name()),
                 words::count(side.fold.polls, "poll"),
-                Chosen(side.threshold_ns()),
+                side.fold.thresholds,
                 Measured(side.fold.total_ns()),
                 Measured(side.duration_ns()),
             )?;

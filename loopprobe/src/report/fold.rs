@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use crate::model::{Event, LongPoll, Session, SourceLocation, Stack, StackKind, Summary};
 
 use super::{
+    Thresholds,
     each_once::EachOnce,
     label::{BLOCKED, Owner, computing_name, frame_name, leaf_name, owner, plain, waiting_name},
     share::share,
@@ -60,6 +61,8 @@ pub struct Weight {
 pub struct Fold {
     /// The session's head, once seen.
     pub session: Option<Session>,
+    /// From which duration on its polls were long.
+    pub thresholds: Thresholds,
     /// The session's end, once seen.
     pub summary: Option<Summary>,
     /// How many polls were folded.
@@ -73,6 +76,7 @@ pub struct Fold {
 impl Fold {
     /// Takes the next event; at the `Summary`, polls that never ended are counted with what is known of them.
     pub fn event(&mut self, event: &Event) {
+        self.thresholds.event(event);
         match event {
             Event::Session(session) => self.session = Some(session.clone()),
             Event::LongPoll(poll) => {

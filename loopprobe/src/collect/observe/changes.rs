@@ -129,5 +129,9 @@ impl Observer {
 }
 
 fn notice(sink: &mut dyn Sink, time_ns: u64, message: String) -> io::Result<()> {
-    sink.event(&Event::Notice(Notice { time_ns, message }))
+    sink.event(&Event::Notice(Notice {
+        time_ns,
+        message,
+        threshold_ns: None,
+    }))
 }

@@ -10,6 +10,7 @@ mod open;
 mod root;
 mod settings;
 mod span;
+mod threshold;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -31,10 +32,12 @@ use self::{
     light::{key, type_of},
     settings::{config, dead_time, lazy_headers, sample},
     span::Span,
+    threshold::fitting,
 };
 use super::{
     ObserveError, Options, Stop,
     advice::advise,
+    auto_threshold::Fitting,
     drain::{Drain, Rings},
     findings::Findings,
     head::head,
@@ -107,6 +110,8 @@ pub struct Observer {
     /// As the look under way has found them.
     drivers: Vec<(u32, Driver)>,
     findings: Findings,
+    /// `None` for a threshold that was chosen.
+    fitting: Option<Fitting>,
     span: Span,
     /// Held as long as its probes.
     planned: Vec<PlannedImage>,
@@ -232,6 +237,7 @@ impl Observer {
             since_live: Period::default(),
             drivers: Vec::new(),
             findings: Findings::default(),
+            fitting: fitting(options, span.start_ns),
             span,
             planned,
             naming,
@@ -445,7 +451,7 @@ impl Observer {
     }
 
     fn tick(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
-        self.follow_dial()?;
+        self.follow_dial(sink)?;
         let all_seen = self.records.len() == 0;
         self.begin_look()?;
         let threads = self.kernel.threads().map_err(io::Error::other)?;
@@ -468,6 +474,7 @@ impl Observer {
         self.look_at_stuck(&threads, now, sink)?;
         self.look_for_findings(&threads, now, sink)?;
         self.tell_interval(now, sink)?;
+        self.fit_threshold(now, sink)?;
         if let Some(every) = sink.live_every()
             && self.live.take(now, every)
         {

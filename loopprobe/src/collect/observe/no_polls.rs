@@ -67,6 +67,7 @@ impl Observer {
             sink.event(&Event::Notice(Notice {
                 time_ns: now_ns(),
                 message,
+                threshold_ns: None,
             }))?;
         }
         Ok(())

@@ -80,7 +80,11 @@ impl Observer {
         self.tell_deadlock(dead, &polling, now, sink)?;
         if let Some(message) = news {
             let time_ns = now;
-            sink.event(&Event::Notice(Notice { time_ns, message }))?;
+            sink.event(&Event::Notice(Notice {
+                time_ns,
+                message,
+                threshold_ns: None,
+            }))?;
         }
         let scan = wants_samples;
         if scan != self.scans {

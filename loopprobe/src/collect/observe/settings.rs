@@ -1,6 +1,6 @@
 //! What the kernel side is told to do.
 
-use std::{io, time::Duration};
+use std::io;
 
 use loopprobe_common::config::Config;
 
@@ -8,20 +8,10 @@ use super::{Observer, span::Span};
 use crate::{
     attach::{AttachError, DeadTime, Kernel},
     clock::nanoseconds,
-    collect::{Options, ThresholdDial},
+    collect::Options,
 };
 
 impl Observer {
-    /// Takes over a threshold that was changed from outside.
-    pub(super) fn follow_dial(&mut self) -> io::Result<()> {
-        let dial = self.options.threshold_dial.as_ref();
-        let Some(threshold_ns) = dial.and_then(ThresholdDial::take) else {
-            return Ok(());
-        };
-        self.options.threshold = Duration::from_nanos(threshold_ns);
-        self.configure()
-    }
-
     /// Tells the kernel side what is wanted now.
     pub(super) fn configure(&mut self) -> io::Result<()> {
         let config = self.config();

@@ -8,13 +8,26 @@ use crate::{
     model::{Cause, Finding, FindingKind, LongPoll},
 };
 
-/// From which duration on a poll is how bad.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// From which duration on a poll is how bad, as far as that was chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Levels {
-    /// The first alert.
-    pub warn: Duration,
-    /// The second level; not below `warn`.
-    pub critical: Duration,
+    /// The first alert; `None` for the threshold.
+    pub warn: Option<Duration>,
+    /// The second level; `None` for ten times the first.
+    pub critical: Option<Duration>,
+}
+
+impl Levels {
+    /// The first level of a session with this threshold.
+    pub fn warn(&self, threshold: Duration) -> Duration {
+        self.warn.unwrap_or(threshold)
+    }
+
+    /// The second; not below the first.
+    pub fn critical(&self, threshold: Duration) -> Duration {
+        let warn = self.warn(threshold);
+        self.critical.unwrap_or(warn * 10).max(warn)
+    }
 }
 
 /// `api::upload*=200ms`: polls of matching types alert from another duration on.
@@ -30,6 +43,10 @@ pub struct TypeThreshold {
 #[derive(Clone, Debug)]
 pub struct Filter {
     levels: Levels,
+    /// The session's.
+    threshold: Duration,
+    /// Whether that is fitted to the process.
+    is_fitted: bool,
     of_types: Vec<(WildMatch, Duration)>,
     ignored: Vec<WildMatch>,
     /// Only these; all if it is empty.
@@ -37,21 +54,36 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Polls from `levels` on, of types by their own thresholds, without the `ignored` ones, and with one of `causes` if there are any.
+    /// Polls from `levels` on, with the session's threshold and whether that is fitted to the process; of types by their own thresholds, without the `ignored` ones, and with one of `causes` if there are any.
     pub fn new(
         levels: Levels,
+        (threshold, is_fitted): (Duration, bool),
         of_types: &[TypeThreshold],
         ignored: &[String],
         causes: &[Cause],
     ) -> Self {
         Self {
             levels,
+            threshold,
+            is_fitted,
             of_types: of_types
                 .iter()
                 .map(|own| (WildMatch::new(&own.pattern), own.at))
                 .collect(),
             ignored: ignored.iter().map(|p| WildMatch::new(p)).collect(),
             causes: causes.to_vec(),
+        }
+    }
+
+    /// The session's threshold is another one from now on.
+    pub(super) fn follow(&mut self, threshold: Duration) {
+        self.threshold = threshold;
+    }
+
+    /// Takes the place of `before`, with what that has seen of a fitted threshold.
+    pub(super) fn succeed(&mut self, before: &Self) {
+        if self.is_fitted && before.is_fitted {
+            self.threshold = before.threshold;
         }
     }
 
@@ -93,8 +125,8 @@ impl Filter {
     /// The level of a duration, by the first type threshold whose pattern fits.
     fn level_at(&self, duration_ns: u64, fits: impl Fn(&WildMatch) -> bool) -> Option<Level> {
         let own = self.of_types.iter().find(|(pattern, _)| fits(pattern));
-        let warn = own.map_or(self.levels.warn, |(_, at)| *at);
-        let critical = self.levels.critical.max(warn);
+        let warn = own.map_or(self.levels.warn(self.threshold), |(_, at)| *at);
+        let critical = self.levels.critical(self.threshold).max(warn);
         if duration_ns >= nanoseconds(critical) {
             Some(Level::Critical)
         } else if duration_ns >= nanoseconds(warn) {
@@ -114,6 +146,7 @@ fn is_named(pattern: &WildMatch, poll: &LongPoll) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
     fn poll(name: &str, millis: u64) -> LongPoll {
         serde_json::from_value(serde_json::json!({
             "pid": 1, "tid": 1, "thread": "worker", "task_id": 7, "start_ns": 1, "ended": true,
@@ -121,6 +154,10 @@ mod tests {
             "duration_ns": millis * 1_000_000,
         }))
         .unwrap()
+    }
+
+    fn at(millis: u64) -> (Duration, bool) {
+        (Duration::from_millis(millis), false)
     }
 
     fn filter(of_types: &[(&str, u64)], ignored: &[&str], causes: &[Cause]) -> Filter {
@@ -132,11 +169,7 @@ mod tests {
             })
             .collect();
         let ignored: Vec<_> = ignored.iter().map(|p| (*p).to_owned()).collect();
-        let levels = Levels {
-            warn: Duration::from_millis(10),
-            critical: Duration::from_millis(100),
-        };
-        Filter::new(levels, &of_types, &ignored, causes)
+        Filter::new(Levels::default(), at(10), &of_types, &ignored, causes)
     }
 
     #[test]
@@ -145,6 +178,36 @@ mod tests {
         assert_eq!(filter.level(&poll("a", 9)), None);
         assert_eq!(filter.level(&poll("a", 10)), Some(Level::Warning));
         assert_eq!(filter.level(&poll("a", 100)), Some(Level::Critical));
+    }
+
+    #[test]
+    fn levels_that_were_not_chosen_follow_the_threshold() {
+        let mut followed = filter(&[], &[], &[]);
+        followed.follow(Duration::from_millis(1));
+        assert_eq!(followed.level(&poll("a", 1)), Some(Level::Warning));
+        assert_eq!(followed.level(&poll("a", 10)), Some(Level::Critical));
+        let levels = Levels {
+            warn: Some(Duration::from_millis(5)),
+            critical: None,
+        };
+        let mut chosen = Filter::new(levels, at(10), &[], &[], &[]);
+        chosen.follow(Duration::from_millis(1));
+        assert_eq!(chosen.level(&poll("a", 4)), None);
+        assert_eq!(chosen.level(&poll("a", 5)), Some(Level::Warning));
+    }
+
+    #[test]
+    fn other_rules_keep_a_fitted_threshold() {
+        let auto = (Duration::from_millis(10), true);
+        let new = |threshold| Filter::new(Levels::default(), threshold, &[], &[], &[]);
+        let mut fitted = new(auto);
+        fitted.follow(Duration::from_millis(1));
+        let mut next = new(auto);
+        next.succeed(&fitted);
+        assert_eq!(next.level(&poll("a", 1)), Some(Level::Warning));
+        let mut fixed = new(at(10));
+        fixed.succeed(&fitted);
+        assert_eq!(fixed.level(&poll("a", 1)), None);
     }
 
     #[test]

@@ -40,8 +40,17 @@ pub struct Rules(Arc<Mutex<Filter>>);
 
 impl Rules {
     /// From now on by this filter. A poll that has alerted has its end all the same.
-    pub fn set(&self, filter: Filter) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = filter;
+    pub fn set(&self, mut filter: Filter) {
+        let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        filter.succeed(&current);
+        *current = filter;
+    }
+
+    fn follow(&self, threshold_ns: u64) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .follow(Duration::from_nanos(threshold_ns));
     }
 
     fn level(&self, poll: &LongPoll) -> Option<Level> {
@@ -191,7 +200,12 @@ impl Sink for Alerts {
             }
             Event::LongPoll(poll) => self.poll(poll),
             Event::Finding(finding) => self.finding(finding),
-            Event::Notice(_) | Event::Interval(_) => {}
+            Event::Notice(notice) => {
+                if let Some(threshold_ns) = notice.threshold_ns {
+                    self.rules.follow(threshold_ns);
+                }
+            }
+            Event::Interval(_) => {}
             Event::Summary(_) => {
                 if let Some(deliveries) = self.deliveries.take() {
                     deliveries.finish(GRACE);

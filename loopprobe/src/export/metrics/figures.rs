@@ -28,6 +28,7 @@ pub struct Figures {
     blocked_ns: BTreeMap<Cause, u64>,
     lost: Lost,
     cost: Option<ProbeCost>,
+    threshold_ns: Option<u64>,
     workers: usize,
     interval: Interval,
 }
@@ -36,14 +37,14 @@ impl Figures {
     /// Takes an event.
     pub fn event(&mut self, event: &Event) {
         match event {
-            Event::Session(session) => self.session = Some(session.clone()),
+            Event::Session(session) => {
+                self.threshold_ns = Some(session.threshold_ns);
+                self.session = Some(session.clone());
+            }
             Event::LongPoll(poll) if poll.ended => self.long_poll(poll),
+            Event::Notice(notice) => self.threshold_ns = notice.threshold_ns.or(self.threshold_ns),
             // With the summary the server ends too.
-            Event::LongPoll(_)
-            | Event::Notice(_)
-            | Event::Interval(_)
-            | Event::Finding(_)
-            | Event::Summary(_) => {}
+            Event::LongPoll(_) | Event::Interval(_) | Event::Finding(_) | Event::Summary(_) => {}
         }
     }
 
@@ -105,7 +106,7 @@ impl Figures {
                 Some(&Unit::Seconds),
                 MetricType::Gauge,
             )?
-            .encode_gauge(&seconds(session.threshold_ns))?;
+            .encode_gauge(&seconds(self.threshold_ns.unwrap_or(session.threshold_ns)))?;
         encoder
             .encode_descriptor(
                 "loopprobe_workers",

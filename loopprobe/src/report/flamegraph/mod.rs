@@ -13,7 +13,7 @@ use inferno::flamegraph::{
 };
 
 use super::{
-    Chosen, Drawing, Fold, Node,
+    Drawing, Fold, Node,
     fold::task_of,
     label::{Owner, plain},
     units, words,
@@ -198,11 +198,7 @@ fn subtitle(fold: &Fold) -> String {
     let total = units::ns(fold.total_ns());
     let mut text = String::new();
     if let Some(session) = &fold.session {
-        text = format!(
-            "pid {}, threshold {}: ",
-            session.pid,
-            Chosen(session.threshold_ns)
-        );
+        text = format!("pid {}, threshold {}: ", session.pid, fold.thresholds);
     }
     let polls = words::count(fold.polls, "long poll");
     text += &format!("{polls} blocked {total}");

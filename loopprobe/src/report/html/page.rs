@@ -6,7 +6,7 @@ use std::{
 use crate::model::Lost;
 
 use super::{
-    super::{Chosen, units, words as in_words},
+    super::{units, words as in_words},
     bars,
     escape::Escaped,
     flamegraph,
@@ -71,7 +71,7 @@ fn about(gathered: &Gathered) -> String {
         "<p class=\"about\">pid {}, {}; threshold {}; ",
         session.pid,
         utc(session.start_unix_ns),
-        Chosen(session.threshold_ns),
+        gathered.fold.thresholds,
     );
     if !session.tokio.is_empty() {
         let _ = write!(html, "tokio {}; ", Escaped(&session.tokio.join(", ")));

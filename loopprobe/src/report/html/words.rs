@@ -1,5 +1,5 @@
 use super::{
-    super::{Chosen, units, words},
+    super::{units, words},
     escape::Escaped,
     gather::Gathered,
 };
@@ -10,7 +10,7 @@ pub fn paragraph(gathered: &Gathered) -> String {
         return "<p>The session did not begin.</p>".to_owned();
     };
     let name = Escaped(&session.name);
-    let threshold = Chosen(session.threshold_ns);
+    let threshold = gathered.fold.thresholds;
     let observed = units::ns(summary.duration_ns);
     let polls = gathered.fold.polls;
     if polls == 0 && summary.polls == Some(0) {

@@ -19,7 +19,7 @@ use self::{
     long_poll::Look,
     width::Width,
 };
-use super::{Chosen, WallClock, clean, words};
+use super::{Chosen, Thresholds, WallClock, clean, words};
 use crate::model::{Event, LongPoll, Notice, Session, Sink};
 
 /// What to leave out of the text, and how much room there is.
@@ -40,6 +40,7 @@ pub struct TextSink<W> {
     out: W,
     options: TextOptions,
     session: Option<Session>,
+    thresholds: Thresholds,
     kinds: Kinds,
 }
 
@@ -50,6 +51,7 @@ impl<W: Write> TextSink<W> {
             out,
             options,
             session: None,
+            thresholds: Thresholds::default(),
             kinds: Kinds::default(),
         }
     }
@@ -83,6 +85,7 @@ impl<W: Write> TextSink<W> {
 impl<W: Write> Sink for TextSink<W> {
     fn event(&mut self, event: &Event) -> io::Result<()> {
         let (clock, width) = (self.clock(), self.width());
+        self.thresholds.event(event);
         match event {
             Event::Session(session) => {
                 if !self.options.quiet {
@@ -99,11 +102,7 @@ impl<W: Write> Sink for TextSink<W> {
             Event::Interval(interval) => interval::line(&mut self.out, interval, clock, width)?,
             Event::Finding(finding) => finding::block(&mut self.out, finding, clock, width)?,
             Event::Summary(summary) => {
-                let threshold_ns = self
-                    .session
-                    .as_ref()
-                    .map_or(0, |session| session.threshold_ns);
-                summary::write(&mut self.out, summary, threshold_ns, width)?;
+                summary::write(&mut self.out, summary, self.thresholds, width)?;
             }
         }
         self.out.flush()

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     model::{Cause, Group, Lost, Summary, TaskKind, TaskSummary},
-    report::{Chosen, Count, Measured, clean, units, words},
+    report::{Count, Measured, Thresholds, clean, units, words},
 };
 
 /// Longer tables are cut here; the JSON has all rows.
@@ -18,13 +18,13 @@ const ROWS: usize = 20;
 pub fn write(
     out: &mut impl Write,
     summary: &Summary,
-    threshold_ns: u64,
+    thresholds: Thresholds,
     width: Width,
 ) -> io::Result<()> {
     writeln!(out)?;
     prose(out, width, |out| {
         polls(out, summary)?;
-        long_polls(out, summary, threshold_ns)?;
+        long_polls(out, summary, thresholds)?;
         findings(out, summary)?;
         outside(out, summary)
     })?;
@@ -84,7 +84,7 @@ fn findings(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
     writeln!(out, "findings: {}", kinds.join(", "))
 }
 
-fn long_polls(out: &mut impl Write, summary: &Summary, threshold_ns: u64) -> io::Result<()> {
+fn long_polls(out: &mut impl Write, summary: &Summary, thresholds: Thresholds) -> io::Result<()> {
     if summary.polls == Some(0) {
         write!(out, "{}", no_polls::headline(summary.no_polls.as_ref()))?;
         if let Some(found) = &summary.no_polls {
@@ -99,7 +99,7 @@ fn long_polls(out: &mut impl Write, summary: &Summary, threshold_ns: u64) -> io:
     }
     if summary.long_polls == 0 {
         let threads = summary.lost.map_or(0, |lost| lost.unwalked_threads);
-        write!(out, "no polls >= {}", Chosen(threshold_ns))?;
+        write!(out, "no polls >= {}", thresholds)?;
         return match threads {
             0 => writeln!(out),
             1 => writeln!(out, " were seen, but 1 thread could not be looked at"),
@@ -115,7 +115,7 @@ fn long_polls(out: &mut impl Write, summary: &Summary, threshold_ns: u64) -> io:
         out,
         "{} >= {} blocked {} of worker time",
         words::count(summary.long_polls, "poll"),
-        Chosen(threshold_ns),
+        thresholds,
         Measured(worker_ns)
     )?;
     if let Some(share) = share_of_workers(worker_ns, summary) {
