@@ -18,6 +18,7 @@ pub fn head(name: &str) -> Event {
         version: "0.1.0".to_owned(),
         pid: 1234,
         name: name.to_owned(),
+        placement: loopprobe::model::Placement::default(),
         start_ns: START,
         start_unix_ns: 1_700_000_000_000_000_000,
         threshold_ns: 10 * MS,

@@ -257,9 +257,16 @@ fn lines_for_the_journal_have_their_priority() -> Result<()> {
 }
 
 #[test]
-fn the_unit_file_has_no_capability_that_a_session_does_not_keep() -> Result<()> {
-    let unit =
-        fs::read_to_string(loopprobe_tests::matrix::root().join("contrib/loopprobe@.service"))?;
+fn the_unit_files_have_no_capability_that_a_session_does_not_keep() -> Result<()> {
+    for name in ["loopprobe@.service", "loopprobe.service"] {
+        has_kept_capabilities_only(name)?;
+    }
+    Ok(())
+}
+
+fn has_kept_capabilities_only(name: &str) -> Result<()> {
+    let contrib = loopprobe_tests::matrix::root().join("contrib");
+    let unit = fs::read_to_string(contrib.join(name))?;
     let kept = fs::read_to_string(
         loopprobe_tests::matrix::root().join("loopprobe/src/commands/privileges.rs"),
     )?;

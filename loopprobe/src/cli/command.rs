@@ -6,8 +6,8 @@ use clap::{Args, Subcommand};
 use clap_complete::Shell;
 
 use super::{
-    ConfigArgs, Format, ObserveArgs, OutputArgs, RecordArg, SessionArgs, TargetArgs, TasksArgs,
-    ViewArgs,
+    ConfigArgs, Format, ObserveArgs, OutputArgs, RecordArg, ServeArgs, SessionArgs, TargetArgs,
+    TasksArgs, ViewArgs,
 };
 
 /// What to do.
@@ -29,6 +29,8 @@ pub enum Command {
     Top(TopArgs),
     /// Record a running process's long polls to a file
     Record(RecordArgs),
+    /// Watch many processes, day and night, as they come and go
+    Serve(ServeArgs),
     /// Show a recording, in every form
     Report(ReportArgs),
     /// Print a completion script for a shell

@@ -10,7 +10,7 @@ use std::{
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, parser::ValueSource};
 use toml::de::{DeTable, DeValue};
 
-use super::SessionArgs;
+use super::{ServeKeys, SessionArgs};
 
 /// Where options come from beside the command line.
 #[derive(Args, Clone, Debug, Default)]
@@ -50,9 +50,38 @@ pub enum ConfigError {
 /// Keys that are less alike than this are not taken for one another's typing errors.
 const LIKENESS: f64 = 0.7;
 
+/// Which options a file may hold: those of a session, or those of `serve`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keys {
+    /// Of `attach`, `record` and `run`.
+    Session,
+    /// Of `serve`.
+    Serve,
+}
+
+impl Keys {
+    /// Of a command; `None` for one that takes no file.
+    fn of(matches: &ArgMatches) -> Option<Self> {
+        let has = |id| matches.try_contains_id(id).is_ok();
+        match () {
+            () if !has("config") => None,
+            () if has("look_every") => Some(Self::Serve),
+            () => Some(Self::Session),
+        }
+    }
+
+    fn command(self) -> Command {
+        let command = Command::new("keys").no_binary_name(true);
+        match self {
+            Self::Session => SessionArgs::augment_args(command),
+            Self::Serve => ServeKeys::augment_args(command),
+        }
+    }
+}
+
 /// The options that a file may hold.
-pub fn options() -> Vec<Arg> {
-    let command = SessionArgs::augment_args(Command::new("session"));
+pub fn options(keys: Keys) -> Vec<Arg> {
+    let command = keys.command();
     let options = command.get_arguments();
     options
         .filter(|option| option.get_long().is_some())
@@ -91,7 +120,8 @@ pub fn read(path: &Path, typed: &ArgMatches) -> Result<Vec<OsString>, ConfigErro
         let at = error.span().map_or(0, |span| span.start);
         wrong(at, error.message().to_owned())
     })?;
-    let options = options();
+    let keys = Keys::of(typed).unwrap_or(Keys::Session);
+    let options = options(keys);
     let mut arguments = Vec::new();
     for (name, value) in table.get_ref() {
         let at = name.span().start;
@@ -99,7 +129,7 @@ pub fn read(path: &Path, typed: &ArgMatches) -> Result<Vec<OsString>, ConfigErro
         let option = options.iter().find(|option| key(option) == name);
         let option = option.ok_or_else(|| wrong(at, unknown(name, &options)))?;
         let words = words(option, value.get_ref()).map_err(|message| wrong(at, message))?;
-        check(&words).map_err(|message| wrong(at, format!("`{name}`: {message}")))?;
+        check(keys, &words).map_err(|message| wrong(at, format!("`{name}`: {message}")))?;
         let is_typed =
             typed.value_source(option.get_id().as_str()) == Some(ValueSource::CommandLine);
         if !is_typed {
@@ -143,9 +173,8 @@ fn words(option: &Arg, value: &DeValue<'_>) -> Result<Vec<OsString>, String> {
 }
 
 /// Whether an option takes these words.
-fn check(words: &[OsString]) -> Result<(), String> {
-    let command = SessionArgs::augment_args(Command::new("session").no_binary_name(true));
-    let checked = command.try_get_matches_from(words);
+fn check(keys: Keys, words: &[OsString]) -> Result<(), String> {
+    let checked = keys.command().try_get_matches_from(words);
     checked.map(drop).map_err(|error| {
         let said = error.to_string();
         let first = said.lines().next().unwrap_or_default();
@@ -221,14 +250,9 @@ pub struct Settings(pub Vec<Setting>);
 impl Settings {
     /// Of a command's matches; empty for a command without a session.
     pub fn of(matches: &ArgMatches) -> Self {
-        let has_session = matches.try_contains_id("config").is_ok();
-        let options = options();
+        let options = Keys::of(matches).map_or_else(Vec::new, options);
         let settings = options.iter().map(|option| Setting::of(option, matches));
-        Self(if has_session {
-            settings.collect()
-        } else {
-            Vec::new()
-        })
+        Self(settings.collect())
     }
 
     /// Those that differ in `other`, as they are there.

@@ -12,6 +12,7 @@ mod monitor;
 mod observe;
 mod output;
 mod read;
+mod serve;
 mod session;
 mod target;
 mod tasks;
@@ -32,6 +33,7 @@ pub use monitor::MonitorArgs;
 pub use observe::ObserveArgs;
 pub use output::{Format, OutputArgs};
 pub use read::CliError;
+pub use serve::{SelectArgs, ServeArgs, ServeKeys};
 pub use session::SessionArgs;
 pub use target::TargetArgs;
 pub use tasks::{SortBy, TasksArgs};
@@ -51,6 +53,7 @@ Examples:
   sudo loopprobe top --pid 1234                  a live view
   sudo loopprobe tasks --pid 1234                every live task
   sudo loopprobe record --pid 1234 -o a.lpr      for `loopprobe report a.lpr`, here or elsewhere
+  sudo loopprobe serve --all --metrics 127.0.0.1:9464      all that use Tokio, day and night
   loopprobe doctor                               what this machine lacks
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a --fail-over limit was passed, 4 worse than the --baseline. `run` passes on

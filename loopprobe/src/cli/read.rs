@@ -60,6 +60,10 @@ mod tests {
     };
 
     fn read(file: &str, typed: &[&str]) -> Result<Cli, String> {
+        read_for(&["attach", "--pid", "1"], file, typed)
+    }
+
+    fn read_for(command: &[&str], file: &str, typed: &[&str]) -> Result<Cli, String> {
         let folder = std::env::temp_dir();
         let thread = std::thread::current();
         let name = thread.name().unwrap_or("main").replace("::", "-");
@@ -67,15 +71,13 @@ mod tests {
         fs::write(&path, file).unwrap();
         let shown = path.display().to_string();
         let words = [
-            "loopprobe",
-            "--quiet",
-            "attach",
-            "--pid",
-            "1",
-            "--config",
-            &shown,
-        ];
-        let words = words.iter().chain(typed).map(OsString::from).collect();
+            &["loopprobe", "--quiet"],
+            command,
+            &["--config", &shown],
+            typed,
+        ]
+        .concat();
+        let words = words.iter().map(OsString::from).collect();
         let result = Cli::read(words).map_err(|error| error.to_string().replace(&shown, "FILE"));
         fs::remove_file(path).unwrap();
         result
@@ -158,7 +160,7 @@ mod tests {
     #[test]
     fn every_option_of_a_session_can_stand_in_a_file_and_is_printed_as_one() {
         let plain = read("", &[]).unwrap().settings;
-        for option in config::options() {
+        for option in config::options(config::Keys::Session) {
             let key = option.get_long().unwrap();
             let value = match option.get_action() {
                 ArgAction::SetTrue => "true".to_owned(),
@@ -189,7 +191,9 @@ mod tests {
             longs.map(str::to_owned).collect()
         };
         let mut known = longs(others.get_arguments().collect());
-        known.extend(longs(config::options().iter().collect()));
+        known.extend(longs(
+            config::options(config::Keys::Session).iter().collect(),
+        ));
         let command = Cli::command();
         for name in ["attach", "run", "record"] {
             let sub = command.find_subcommand(name).unwrap();
@@ -200,6 +204,49 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn serve_has_keys_of_its_own() {
+        let serve = |file: &str, typed: &[&str]| match read_for(&["serve"], file, typed)?.command {
+            Command::Serve(args) => Ok(args.keys),
+            other => Err(format!("{other:?}")),
+        };
+        let keys = serve(
+            "unit = ['a.service', 'b']\nmax-targets = 3\nwarn = '7ms'\n",
+            &[],
+        )
+        .unwrap();
+        assert_eq!(keys.select.unit, ["a.service", "b"]);
+        assert_eq!((keys.select.max_targets, keys.select.all), (3, false));
+        assert_eq!(keys.monitor.alert.warn.unwrap().as_millis(), 7);
+        let quiet = read("", &[]).unwrap();
+        let options = keys.options(7, &quiet.global);
+        assert!(options.light && options.sample_hz == 250, "{options:?}");
+        let keys = serve(
+            "unit = 'a'\nexact = true\n",
+            &["--unit", "b", "--sample-hz", "99"],
+        )
+        .unwrap();
+        assert_eq!(keys.select.unit, ["b"]);
+        let options = keys.options(7, &quiet.global);
+        assert!(!options.light && options.sample_hz == 99, "{options:?}");
+        let error = serve("fail-over = '1ms'\n", &[]).unwrap_err();
+        assert!(
+            error.starts_with("FILE:1: there is no key `fail-over`"),
+            "{error}"
+        );
+        let error = read("unit = 'a'\n", &[]).unwrap_err();
+        assert!(
+            error.starts_with("FILE:1: there is no key `unit`"),
+            "{error}"
+        );
+        let plain = read_for(&["serve"], "", &[]).unwrap().settings;
+        let again = read_for(&["serve"], &plain.to_string(), &[])
+            .unwrap()
+            .settings;
+        assert_eq!(again, plain);
+        assert!(plain.to_string().contains("look-every"), "{plain}");
     }
 
     #[test]

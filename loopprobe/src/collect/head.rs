@@ -29,6 +29,7 @@ pub fn head(options: &Options, plan: &Plan, images: &Images, start_ns: u64) -> S
         version: env!("CARGO_PKG_VERSION").into(),
         pid: options.pid,
         name: process_name(options.pid),
+        placement: process::placement(options.pid),
         start_ns,
         start_unix_ns: unix_ns().saturating_sub(now_ns().saturating_sub(start_ns)),
         threshold_ns: nanoseconds(options.threshold),

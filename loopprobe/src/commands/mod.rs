@@ -25,6 +25,7 @@ mod report;
 mod run;
 mod say;
 pub mod screen;
+mod serve;
 mod session_output;
 mod signals;
 mod survey;
@@ -57,6 +58,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Doctor(args) => doctor::run(args, global),
         Command::Top(args) => top::run(args, global),
         Command::Record(args) => record::run(args, cli),
+        Command::Serve(args) => serve::run(args, cli),
         Command::Report(args) => report::run(args, global),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
@@ -68,6 +70,7 @@ fn config_of(command: &Command) -> Option<&ConfigArgs> {
         Command::Attach(args) => Some(&args.config),
         Command::Run(args) => Some(&args.config),
         Command::Record(args) => Some(&args.config),
+        Command::Serve(args) => Some(&args.config),
         _ => None,
     }
 }

@@ -43,16 +43,33 @@ pub fn observe(options: &Options, sink: &mut dyn Sink, stop: &Stop) -> anyhow::R
 ///
 /// If the kernel refuses.
 pub fn give_up(observer: &Observer) -> anyhow::Result<()> {
-    if let Some(user) = next_user() {
-        prctl::set_keepcaps(true).context("cannot keep capabilities across the change of user")?;
-        user.become_user_everywhere()
-            .context("cannot become the user who called sudo")?;
-    }
+    become_invoking_user()?;
     if observer.places_perf_events() {
         keep_only(&[&KEPT[..], &[Capability::CAP_SYS_ADMIN]].concat())
     } else {
         keep_only(&KEPT)
     }
+}
+
+/// Gives up, for good and before there are other threads that matter, what neither attaching nor a running session needs. Under
+/// sudo the process becomes the invoking user's.
+///
+/// # Errors
+///
+/// If the kernel refuses.
+pub fn keep_what_attaching_takes() -> anyhow::Result<()> {
+    become_invoking_user()?;
+    // Placing a probe may take CAP_SYS_ADMIN here: the first attach tells, and processes that come later need it again.
+    keep_only(&[&KEPT[..], &[Capability::CAP_SYS_ADMIN]].concat())
+}
+
+fn become_invoking_user() -> anyhow::Result<()> {
+    if let Some(user) = next_user() {
+        prctl::set_keepcaps(true).context("cannot keep capabilities across the change of user")?;
+        user.become_user_everywhere()
+            .context("cannot become the user who called sudo")?;
+    }
+    Ok(())
 }
 
 /// Gives up what a thread that only passes signals on does not need. They may go to a program that has changed its user.

@@ -28,20 +28,33 @@ impl Signals {
     /// The same, but a SIGHUP that a process sent (not a terminal that goes away) reads the configuration again, if there is one.
     pub fn stop_or_reload(self, stop: &Stop, mut reload: Option<Reload>) -> anyhow::Result<()> {
         let stop = stop.clone();
-        let mut stopping = false;
-        self.on_each(move |signal, from_terminal| {
+        self.each_but_the_last(move |signal, from_terminal| {
             if let (Signal::SIGHUP, false, Some(reload)) = (signal, from_terminal, &mut reload) {
-                return reload.reload();
+                reload.reload();
+                return Goes::On;
             }
-            if stopping {
-                screen::leave();
-                await_removal(|| {
-                    eprintln!("loopprobe: removing the probes first, which takes a moment")
-                });
-                std::process::exit(128 + signal as i32);
-            }
-            stopping = true;
             stop.trigger();
+            Goes::ToItsEnd
+        })
+    }
+
+    /// Calls `handle` for each signal, which says whether that is the end: the next one then ends loopprobe at once, without a report,
+    /// but not while probes are being removed.
+    pub fn each_but_the_last(
+        self,
+        mut handle: impl FnMut(Signal, bool) -> Goes + Send + 'static,
+    ) -> anyhow::Result<()> {
+        let mut goes = Goes::On;
+        self.on_each(move |signal, from_terminal| {
+            if goes == Goes::On {
+                goes = handle(signal, from_terminal);
+                return;
+            }
+            screen::leave();
+            await_removal(|| {
+                eprintln!("loopprobe: removing the probes first, which takes a moment")
+            });
+            std::process::exit(128 + signal as i32);
         })
     }
 
@@ -64,6 +77,15 @@ impl Signals {
             })?;
         Ok(())
     }
+}
+
+/// What comes after a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Goes {
+    /// More of the same.
+    On,
+    /// The end, in good order.
+    ToItsEnd,
 }
 
 fn signal_of(info: &siginfo) -> Option<Signal> {

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::{Finding, Interval, LongPoll, Summary};
+use super::{Finding, Interval, LongPoll, Placement, Summary};
 
 /// The head of a session: what is observed, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,6 +13,9 @@ pub struct Session {
     pub pid: u32,
     /// Its name.
     pub name: String,
+    /// Where the machine has put it.
+    #[serde(default, skip_serializing_if = "Placement::is_empty")]
+    pub placement: Placement,
     /// When observation began (`CLOCK_MONOTONIC`, nanoseconds).
     pub start_ns: u64,
     /// When observation began (nanoseconds since the Unix epoch).

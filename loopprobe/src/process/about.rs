@@ -70,7 +70,7 @@ fn age(pid: u32) -> Option<Duration> {
 }
 
 /// A container shows in the control group's path, or else has process ids of its own.
-fn container(pid: u32) -> Option<String> {
+pub(super) fn container(pid: u32) -> Option<String> {
     let group = |pid: u32| fs::read_to_string(format!("/proc/{pid}/cgroup")).ok();
     let own = group(std::process::id()).and_then(|own| named_by(&own));
     let named = group(pid).and_then(|groups| named_by(&groups));
@@ -94,7 +94,7 @@ fn named_by(groups: &str) -> Option<String> {
 
 /// Docker, containerd, CRI-O and Podman name a group by a container's id, 64 hexadecimal digits, with or without a prefix and
 /// `.scope`; LXC by `lxc.payload.NAME`; systemd-nspawn by `machine-NAME.scope`.
-fn container_name(part: &str) -> Option<String> {
+pub(super) fn container_name(part: &str) -> Option<String> {
     const ID: usize = 64;
     const SHOWN: usize = 12;
     let bare = part.strip_suffix(".scope").unwrap_or(part);

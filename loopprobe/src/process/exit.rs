@@ -44,6 +44,12 @@ pub fn name(pid: u32) -> Result<String, ProcessError> {
     Ok(file.unwrap_or(first_thread))
 }
 
+/// When a process began, in the kernel's clock ticks since boot; `None` if it is gone. No two processes have both this and their id
+/// in common.
+pub fn started(pid: u32) -> Option<u64> {
+    stat_field(pid, 22)?.parse().ok()
+}
+
 /// A field of `/proc/PID/stat` behind the name, by its number in proc_pid_stat(5): 3 and more.
 pub(super) fn stat_field(pid: u32, number: usize) -> Option<String> {
     let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;

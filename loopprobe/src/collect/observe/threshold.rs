@@ -65,7 +65,7 @@ impl Observer {
         let threshold = self.options.threshold;
         sink.event(&Event::Notice(Notice {
             time_ns: self.span.now(),
-            message: format!("from now on polls >= {threshold:.3?} are reported: {why}"),
+            message: format!("from now on polls >= {threshold:?} are reported: {why}"),
             threshold_ns: Some(nanoseconds(threshold)),
         }))
     }

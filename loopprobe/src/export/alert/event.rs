@@ -1,7 +1,7 @@
 use serde::Serialize;
 
 use crate::{
-    model::{Cause, Finding, FoundPoll, LongPoll},
+    model::{Cause, Finding, FoundPoll, LongPoll, Placement},
     report::clean,
 };
 
@@ -88,6 +88,9 @@ pub struct FindingEvent {
     pub level: Level,
     /// The process's name.
     pub process: String,
+    /// Where the machine has put it.
+    #[serde(skip_serializing_if = "Placement::is_empty")]
+    pub placement: Placement,
     /// When it was found, in nanoseconds since the Unix epoch.
     pub unix_ns: u64,
     /// The finding.
@@ -135,6 +138,9 @@ pub struct AlertEvent {
     pub before: Option<Level>,
     /// The process's name.
     pub process: String,
+    /// Where the machine has put it.
+    #[serde(skip_serializing_if = "Placement::is_empty")]
+    pub placement: Placement,
     /// When the poll began, in nanoseconds since the Unix epoch.
     pub start_unix_ns: u64,
     /// The poll.

@@ -152,6 +152,7 @@ impl Alerts {
             level,
             before,
             process: session.name.clone(),
+            placement: session.placement.clone(),
             start_unix_ns: WallClock::of(session).unix_ns(poll.start_ns),
             poll: poll.clone(),
         }));
@@ -182,6 +183,7 @@ impl Alerts {
             event: When::Finding,
             level,
             process: session.name.clone(),
+            placement: session.placement.clone(),
             unix_ns: WallClock::of(session).unix_ns(finding.time_ns),
             finding: finding.clone(),
         })));

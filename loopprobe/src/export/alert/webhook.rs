@@ -12,7 +12,10 @@ use super::{
     Level, When,
     event::{AlertEvent, FindingEvent, Told},
 };
-use crate::report::{clean, words};
+use crate::{
+    model::Placement,
+    report::{clean, words},
+};
 
 /// How often a delivery is tried, and how long the first pause is; each further one is twice as long.
 const TRIES: u32 = 3;
@@ -99,7 +102,7 @@ fn alertmanager(event: &AlertEvent) -> Value {
 /// A finding has no end that is told: Alertmanager ends it after its own `resolve_timeout`.
 fn one_finding(event: &FindingEvent) -> Value {
     let finding = &event.finding;
-    json!({
+    let mut alert = json!({
         "labels": {
             "alertname": "LoopprobeFinding",
             "severity": event.level.name(),
@@ -112,7 +115,16 @@ fn one_finding(event: &FindingEvent) -> Value {
             "description": clean(&finding.advice),
         },
         "startsAt": rfc3339(event.unix_ns),
-    })
+    });
+    place(&mut alert, &event.placement);
+    alert
+}
+
+/// Adds where the machine has put the process.
+fn place(alert: &mut Value, placement: &Placement) {
+    for (name, value) in placement.labels() {
+        alert["labels"][name] = clean(value).into();
+    }
 }
 
 fn one_alert(event: &AlertEvent, level: Level, is_over: bool) -> Value {
@@ -136,6 +148,7 @@ fn one_alert(event: &AlertEvent, level: Level, is_over: bool) -> Value {
         },
         "startsAt": rfc3339(event.start_unix_ns),
     });
+    place(&mut alert, &event.placement);
     if is_over {
         alert["endsAt"] = rfc3339(event.start_unix_ns.saturating_add(poll.duration_ns)).into();
     }

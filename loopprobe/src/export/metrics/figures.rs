@@ -22,6 +22,8 @@ const ENDS: std::ops::RangeInclusive<u32> = 10..=34;
 /// What is shown.
 #[derive(Clone, Debug, Default)]
 pub struct Figures {
+    /// Labels that every series has from elsewhere.
+    labels: Vec<&'static str>,
     session: Option<Session>,
     durations: Distribution,
     long_polls: BTreeMap<(String, Cause), u64>,
@@ -34,6 +36,14 @@ pub struct Figures {
 }
 
 impl Figures {
+    /// Of a session whose series have these labels from elsewhere.
+    pub fn labelled(labels: Vec<&'static str>) -> Self {
+        Self {
+            labels,
+            ..Self::default()
+        }
+    }
+
     /// Takes an event.
     pub fn event(&mut self, event: &Event) {
         match event {
@@ -83,12 +93,15 @@ impl Figures {
         let Some(session) = &self.session else {
             return Ok(());
         };
-        let labels = [
+        let mut labels = vec![
             ("pid", session.pid.to_string()),
-            ("process", clean(&session.name).into_owned()),
+            ("name", clean(&session.name).into_owned()),
             ("tokio", clean(&session.tokio.join(", ")).into_owned()),
             ("loopprobe", session.version.clone()),
         ];
+        let placement = session.placement.labels();
+        labels.extend(placement.map(|(name, value)| (name, clean(value).into_owned())));
+        labels.retain(|(name, _)| !self.labels.contains(name));
         // Not of OpenMetrics' type `info`, which tools for Prometheus' older format do not know.
         encoder
             .encode_descriptor(
@@ -97,7 +110,7 @@ impl Figures {
                 None,
                 MetricType::Gauge,
             )?
-            .encode_family(&labels.to_vec())?
+            .encode_family(&labels)?
             .encode_gauge(&1_i64)?;
         encoder
             .encode_descriptor(

@@ -3,14 +3,13 @@ use std::{
     fmt::Write as _,
     io,
     net::{SocketAddr, TcpListener},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     thread::{self, JoinHandle},
 };
 
-use prometheus_client::{encoding::text::encode, registry::Registry};
 use tiny_http::{Header, Method, Request, Response};
 
-use super::figures::Figures;
+use super::board::Shown;
 
 /// As in the OpenMetrics specification, version 1.0.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -31,8 +30,8 @@ impl std::fmt::Debug for Server {
 }
 
 impl Server {
-    /// Answers with `figures`, until it is dropped.
-    pub fn start(listener: TcpListener, figures: Arc<Mutex<Figures>>) -> io::Result<Self> {
+    /// Answers with what is shown, until it is dropped.
+    pub fn start(listener: TcpListener, shown: Arc<Shown>) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let http = tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?;
         let http = Arc::new(http);
@@ -42,7 +41,7 @@ impl Server {
             .spawn(move || {
                 for request in served.incoming_requests() {
                     // Whoever asked may have gone.
-                    let _ = answer(request, &figures);
+                    let _ = answer(request, &shown);
                 }
             })?;
         Ok(Self {
@@ -68,7 +67,7 @@ impl Drop for Server {
     }
 }
 
-fn answer(request: Request, figures: &Mutex<Figures>) -> io::Result<()> {
+fn answer(request: Request, shown: &Shown) -> io::Result<()> {
     let path = request.url().split('?').next().unwrap_or_default();
     match (request.method(), path) {
         (Method::Get | Method::Head, "/metrics") => {}
@@ -79,16 +78,9 @@ fn answer(request: Request, figures: &Mutex<Figures>) -> io::Result<()> {
         _ => return request.respond(Response::empty(405)),
     }
     let takes_open_metrics = takes_open_metrics(&request);
-    let figures = figures
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .clone();
-    let mut registry = Registry::default();
-    registry.register_collector(Box::new(figures));
-    let mut text = String::new();
-    if encode(&mut text, &registry).is_err() {
+    let Ok(mut text) = shown.text() else {
         return request.respond(Response::empty(500));
-    }
+    };
     let content_type = if takes_open_metrics {
         OPEN_METRICS
     } else {

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{figures::Figures, server::Server};
+use super::{board::Shown, figures::Figures, server::Server};
 use crate::model::{Event, Live, Sink};
 
 /// How old figures may be.
@@ -15,6 +15,10 @@ const EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Metrics {
     figures: Arc<Mutex<Figures>>,
+    shown: Arc<Shown>,
+    labels: Vec<(&'static str, String)>,
+    /// By which they are taken away; from the session's head on.
+    number: Option<u64>,
     /// Until the session's head: by then loopprobe has given up the rights that the probes took.
     listener: Option<TcpListener>,
     server: Option<Server>,
@@ -27,11 +31,22 @@ impl Metrics {
     ///
     /// If it cannot be listened at.
     pub fn listen(address: &str) -> io::Result<Self> {
-        Ok(Self {
-            figures: Arc::default(),
-            listener: Some(TcpListener::bind(address)?),
+        let mut metrics = Self::on(Arc::default(), Vec::new());
+        metrics.listener = Some(TcpListener::bind(address)?);
+        Ok(metrics)
+    }
+
+    /// Shows its figures beside others', each with these labels.
+    pub(super) fn on(shown: Arc<Shown>, labels: Vec<(&'static str, String)>) -> Self {
+        let figures = Figures::labelled(labels.iter().map(|(name, _)| *name).collect());
+        Self {
+            figures: Arc::new(Mutex::new(figures)),
+            shown,
+            labels,
+            number: None,
+            listener: None,
             server: None,
-        })
+        }
     }
 
     /// Where that is: the port, if 0 was asked for.
@@ -55,8 +70,12 @@ impl Metrics {
 impl Sink for Metrics {
     fn event(&mut self, event: &Event) -> io::Result<()> {
         self.figures().event(event);
+        if self.number.is_none() {
+            let figures = Arc::clone(&self.figures);
+            self.number = Some(self.shown.add(self.labels.clone(), figures));
+        }
         if let Some(listener) = self.listener.take() {
-            self.server = Some(Server::start(listener, Arc::clone(&self.figures))?);
+            self.server = Some(Server::start(listener, Arc::clone(&self.shown))?);
         }
         Ok(())
     }
@@ -68,5 +87,13 @@ impl Sink for Metrics {
     fn live(&mut self, live: &Live) -> io::Result<()> {
         self.figures().live(live);
         Ok(())
+    }
+}
+
+impl Drop for Metrics {
+    fn drop(&mut self) {
+        if let Some(number) = self.number {
+            self.shown.remove(number);
+        }
     }
 }

@@ -59,6 +59,47 @@ impl Sink for Manager {
     }
 }
 
+/// What a daemon of many sessions tells the service manager.
+#[derive(Debug)]
+pub struct Daemon {
+    is_told: bool,
+    watchdog: Option<Duration>,
+}
+
+impl Daemon {
+    /// For the manager that has started this process, if one has.
+    pub fn from_environment() -> Self {
+        Self {
+            is_told: env::var_os("NOTIFY_SOCKET").is_some(),
+            watchdog: sd_notify::watchdog_enabled(),
+        }
+    }
+
+    /// It has looked at all processes; `status` says what it found.
+    pub fn is_ready(&self, status: &str) {
+        if self.is_told {
+            tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+        }
+    }
+
+    /// How often a sign of life is wanted.
+    pub fn alive_every(&self) -> Option<Duration> {
+        self.watchdog.map(|within| within / 3)
+    }
+
+    /// A sign of life.
+    pub fn is_alive(&self) {
+        tell(&[NotifyState::Watchdog]);
+    }
+
+    /// It ends.
+    pub fn is_stopping(&self) {
+        if self.is_told {
+            tell(&[NotifyState::Stopping]);
+        }
+    }
+}
+
 /// Says that a reload begins.
 pub fn reloading() {
     if let Ok(now) = NotifyState::monotonic_usec_now() {

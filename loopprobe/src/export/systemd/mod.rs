@@ -4,4 +4,4 @@ mod journal;
 mod manager;
 
 pub use journal::{JournalLines, JournalSink, Priority, is_journal};
-pub use manager::{Manager, reloaded, reloading};
+pub use manager::{Daemon, Manager, reloaded, reloading};

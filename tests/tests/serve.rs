@@ -1,0 +1,483 @@
+//! One daemon for many processes that come and go.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, File},
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use loopprobe::model::Event;
+use loopprobe_tests::{
+    folder::Folder,
+    matrix::{self, Build, target},
+    take_machine,
+    target::{Target, wait},
+    unprivileged,
+};
+use serde_json::Value;
+
+/// For what takes an attach or two on a machine that is busy with builds.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// `loopprobe serve` at work; killed by its pid when dropped.
+struct Daemon {
+    child: Child,
+    port: u16,
+    reports: PathBuf,
+    errors: PathBuf,
+}
+
+impl Daemon {
+    fn start(folder: &Folder, args: &[&str]) -> Result<Self> {
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let (reports, errors) = (
+            folder.path().join("reports.jsonl"),
+            folder.path().join("errors"),
+        );
+        let child = Command::new(matrix::loopprobe()?)
+            .args(["serve", "--look-every", "300ms", "--format", "json"])
+            .args(["--metrics", &format!("127.0.0.1:{port}")])
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(File::create(&reports)?)
+            .stderr(File::create(&errors)?)
+            .spawn()?;
+        Ok(Self {
+            child,
+            port,
+            reports,
+            errors,
+        })
+    }
+
+    fn signal(&self, signal: i32) {
+        // SAFETY: the pid is our own child's, which has not been waited for.
+        unsafe { libc::kill(self.child.id().cast_signed(), signal) };
+    }
+
+    /// Every sample by its name with labels; none while nobody answers.
+    fn samples(&self) -> BTreeMap<String, f64> {
+        let text = get(self.port).unwrap_or_default();
+        text.lines()
+            .filter(|line| !line.starts_with('#'))
+            .filter_map(|line| {
+                let (name, value) = line.rsplit_once(' ')?;
+                Some((name.to_owned(), value.parse().ok()?))
+            })
+            .collect()
+    }
+
+    /// Waits until the samples are as they should be.
+    fn until(&self, what: &str, is: impl Fn(&BTreeMap<String, f64>) -> bool) -> Result<()> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let samples = self.samples();
+            if is(&samples) {
+                return Ok(());
+            }
+            ensure!(
+                Instant::now() < end,
+                "not {what}: {samples:#?}\n{}",
+                fs::read_to_string(&self.errors)?
+            );
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Ends it, as systemd does, and returns its lines and what it said.
+    fn end(mut self) -> Result<(Vec<Value>, String)> {
+        self.signal(libc::SIGTERM);
+        let status = wait(&mut self.child, PATIENCE)?;
+        let errors = fs::read_to_string(&self.errors)?;
+        ensure!(status.success(), "{status}: {errors}");
+        let lines = fs::read_to_string(&self.reports)?;
+        let lines = lines.lines().map(serde_json::from_str);
+        Ok((lines.collect::<Result<_, _>>()?, errors))
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn get(port: u16) -> Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    write!(
+        stream,
+        "GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: application/openmetrics-text\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (_, body) = answer.split_once("\r\n\r\n").context("a body")?;
+    Ok(body.to_owned())
+}
+
+fn state(samples: &BTreeMap<String, f64>, state: &str) -> f64 {
+    let name = format!("loopprobe_targets{{state=\"{state}\"}}");
+    samples.get(&name).copied().unwrap_or(-1.0)
+}
+
+/// Long polls of a process so far.
+fn long(samples: &BTreeMap<String, f64>, pid: u32) -> f64 {
+    let pid = format!("pid=\"{pid}\"");
+    let of = samples
+        .iter()
+        .filter(|(name, _)| name.starts_with("loopprobe_long_polls_total{") && name.contains(&pid));
+    of.map(|(_, value)| value).sum()
+}
+
+#[test]
+fn processes_are_picked_up_and_let_go_up_to_the_limit() -> Result<()> {
+    take_machine!();
+    let folder = Folder::new("serve")?;
+    let first = Target::busy("block", 15_071)?;
+    let second = Target::busy("block", 15_072)?;
+    // In nobody else's command line, nor in that of a process that is not to be observed.
+    let other = Target::busy("block", 15_171)?;
+    let args = [
+        "--command",
+        "*busy block * --rounds 1507?",
+        "--max-targets",
+        "2",
+    ];
+    let daemon = Daemon::start(&folder, &args)?;
+    daemon.until("both observed", |now| {
+        long(now, first.pid()) > 10.0 && long(now, second.pid()) > 10.0
+    })?;
+    let third = Target::busy("block", 15_073)?;
+    daemon.until("one too many", |now| state(now, "over_limit") == 1.0)?;
+    ensure!(state(&daemon.samples(), "observed") == 2.0);
+    let (gone, left) = (first.pid(), second.pid());
+    drop(first);
+    daemon.until("the third in the first's place", |now| {
+        long(now, third.pid()) > 10.0 && state(now, "over_limit") == 0.0
+    })?;
+    let samples = daemon.samples();
+    let label = format!("pid=\"{gone}\"");
+    ensure!(
+        samples.keys().all(|name| !name.contains(&label)),
+        "{samples:#?}"
+    );
+    let label = format!("pid=\"{}\"", other.pid());
+    ensure!(samples.keys().all(|name| !name.contains(&label)));
+    ensure!(
+        samples.contains_key(&format!(
+            "loopprobe_polls_total{{name=\"busy\",pid=\"{left}\"}}"
+        )) || samples.contains_key(&format!(
+            "loopprobe_polls_total{{pid=\"{left}\",name=\"busy\"}}"
+        )),
+        "{samples:#?}"
+    );
+
+    let (lines, errors) = daemon.end()?;
+    ensure!(errors.contains("--max-targets"), "{errors}");
+    let expected = BTreeSet::from([gone, left, third.pid()].map(u64::from));
+    for kind in ["session", "long_poll", "summary"] {
+        let of = lines.iter().filter(|line| line["type"] == kind);
+        let pids: BTreeSet<u64> = of
+            .filter_map(|line| line["target"]["pid"].as_u64())
+            .collect();
+        ensure!(pids == expected, "{kind}: {pids:?}");
+    }
+    for line in &lines {
+        ensure!(line["target"]["name"] == "busy", "{line}");
+        let event: Event = serde_json::from_value(line.clone())?;
+        if let Event::LongPoll(poll) = event {
+            ensure!(line["target"]["pid"] == poll.pid, "{line}");
+        }
+    }
+    let reason = |pid: u32| {
+        let of = |line: &&Value| line["type"] == "summary" && line["target"]["pid"] == pid;
+        lines.iter().find(of).map(|line| line["reason"].clone())
+    };
+    ensure!(reason(gone).context("a summary")? == "the process ended");
+    ensure!(reason(left).context("a summary")? == "interrupted");
+    Ok(())
+}
+
+#[test]
+fn the_file_is_read_again_and_other_processes_are_chosen() -> Result<()> {
+    take_machine!();
+    let folder = Folder::new("serve-reload")?;
+    let file = folder.path().join("serve.toml");
+    let write = |rounds: &[u32], threshold: &str| {
+        let patterns: Vec<_> = rounds
+            .iter()
+            .map(|rounds| format!("'*busy block * --rounds {rounds}'"))
+            .collect();
+        let patterns = patterns.join(", ");
+        fs::write(
+            &file,
+            format!("command = [{patterns}]\nthreshold = '{threshold}'\n"),
+        )
+    };
+    let first = Target::busy("block", 15_081)?;
+    let second = Target::busy("block", 15_082)?;
+    write(&[15_081], "10ms")?;
+    let shown = file.display().to_string();
+    let daemon = Daemon::start(&folder, &["--config", &shown])?;
+    daemon.until("the first observed", |now| long(now, first.pid()) > 10.0)?;
+    ensure!(state(&daemon.samples(), "observed") == 1.0);
+    write(&[15_081, 15_082], "5ms")?;
+    daemon.signal(libc::SIGHUP);
+    daemon.until("both observed", |now| long(now, second.pid()) > 10.0)?;
+    let threshold = format!(
+        "loopprobe_threshold_seconds{{pid=\"{}\",name=\"busy\"}}",
+        first.pid()
+    );
+    daemon.until("another threshold", |now| {
+        now.get(&threshold) == Some(&0.005)
+    })?;
+    write(&[15_082], "5ms")?;
+    daemon.signal(libc::SIGHUP);
+    daemon.until("the first let go", |now| {
+        state(now, "observed") == 1.0 && long(now, first.pid()) == 0.0
+    })?;
+    fs::write(&file, "comand = 'x'\n")?;
+    daemon.signal(libc::SIGHUP);
+    let end = Instant::now() + PATIENCE;
+    while !fs::read_to_string(&daemon.errors)?.contains("`command` is the nearest") {
+        ensure!(Instant::now() < end, "a wrong file is not told of");
+        thread::sleep(Duration::from_millis(50));
+    }
+    daemon.end()?;
+    Ok(())
+}
+
+/// A control group of the test's own, removed when dropped.
+struct Group(PathBuf);
+
+impl Group {
+    fn new(name: &str) -> Result<Self> {
+        let unified = Path::new("/sys/fs/cgroup/unified");
+        let root = match unified.is_dir() {
+            true => unified,
+            false => Path::new("/sys/fs/cgroup"),
+        };
+        let path = root.join(name);
+        fs::create_dir(&path).with_context(|| path.display().to_string())?;
+        Ok(Self(path))
+    }
+
+    fn add(&self, pid: u32) -> Result<()> {
+        Ok(fs::write(self.0.join("cgroup.procs"), pid.to_string())?)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // Its processes may take a moment to go.
+        for _ in 0..100 {
+            if fs::remove_dir(&self.0).is_ok() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// The only child of `pid`, once there is one.
+fn child_of(pid: u32) -> Result<u32> {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+        if let Some(child) = children.split_ascii_whitespace().next() {
+            return Ok(child.parse()?);
+        }
+        ensure!(Instant::now() < deadline, "{pid} has no child");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn units_and_containers_are_chosen_and_named() -> Result<()> {
+    take_machine!();
+    let folder = Folder::new("serve-groups")?;
+    let own = std::process::id();
+    let unit = format!("lp-{own}.service");
+    let id = format!("{own:064x}");
+    let (service, scope) = (
+        Group::new(&unit)?,
+        Group::new(&format!("docker-{id}.scope"))?,
+    );
+    let plain = Target::busy("block", 15_091)?;
+    service.add(plain.pid())?;
+    // As in a container: process ids and mounts of its own.
+    let program = target(Build::DEFAULT, "busy")?;
+    let user = match unprivileged::wanted() {
+        true => unprivileged::prefix(),
+        false => String::new(),
+    };
+    let script = format!(
+        "exec {user} '{}' block --millis 120000 --rounds 15092",
+        program.display()
+    );
+    let inside = Target::spawn_as_is(Command::new("unshare").args([
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+        "sh",
+        "-c",
+        &script,
+    ]))?;
+    let contained = child_of(inside.pid())?;
+    scope.add(contained)?;
+    let told = folder.path().join("alerts.jsonl");
+    let hook = format!("cat >> {}", told.display());
+    let args = [
+        "--unit",
+        &unit,
+        "--container",
+        &id[..12],
+        "--on-alert",
+        &hook,
+    ];
+    let daemon = Daemon::start(&folder, &args)?;
+    daemon.until("both observed", |now| {
+        long(now, plain.pid()) > 10.0 && long(now, contained) > 10.0
+    })?;
+    let samples = daemon.samples();
+    let info = |pid: u32, label: &str| {
+        let pid = format!("pid=\"{pid}\"");
+        samples.keys().any(|name| {
+            name.starts_with("loopprobe_target_info{")
+                && name.contains(&pid)
+                && name.contains(label)
+        })
+    };
+    ensure!(
+        info(plain.pid(), &format!("unit=\"{unit}\"")),
+        "{samples:#?}"
+    );
+    let container = format!("container=\"{}\"", &id[..12]);
+    ensure!(info(contained, &container), "{samples:#?}");
+    let (lines, _) = daemon.end()?;
+    let label = |pid: u32, label: &str| {
+        let of = lines.iter().find(|line| line["target"]["pid"] == pid);
+        of.map(|line| line["target"][label].clone())
+    };
+    ensure!(label(plain.pid(), "unit").context("a line")? == unit.as_str());
+    ensure!(label(contained, "container").context("a line")? == id[..12]);
+    let alerts = fs::read_to_string(&told)?;
+    let alert = |pid: u32| {
+        let mut alerts = alerts.lines().filter_map(|line| {
+            let alert: Value = serde_json::from_str(line).ok()?;
+            (alert["pid"] == pid).then_some(alert)
+        });
+        alerts.next()
+    };
+    let of_unit = alert(plain.pid()).context("an alert")?;
+    ensure!(of_unit["placement"]["unit"] == unit.as_str(), "{of_unit}");
+    let of_container = alert(contained).context("an alert")?;
+    ensure!(
+        of_container["placement"]["container"] == id[..12],
+        "{of_container}"
+    );
+    Ok(())
+}
+
+#[test]
+fn nothing_chosen_is_an_error_and_a_taken_address_too() -> Result<()> {
+    let serve = |args: &[&str]| -> Result<String> {
+        let output = Command::new(matrix::loopprobe()?)
+            .arg("serve")
+            .args(args)
+            .stdin(Stdio::null())
+            .output()?;
+        ensure!(!output.status.success());
+        Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let said = serve(&[])?;
+    ensure!(said.contains("--unit"), "{said}");
+    let taken = TcpListener::bind("127.0.0.1:0")?;
+    let address = taken.local_addr()?.to_string();
+    let said = serve(&["--all", "--metrics", &address])?;
+    ensure!(
+        said.contains(&format!("cannot listen at {address}")),
+        "{said}"
+    );
+    Ok(())
+}
+
+/// CPU time of a process so far, in seconds.
+fn cpu_seconds(pid: u32) -> Result<f64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let (_, rest) = stat.rsplit_once(") ").context("a name")?;
+    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+    let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
+    // SAFETY: an integer in, an integer out.
+    let a_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    Ok(ticks as f64 / a_second as f64)
+}
+
+/// The kernel's memory for its maps, by what the descriptors' own files say, in bytes.
+fn map_bytes(pid: u32) -> Result<u64> {
+    let mut maps = BTreeMap::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/fdinfo"))?.flatten() {
+        let text = fs::read_to_string(entry.path()).unwrap_or_default();
+        let field = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+            line.trim().parse::<u64>().ok()
+        };
+        if let (Some(id), Some(bytes)) = (field("map_id:"), field("memlock:")) {
+            maps.insert(id, bytes);
+        }
+    }
+    Ok(maps.values().sum())
+}
+
+/// Ten processes of 1,000 polls a second. What it needs on an idle machine is in docs/serve.md; here is what it never may.
+#[test]
+fn ten_processes_cost_little() -> Result<()> {
+    take_machine!();
+    let folder = Folder::new("serve-ten")?;
+    let targets: Vec<Target> = (0..10)
+        .map(|_| Target::busy("pace", 1_000))
+        .collect::<Result<_>>()?;
+    let args = ["--command", "*busy pace * --rounds 1000"];
+    let daemon = Daemon::start(&folder, &args)?;
+    daemon.until("all observed", |now| {
+        let polled = targets.iter().filter(|target| {
+            let name = format!(
+                "loopprobe_polls_total{{pid=\"{}\",name=\"busy\"}}",
+                target.pid()
+            );
+            now.get(&name).is_some_and(|polls| *polls > 100.0)
+        });
+        polled.count() == targets.len()
+    })?;
+    let pid = daemon.child.id();
+    thread::sleep(Duration::from_secs(2));
+    let (before, began) = (cpu_seconds(pid)?, Instant::now());
+    thread::sleep(Duration::from_secs(8));
+    let share = (cpu_seconds(pid)? - before) / began.elapsed().as_secs_f64();
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let resident = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .context("VmRSS")?;
+    let kib: u64 = resident.trim().trim_end_matches(" kB").parse()?;
+    let maps = map_bytes(pid)?;
+    println!(
+        "{:.2} % of a CPU, {} MiB, {} MiB of the kernel's",
+        share * 100.0,
+        kib >> 10,
+        maps >> 20
+    );
+    ensure!(share < 0.10, "{share}");
+    ensure!(kib < 512 << 10, "{kib} KiB");
+    daemon.end()?;
+    Ok(())
+}
