@@ -38,6 +38,8 @@ pub enum Kind {
     Piece = 12,
     /// A [`DriverRecord`].
     Driver = 13,
+    /// A [`StackRecord`] of a thread on its CPU that is in no poll, but has ended a long wait inside one before.
+    Beside = 14,
 }
 
 /// A poll that has ended.
@@ -167,8 +169,11 @@ pub struct StackRecord {
     pub reason: Reason,
     /// Of [`Kind::Waker`]: the thread that the stack is of, in loopprobe's pid namespace.
     pub waker: u32,
-    /// Keeps the layout free of padding.
-    pub reserved: u32,
+    /// Of a thread that went off its CPU: the mode of the file that its system call's first argument stood for, as `stat` gives it; 0 if
+    /// it stood for none.
+    pub file_mode: u32,
+    /// The inode of that file.
+    pub file_inode: u64,
     /// Of a question: the place.
     pub place: Place,
     /// How many bytes of stack follow.

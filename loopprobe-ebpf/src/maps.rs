@@ -66,6 +66,12 @@ pub static LOOP_TEXT: Array<Range> = Array::with_max_entries(LOOP_TEXT_RANGES, 0
 /// Records of polls and of the process: small, and none of them may be lost to stacks.
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
+/// Threads that have ended a long wait inside a poll, as the kernel numbers them: when they last did.
+#[map]
+pub static HELPERS: LruHashMap<u32, u64> = LruHashMap::with_max_entries(1024, 0);
+/// How many samples of such threads may still be sent; see `stack::BESIDE`.
+#[map]
+pub static BESIDE: Array<u32> = Array::with_max_entries(1, 0);
 /// Stacks.
 #[map]
 pub static STACKS: RingBuf = RingBuf::with_byte_size(STACK_RING_BYTES, 0);
@@ -113,6 +119,10 @@ static TASK_MEMSTALL: Global<u64> = Global::new(0);
 static TASK_OVER_HIGH: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]
 static TASK_IN_OOM: Global<u64> = Global::new(0);
+/// The way from a task to what a descriptor stands for; all 0 where the kernel does not describe it: `task_struct.files`,
+/// `files_struct.fdt`, `fdtable.fd`, `file.f_inode`, `inode.i_mode`, `inode.i_ino`.
+#[unsafe(no_mangle)]
+static FILE_PATH: Global<[u64; 6]> = Global::new([0; 6]);
 /// The bit of `in_memstall` in its word.
 #[unsafe(no_mangle)]
 static MEMSTALL_MASK: Global<u32> = Global::new(0);
@@ -174,6 +184,10 @@ pub fn task_over_high_offset() -> u64 {
 
 pub fn task_in_oom_offset() -> u64 {
     TASK_IN_OOM.load()
+}
+
+pub fn file_path() -> [u64; 6] {
+    FILE_PATH.load()
 }
 
 pub fn task_memstall_mask() -> u32 {

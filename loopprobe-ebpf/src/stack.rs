@@ -24,7 +24,7 @@ use loopprobe_common::{
 use crate::{
     arch::{self, Saved},
     cost,
-    maps::{CONFIG, SLOTS, STACKS, count},
+    maps::{BESIDE, CONFIG, HELPERS, SLOTS, STACKS, count},
     poll::now,
     sched, task,
     thread::{current_tid, known, scheduled, visible_tid},
@@ -66,6 +66,11 @@ fn try_sample(ctx: &PerfEventContext) -> Option<()> {
             slot.record.in_kernel = u32::from(is_in_kernel(ctx));
             send_of(slot, thread);
         }
+        None if helps(tid, now) => {
+            let slot = slot(tid)?;
+            fill(slot, Kind::Beside, visible_tid()?, &Open::default(), now)?;
+            send(slot, false);
+        }
         None if config.scan != 0 => {
             let slot = slot(tid)?;
             fill(slot, Kind::Scan, visible_tid()?, &Open::default(), now)?;
@@ -74,6 +79,27 @@ fn try_sample(ctx: &PerfEventContext) -> Option<()> {
         _ => {}
     }
     Some(())
+}
+
+/// So many samples of threads that help polls are sent after the end of a long wait at most, in all.
+const BESIDE_BUDGET: u32 = 256;
+
+/// A thread that has ended no long wait of a poll for this long helps no more.
+const HELPS_NS: u64 = 5_000_000_000;
+
+/// Whether a thread that is in no poll is worth a sample: what it does may be what polls wait for.
+#[inline(always)]
+fn helps(tid: u32, now: u64) -> bool {
+    let Some(left) = BESIDE.get_ptr_mut(0) else {
+        return false;
+    };
+    // SAFETY: an array's elements live as long as the map. Another CPU may take from it at the same time; then a sample more is sent.
+    let left = unsafe { &mut *left };
+    // SAFETY: the value is a plain number.
+    let last_ns = unsafe { HELPERS.get(&tid) }.copied();
+    let helps = *left > 0 && last_ns.is_some_and(|last_ns| now < last_ns + HELPS_NS);
+    *left -= u32::from(helps);
+    helps
 }
 
 /// Whether the sample interrupted the kernel.
@@ -94,6 +120,8 @@ pub fn keep(tid: u32, thread: &mut Thread, now: u64) {
     {
         if thread.off == Thread::OFF_BLOCKED {
             slot.record.reason = why::reason();
+            let [first, ..] = slot.record.args;
+            (slot.record.file_mode, slot.record.file_inode) = why::file(first);
         }
         thread.flags |= Thread::KEPT;
     }
@@ -123,6 +151,8 @@ pub fn send_waker(woken: &Thread, task: u64) {
         slot.record.woken_ns = woken.off_ns;
         slot.record.waker = waker;
         send(slot, false);
+        let _ = HELPERS.insert(&current_tid(), &woken.woken_ns, 0);
+        let _ = BESIDE.set(0, &BESIDE_BUDGET, 0);
     }
     cost::each(Part::Stack, woken.woken_ns);
 }
@@ -265,6 +295,8 @@ fn fill(slot: &mut StackSlot, kind: Kind, tid: u32, open: &Open, now: u64) -> Op
     record.in_kernel = 0;
     record.reason = Reason::default();
     record.waker = 0;
+    record.file_mode = 0;
+    record.file_inode = 0;
     record.place = Place::default();
     record.entry_sp = entry_sp;
     record.syscall = arch::syscall(regs);

@@ -45,6 +45,24 @@ pub fn reason() -> Reason {
     }
 }
 
+/// What the current thread's descriptor `fd` stands for: the mode and the inode of its file. Both 0 if it stands for nothing.
+#[inline(never)]
+pub fn file(fd: u64) -> (u32, u64) {
+    // More than any process may have open (`sysctl fs.nr_open`); other first arguments are addresses.
+    const MAX_FD: u64 = 1 << 20;
+    let [files, fdt, table, inode, mode, number] = maps::file_path();
+    // Descriptors are `int`; the register's upper half can hold anything.
+    let fd = fd & 0xffff_ffff;
+    if files == 0 || fd >= MAX_FD {
+        return (0, 0);
+    }
+    // SAFETY: the helper takes nothing.
+    let task = unsafe { bpf_get_current_task() };
+    let table = word(word(word(task, files), fdt), table);
+    let inode = word(pointer(table + fd * 8), inode);
+    (pointer(inode + mode) as u32 & 0xffff, word(inode, number))
+}
+
 /// A field that not every kernel has: 0 where there is none.
 #[inline(always)]
 fn field(task: u64, offset: u64) -> u32 {
@@ -59,8 +77,14 @@ fn word(task: u64, offset: u64) -> u64 {
     if offset == 0 {
         return 0;
     }
+    pointer(task + offset)
+}
+
+/// A word of the kernel's memory; 0 if it cannot be read.
+#[inline(always)]
+fn pointer(address: u64) -> u64 {
     // SAFETY: the helper fails on a bad address.
-    unsafe { bpf_probe_read_kernel((task + offset) as *const u64) }.unwrap_or(0)
+    unsafe { bpf_probe_read_kernel(address as *const u64) }.unwrap_or(0)
 }
 
 /// Whether the current thread, which stays ready to run, gives its CPU away itself.

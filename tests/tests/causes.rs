@@ -239,7 +239,15 @@ fn proven(found: &Diagnosis, case: &Case) -> Result<()> {
         Cause::Lock => evidence("holder").starts_with(&format!("{label}-holder (")),
         Cause::Channel => !evidence("waker").is_empty(),
         Cause::Preempted => evidence("preempted_by").contains("of this process"),
+        // The number of that one stands for a socket by then.
+        Cause::Pipe if label == "reused" => {
+            evidence("object") == "pipe" && evidence("protocol").is_empty()
+        }
         Cause::Pipe => evidence("peer_process") == "this process itself",
+        Cause::ThreadWait if label == "helped" => {
+            let waker = evidence("waker");
+            waker.starts_with("helper (") && waker.contains("which computed for")
+        }
         Cause::Stopped => evidence("signal") == "SIGSTOP",
         _ => true,
     };

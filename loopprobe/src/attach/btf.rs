@@ -26,6 +26,9 @@ pub struct TaskOffsets {
     pub over_high: u64,
     /// `memcg_in_oom`; 0 for a kernel without those of version 1.
     pub in_oom: u64,
+    /// The way from a task to what a descriptor stands for: `task_struct.files`, `files_struct.fdt`, `fdtable.fd`, `file.f_inode`,
+    /// `inode.i_mode`, `inode.i_ino`. All 0 if the kernel does not describe one of them.
+    pub file_path: [u64; 6],
 }
 
 impl TaskOffsets {
@@ -53,6 +56,7 @@ impl TaskOffsets {
             memstall_mask: memstall.map_or(0, |bit| 1 << (bit % 32)),
             over_high: optional("memcg_nr_pages_over_high"),
             in_oom: optional("memcg_in_oom"),
+            file_path: btf.file_path().unwrap_or_default(),
             pid: member("pid", "task_struct.pid")?,
             tgid: member("tgid", "task_struct.tgid")?,
             state: member("__state", "task_struct.__state")
@@ -104,6 +108,18 @@ impl<'a> Btf<'a> {
             types: section(8, 12)?,
             strings: section(16, 20)?,
         })
+    }
+
+    /// See [`TaskOffsets::file_path`].
+    fn file_path(&self) -> Option<[u64; 6]> {
+        Some([
+            self.member_offset("task_struct", "files")?,
+            self.member_offset("files_struct", "fdt")?,
+            self.member_offset("fdtable", "fd")?,
+            self.member_offset("file", "f_inode")?,
+            self.member_offset("inode", "i_mode")?,
+            self.member_offset("inode", "i_ino")?,
+        ])
     }
 
     /// A direct member's offset in bytes.

@@ -1,6 +1,7 @@
 use std::collections::HashMap;
 
 use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, OpKind, Register};
+use memchr::memmem;
 
 use super::imports::callee;
 use crate::elf::{Image, VirtAddr};
@@ -9,6 +10,8 @@ use crate::elf::{Image, VirtAddr};
 const MAX_BETWEEN: u32 = 6;
 /// The alignment of most types that own memory. The third argument of other functions, often a length, is rarely this.
 const ALIGNMENT: u32 = 8;
+/// The same as an instruction: `mov $8, %edx`.
+const TO_THIRD_ARGUMENT: [u8; 5] = [0xba, ALIGNMENT as u8, 0, 0, 0];
 /// Jumps followed from it: to the allocator's crate, and from there to the allocator.
 const MAX_JUMPS: usize = 3;
 /// What only passes a call on is short, in bytes.
@@ -62,30 +65,44 @@ fn jumps(image: &Image, start: VirtAddr) -> Vec<VirtAddr> {
 /// `__rust_dealloc(pointer, size, alignment)`, told by its calls: most have a constant alignment as their third argument, and
 /// nothing else in a program is called so often so.
 fn deallocator(image: &Image) -> Option<VirtAddr> {
+    let finder = memmem::Finder::new(&TO_THIRD_ARGUMENT);
     let mut calls: HashMap<VirtAddr, u32> = HashMap::new();
     for range in image.executable_ranges() {
         let len = usize::try_from(range.end.0 - range.start.0).unwrap_or(0);
         let bytes = image.bytes_up_to(range.start, len);
-        let mut decoder = Decoder::with_ip(64, bytes, range.start.0, DecoderOptions::NONE);
-        let (mut instruction, mut since) = (Instruction::default(), MAX_BETWEEN);
-        while decoder.can_decode() {
-            decoder.decode_out(&mut instruction);
-            since = since.saturating_add(1);
-            if is_alignment(&instruction) {
-                since = 0;
-            } else if instruction.flow_control() != FlowControl::Next {
-                if since <= MAX_BETWEEN
-                    && let Some(target) = callee(image, &instruction)
-                {
-                    *calls.entry(target).or_default() += 1;
-                }
-                if is_call(&instruction) {
-                    since = MAX_BETWEEN;
-                }
+        for at in finder.find_iter(bytes) {
+            // With a prefix it is another register.
+            let has_prefix = at > 0 && matches!(bytes[at - 1], 0x40..=0x4f);
+            if has_prefix {
+                continue;
+            }
+            let next = at + TO_THIRD_ARGUMENT.len();
+            let address = range.start.0 + next as u64;
+            if let Some(target) = next_call(image, &bytes[next..], address) {
+                *calls.entry(target).or_default() += 1;
             }
         }
     }
     most_called(calls)
+}
+
+/// Where the call leads that comes next, if that is soon.
+fn next_call(image: &Image, bytes: &[u8], address: u64) -> Option<VirtAddr> {
+    let mut decoder = Decoder::with_ip(64, bytes, address, DecoderOptions::NONE);
+    for _ in 0..MAX_BETWEEN {
+        if !decoder.can_decode() {
+            return None;
+        }
+        let instruction = decoder.decode();
+        if is_alignment(&instruction) {
+            return None;
+        }
+        match instruction.flow_control() {
+            FlowControl::Next | FlowControl::ConditionalBranch => {}
+            _ => return callee(image, &instruction),
+        }
+    }
+    None
 }
 
 fn most_called(calls: HashMap<VirtAddr, u32>) -> Option<VirtAddr> {
@@ -101,13 +118,6 @@ fn is_alignment(instruction: &Instruction) -> bool {
         && instruction.op0_kind() == OpKind::Register
         && instruction.op0_register() == Register::EDX
         && instruction.immediate32() == ALIGNMENT
-}
-
-fn is_call(instruction: &Instruction) -> bool {
-    matches!(
-        instruction.flow_control(),
-        FlowControl::Call | FlowControl::IndirectCall
-    )
 }
 
 #[cfg(test)]

@@ -114,7 +114,7 @@ impl Head {
                 Owner::Place(record.place)
             } else if record.kind == Kind::Piece as u32 {
                 Owner::Piece(record.tid, record.start_ns, record.registers.sp)
-            } else if record.kind == Kind::Scan as u32 {
+            } else if record.kind == Kind::Scan as u32 || record.kind == Kind::Beside as u32 {
                 Owner::Thread(record.tid)
             } else {
                 Owner::Poll(record.tid, record.poll_ns)

@@ -34,6 +34,7 @@ impl<'a> Record<'a> {
         const SCAN: u32 = Kind::Scan as u32;
         const QUESTION: u32 = Kind::Question as u32;
         const WAKER: u32 = Kind::Waker as u32;
+        const BESIDE: u32 = Kind::Beside as u32;
         const TAKER: u32 = Kind::Taker as u32;
         const PIECE: u32 = Kind::Piece as u32;
         const DRIVER: u32 = Kind::Driver as u32;
@@ -45,7 +46,7 @@ impl<'a> Record<'a> {
             UNSETTLED => Some(Self::Unsettled(pod::read(bytes)?)),
             DRIVER => Some(Self::Driver(pod::read(bytes)?)),
             TAKER => Some(Self::Taker(pod::read(bytes)?)),
-            OFF_CPU | SAMPLE | SCAN | QUESTION | WAKER | PIECE => {
+            OFF_CPU | SAMPLE | SCAN | QUESTION | WAKER | PIECE | BESIDE => {
                 let record: StackRecord = pod::read(bytes)?;
                 let stack = bytes
                     .get(size_of::<StackRecord>()..)?

@@ -1,6 +1,10 @@
 //! Stacks of long polls: unwound as they come, named only when their poll turns out to be long.
 
-use std::{collections::HashMap, fs::File, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    fs::File,
+    sync::Arc,
+};
 
 use loopprobe_common::records::{self, Kind, STACK_BYTES, STACK_HEAD, StackRecord, TakerRecord};
 
@@ -14,15 +18,18 @@ use super::{
 };
 use crate::{
     attach::PlannedImage,
+    code::{SPIN_WAIT_BYTES, is_spin_wait},
     diagnose::{
-        CpuQuota, Descriptors, Halt, Object, Objects, PollEvidence, RawSyscall, StackEvidence,
-        Taker, Waker, diagnose,
+        CpuQuota, Descriptors, Halt, Object, Objects, PollEvidence, RawSyscall, SeenFile,
+        StackEvidence, Taker, Waker, Work, blocking_call, diagnose,
     },
     elf::ProcAddr,
     model::{Frame, LongPoll, Lost, Outcome, Stack, StackKind},
     process::{ProcessError, Status},
     symbolize::{PerfMap, Symbolizer},
-    unwind::{Means, Module, PollFunctions, RawFrame, RawStack, Registers, Unwinder, Unwound},
+    unwind::{
+        Means, Memory, Module, PollFunctions, RawFrame, RawStack, Registers, Unwinder, Unwound,
+    },
 };
 
 /// Different stacks kept of one poll; more are counted as lost.
@@ -33,6 +40,14 @@ const KEEP_NS: u64 = 2_000_000_000;
 
 /// With stacks of more polls than this they are dropped then even if a poll's record may still wait to be looked at.
 const MAX_POLLS: usize = 1 << 15;
+
+/// So many samples of threads beside polls are kept, and for so long.
+const MAX_BESIDE: usize = 512;
+const KEEP_BESIDE_NS: u64 = 5_000_000_000;
+/// A tenth.
+const LEAST_WORK: u64 = 10;
+/// Fewer samples tell nothing of what a thread did.
+const FEWEST_BESIDE: usize = 3;
 
 /// Makes a long poll's stacks and diagnosis.
 pub struct Stacks {
@@ -48,8 +63,21 @@ pub struct Stacks {
     functions: Option<PollFunctions>,
     /// What tells whether a thread is in `block_on`.
     runtime: RuntimeCode,
+    /// Samples of threads that polls may wait for, oldest first.
+    beside: VecDeque<Beside>,
+    /// How much time a sample stands for.
+    sample_ns: u64,
+    memory: Memory,
     /// What was lost on the way.
     pub lost: Lost,
+}
+
+/// A sample of a thread that is in no poll.
+#[derive(Clone, Debug)]
+struct Beside {
+    tid: u32,
+    ns: u64,
+    frames: Vec<RawFrame>,
 }
 
 impl std::fmt::Debug for Stacks {
@@ -95,6 +123,8 @@ pub struct Left {
 struct SeenWaker {
     /// When the wait began.
     off_ns: u64,
+    /// When it ended.
+    woken_ns: u64,
     tid: u32,
     /// Its name, read at once: many such threads end soon.
     name: String,
@@ -142,6 +172,9 @@ impl Stacks {
             polls: HashMap::new(),
             functions: None,
             runtime: RuntimeCode::default(),
+            beside: VecDeque::new(),
+            sample_ns: 1_000_000_000 / u64::from(options.sample_hz.max(1)),
+            memory: Memory::of(options.pid),
             lost: Lost::default(),
         })
     }
@@ -249,12 +282,57 @@ impl Stacks {
         if taken.wakers.len() < MAX_STACKS {
             taken.wakers.push(SeenWaker {
                 off_ns: record.woken_ns,
+                woken_ns: record.start_ns,
                 tid: record.waker,
                 name: thread_name(self.pid, record.waker),
                 futex: record.args[0],
                 frames,
             });
         }
+    }
+
+    /// A sample of a thread that is in no poll, and may do what one waits for.
+    pub fn beside(&mut self, record: &StackRecord, bytes: &[u8]) {
+        let old = |sample: &Beside| sample.ns + KEEP_BESIDE_NS < record.start_ns;
+        while self.beside.len() >= MAX_BESIDE || self.beside.front().is_some_and(old) {
+            self.beside.pop_front();
+        }
+        let frames = self
+            .unwinder
+            .unwind_thread(&raw_stack(record, bytes))
+            .frames;
+        self.beside.push_back(Beside {
+            tid: record.tid,
+            ns: record.start_ns,
+            frames,
+        });
+    }
+
+    /// What the thread that ended a wait did on a CPU meanwhile, if that was a tenth of it at least.
+    fn work_of(&mut self, waker: &SeenWaker) -> Option<Work> {
+        let meanwhile = waker.off_ns..=waker.woken_ns;
+        let samples: Vec<&Beside> = self
+            .beside
+            .iter()
+            .filter(|sample| sample.tid == waker.tid && meanwhile.contains(&sample.ns))
+            .collect();
+        let waited_ns = waker.woken_ns.saturating_sub(waker.off_ns);
+        let ns = (samples.len() as u64 * self.sample_ns).min(waited_ns);
+        if samples.len() < FEWEST_BESIDE || ns * LEAST_WORK < waited_ns {
+            return None;
+        }
+        let all: Vec<Vec<RawFrame>> = samples.iter().map(|one| one.frames.clone()).collect();
+        let mut found: Vec<(Option<String>, usize, Vec<Frame>)> = Vec::new();
+        for frames in all {
+            let frames = self.symbolizer.frames(&frames);
+            let call = blocking_call(&frames).map(|call| call.function);
+            match found.iter_mut().find(|(known, ..)| *known == call) {
+                Some((_, count, _)) => *count += 1,
+                None => found.push((call, 1, frames)),
+            }
+        }
+        let (_, _, frames) = found.into_iter().max_by_key(|(_, count, _)| *count)?;
+        Some(Work { frames, ns })
     }
 
     /// A stack that the kernel side has taken.
@@ -328,7 +406,11 @@ impl Stacks {
 
     fn seen(&mut self, record: &StackRecord, unwound: Unwound, end_ns: u64) -> Seen {
         let syscall = syscall(record);
-        let object = syscall.and_then(|call| self.objects.resolve(&call));
+        let file = SeenFile {
+            mode: record.file_mode,
+            inode: record.file_inode,
+        };
+        let object = syscall.and_then(|call| self.objects.resolve_seen(&call, file));
         let sample = record.kind == Kind::Sample as u32;
         let at_probe = is_at_entry(record)
             || RawSyscall::is_of_probe(record.syscall)
@@ -488,6 +570,17 @@ impl Stacks {
         self.descriptors.group(controller)
     }
 
+    /// Whether a sample found its thread in a small loop that waits.
+    fn is_spinning(&self, seen: &Seen) -> bool {
+        let Some(at) = seen.frames.first().map(|frame| frame.address) else {
+            return false;
+        };
+        let mut code = [0; 2 * SPIN_WAIT_BYTES as usize];
+        let from = ProcAddr(at.0.saturating_sub(SPIN_WAIT_BYTES));
+        let read = self.memory.read(from, &mut code);
+        is_spin_wait(&code[..read], at)
+    }
+
     /// A stack that was seen blocked may have waited for a CPU as well; that is a stack of its own.
     fn evidence(
         &mut self,
@@ -501,7 +594,9 @@ impl Stacks {
             tid: waker.tid,
             name: waker.name.clone(),
             frames: self.symbolizer.frames(&waker.frames),
+            work: self.work_of(waker),
         });
+        let spins = seen.samples > 0 && seen.syscall.is_none() && self.is_spinning(seen);
         if count {
             self.lost.incomplete_stacks += u64::from(!seen.outcome.is_whole());
             self.lost.unresolved_frames +=
@@ -532,6 +627,7 @@ impl Stacks {
                 page_fault: acts && seen.page_fault,
                 halt: seen.halt.filter(|_| acts),
                 waker: waker.clone().filter(|_| acts),
+                spins: spins && kind == StackKind::OnCpu,
             }
         })
         .collect()

@@ -16,6 +16,8 @@ pub struct StackEvidence {
     pub halt: Option<Halt>,
     /// Who ended the wait.
     pub waker: Option<Waker>,
+    /// Of a sample: whether it found the thread in a small loop that waits, by the processor's `pause`.
+    pub spins: bool,
 }
 
 /// The thread that ended a wait inside a poll.
@@ -27,6 +29,17 @@ pub struct Waker {
     pub name: String,
     /// Its stack when it did so, innermost first.
     pub frames: Vec<Frame>,
+    /// What it did meanwhile, where samples tell.
+    pub work: Option<Work>,
+}
+
+/// What a thread did on a CPU while a poll waited for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Work {
+    /// The stack that most samples found, innermost first.
+    pub frames: Vec<Frame>,
+    /// How long it was on a CPU, by the samples, in nanoseconds.
+    pub ns: u64,
 }
 
 /// Who had the CPU that a poll's thread waited for.

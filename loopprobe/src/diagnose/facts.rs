@@ -101,8 +101,20 @@ fn woken_by(waker: &Waker, cause: Cause) -> String {
         Cause::Lock => blocking_call(&waker.frames),
         _ => waker.frames.iter().find(|f| does_its_work(f)).map(describe),
     };
-    match call {
+    let thread = match call {
         Some(call) => format!("{thread} in {}", call.function),
+        None => thread,
+    };
+    match waker
+        .work
+        .as_ref()
+        .map(|work| (blocking_call(&work.frames), work.ns / 1_000_000))
+    {
+        Some((Some(call), ms)) => format!(
+            "{thread}, which computed for {ms} ms meanwhile, mostly in {}",
+            call.function
+        ),
+        Some((None, ms)) => format!("{thread}, which computed for {ms} ms meanwhile"),
         None => thread,
     }
 }

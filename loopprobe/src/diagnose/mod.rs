@@ -24,11 +24,11 @@ mod verdict;
 
 pub(crate) use blame::blocking_call;
 pub use descriptors::{Database, Descriptors};
-pub use evidence::{PollEvidence, StackEvidence, Taker, ThrottleDelta, Waker};
+pub use evidence::{PollEvidence, StackEvidence, Taker, ThrottleDelta, Waker, Work};
 pub use halt::Halt;
 pub use moment::Moment;
 pub use object::{Object, Pipe, Socket};
-pub use objects::Objects;
+pub use objects::{Objects, SeenFile};
 pub use quota::CpuQuota;
 pub use rules::{Colour, INSTEAD, Instead, RULES, Rule};
 pub use syscall::RawSyscall;

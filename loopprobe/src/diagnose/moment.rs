@@ -22,6 +22,8 @@ pub struct Moment<'a> {
     pub throttled: bool,
     /// What stopped it from outside, if something did.
     pub halt: Option<Halt>,
+    /// Whether it was in a small loop that waits.
+    pub spins: bool,
     /// Whose operation it was in, as the frames tell.
     pub(crate) operation: Option<Operation>,
 }
@@ -37,6 +39,7 @@ impl<'a> Moment<'a> {
             page_fault: found.page_fault,
             throttled: false,
             halt: found.halt,
+            spins: found.spins,
             operation: whose(found),
         }
     }
@@ -51,6 +54,7 @@ impl<'a> Moment<'a> {
             page_fault: false,
             throttled,
             halt: None,
+            spins: false,
             operation: None,
         }
     }

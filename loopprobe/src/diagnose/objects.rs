@@ -27,12 +27,74 @@ pub struct Objects {
     memory: Memory,
 }
 
+/// The file that a descriptor stood for while a thread waited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SeenFile {
+    /// Its mode, as `stat` gives it; 0 if it is not known.
+    pub mode: u32,
+    /// Its inode.
+    pub inode: u64,
+}
+
+impl SeenFile {
+    fn of(data: &fs::Metadata) -> Self {
+        Self {
+            mode: data.mode(),
+            inode: data.ino(),
+        }
+    }
+
+    /// Whether both are of one kind and, if they have no path, the same. File systems in layers (overlayfs) tell other inodes than the
+    /// kernel's own.
+    fn is_like(&self, other: &Self) -> bool {
+        let kind = self.mode & libc::S_IFMT;
+        let is_alone = matches!(kind, libc::S_IFIFO | libc::S_IFSOCK);
+        kind == other.mode & libc::S_IFMT && (!is_alone || self.inode == other.inode)
+    }
+}
+
 impl Objects {
     /// For the calls of one process.
     pub fn of(pid: u32) -> Self {
         Self {
             pid,
             memory: Memory::of(pid),
+        }
+    }
+
+    /// As [`Objects::resolve`], of a call that is over: its descriptor may have been closed since, and stand for something else. What the
+    /// kernel side saw behind the first argument decides.
+    pub fn resolve_seen(&self, syscall: &RawSyscall, seen: SeenFile) -> Option<Object> {
+        let fd = syscall.args[0] as u32;
+        let is_same = || {
+            let now = fs::metadata(format!("/proc/{}/fd/{fd}", self.pid));
+            now.is_ok_and(|now| SeenFile::of(&now).is_like(&seen))
+        };
+        match syscall.waits()? {
+            Waits::Descriptor | Waits::Close | Waits::FileLock | Waits::Sync | Waits::Socket
+                if seen.mode != 0 && !is_same() =>
+            {
+                self.gone(fd, syscall.reads(), seen)
+            }
+            _ => self.resolve(syscall),
+        }
+    }
+
+    /// What is still known of a descriptor that has been closed.
+    fn gone(&self, fd: u32, reads: bool, seen: SeenFile) -> Option<Object> {
+        match seen.mode & libc::S_IFMT {
+            libc::S_IFIFO => Some(Object::Pipe(Pipe {
+                fd,
+                inode: seen.inode,
+                reads,
+                peers: Vec::new(),
+                child: false,
+            })),
+            libc::S_IFSOCK => Some(Object::Socket(Socket {
+                fd: Some(fd),
+                ..sockets::socket(self.pid, seen.inode)
+            })),
+            _ => None,
         }
     }
 
@@ -126,6 +188,10 @@ impl Objects {
         let folder = index
             .checked_sub(1)
             .and_then(|before| syscall.args.get(before));
+        // The memory may hold something else by now.
+        if path.contains(char::REPLACEMENT_CHARACTER) || path.contains(char::is_control) {
+            return None;
+        }
         if path.is_empty() {
             return self.descriptor(*folder? as u32, false);
         }
@@ -152,6 +218,8 @@ impl Objects {
                 let events = u16::from_le_bytes([entry[4], entry[5]]);
                 self.descriptor(u32::try_from(fd).ok()?, events & POLLIN != 0)
             })
+            // A file is always ready: where one seems to be waited for, the descriptor has been closed and given away since.
+            .filter(|object| !matches!(object, Object::File { .. }))
             .collect();
         match found.len() {
             0 => None,
@@ -216,6 +284,24 @@ mod tests {
             resolve(libc::SYS_read, [number, 0, 0, 0, 0, 0]),
             file("/proc/version")
         );
+    }
+
+    #[test]
+    fn a_descriptor_that_stands_for_something_else_by_now_counts_as_what_it_was() {
+        let objects = Objects::of(std::process::id());
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        let call = RawSyscall {
+            number: libc::SYS_read as u32,
+            args: [socket.as_raw_fd() as u64, 0, 0, 0, 0, 0],
+        };
+        let seen = |mode, inode| objects.resolve_seen(&call, SeenFile { mode, inode });
+        let pipe = seen(libc::S_IFIFO | 0o600, 7);
+        assert!(matches!(pipe, Some(Object::Pipe(Pipe { inode: 7, .. }))));
+        assert_eq!(seen(libc::S_IFREG | 0o600, 7), None);
+        let place = format!("/proc/self/fd/{}", socket.as_raw_fd());
+        let now = SeenFile::of(&fs::metadata(place).expect("the socket"));
+        assert_eq!(seen(now.mode, now.inode), objects.resolve(&call));
+        assert_eq!(seen(0, 0), objects.resolve(&call));
     }
 
     #[test]

@@ -75,8 +75,22 @@ impl RawSyscall {
         )
     }
 
+    /// Whether it is a `poll` or `select` of no descriptors: that only lets time pass.
+    pub(crate) fn is_empty_poll(&self) -> bool {
+        let [first, second, ..] = self.args;
+        match self.number {
+            // poll, ppoll.
+            7 | 271 => second == 0,
+            // select, pselect6: `int`.
+            23 | 270 => first as u32 == 0,
+            _ => false,
+        }
+    }
+
+    /// What it waits for, where that is known.
     pub(crate) fn waits(&self) -> Option<Waits> {
         Some(match self.number {
+            _ if self.is_empty_poll() => Waits::Time,
             0 | 1 | 5 | 16..=20 | 40 | 77 | 78 | 187 | 217 | 275 | 276 | 278 | 285 => {
                 Waits::Descriptor
             }
@@ -143,8 +157,8 @@ mod tests {
             (libc::SYS_fcntl, Some(Waits::FileLock)),
             (libc::SYS_vfork, Some(Waits::Child)),
             (libc::SYS_waitid, Some(Waits::Child)),
-            (libc::SYS_ppoll, Some(Waits::Poll)),
-            (libc::SYS_pselect6, Some(Waits::Events)),
+            (libc::SYS_ppoll, Some(Waits::Time)),
+            (libc::SYS_pselect6, Some(Waits::Time)),
             (libc::SYS_epoll_pwait, Some(Waits::Epoll)),
             (libc::SYS_munmap, Some(Waits::MemoryMap)),
             (libc::SYS_madvise, Some(Waits::MemoryMap)),
@@ -154,6 +168,16 @@ mod tests {
             let call = RawSyscall {
                 number: number as u32,
                 args: [0; 6],
+            };
+            assert_eq!(call.waits(), expected, "{}", call.name());
+        }
+        for (number, expected) in [
+            (libc::SYS_ppoll, Some(Waits::Poll)),
+            (libc::SYS_pselect6, Some(Waits::Events)),
+        ] {
+            let call = RawSyscall {
+                number: number as u32,
+                args: [1; 6],
             };
             assert_eq!(call.waits(), expected, "{}", call.name());
         }

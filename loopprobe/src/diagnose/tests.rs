@@ -36,12 +36,13 @@ fn blocked(inner: &[&str], number: i64, object: Option<Object>, ns: u64) -> Stac
         },
         syscall: Some(RawSyscall {
             number: u32::try_from(number).expect("a number"),
-            args: [0; 6],
+            args: [1; 6],
         }),
         object,
         page_fault: false,
         halt: None,
         waker: None,
+        spins: false,
     }
 }
 
@@ -356,6 +357,7 @@ fn who_ended_a_wait_is_said() {
         tid: 12,
         name: "writer".to_owned(),
         frames: frames(&["syscall"]),
+        work: None,
     });
     assert_eq!(
         diagnosis(found).evidence["holder"],
@@ -406,12 +408,49 @@ fn how_a_library_wakes_is_not_what_its_thread_did() {
             tid: 12,
             name: "rayon-0".to_owned(),
             frames,
+            work: None,
         });
         diagnosis(found.clone()).evidence["waker"].clone()
     };
     assert_eq!(woken(&mut found, vec![set.clone()]), "rayon-0 (12)");
     let own = vec![set, frame("app::tile", false)];
     assert_eq!(woken(&mut found, own), "rayon-0 (12) in app::tile");
+}
+
+#[test]
+fn what_the_thread_did_that_ended_a_wait_is_said() {
+    let mut found = blocked(&["std::thread::park"], libc::SYS_futex, None, 9_000_000);
+    found.waker = Some(Waker {
+        tid: 12,
+        name: "pool-0".to_owned(),
+        frames: Vec::new(),
+        work: Some(crate::diagnose::Work {
+            frames: frames(&[]),
+            ns: 7_500_000,
+        }),
+    });
+    let expected = "pool-0 (12), which computed for 7 ms meanwhile, mostly in app::helper";
+    assert_eq!(diagnosis(found).evidence["waker"], expected);
+}
+
+#[test]
+fn a_loop_that_waits_spins_on_its_cpu() {
+    let mut found = on_cpu(&[], 9);
+    let of = |found: &StackEvidence| {
+        diagnose(&PollEvidence {
+            split: Some(Split {
+                on_cpu_ns: 9,
+                ..Split::default()
+            }),
+            stacks: vec![found.clone()],
+            ..PollEvidence::default()
+        })
+    };
+    assert_eq!(of(&found).cause, Cause::Cpu);
+    found.spins = true;
+    let spun = of(&found);
+    assert_eq!(spun.cause, Cause::Spin);
+    assert!(spun.advice.contains("keeps its CPU"), "{}", spun.advice);
 }
 
 #[test]

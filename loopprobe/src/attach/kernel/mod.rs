@@ -127,6 +127,7 @@ impl Kernel {
             .override_global("MEMSTALL_MASK", &offsets.memstall_mask, true)
             .override_global("TASK_OVER_HIGH", &offsets.over_high, true)
             .override_global("TASK_IN_OOM", &offsets.in_oom, true)
+            .override_global("FILE_PATH", &offsets.file_path[..], true)
             .override_global(aya_log::LEVEL, &level, false)
             .map_max_entries("SITES", settings.capacity.sites.max(1))
             .map_max_entries("VTABLES", settings.capacity.types.max(1))

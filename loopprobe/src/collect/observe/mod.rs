@@ -444,6 +444,7 @@ impl Observer {
                 stuck.sample(record, bytes, record.start_ns, stacks);
             }
             (Some(stacks), _) if record.kind == Kind::Waker as u32 => stacks.woken(record, bytes),
+            (Some(stacks), _) if record.kind == Kind::Beside as u32 => stacks.beside(record, bytes),
             (Some(stacks), _) => stacks.take(record, bytes),
             (None, _) => {}
         }

@@ -99,6 +99,18 @@ pub const INSTEAD: &[Instead] = &[
         advice: "a C library naps here until something else happens: find what it waits for, or call it in tokio::task::spawn_blocking",
     },
     Instead {
+        cause: Cause::Sleep,
+        when: "in poll, ppoll, select or pselect without any descriptor",
+        applies: |moment| moment.syscall.is_some_and(|call| call.is_empty_poll()),
+        advice: "use tokio::time::sleep(..).await instead of a poll or select that waits for nothing but time",
+    },
+    Instead {
+        cause: Cause::Spin,
+        when: "it keeps its CPU meanwhile",
+        applies: |moment| moment.spins,
+        advice: "it asks again and again whether another thread is done, and keeps its CPU meanwhile: await a tokio::sync::Notify or oneshot instead, or wait in tokio::task::spawn_blocking",
+    },
+    Instead {
         cause: Cause::Lock,
         when: "the lock is the GIL",
         applies: |moment| moment.operation == Some(Operation::Lock("GIL")),

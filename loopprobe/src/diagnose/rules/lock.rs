@@ -72,7 +72,16 @@ pub(crate) fn owner(frames: &[Frame]) -> Option<&'static str> {
         let row = table.iter().find(|(pattern, _)| text.contains(pattern));
         row.map(|(_, owner)| *owner)
     };
-    let deep = frames.iter().take_while(|frame| frame.runtime);
+    // In a stripped file a library's functions have hints at most. Where the program's own code may begin, nothing is a library's.
+    let is_hinted = |frame: &Frame| {
+        let foreign = |near: &SourceLocation| !is_workspace(&near.file);
+        frame.role == Role::Unknown
+            && frame.function.is_none()
+            && frame.near.as_ref().is_none_or(foreign)
+    };
+    let deep = frames
+        .iter()
+        .take_while(|frame| frame.runtime || is_hinted(frame));
     deep.into_iter()
         .find_map(|frame| match (&frame.function, &frame.near) {
             (Some(name), _) => of(OWNERS, name),

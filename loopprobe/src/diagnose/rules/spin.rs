@@ -9,11 +9,11 @@ pub(super) const RULE: Rule = Rule {
     cause: Cause::Spin,
     label: "spinning",
     colour: Colour::Cpu,
-    recognised: "in sched_yield: on the CPU, or waiting for one after having given it up",
+    recognised: "in sched_yield: on the CPU, or waiting for one after having given it up; or on the CPU in a small loop that executes the processor's hint for such loops (std::hint::spin_loop)",
     advice: "it asks again and again whether another thread is done, and gives its CPU away in between: await a tokio::sync::Notify or oneshot instead, or wait in tokio::task::spawn_blocking",
     // A lock whose library spins for a while before it sleeps is a lock.
     applies: |moment| {
-        moment.waits() == Some(Waits::Yield)
+        (moment.waits() == Some(Waits::Yield) || moment.is_on_cpu() && moment.spins)
             && !matches!(moment.operation, Some(Operation::Lock(_)))
     },
 };

@@ -144,3 +144,23 @@ fn a_nameless_allocator_that_takes_memory_back_is_a_drop() {
     assert_eq!(dropping.cause, Cause::Drop);
     assert_eq!(dropping.call.expect("a call").function, "?+0x1");
 }
+
+#[test]
+fn a_library_whose_lock_it_is_may_be_told_by_a_hint_alone() {
+    let lock = Frame {
+        yields: true,
+        ..plain(PARKING_LOT)
+    };
+    let timers = plain(Some("/r/tokio-1.54.1/src/runtime/time/entry.rs"));
+    let of = |inner: Vec<Frame>| diagnosis(stripped(libc::SYS_futex, inner));
+    let found = of(vec![lock.clone(), plain(None), timers.clone()]);
+    assert_eq!(found.evidence["lock"], "mutex or rwlock of Tokio's timers");
+    assert!(
+        found.advice.contains("fires many of them"),
+        "{}",
+        found.advice
+    );
+    // What the timers have called is not theirs.
+    let found = of(vec![lock, plain(Some("src/store.rs")), timers]);
+    assert_eq!(found.evidence["lock"], "mutex or rwlock");
+}

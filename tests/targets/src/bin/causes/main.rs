@@ -43,7 +43,7 @@ macro_rules! case {
     };
 }
 
-const CASES: [Case; 25] = [
+const CASES: [Case; 29] = [
     case!("sleep", "sleep", "process"),
     case!("sleep", "tail", "process"),
     case!("cpu", "cpu", "cpu"),
@@ -64,7 +64,11 @@ const CASES: [Case; 25] = [
     case!("thread_wait", "join", "threads"),
     case!("thread_wait", "condvar", "threads"),
     case!("spin", "spin", "threads"),
+    case!("spin", "hint", "threads"),
+    case!("thread_wait", "helped", "threads"),
     case!("pipe", "pipe", "outputs"),
+    case!("pipe", "reused", "outputs"),
+    case!("sleep", "nap", "process"),
     case!("closing", "closing", "outputs"),
     case!("drop", "drop", "outputs"),
     case!("dns", "dns", "network"),
@@ -125,7 +129,11 @@ async fn run(scenario: &str, rounds: u32) {
     one(wanted("join"), threads::join_task(rounds)).await;
     one(wanted("condvar"), threads::condvar_task(rounds)).await;
     one(wanted("spin"), threads::spin_task(rounds)).await;
+    one(wanted("hint"), threads::hint_task(rounds)).await;
+    one(wanted("helped"), threads::helped_task(rounds)).await;
     one(wanted("pipe"), outputs::pipe_task(rounds)).await;
+    one(wanted("reused"), outputs::reused_task(rounds)).await;
+    one(wanted("nap"), process::nap_task(rounds)).await;
     one(wanted("closing"), outputs::closing_task(rounds)).await;
     one(wanted("drop"), outputs::drop_task(rounds)).await;
     one(wanted("dns"), network::dns_task(rounds)).await;

@@ -130,3 +130,41 @@ fn drop_call(cache: Cache) {
     let _span = span("drop");
     drop(cache);
 }
+
+// @reused_task
+pub async fn reused_task(rounds: u32) {
+    for _ in 0..rounds {
+        reused_child().await;
+    }
+}
+
+// @reused_child
+async fn reused_child() {
+    pause().await;
+    let mut ends = [0; 2];
+    // SAFETY: the array has room for two descriptors, which nothing else owns.
+    let (reader, writer) = unsafe {
+        assert_eq!(libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC), 0);
+        (File::from_raw_fd(ends[0]), File::from_raw_fd(ends[1]))
+    };
+    std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(LONG_MS));
+        drop(writer);
+    });
+    drop(reused_call(reader));
+}
+
+/// What the descriptor stands for afterwards, in the same moment and from then on, is no pipe.
+#[inline(never)]
+// @reused_call
+fn reused_call(mut reader: File) -> std::net::UdpSocket {
+    let _span = span("reused");
+    let other = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let number = reader.as_raw_fd();
+    let _ = reader.read(&mut [0]);
+    // SAFETY: both descriptors are this function's own.
+    unsafe { libc::dup2(other.as_raw_fd(), number) };
+    // Until its number has been looked up.
+    std::thread::sleep(Duration::from_millis(5));
+    other
+}

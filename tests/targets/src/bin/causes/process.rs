@@ -97,3 +97,25 @@ fn nested_block_on_call() {
     });
     let _ = futures_executor::block_on(wait);
 }
+
+// @nap_task
+pub async fn nap_task(rounds: u32) {
+    for _ in 0..rounds {
+        nap_child().await;
+    }
+}
+
+// @nap_child
+async fn nap_child() {
+    pause().await;
+    nap_call();
+}
+
+/// `poll` of nothing, as older code naps.
+#[inline(never)]
+// @nap_call
+fn nap_call() {
+    let _span = span("nap");
+    // SAFETY: there are no descriptors to point to.
+    unsafe { libc::poll(std::ptr::null_mut(), 0, LONG_MS as i32) };
+}

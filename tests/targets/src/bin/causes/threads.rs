@@ -1,12 +1,13 @@
 //! Waiting for other threads, with and without sleep.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{channel, Receiver};
+use std::sync::mpsc::{channel, Receiver, Sender};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use targets::truth::span;
+use targets::work::spin_ms;
 
 use crate::{pause, LONG_MS};
 
@@ -114,4 +115,86 @@ fn spin_call(done: &AtomicBool) {
     while !done.load(Ordering::Acquire) {
         std::thread::yield_now();
     }
+}
+
+// @hint_task
+pub async fn hint_task(rounds: u32) {
+    for _ in 0..rounds {
+        hint_child().await;
+    }
+}
+
+// @hint_child
+async fn hint_child() {
+    pause().await;
+    let done = Arc::new(AtomicBool::new(false));
+    let theirs = done.clone();
+    later(move || theirs.store(true, Ordering::Release));
+    hint_call(&done);
+}
+
+#[inline(never)]
+// @hint_call
+fn hint_call(done: &AtomicBool) {
+    let _span = span("hint");
+    while !done.load(Ordering::Acquire) {
+        std::hint::spin_loop();
+    }
+}
+
+/// A thread that computes for whoever waits for it, with its own lock so that the wait is no channel's.
+struct Helper {
+    ask: Sender<Arc<(Mutex<bool>, Condvar)>>,
+}
+
+impl Helper {
+    fn start() -> Self {
+        let (ask, asked) = channel::<Arc<(Mutex<bool>, Condvar)>>();
+        std::thread::Builder::new()
+            .name("helper".to_owned())
+            .spawn(move || {
+                while let Ok(done) = asked.recv() {
+                    spin_ms(LONG_MS);
+                    *done.0.lock().expect("no panic") = true;
+                    done.1.notify_all();
+                }
+                // Long enough for its name to be read.
+                std::thread::sleep(Duration::from_secs(2));
+            })
+            .expect("a thread can be started");
+        Helper { ask }
+    }
+
+    fn helped_wait(&self) {
+        let done = Arc::new((Mutex::new(false), Condvar::new()));
+        self.ask.send(done.clone()).expect("the helper lives");
+        let mut guard = done.0.lock().expect("no panic");
+        while !*guard {
+            guard = done.1.wait(guard).expect("no panic");
+        }
+    }
+}
+
+// @helped_task
+pub async fn helped_task(rounds: u32) {
+    let helper = Helper::start();
+    // Who helps is known from the second time on.
+    pause().await;
+    helper.helped_wait();
+    for _ in 0..rounds {
+        helped_child(&helper).await;
+    }
+}
+
+// @helped_child
+async fn helped_child(helper: &Helper) {
+    pause().await;
+    helped_call(helper);
+}
+
+#[inline(never)]
+// @helped_call
+fn helped_call(helper: &Helper) {
+    let _span = span("helped");
+    helper.helped_wait();
 }
