@@ -115,7 +115,7 @@ pub(crate) fn place(frame: &Frame) -> String {
 }
 
 /// Whether anything is known of where a frame comes from. Of the others in a stripped module none can tell whose they are.
-fn says_where_from(frame: &Frame) -> bool {
+pub(super) fn says_where_from(frame: &Frame) -> bool {
     frame.function.is_some()
         || frame.location.is_some()
         || frame.definition.is_some()

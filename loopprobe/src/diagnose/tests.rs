@@ -862,3 +862,33 @@ fn what_others_took_is_not_the_codes_own() {
     });
     assert_eq!(found.own_ns, Some(3 + 7 + 5));
 }
+
+#[test]
+fn where_a_walk_broke_off_a_function_of_which_nothing_is_known_is_not_to_blame() {
+    let call = |outcome, frames: Vec<Frame>| {
+        let mut found = on_cpu(&[], 9);
+        found.stack.frames = frames;
+        found.stack.outcome = outcome;
+        diagnose(&PollEvidence {
+            split: Some(Split {
+                on_cpu_ns: 9,
+                ..Split::default()
+            }),
+            stacks: vec![found],
+            ..PollEvidence::default()
+        })
+        .call
+    };
+    let assembly = Frame {
+        module: Some("/opt/app".to_owned()),
+        function_offset: Some(0x1230),
+        ..Frame::default()
+    };
+    assert_eq!(call(Outcome::NoUnwindInfo, vec![assembly.clone()]), None);
+    // On a stack that is not the thread's, the walk ends where that begins.
+    let own = call(Outcome::OtherStack, vec![assembly.clone()]);
+    assert_eq!(own.expect("a call").function, "app+0x1230");
+    let named = frame("app::helper", false);
+    let known = call(Outcome::NoUnwindInfo, vec![assembly, named]);
+    assert_eq!(known.expect("a call").function, "app::helper");
+}

@@ -2,12 +2,12 @@ use std::collections::BTreeMap;
 
 use super::{
     Moment, PollEvidence, StackEvidence, ThrottleDelta,
-    blame::{blamed, blocking_call, describe, innermost_async},
+    blame::{blamed, blocking_call, describe, innermost_async, says_where_from},
     facts::facts,
     rules,
     syscall::Waits,
 };
-use crate::model::{Blocked, Cause, Diagnosis, Frame, Role, Split, StackKind};
+use crate::model::{Blocked, Cause, Diagnosis, Frame, Outcome, Role, Split, StackKind};
 
 /// Names a long poll's cause: what took the largest part of its wall time.
 pub fn diagnose(evidence: &PollEvidence) -> Diagnosis {
@@ -210,7 +210,7 @@ fn stacks_of(evidence: &PollEvidence, cause: Cause) -> Vec<&StackEvidence> {
 fn heaviest_call<'a>(stacks: &[&'a StackEvidence]) -> (Option<Blocked>, Option<&'a StackEvidence>) {
     let mut calls: Vec<(Option<Blocked>, u64, &StackEvidence)> = Vec::new();
     for &found in stacks {
-        let call = blocking_call(&found.stack.frames);
+        let call = call_of(found);
         let same = calls
             .iter_mut()
             .find(|(known, ..)| key(known.as_ref()) == key(call.as_ref()));
@@ -233,6 +233,26 @@ fn heaviest_call<'a>(stacks: &[&'a StackEvidence]) -> (Option<Blocked>, Option<&
     (shared_call(stacks, longest).or(call), Some(longest))
 }
 
+/// The call to blame of one stack. Of a walk that broke off, a function of which nothing is known is whatever the thread happened to be
+/// in, hand-written assembly for example, whose callers are the ones to look at: it is not to blame.
+fn call_of(found: &StackEvidence) -> Option<Blocked> {
+    let frames = &found.stack.frames;
+    let broke_off = matches!(
+        found.stack.outcome,
+        Outcome::NoUnwindInfo | Outcome::Inconsistent | Outcome::Unreadable
+    );
+    let mut outer = &frames[..];
+    loop {
+        let at = blamed(outer)?;
+        let frame = &outer[at];
+        let is_unknown = frame.role == Role::Unknown && !says_where_from(frame);
+        if !broke_off || !is_unknown {
+            return Some(describe(frame));
+        }
+        outer = &outer[at + 1..];
+    }
+}
+
 /// Of samples, where the function to blame has no name: the innermost one that nearly all of them have on their stack. Which of
 /// the nameless functions inside it is sampled most is chance: those of an allocator, say, whose work it causes.
 fn shared_call(stacks: &[&StackEvidence], longest: &StackEvidence) -> Option<Blocked> {
@@ -241,7 +261,8 @@ fn shared_call(stacks: &[&StackEvidence], longest: &StackEvidence) -> Option<Blo
     let frames = &longest.stack.frames;
     let blamed = blamed(frames)?;
     let is_nameless = |frame: &Frame| frame.function.is_none() && frame.definition.is_none();
-    if !is_nameless(&frames[blamed]) || longest.stack.kind != StackKind::OnCpu {
+    let is_nameless_sample = is_nameless(&frames[blamed]) && longest.stack.kind == StackKind::OnCpu;
+    if !is_nameless_sample || call_of(longest) != Some(describe(&frames[blamed])) {
         return None;
     }
     let share = |frame: &Frame| -> u64 {
