@@ -87,7 +87,7 @@ mod tests {
         assert_eq!(spins(&loops), [false; 5]);
         // pause; call rax; jmp -6
         let calls = [0xf3, 0x90, 0xff, 0xd0, 0xeb, 0xfa];
-        assert_eq!(spins(&calls)[0], false);
+        assert!(!spins(&calls)[0]);
         // A pause behind the loop: dec eax; jne -4; pause; ret
         let behind = [0xff, 0xc8, 0x75, 0xfc, 0xf3, 0x90, 0xc3];
         assert_eq!(spins(&behind)[..2], [false, false]);
