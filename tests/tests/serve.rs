@@ -390,22 +390,25 @@ fn units_and_containers_are_chosen_and_named() -> Result<()> {
 
 #[test]
 fn nothing_chosen_is_an_error_and_a_taken_address_too() -> Result<()> {
-    let serve = |args: &[&str]| -> Result<String> {
+    let serve = |args: &[&str]| -> Result<(Option<i32>, String)> {
         let output = Command::new(matrix::loopprobe()?)
             .arg("serve")
             .args(args)
             .stdin(Stdio::null())
             .output()?;
-        ensure!(!output.status.success());
-        Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        Ok((output.status.code(), said))
     };
-    let said = serve(&[])?;
-    ensure!(said.contains("--unit"), "{said}");
+    let (code, said) = serve(&[])?;
+    ensure!(
+        code == Some(2) && said.contains("--unit"),
+        "{code:?}: {said}"
+    );
     let taken = TcpListener::bind("127.0.0.1:0")?;
     let address = taken.local_addr()?.to_string();
-    let said = serve(&["--all", "--metrics", &address])?;
+    let (code, said) = serve(&["--all", "--metrics", &address])?;
     ensure!(
-        said.contains(&format!("cannot listen at {address}")),
+        code == Some(1) && said.contains(&format!("cannot listen at {address}")),
         "{said}"
     );
     Ok(())

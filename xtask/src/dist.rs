@@ -13,8 +13,8 @@ use crate::workspace;
 
 /// Statically linked, so that one file runs on every distribution.
 const TARGET: &str = "x86_64-unknown-linux-musl";
-const SUBCOMMANDS: [&str; 9] = [
-    "attach", "run", "ps", "inspect", "tasks", "doctor", "top", "record", "report",
+const SUBCOMMANDS: [&str; 10] = [
+    "attach", "run", "ps", "inspect", "tasks", "doctor", "top", "record", "serve", "report",
 ];
 
 /// What was typed for `dist`.

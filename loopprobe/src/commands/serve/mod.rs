@@ -14,7 +14,7 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use nix::sys::signal::Signal;
 
 use self::{fleet::Fleet, output::SharedOutput, session::Common};
@@ -68,9 +68,10 @@ pub enum Message {
 
 pub(super) fn run(args: &ServeArgs, cli: &Cli) -> anyhow::Result<Exit> {
     if args.keys.select.is_empty() {
-        bail!(
-            "choose processes with --name, --command, --unit, --cgroup, --container or --all (docs/serve.md)"
+        say::error(
+            "choose processes with --name, --command, --unit, --cgroup, --container or --all (docs/serve.md)",
         );
+        return Ok(Exit::Usage);
     }
     let (news, heard) = channel();
     let signals = Signals::block()?;
