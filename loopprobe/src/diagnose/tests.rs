@@ -884,7 +884,9 @@ fn where_a_walk_broke_off_a_function_of_which_nothing_is_known_is_not_to_blame()
         function_offset: Some(0x1230),
         ..Frame::default()
     };
-    assert_eq!(call(Outcome::NoUnwindInfo, vec![assembly.clone()]), None);
+    for outcome in [Outcome::NoUnwindInfo, Outcome::Truncated] {
+        assert_eq!(call(outcome, vec![assembly.clone()]), None);
+    }
     // On a stack that is not the thread's, the walk ends where that begins.
     let own = call(Outcome::OtherStack, vec![assembly.clone()]);
     assert_eq!(own.expect("a call").function, "app+0x1230");

@@ -239,7 +239,7 @@ fn call_of(found: &StackEvidence) -> Option<Blocked> {
     let frames = &found.stack.frames;
     let broke_off = matches!(
         found.stack.outcome,
-        Outcome::NoUnwindInfo | Outcome::Inconsistent | Outcome::Unreadable
+        Outcome::NoUnwindInfo | Outcome::Inconsistent | Outcome::Truncated | Outcome::Unreadable
     );
     let mut outer = &frames[..];
     loop {
