@@ -120,6 +120,23 @@ fn leaf(call: &mut Call) -> u64 {
     black_box(call).words[0]
 }
 
+/// The plan for a function of loopprobe's own, whose calls look like those of a task's poll.
+fn own_plan(probed_at: u64) -> Plan {
+    Plan {
+        sites: vec![Site {
+            vtable: relative(Call::new(Duration::ZERO).words[2], probed_at),
+            task: TaskLayout {
+                index: 0,
+                id_offset: 0x28,
+                scheduler_offset: 0x20,
+                flags: 0,
+            },
+            ..Site::default()
+        }],
+        ..Plan::default()
+    }
+}
+
 /// Places an entry and a return probe on a function of loopprobe's own, or with `light` an entry probe alone, and calls it.
 /// `lazy_headers` is as in [`Config`].
 ///
@@ -144,20 +161,7 @@ pub fn measure(
         all_processes: false,
         method,
     })?;
-    let plan = Plan {
-        sites: vec![Site {
-            vtable: relative(Call::new(Duration::ZERO).words[2], probed_at.0),
-            task: TaskLayout {
-                index: 0,
-                id_offset: 0x28,
-                scheduler_offset: 0x20,
-                flags: 0,
-            },
-            ..Site::default()
-        }],
-        ..Plan::default()
-    };
-    kernel.write_tables(&plan, PlanSize::default())?;
+    kernel.write_tables(&own_plan(probed_at.0), PlanSize::default())?;
     let without = best_round();
     let cold_without = cold_call();
     let mut empty_round = |probes: &[Role]| {

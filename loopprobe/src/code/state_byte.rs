@@ -227,17 +227,7 @@ impl Pointers {
                 self.set(first, value);
             }
             Mnemonic::Sub | Mnemonic::Add if is_whole && is_number(instruction) => {
-                let number = instruction.immediate(1).cast_signed();
-                let by = match instruction.mnemonic() {
-                    Mnemonic::Sub => number.wrapping_neg(),
-                    _ => number,
-                };
-                if first == Register::RSP {
-                    self.move_stack(by);
-                } else {
-                    let value = self.get(first).and_then(|value| value.checked_add(by));
-                    self.set(first, value);
-                }
+                self.add(first, instruction);
             }
             Mnemonic::Mov if is_whole && instruction.op1_kind() == OpKind::Register => {
                 self.set(first, self.get(second));
@@ -267,6 +257,21 @@ impl Pointers {
                 }
             }
             _ => self.forget(instruction),
+        }
+    }
+
+    /// A number is added to a register, or taken from it.
+    fn add(&mut self, register: Register, instruction: &Instruction) {
+        let number = instruction.immediate(1).cast_signed();
+        let by = match instruction.mnemonic() {
+            Mnemonic::Sub => number.wrapping_neg(),
+            _ => number,
+        };
+        if register == Register::RSP {
+            self.move_stack(by);
+        } else {
+            let value = self.get(register).and_then(|value| value.checked_add(by));
+            self.set(register, value);
         }
     }
 

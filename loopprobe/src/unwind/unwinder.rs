@@ -153,21 +153,10 @@ impl Unwinder {
         };
         let mut last_cfa = 0;
         while frames.len() < MAX_FRAMES {
-            let place = ProcAddr(address.address_for_lookup());
-            self.modules.expect(place);
-            if self.modules.is_uprobe(place) {
+            let Some((frame, cover)) = self.frame(ProcAddr(address.address_for_lookup())) else {
                 return End::AtProbe;
-            }
-            let module = self.modules.at(place).cloned();
-            let cover = module
-                .as_ref()
-                .map_or(Cover::None, |module| self.cover(module, place));
-            frames.push(RawFrame {
-                address: place,
-                cfa: None,
-                module,
-                by: Means::CallFrames,
-            });
+            };
+            frames.push(frame);
             let step = match cover {
                 Cover::Good => self.guided(address, &mut regs, &read, goal),
                 Cover::None => self.unguided(address, &mut regs, &read, goal),
@@ -199,6 +188,25 @@ impl Unwinder {
             }
         }
         End::Unread(u64::MAX)
+    }
+
+    /// The frame of an address, and how well its module's call frame information covers it; `None` in the kernel's page of uprobes.
+    fn frame(&mut self, place: ProcAddr) -> Option<(RawFrame, Cover)> {
+        self.modules.expect(place);
+        if self.modules.is_uprobe(place) {
+            return None;
+        }
+        let module = self.modules.at(place).cloned();
+        let cover = module
+            .as_ref()
+            .map_or(Cover::None, |module| self.cover(module, place));
+        let frame = RawFrame {
+            address: place,
+            cfa: None,
+            module,
+            by: Means::CallFrames,
+        };
+        Some((frame, cover))
     }
 
     /// A step by call frame information: the return address.

@@ -1,5 +1,5 @@
 use super::{
-    super::{units, words},
+    super::{ranking::Row, units, words},
     escape::Escaped,
     gather::Gathered,
 };
@@ -31,33 +31,39 @@ pub fn paragraph(gathered: &Gathered) -> String {
         worker_share(kept, summary.workers, summary.duration_ns),
     );
     if let Some(worst) = gathered.ranking.rows().first() {
-        let share = percent(worst.total_ns, total);
-        text += &format!(
-            " {}, {share:.0}%, was <b>{}</b>: {}",
-            if share > 50.0 {
-                "Most of it"
-            } else {
-                "The largest part"
-            },
-            Escaped(&worst.task),
-            words::cause(worst.cause),
-        );
-        if let Some(call) = &worst.call {
-            text += &format!(" in <b>{}</b>", Escaped(&call.function));
-        }
-        text += &format!(
-            ", {}, {} at the longest.",
-            words::count(worst.count, "time"),
-            units::ns(worst.max_ns)
-        );
-        if !worst.advice.is_empty() {
-            text += &format!(
-                " <span class=\"fix\">Fix: {}</span>",
-                Escaped(&worst.advice)
-            );
-        }
+        text += &largest_part(worst, total);
     }
     text + "</p>"
+}
+
+/// What blocked most, and what to do about it.
+fn largest_part(worst: &Row, total_ns: u64) -> String {
+    let share = percent(worst.total_ns, total_ns);
+    let part = if share > 50.0 {
+        "Most of it"
+    } else {
+        "The largest part"
+    };
+    let mut text = format!(
+        " {part}, {share:.0}%, was <b>{}</b>: {}",
+        Escaped(&worst.task),
+        words::cause(worst.cause),
+    );
+    if let Some(call) = &worst.call {
+        text += &format!(" in <b>{}</b>", Escaped(&call.function));
+    }
+    text += &format!(
+        ", {}, {} at the longest.",
+        words::count(worst.count, "time"),
+        units::ns(worst.max_ns)
+    );
+    if !worst.advice.is_empty() {
+        text += &format!(
+            " <span class=\"fix\">Fix: {}</span>",
+            Escaped(&worst.advice)
+        );
+    }
+    text
 }
 
 fn worker_share(total_ns: u64, workers: Option<u64>, duration_ns: u64) -> String {

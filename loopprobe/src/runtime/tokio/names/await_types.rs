@@ -3,17 +3,20 @@
 //! Source: `compiler/rustc_codegen_llvm/src/debuginfo/metadata/enums/native.rs` (Rust 1.60 to 1.97): a state machine is a structure
 //! with a variant part; each variant's member has the place of the await, and its type a member `__awaitee`.
 
+mod structure;
+
 use std::{
     collections::{HashMap, HashSet},
     time::{Duration, Instant},
 };
 
 use gimli::{
-    AttributeValue, Dwarf, DwarfSections, EndianSlice, LittleEndian, SectionId, UnitHeader,
-    UnitOffset, UnitRef, constants as dw,
+    Dwarf, DwarfSections, EndianSlice, LittleEndian, SectionId, UnitHeader, UnitRef,
+    constants as dw,
 };
 
-use super::debug_info::{Entry, Slice, location, low_pc, string};
+use self::structure::Place;
+use super::debug_info::{Entry, Slice, low_pc, string};
 use crate::{
     elf::{Sections, VirtAddr},
     model::SourceLocation,
@@ -24,8 +27,6 @@ const MAX_ENTRIES: usize = 40_000_000;
 const TIME_LIMIT: Duration = Duration::from_secs(20);
 /// Types that are kept.
 const MAX_TYPES: usize = 1 << 18;
-/// Members and variants of one type.
-const MAX_MEMBERS: usize = 1 << 12;
 
 /// A type: its index among all that were read.
 pub type TypeId = usize;
@@ -87,22 +88,41 @@ pub struct AwaitTypes {
     pub tasks: HashMap<VirtAddr, TaskFuture>,
 }
 
-/// A type in the debug information: the unit's index, and the entry.
-type Place = (usize, UnitOffset);
-
-struct Member {
-    name: String,
-    offset: u64,
-    of_type: Option<Place>,
-    location: Option<SourceLocation>,
+/// The namespaces around the entry that is being read.
+#[derive(Default)]
+struct Namespaces {
+    /// With how deep each lies.
+    open: Vec<(isize, String)>,
+    /// From which entry on which path of them holds.
+    paths: Vec<(usize, String)>,
 }
 
-/// A structure as it is written down.
-#[derive(Default)]
-struct Structure {
-    members: Vec<Member>,
-    discriminant: Option<Discriminant>,
-    variants: Vec<(Option<u64>, Member)>,
+impl Namespaces {
+    /// The next entry of a unit.
+    fn pass<'a>(&mut self, unit: UnitRef<'_, Slice<'a>>, entry: &Entry<'a>) {
+        let before = self.open.len();
+        while self
+            .open
+            .last()
+            .is_some_and(|(depth, _)| *depth >= entry.depth())
+        {
+            self.open.pop();
+        }
+        let is_namespace = entry.tag() == dw::DW_TAG_namespace;
+        if is_namespace {
+            let name = string(unit, entry, dw::DW_AT_name).unwrap_or_default();
+            self.open.push((entry.depth(), name));
+        }
+        if is_namespace || self.open.len() != before {
+            let names = self.open.iter().map(|(_, name)| name.as_str());
+            let path = names.collect::<Vec<_>>().join("::");
+            self.paths.push((entry.offset().0, path));
+        }
+    }
+
+    fn innermost(&self) -> Option<&str> {
+        self.open.last().map(|(_, name)| name.as_str())
+    }
 }
 
 struct Reader<'a> {
@@ -163,30 +183,14 @@ impl<'a> Reader<'a> {
                 continue;
             };
             let unit = unit.unit_ref(self.dwarf);
-            let mut namespaces: Vec<(isize, String)> = Vec::new();
-            let mut paths = Vec::new();
+            let mut namespaces = Namespaces::default();
             let mut entries = unit.entries();
             while let Ok(Some(entry)) = entries.next_dfs() {
                 left = left.saturating_sub(1);
                 if left == 0 {
                     break;
                 }
-                let before = namespaces.len();
-                while namespaces
-                    .last()
-                    .is_some_and(|(depth, _)| *depth >= entry.depth())
-                {
-                    namespaces.pop();
-                }
-                let is_namespace = entry.tag() == dw::DW_TAG_namespace;
-                if is_namespace {
-                    let name = string(unit, entry, dw::DW_AT_name).unwrap_or_default();
-                    namespaces.push((entry.depth(), name));
-                }
-                if is_namespace || namespaces.len() != before {
-                    let names = namespaces.iter().map(|(_, name)| name.as_str());
-                    paths.push((entry.offset().0, names.collect::<Vec<_>>().join("::")));
-                }
+                namespaces.pass(unit, entry);
                 match entry.tag() {
                     dw::DW_TAG_subprogram => {
                         let address = low_pc(unit, entry).filter(|a| polls.contains(a));
@@ -195,7 +199,7 @@ impl<'a> Reader<'a> {
                         functions.extend(address.zip(arguments));
                     }
                     dw::DW_TAG_structure_type => {
-                        let is_core = namespaces.last().is_some_and(|(_, n)| n == "core");
+                        let is_core = namespaces.innermost() == Some("core");
                         let name = is_core.then(|| string(unit, entry, dw::DW_AT_name));
                         let name = name.flatten();
                         if let Some(of) = name.as_deref().and_then(|n| arguments(n, "Core<")) {
@@ -205,7 +209,7 @@ impl<'a> Reader<'a> {
                     _ => {}
                 }
             }
-            self.paths[index] = paths;
+            self.paths[index] = namespaces.paths;
         }
         (functions, cores)
     }
@@ -325,100 +329,6 @@ impl<'a> Reader<'a> {
             path => format!("{path}::{name}"),
         })
     }
-
-    fn structure(&self, (index, offset): Place) -> Option<Structure> {
-        let unit = self.dwarf.unit(*self.headers.get(index)?).ok()?;
-        let unit = unit.unit_ref(self.dwarf);
-        let mut tree = unit.entries_tree(Some(offset)).ok()?;
-        let root = tree.root().ok()?;
-        let mut structure = Structure::default();
-        let mut children = root.children();
-        while let Ok(Some(child)) = children.next() {
-            match child.entry().tag() {
-                dw::DW_TAG_member if structure.members.len() < MAX_MEMBERS => {
-                    structure
-                        .members
-                        .extend(self.member(index, unit, child.entry()));
-                }
-                dw::DW_TAG_variant_part => {
-                    let discr = child.entry().attr_value(dw::DW_AT_discr);
-                    structure.discriminant = self.discriminant(unit, discr);
-                    let mut variants = child.children();
-                    while let Ok(Some(variant)) = variants.next() {
-                        let is_variant = variant.entry().tag() == dw::DW_TAG_variant;
-                        if !is_variant || structure.variants.len() == MAX_MEMBERS {
-                            continue;
-                        }
-                        let value = variant.entry().attr_value(dw::DW_AT_discr_value);
-                        let value = value.and_then(|value| number(&value));
-                        let mut inside = variant.children();
-                        if let Ok(Some(member)) = inside.next()
-                            && let Some(member) = self.member(index, unit, member.entry())
-                        {
-                            structure.variants.push((value, member));
-                        }
-                    }
-                }
-                _ => {}
-            }
-        }
-        Some(structure)
-    }
-
-    fn discriminant(
-        &self,
-        unit: UnitRef<'_, Slice<'a>>,
-        discr: Option<AttributeValue<Slice<'a>>>,
-    ) -> Option<Discriminant> {
-        let AttributeValue::UnitRef(member) = discr? else {
-            return None;
-        };
-        let member = unit.entry(member).ok()?;
-        let offset = number(&member.attr_value(dw::DW_AT_data_member_location)?)?;
-        let AttributeValue::UnitRef(of_type) = member.attr_value(dw::DW_AT_type)? else {
-            return None;
-        };
-        let of_type = unit.entry(of_type).ok()?;
-        let size = number(&of_type.attr_value(dw::DW_AT_byte_size)?)?;
-        (1..=8)
-            .contains(&size)
-            .then_some(Discriminant { offset, size })
-    }
-
-    fn member(
-        &self,
-        index: usize,
-        unit: UnitRef<'_, Slice<'a>>,
-        entry: &Entry<'a>,
-    ) -> Option<Member> {
-        let of_type = match entry.attr_value(dw::DW_AT_type) {
-            Some(AttributeValue::UnitRef(offset)) => Some((index, offset)),
-            Some(AttributeValue::DebugInfoRef(offset)) => self.elsewhere(offset),
-            _ => None,
-        };
-        Some(Member {
-            name: string(unit, entry, dw::DW_AT_name)?,
-            offset: number(&entry.attr_value(dw::DW_AT_data_member_location)?)?,
-            of_type,
-            location: location(unit, entry),
-        })
-    }
-
-    /// A type of another unit.
-    fn elsewhere(&self, offset: gimli::DebugInfoOffset) -> Option<Place> {
-        let begins = |header: &UnitHeader<Slice<'a>>| header.debug_info_offset();
-        let after = self
-            .headers
-            .partition_point(|header| begins(header).is_some_and(|begins| begins.0 <= offset.0));
-        let index = after.checked_sub(1)?;
-        Some((index, offset.to_unit_offset(&self.headers[index])?))
-    }
-}
-
-fn number(value: &AttributeValue<Slice<'_>>) -> Option<u64> {
-    value
-        .udata_value()
-        .or_else(|| value.sdata_value().map(i64::cast_unsigned))
 }
 
 /// What stands in the brackets of `head<...>`.
