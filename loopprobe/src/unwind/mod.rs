@@ -7,6 +7,7 @@
 
 mod bounded;
 mod calls;
+mod end;
 mod flow;
 mod frame;
 mod image;

@@ -1,13 +1,16 @@
+//! Walks one stack: by call frame information where a module has it, else by what proves itself.
+
 use std::{collections::HashMap, sync::Arc};
 
 use framehop::{
-    Error, FrameAddress, Unwinder as _,
+    FrameAddress, Unwinder as _,
     x86_64::{CacheX86_64, UnwindRegsX86_64},
 };
 
 use super::{
     Means, Memory, Module, RawFrame, RawStack, Unwound,
     calls::{MAX_CALL, ends_with_call},
+    end::{End, Goal},
     modules::Modules,
     unguided::{Caller, Standing, Stuck, caller},
     way_out::{WayOut, way_out},
@@ -44,15 +47,6 @@ enum Cover {
     /// It cannot be evaluated in bounded time.
     Unbounded,
     None,
-}
-
-/// Where a walk ends.
-#[derive(Clone, Copy)]
-enum Goal {
-    /// At the frame whose return address was at this stack address.
-    Entry(u64),
-    /// At the thread's first function.
-    Thread,
 }
 
 impl Unwinder {
@@ -324,49 +318,6 @@ impl Unwinder {
             End::Unread(address) if address.saturating_add(8) > copied_to => Outcome::Truncated,
             _ if !frames.iter().all(has_information) => Outcome::NoUnwindInfo,
             End::Unread(_) | End::Beyond | End::Astray => Outcome::Inconsistent,
-        }
-    }
-}
-
-/// How a walk ended.
-#[derive(Clone, Copy)]
-enum End {
-    /// At its goal.
-    Arrived,
-    /// A word on the stack could not be read.
-    Unread(u64),
-    /// Beyond the goal.
-    Beyond,
-    /// In a circle, or at an end that is not the goal.
-    Astray,
-    /// In the kernel's code for probes. Where that returns to is not on the stack.
-    AtProbe,
-}
-
-impl End {
-    fn of_thread(goal: Goal) -> Self {
-        match goal {
-            Goal::Thread => Self::Arrived,
-            Goal::Entry(_) => Self::Astray,
-        }
-    }
-
-    /// Whether a frame reaches beyond the goal. What lies there is not copied.
-    fn is_beyond(self, goal: Goal) -> bool {
-        match (self, goal) {
-            (Self::Beyond, _) => true,
-            (Self::Unread(address), Goal::Entry(entry)) => address > entry && address != u64::MAX,
-            _ => false,
-        }
-    }
-
-    fn failed(error: &Error) -> Self {
-        match error {
-            Error::CouldNotReadStack(address) => Self::Unread(*address),
-            Error::FramepointerUnwindingMovedBackwards
-            | Error::DidNotAdvance
-            | Error::IntegerOverflow
-            | Error::ReturnAddressIsNull => Self::Astray,
         }
     }
 }
