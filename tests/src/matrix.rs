@@ -381,9 +381,14 @@ pub fn privileged_loopprobe() -> Result<PathBuf> {
         return Ok(path.clone());
     }
     let mut cargo = Command::new("cargo");
-    cargo
-        .current_dir(root())
-        .args(["build", "--quiet", "--release", "--package", "loopprobe"]);
+    cargo.current_dir(root()).args([
+        "build",
+        "--quiet",
+        "--locked",
+        "--release",
+        "--package",
+        "loopprobe",
+    ]);
     run(&mut cargo)?;
     let path = target_dir().join("release/loopprobe");
     if !path.is_file() {

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::lines::Lines;
-use crate::matrix::{Build, target};
+use crate::matrix::{Build, privileged_loopprobe, target};
 use crate::truth::Poll;
 use crate::unprivileged;
 
@@ -64,6 +64,8 @@ impl Target {
     /// # Errors
     /// When it cannot be started or does not become ready.
     pub fn spawn_as_is(command: &mut Command) -> Result<Target> {
+        // A target does not wait for minutes while loopprobe is built.
+        privileged_loopprobe()?;
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -42,7 +42,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 /// Nothing, timing alone, and timing with stacks take turns; the medians of the differences count.
 #[test]
 fn stacks_cost_polls_that_are_not_long_at_most_a_tenth_more() -> Result<()> {
-    const TURNS: usize = 7;
+    const TURNS: usize = 5;
     take_machine!();
     let program = target(Build::DEFAULT, "busy")?;
     let target = Target::start(&program, &["--millis", "200000", "--rounds", "100"])?;
