@@ -36,7 +36,6 @@ pub fn planned(pid: u32) -> Result<(Kernel, Vec<PlannedImage>, usize)> {
         },
         light: false,
         log: false,
-        all_processes: false,
         method: None,
     })?;
     kernel.write_tables(&plan, PlanSize::default())?;

@@ -1,6 +1,8 @@
 //! Offsets of the few kernel fields that the programs read, from the running kernel's own description
 //! (`/sys/kernel/btf/vmlinux`). The format: `Documentation/bpf/btf.rst` (Linux 6.18).
 
+use std::sync::OnceLock;
+
 use super::AttachError;
 
 /// Offsets in `struct task_struct`, in bytes.
@@ -32,12 +34,21 @@ pub struct TaskOffsets {
 }
 
 impl TaskOffsets {
-    /// Reads them from the running kernel.
+    /// Reads them from the running kernel, once.
     ///
     /// # Errors
     ///
     /// [`AttachError::Btf`] if the kernel has no description, [`AttachError::BtfMissing`] if it lacks a field.
     pub fn of_this_kernel() -> Result<Self, AttachError> {
+        static KNOWN: OnceLock<TaskOffsets> = OnceLock::new();
+        if let Some(known) = KNOWN.get() {
+            return Ok(*known);
+        }
+        let read = Self::read()?;
+        Ok(*KNOWN.get_or_init(|| read))
+    }
+
+    fn read() -> Result<Self, AttachError> {
         let data = std::fs::read("/sys/kernel/btf/vmlinux").map_err(AttachError::Btf)?;
         let btf = Btf::new(&data).ok_or(AttachError::BtfMissing("valid header"))?;
         let member = |name, what| {

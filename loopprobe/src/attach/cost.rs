@@ -158,7 +158,6 @@ pub fn measure(
         },
         light,
         log: false,
-        all_processes: false,
         method,
     })?;
     kernel.write_tables(&own_plan(probed_at.0), PlanSize::default())?;

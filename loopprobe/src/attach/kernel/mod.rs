@@ -11,7 +11,7 @@ use aya::{
     Ebpf, EbpfLoader,
     maps::Map,
     programs::{
-        PerfEvent, RawTracePoint,
+        PerfEvent, ProgramError, RawTracePoint,
         perf_event::{PerfEventConfig, PerfEventScope, SamplePolicy, SoftwareEvent},
     },
     util::online_cpus,
@@ -29,6 +29,15 @@ use super::{
 
 /// The program that reads threads' registers.
 const REGISTERS: &str = "task_registers";
+
+/// Programs that each run at the tracepoint of their name.
+const TRACEPOINTS: [&str; 5] = [
+    "sched_process_exit",
+    "sched_process_exec",
+    "sched_waking",
+    "sched_wakeup_new",
+    "sched_switch",
+];
 
 /// Messages of the programs; flushing hands them to the `log` crate.
 pub type Messages = aya_log::EbpfLogger<&'static dyn log::Log>;
@@ -68,8 +77,6 @@ pub struct Settings {
     pub light: bool,
     /// Whether the programs log.
     pub log: bool,
-    /// Whether probes are placed for every process and the programs tell the target apart.
-    pub all_processes: bool,
     /// How probes are placed; `None` to find out.
     pub method: Option<Method>,
 }
@@ -141,11 +148,7 @@ impl Kernel {
             programs: HashMap::new(),
             method: settings.method.unwrap_or(Method::Multi),
             light: settings.light,
-            scope: if settings.all_processes {
-                0
-            } else {
-                settings.pid
-            },
+            scope: settings.pid,
             capacity: settings.capacity,
             ebpf,
             instructions,
@@ -192,20 +195,39 @@ impl Kernel {
         self.capacity
     }
 
+    /// Places probes for every process from now on; the programs tell the target apart.
+    pub fn probe_all_processes(&mut self) {
+        self.scope = 0;
+    }
+
+    /// Loads the programs for the probes of a file, so that placing them takes no time for that.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachError::Verifier`].
+    pub fn load_programs(&mut self, image: &PlannedImage) -> Result<(), AttachError> {
+        for role in self.roles(image) {
+            self.load_program(role)?;
+        }
+        Ok(())
+    }
+
+    fn roles(&self, image: &PlannedImage) -> Vec<Role> {
+        let light = self.light;
+        let wanted =
+            |role: &Role| image.probes.contains_key(role) && !(light && *role == Role::PollExit);
+        Role::ALL.into_iter().filter(wanted).collect()
+    }
+
     /// Places the probes of a file.
     ///
     /// # Errors
     ///
     /// [`AttachError::Probe`] or [`AttachError::Verifier`].
     pub fn attach(&mut self, image: &PlannedImage) -> Result<(), AttachError> {
-        let light = self.light;
-        let wanted =
-            |role: &Role| image.probes.contains_key(role) && !(light && *role == Role::PollExit);
         // All are loaded first, which takes the kernel longer than placing them, so that they begin together.
-        for role in Role::ALL.into_iter().filter(wanted) {
-            self.load_program(role)?;
-        }
-        for role in Role::ALL.into_iter().filter(wanted) {
+        self.load_programs(image)?;
+        for role in self.roles(image) {
             let probes = &image.probes[&role];
             let program = &self.programs[&role];
             let (method, file) = (self.method, &image.file);
@@ -215,28 +237,44 @@ impl Kernel {
         Ok(())
     }
 
-    /// Starts following threads off and on their CPUs.
+    /// Loads the programs that follow threads off and on their CPUs, which takes the kernel longest of all.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachError::Program`].
+    pub fn load_tracepoints(&mut self) -> Result<(), AttachError> {
+        for name in TRACEPOINTS {
+            self.tracepoint(name, RawTracePoint::load)?;
+        }
+        Ok(())
+    }
+
+    /// Starts following threads off and on their CPUs, once that is loaded.
     ///
     /// # Errors
     ///
     /// [`AttachError::Program`].
     pub fn attach_tracepoints(&mut self) -> Result<(), AttachError> {
-        for name in [
-            "sched_process_exit",
-            "sched_process_exec",
-            "sched_waking",
-            "sched_wakeup_new",
-            "sched_switch",
-        ] {
-            let error = |source| AttachError::Program {
-                program: name,
-                source,
-            };
-            let program: &mut RawTracePoint = self.program_mut(name)?.try_into().map_err(error)?;
-            program.load().map_err(error)?;
-            program.attach(name).map_err(error)?;
+        for name in TRACEPOINTS {
+            self.tracepoint(name, |program| program.attach(name))?;
         }
         Ok(())
+    }
+
+    fn tracepoint<T>(
+        &mut self,
+        name: &'static str,
+        act: impl FnOnce(&mut RawTracePoint) -> Result<T, ProgramError>,
+    ) -> Result<(), AttachError> {
+        let program = self.program_mut(name)?;
+        program
+            .try_into()
+            .and_then(act)
+            .map(drop)
+            .map_err(|source| AttachError::Program {
+                program: name,
+                source,
+            })
     }
 
     /// Starts sampling on every CPU.

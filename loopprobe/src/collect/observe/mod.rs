@@ -7,6 +7,7 @@ mod light;
 mod names;
 mod no_polls;
 mod open;
+mod prepare;
 mod root;
 mod settings;
 mod span;
@@ -30,7 +31,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use self::{
     light::{key, type_of},
-    settings::{config, dead_time, lazy_headers, sample},
+    prepare::{Prepared, prepare},
+    settings::{config, dead_time, sample},
     span::Span,
     threshold::fitting,
 };
@@ -43,7 +45,7 @@ use super::{
     head::head,
     health::{Health, Period},
     images::Images,
-    light::{Light, untimeable},
+    light::Light,
     live,
     naming::Naming,
     polls::{PollKey, Polls, open_polls},
@@ -54,10 +56,7 @@ use super::{
     workers::Workers,
 };
 use crate::{
-    attach::{
-        Capacity, DeadTime, Kernel, Messages, Method, Plan, PlanSize, PlannedImage, Settings,
-        measure,
-    },
+    attach::{DeadTime, Kernel, Messages, Method, Plan, PlannedImage},
     clock::{nanoseconds, now_ns},
     model::{Due, Event, Live, Session, Sink, Summary, TaskType},
 };
@@ -134,44 +133,17 @@ impl Observer {
     ///
     /// [`ObserveError`]; nothing is left behind.
     pub fn attach(options: &Options) -> Result<Self, ObserveError> {
-        let mut options = options.clone();
-        let pid = options.pid;
-        let exit = exit_watch(pid)?;
-        let mut images = Images::new(options.runtimes, &options.debug_files);
-        images.name_at_once = options.light;
-        let mut plan = Plan::default();
-        let planned = match &options.program {
-            Some(program) => images.plan_program(program, &mut plan)?,
-            None => images.plan_mapped(pid, &mut plan)?,
-        };
-        if plan.sites.is_empty() && options.program.is_none() {
-            return Err(ObserveError::NoTokio {
-                pid,
-                files: images.len(),
-                unreadable: images.unreadable,
-            });
-        }
-        // The libraries of a program that is not executed yet are not known.
-        if options.program.is_none()
-            && let Some((path, problem)) = images.useless_debug_file()
-        {
-            return Err(ObserveError::DebugFile { path, problem });
-        }
-        let untimeable = untimeable(&planned).filter(|_| options.light);
-        let exact_because_of = untimeable.map(|image| image.path.clone());
-        options.light &= exact_because_of.is_none();
-        let options = &options;
-        let cost = measure(None, lazy_headers(options), options.light)?;
-        let mut kernel = Kernel::load(&Settings {
-            pid,
-            capacity: Capacity::for_plan(&plan, options.program.is_some()),
-            config: config(options, options.stacks, cost.dead_time, Span::BEFORE),
-            light: options.light,
-            log: options.kernel_log,
-            all_processes: !cost.all_threads,
-            method: None,
-        })?;
-        kernel.write_tables(&plan, PlanSize::default())?;
+        let exit = exit_watch(options.pid)?;
+        let Prepared {
+            options,
+            images,
+            plan,
+            planned,
+            mut kernel,
+            cost,
+            exact_because_of,
+        } = prepare(options)?;
+        let (pid, options) = (options.pid, &options);
         let records = Drain::start(Rings {
             events: kernel.take_events()?,
             stacks: kernel.take_stacks()?,

@@ -78,7 +78,6 @@ fn load() -> Result<Kernel, AttachError> {
         config: Default::default(),
         light: false,
         log: false,
-        all_processes: false,
         method: None,
     })
 }
@@ -87,7 +86,9 @@ fn events(mut kernel: Kernel) -> Vec<Check> {
     const SAMPLES_A_SECOND: u32 = 99;
     // Programs that are loaded later refer to the buffer, so it is kept.
     let buffer = kernel.take_events();
-    let tracepoints = kernel.attach_tracepoints();
+    let tracepoints = kernel
+        .load_tracepoints()
+        .and_then(|()| kernel.attach_tracepoints());
     let sampler = kernel.attach_sampler(SAMPLES_A_SECOND);
     let registers = kernel.thread_registers(std::process::id());
     let buffer = buffer.map(drop);
