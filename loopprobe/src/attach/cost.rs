@@ -16,7 +16,7 @@ use super::{
 use crate::{
     clock::now_ns,
     elf::{Image, ProcAddr, VirtAddr},
-    process::{ImageFile, Maps},
+    process::{ImageFile, Mapping, Maps},
 };
 
 /// What was measured.
@@ -76,13 +76,13 @@ const COLD_CALLS: usize = 31;
 /// How long that is: a service with some thousand requests a second waits as long for the next.
 const COLD_PAUSE: Duration = Duration::from_micros(300);
 /// Calls that take long. The median counts.
-const LONG_CALLS: usize = 9;
+const LONG_CALLS: usize = 7;
 /// How long to wait after a call that is only there to end another.
 const PAUSE: Duration = Duration::from_millis(1);
 /// How long each takes: as long as the shortest poll that is reported by default. After 3 ms less is out of the caches.
 const LONG_CALL: Duration = Duration::from_millis(10);
 
-/// What [`probed`] is called with: a task header as far as the programs read it, and what the call is to do.
+/// What a [`Function`] is called with: a task header as far as the programs read it, and what the call is to do.
 #[repr(C)]
 struct Call {
     words: [u64; 8],
@@ -104,11 +104,21 @@ impl Call {
 }
 
 /// Stands for `raw::poll`.
+type Function = extern "C" fn(&mut Call) -> u64;
+
+/// One such function a way of probing it: taking probes away would cost the attach a tenth of a second each time.
 #[inline(never)]
-extern "C" fn probed(call: &mut Call) -> u64 {
+extern "C" fn probed<const WAY: u64>(call: &mut Call) -> u64 {
     // Calling another function makes the compiler begin this one with a `push`, as it does `raw::poll`.
-    black_box(leaf(black_box(call)) + 1)
+    black_box(leaf(black_box(call)) + WAY)
 }
+
+/// With probes that do nothing, at the entry alone.
+static EMPTY_ENTRY: Function = probed::<1>;
+/// With probes that do nothing, at the entry and the return.
+static EMPTY_PAIR: Function = probed::<2>;
+/// With loopprobe's own.
+static POLL: Function = probed::<3>;
 
 #[inline(never)]
 fn leaf(call: &mut Call) -> u64 {
@@ -148,7 +158,8 @@ pub fn measure(
     lazy_headers: bool,
     light: bool,
 ) -> Result<ProbeTiming, AttachError> {
-    let (site, probed_at) = own_site()?;
+    let own = OwnFile::open()?;
+    let (site, probed_at) = own.site(POLL)?;
     let mut kernel = Kernel::load(&Settings {
         pid: std::process::id(),
         capacity: Capacity { sites: 1, types: 1 },
@@ -161,23 +172,21 @@ pub fn measure(
         method,
     })?;
     kernel.write_tables(&own_plan(probed_at.0), PlanSize::default())?;
-    let without = best_round();
-    let cold_without = cold_call();
-    let mut empty_round = |probes: &[Role]| {
-        kernel.attach(&site.with(probes)?)?;
-        let round = best_round();
-        kernel.detach();
-        Ok::<_, AttachError>((round - without).max(0.0))
+    let without = best_round(POLL);
+    let cold_without = cold_call(POLL);
+    let mut empty_round = |function, probes: &[Role]| {
+        kernel.attach(&own.site(function)?.0.with(probes))?;
+        Ok::<_, AttachError>((best_round(function) - without).max(0.0))
     };
-    let empty_entry = empty_round(&[Role::BaselineEnter])?;
+    let empty_entry = empty_round(EMPTY_ENTRY, &[Role::BaselineEnter])?;
     let empty = if light {
         empty_entry
     } else {
-        empty_round(&[Role::BaselineExit, Role::BaselineEnter])?
+        empty_round(EMPTY_PAIR, &[Role::BaselineExit, Role::BaselineEnter])?
     };
-    kernel.attach(&site.with(&[Role::PollExit, Role::PollEnter])?)?;
-    let with = best_round();
-    let cold_with = cold_call();
+    kernel.attach(&site.with(&[Role::PollExit, Role::PollEnter]))?;
+    let with = best_round(POLL);
+    let cold_with = cold_call(POLL);
     let ns_per_poll = (with - without).max(0.0);
     let all_threads = kernel.stats(0)?.polls > 0;
     Ok(ProbeTiming {
@@ -199,16 +208,16 @@ fn config(threshold_ns: u64) -> Config {
 }
 
 /// Nanoseconds a call, on a thread that is not the process's first, as the target's workers are not.
-fn best_round() -> f64 {
-    std::thread::scope(|s| s.spawn(rounds).join().unwrap_or(f64::NAN))
+fn best_round(function: Function) -> f64 {
+    std::thread::scope(|s| s.spawn(|| rounds(function)).join().unwrap_or(f64::NAN))
 }
 
-fn rounds() -> f64 {
+fn rounds(function: Function) -> f64 {
     let mut call = Call::new(Duration::ZERO);
     let round = |_| {
         let start = Instant::now();
         for _ in 0..CALLS {
-            black_box(probed(black_box(&mut call)));
+            black_box(black_box(function)(black_box(&mut call)));
         }
         start.elapsed().as_nanos() as f64 / f64::from(CALLS)
     };
@@ -216,16 +225,16 @@ fn rounds() -> f64 {
 }
 
 /// Nanoseconds a call by a thread that has just been waiting.
-fn cold_call() -> f64 {
-    std::thread::scope(|s| s.spawn(cold_calls).join().unwrap_or(f64::NAN))
+fn cold_call(function: Function) -> f64 {
+    std::thread::scope(|s| s.spawn(|| cold_calls(function)).join().unwrap_or(f64::NAN))
 }
 
-fn cold_calls() -> f64 {
+fn cold_calls(function: Function) -> f64 {
     let mut call = Call::new(Duration::ZERO);
     let times = (0..COLD_CALLS).map(|_| {
         std::thread::sleep(COLD_PAUSE);
         let start_ns = now_ns();
-        black_box(probed(black_box(&mut call)));
+        black_box(black_box(function)(black_box(&mut call)));
         now_ns() - start_ns
     });
     median(times.collect()) as f64
@@ -238,10 +247,10 @@ fn dead_time(kernel: &mut Kernel, light: bool) -> Result<DeadTime, AttachError> 
     let (mut starts, mut ends) = (Vec::new(), Vec::new());
     for _ in 0..LONG_CALLS {
         let mut call = Call::new(LONG_CALL);
-        probed(&mut call);
+        POLL(&mut call);
         if light {
             // The next call is this one's end. The one after it must not come straight from a probe.
-            probed(&mut Call::new(Duration::ZERO));
+            POLL(&mut Call::new(Duration::ZERO));
             std::thread::sleep(PAUSE);
         }
         while let Some(item) = events.next() {
@@ -262,30 +271,55 @@ fn median(mut values: Vec<u64>) -> u64 {
     values.get(values.len() / 2).copied().unwrap_or(0)
 }
 
-/// [`probed`] in loopprobe's own executable, and where it is hit.
-fn own_site() -> Result<(OwnSite, ProcAddr), AttachError> {
-    let pid = std::process::id();
-    let address = ProcAddr(probed as *const () as u64);
-    let maps = Maps::read(pid).map_err(|e| failed(&e))?;
-    let mapping = maps
-        .at(address)
-        .ok_or_else(|| failed(&"its code is not mapped from a file"))?;
-    let offset = mapping
-        .to_file(address)
-        .ok_or_else(|| failed(&"its code is not in its file"))?;
-    let file = ImageFile::open(pid, mapping).map_err(|e| failed(&e))?;
-    let image = Image::open(&file.path()).map_err(|e| failed(&e))?;
-    let entry = image.address(offset).unwrap_or(VirtAddr(0));
-    let offset = crate::code::probe_point(&image, entry)
-        .and_then(|point| image.file_offset(point.address))
-        .unwrap_or(offset);
-    let probe = Probe {
-        offset: offset.0,
-        cookie: 0,
-    };
-    // As far behind the function's address as the probe was moved.
-    let moved = offset.0 - mapping.to_file(address).map_or(offset.0, |o| o.0);
-    Ok((OwnSite { file, probe }, ProcAddr(address.0 + moved)))
+/// loopprobe's own executable.
+struct OwnFile {
+    maps: Maps,
+    file: ImageFile,
+    image: Image,
+}
+
+impl OwnFile {
+    fn open() -> Result<Self, AttachError> {
+        let pid = std::process::id();
+        let maps = Maps::read(pid).map_err(|e| failed(&e))?;
+        let mapping = mapping(&maps, address(POLL))?;
+        let file = ImageFile::open(pid, mapping).map_err(|e| failed(&e))?;
+        let image = Image::open(&file.path()).map_err(|e| failed(&e))?;
+        Ok(Self { maps, file, image })
+    }
+
+    /// Where a function is probed in the file, and where that is hit.
+    fn site(&self, function: Function) -> Result<(OwnSite, ProcAddr), AttachError> {
+        let address = address(function);
+        let begins = mapping(&self.maps, address)?
+            .to_file(address)
+            .ok_or_else(|| failed(&"its code is not in its file"))?;
+        let entry = self.image.address(begins).unwrap_or(VirtAddr(0));
+        let offset = crate::code::probe_point(&self.image, entry)
+            .and_then(|point| self.image.file_offset(point.address))
+            .unwrap_or(begins);
+        let probe = Probe {
+            offset: offset.0,
+            cookie: 0,
+        };
+        let file = self.file.file.try_clone().map_err(|e| failed(&e))?;
+        let file = ImageFile {
+            file,
+            metadata: self.file.metadata.clone(),
+        };
+        // As far behind the function's address as the probe was moved.
+        let hit = ProcAddr(address.0 + (offset.0 - begins.0));
+        Ok((OwnSite { file, probe }, hit))
+    }
+}
+
+fn address(function: Function) -> ProcAddr {
+    ProcAddr(function as *const () as u64)
+}
+
+fn mapping(maps: &Maps, address: ProcAddr) -> Result<&Mapping, AttachError> {
+    maps.at(address)
+        .ok_or_else(|| failed(&"its code is not mapped from a file"))
 }
 
 fn failed(error: &dyn std::fmt::Display) -> AttachError {
@@ -298,15 +332,11 @@ struct OwnSite {
 }
 
 impl OwnSite {
-    fn with(&self, roles: &[Role]) -> Result<PlannedImage, AttachError> {
-        let file = self.file.file.try_clone().map_err(|e| failed(&e))?;
-        Ok(PlannedImage {
-            file: ImageFile {
-                file,
-                metadata: self.file.metadata.clone(),
-            },
+    fn with(self, roles: &[Role]) -> PlannedImage {
+        PlannedImage {
+            file: self.file,
             probes: roles.iter().map(|role| (*role, vec![self.probe])).collect(),
             runtime: None,
-        })
+        }
     }
 }
