@@ -6,7 +6,7 @@ use loopprobe_tests::confined::confined;
 use loopprobe_tests::{only_root, take_machine};
 
 fn timing(method: Option<Method>) -> Result<ProbeTiming> {
-    confined(|| Ok(measure(method, true, false)?))
+    confined(|| Ok(measure(method, true, false)?.timing))
 }
 
 fn is_permission(error: &anyhow::Error) -> bool {

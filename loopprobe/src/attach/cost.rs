@@ -36,6 +36,16 @@ pub struct ProbeTiming {
     pub all_threads: bool,
 }
 
+/// What was measured, and the probes that it took.
+#[derive(Debug)]
+pub struct Measurement {
+    /// What was measured.
+    pub timing: ProbeTiming,
+    /// On functions that are not called any more. Taking them away takes the kernel a tenth of a second a kind, so nobody should wait
+    /// for this to be dropped.
+    pub probes: Kernel,
+}
+
 /// The time that passes between the target's own code and the clock readings of the probes around it, when the thread comes
 /// from a long poll: the kernel's way to the programs is out of the caches by then, and takes several times as long as between
 /// polls that follow each other quickly.
@@ -157,7 +167,7 @@ pub fn measure(
     method: Option<Method>,
     lazy_headers: bool,
     light: bool,
-) -> Result<ProbeTiming, AttachError> {
+) -> Result<Measurement, AttachError> {
     let own = OwnFile::open()?;
     let (site, probed_at) = own.site(POLL)?;
     let mut kernel = Kernel::load(&Settings {
@@ -197,9 +207,10 @@ pub fn measure(
         all_threads: kernel.stats(0)?.polls > 0,
         dead_time: dead_time(&mut kernel, light)?,
     };
-    // Taking probes away takes the kernel a tenth of a second a kind. Nobody waits for that; the end of the process does it as well.
-    std::thread::spawn(move || drop(kernel));
-    Ok(timing)
+    Ok(Measurement {
+        timing,
+        probes: kernel,
+    })
 }
 
 fn config(threshold_ns: u64) -> Config {

@@ -18,7 +18,7 @@ mod sys;
 mod uprobe;
 
 pub(crate) use apart::await_removal;
-pub use cost::{DeadTime, ProbeTiming, measure};
+pub use cost::{DeadTime, Measurement, ProbeTiming, measure};
 pub use error::AttachError;
 pub use kernel::{Capacity, Kernel, Messages, Settings};
 pub use plan::{Plan, PlanSize, PlannedImage, bias, epoll, epoll_offset};

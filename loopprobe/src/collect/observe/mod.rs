@@ -18,6 +18,7 @@ use std::{
     io,
     os::fd::{AsFd as _, OwnedFd},
     path::PathBuf,
+    thread,
     time::Duration,
 };
 
@@ -114,6 +115,8 @@ pub struct Observer {
     span: Span,
     /// Held as long as its probes.
     planned: Vec<PlannedImage>,
+    /// Until the session runs.
+    measured: Option<Kernel>,
     /// Names that are still to come.
     naming: Naming,
 }
@@ -140,9 +143,10 @@ impl Observer {
             plan,
             planned,
             mut kernel,
-            cost,
+            cost: measurement,
             exact_because_of,
         } = prepare(options)?;
+        let cost = measurement.timing;
         let (pid, options) = (options.pid, &options);
         let records = Drain::start(Rings {
             events: kernel.take_events()?,
@@ -212,6 +216,7 @@ impl Observer {
             fitting: fitting(options, span.start_ns),
             span,
             planned,
+            measured: Some(measurement.probes),
             naming,
         })
     }
@@ -250,6 +255,9 @@ impl Observer {
         // The thread that empties the ring buffers has had what the attach needed until now.
         self.records.restart().map_err(ObserveError::System)?;
         self.begin_naming().map_err(ObserveError::System)?;
+        // Not before: a thread keeps the rights that it began with.
+        let measured = self.measured.take();
+        thread::spawn(move || drop(measured));
         let result = self.report(sink, stop);
         let quiet = result.is_err();
         let (reason, failed) = match result {

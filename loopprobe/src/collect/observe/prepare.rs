@@ -11,7 +11,7 @@ use super::{
     span::Span,
 };
 use crate::attach::{
-    AttachError, Capacity, DeadTime, Kernel, Plan, PlanSize, PlannedImage, ProbeTiming, Settings,
+    AttachError, Capacity, DeadTime, Kernel, Measurement, Plan, PlanSize, PlannedImage, Settings,
     measure,
 };
 
@@ -24,7 +24,7 @@ pub(super) struct Prepared {
     pub planned: Vec<PlannedImage>,
     /// Loaded, with tables for the plan. It does not know the dead time yet.
     pub kernel: Kernel,
-    pub cost: ProbeTiming,
+    pub cost: Measurement,
     /// The file because of which returns are probed too, in spite of `--light`.
     pub exact_because_of: Option<PathBuf>,
 }
@@ -51,7 +51,7 @@ pub(super) fn prepare(options: &Options) -> Result<Prepared, ObserveError> {
         if options.light != light {
             cost = measure(None, lazy, options.light)?;
         }
-        if !cost.all_threads {
+        if !cost.timing.all_threads {
             kernel.probe_all_processes();
         }
         Ok(Prepared {
@@ -111,8 +111,8 @@ fn look(
 }
 
 fn measured(
-    cost: ScopedJoinHandle<'_, Result<ProbeTiming, AttachError>>,
-) -> Result<ProbeTiming, AttachError> {
+    cost: ScopedJoinHandle<'_, Result<Measurement, AttachError>>,
+) -> Result<Measurement, AttachError> {
     cost.join()
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
