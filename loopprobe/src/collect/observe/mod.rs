@@ -8,6 +8,7 @@ mod names;
 mod no_polls;
 mod open;
 mod prepare;
+mod price;
 mod root;
 mod settings;
 mod span;
@@ -33,6 +34,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use self::{
     light::{key, type_of},
     prepare::{Prepared, prepare},
+    price::Price,
     settings::{config, dead_time, sample},
     span::Span,
     threshold::fitting,
@@ -143,10 +145,12 @@ impl Observer {
             plan,
             planned,
             mut kernel,
-            cost: measurement,
+            cost: Price {
+                timing: cost,
+                probes,
+            },
             exact_because_of,
         } = prepare(options)?;
-        let cost = measurement.timing;
         let (pid, options) = (options.pid, &options);
         let records = Drain::start(Rings {
             events: kernel.take_events()?,
@@ -216,7 +220,7 @@ impl Observer {
             fitting: fitting(options, span.start_ns),
             span,
             planned,
-            measured: Some(measurement.probes),
+            measured: probes,
             naming,
         })
     }

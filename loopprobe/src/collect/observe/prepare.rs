@@ -7,12 +7,12 @@ use std::{
 
 use super::{
     super::{ObserveError, Options, images::Images, light::untimeable},
+    price::{Price, price},
     settings::{config, lazy_headers},
     span::Span,
 };
 use crate::attach::{
-    AttachError, Capacity, DeadTime, Kernel, Measurement, Plan, PlanSize, PlannedImage, Settings,
-    measure,
+    AttachError, Capacity, DeadTime, Kernel, Plan, PlanSize, PlannedImage, Settings,
 };
 
 /// What a session begins with.
@@ -24,7 +24,7 @@ pub(super) struct Prepared {
     pub planned: Vec<PlannedImage>,
     /// Loaded, with tables for the plan. It does not know the dead time yet.
     pub kernel: Kernel,
-    pub cost: Measurement,
+    pub cost: Price,
     /// The file because of which returns are probed too, in spite of `--light`.
     pub exact_because_of: Option<PathBuf>,
 }
@@ -41,7 +41,7 @@ pub(super) fn prepare(options: &Options) -> Result<Prepared, ObserveError> {
     images.name_at_once = light;
     let mut plan = Plan::default();
     thread::scope(|scope| {
-        let cost = scope.spawn(move || measure(None, lazy, light));
+        let cost = scope.spawn(move || price(lazy, light));
         let planned = look(&options, &mut images, &mut plan)?;
         let untimeable = untimeable(&planned).filter(|_| light);
         let exact_because_of = untimeable.map(|image| image.path.clone());
@@ -49,7 +49,7 @@ pub(super) fn prepare(options: &Options) -> Result<Prepared, ObserveError> {
         let mut kernel = load(&options, &plan, &planned)?;
         let mut cost = measured(cost)?;
         if options.light != light {
-            cost = measure(None, lazy, options.light)?;
+            cost = price(lazy, options.light)?;
         }
         if !cost.timing.all_threads {
             kernel.probe_all_processes();
@@ -110,9 +110,7 @@ fn look(
     }
 }
 
-fn measured(
-    cost: ScopedJoinHandle<'_, Result<Measurement, AttachError>>,
-) -> Result<Measurement, AttachError> {
+fn measured(cost: ScopedJoinHandle<'_, Result<Price, AttachError>>) -> Result<Price, AttachError> {
     cost.join()
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
