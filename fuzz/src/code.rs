@@ -1,3 +1,5 @@
+//! Walks up to 64 functions of an ELF file for async definitions, panic locations and hints.
+
 use std::path::Path;
 
 use loopprobe::{

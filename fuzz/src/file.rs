@@ -1,3 +1,5 @@
+//! Fuzzed bytes as a file in memory and a mapping of it, as a target's own would be.
+
 use std::{fs::File, os::unix::fs::FileExt as _, path::PathBuf};
 
 use loopprobe::{

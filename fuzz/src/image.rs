@@ -1,3 +1,5 @@
+//! Parses bytes as an ELF image and discovers Tokio's task types in it.
+
 use std::path::Path;
 
 use loopprobe::{

@@ -1,3 +1,5 @@
+//! Parses bytes as `/proc` text and looks addresses up at each mapping's edges.
+
 use loopprobe::{
     elf::ProcAddr,
     process::{Maps, Status},

@@ -1,3 +1,5 @@
+//! Turns bytes into a type's name, which may not grow without bound, and into a symbol's name.
+
 use loopprobe::{model::TaskKind, runtime::tokio::readable, symbolize::FunctionName};
 
 /// A type's name becomes a name for people.

@@ -1,3 +1,5 @@
+//! Reads bytes as a recording, and gives their JSON lines to the text, JSON and HTML views.
+
 use loopprobe::{
     model::{Event, Sink},
     recording::Reader,

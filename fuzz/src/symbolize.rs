@@ -1,3 +1,5 @@
+//! Names addresses of an ELF file by debug information and by the hints in its code.
+
 use std::{path::Path, sync::Arc};
 
 use loopprobe::{

@@ -1,3 +1,5 @@
+//! Splits bytes into registers, stack and ELF file, and checks what holds of any walk.
+
 use loopprobe::{
     elf::ProcAddr,
     unwind::{Module, RawStack, Registers, Unwinder, Unwound},

@@ -1,3 +1,5 @@
+//! Runs a command as root, through sudo with this environment where that is needed.
+
 use std::{
     env,
     ffi::{OsStr, OsString},

@@ -1,3 +1,5 @@
+//! Where the workspace lies, what sources a crate has, and how a package is built for release.
+
 use std::{
     fs,
     path::{Path, PathBuf},

@@ -1,3 +1,5 @@
+//! Why the kernel side could not be set up, with the verifier's last words where it refused.
+
 use std::{io, path::PathBuf};
 
 use aya::programs::ProgramError;

@@ -1,3 +1,5 @@
+//! Options for hooks and webhooks: which long polls alert, how loudly and how often a minute.
+
 use std::time::Duration;
 
 use clap::Args;

@@ -1,3 +1,5 @@
+//! Times as people type them: a number with a unit from ns to h, at most a year.
+
 use std::time::Duration;
 
 const UNITS: [(&str, f64); 7] = [

@@ -1,3 +1,5 @@
+//! How a command ended, as a code from 0 to 4 or the code of the child that `run` started.
+
 use std::process::ExitCode;
 
 /// How a command ended, as its exit code tells a script.

@@ -1,3 +1,5 @@
+//! Options that make a session fail: limits, a baseline, and the reports that machines read.
+
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};

@@ -1,3 +1,5 @@
+//! Options of every command: quiet, colour and log level, applied to the whole process.
+
 use std::io::{self, Write as _};
 
 use clap::{Args, ValueEnum};

@@ -1,3 +1,5 @@
+//! The option that names the address at which Prometheus may read a session's figures.
+
 use clap::Args;
 
 /// Who may read a session's figures while it runs.

@@ -1,3 +1,5 @@
+//! Groups the options for alerts with those for figures: who learns of a running session.
+
 use clap::Args;
 
 use super::{AlertArgs, MetricsArgs};

@@ -1,3 +1,5 @@
+//! Options of a measurement: threshold, duration, samples a second, stacks, debug files.
+
 use std::{path::PathBuf, time::Duration};
 
 use clap::Args;

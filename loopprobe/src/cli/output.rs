@@ -1,3 +1,5 @@
+//! Options for the report: text or JSON, standard output or a file, whole or shortened.
+
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};

@@ -1,3 +1,5 @@
+//! Options of `serve`: which processes of the machine are observed, how many, and how.
+
 use std::time::Duration;
 
 use clap::Args;

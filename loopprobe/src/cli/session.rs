@@ -1,3 +1,5 @@
+//! What `attach`, `run` and `record` share; a limit below the threshold lowers the threshold.
+
 use clap::Args;
 
 use super::{GateArgs, GlobalArgs, MonitorArgs, ObserveArgs};

@@ -1,3 +1,5 @@
+//! Options that name one process, by id or by name; a bare word is refused with advice.
+
 use clap::Args;
 
 /// Which process.

@@ -1,3 +1,5 @@
+//! Options for the list of live tasks: filter by type, order, limit, and how often to look.
+
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};

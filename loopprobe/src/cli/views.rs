@@ -1,3 +1,5 @@
+//! Options that ask for graphs, a page or a recording, each with the file that it goes to.
+
 use std::path::{Path, PathBuf};
 
 use clap::Args;

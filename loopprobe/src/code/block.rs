@@ -1,3 +1,5 @@
+//! Decodes straight-line x86-64 code into the few operations that walks follow, and its end.
+
 use iced_x86::{
     Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register,
 };

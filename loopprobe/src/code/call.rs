@@ -1,3 +1,5 @@
+//! Where a call leads, from the bytes in front of its return address.
+
 use crate::elf::{Image, VirtAddr};
 
 /// `call rel32`.

@@ -1,3 +1,5 @@
+//! Finds the function that gives memory back, by its many calls with a constant alignment.
+
 use std::collections::HashMap;
 
 use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, OpKind, Register};

@@ -1,3 +1,5 @@
+//! A source file that a function probably comes from: the commonest of its panic locations.
+
 use std::{collections::HashMap, ops::Range};
 
 use super::{panic_location, references::referred, registry_crate};

@@ -1,3 +1,5 @@
+//! Whether a function calls one of another file by name, itself or through a linkage stub.
+
 use std::ops::Range;
 
 use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, OpKind};

@@ -1,3 +1,5 @@
+//! Reads the `core::panic::Location` at an address, and tells a dependency from its path.
+
 use crate::{
     elf::{Image, VirtAddr},
     model::SourceLocation,

@@ -1,3 +1,5 @@
+//! Panic locations that code and what it calls refer to, nearest first, in at most 600 blocks.
+
 use std::collections::{HashSet, VecDeque};
 
 use super::{Blocks, Op, Registers, panic_location};

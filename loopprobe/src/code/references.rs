@@ -1,3 +1,5 @@
+//! Which instructions load given addresses, found byte by byte in milliseconds, undecoded.
+
 use std::{collections::HashSet, ops::Range};
 
 use crate::elf::{Image, VirtAddr};

@@ -1,3 +1,5 @@
+//! What the 16 general-purpose registers are known to hold at one point of a walk.
+
 use iced_x86::Register;
 
 use crate::elf::VirtAddr;

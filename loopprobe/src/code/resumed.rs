@@ -1,3 +1,5 @@
+//! The panics that mark async state machines: "`async fn` resumed after completion" and others.
+
 use std::{collections::HashSet, ops::Range};
 
 use iced_x86::Register;

@@ -1,3 +1,5 @@
+//! Where async functions are defined and keep their state byte, told by panics they embed.
+
 use std::{cell::OnceCell, collections::HashMap, ops::Range};
 
 use super::{Blocks, ResumedPanics, Walk, Walked, panic_location, state_byte};

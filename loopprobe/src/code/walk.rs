@@ -1,3 +1,5 @@
+//! Searches code, nearest blocks first, for the outermost state machine, and for any beside it.
+
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashSet},

@@ -1,3 +1,5 @@
+//! The threshold, in nanoseconds, as another thread may change it while a session runs.
+
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,

@@ -1,3 +1,5 @@
+//! Why a session could not begin or go on, with what the user can do about it.
+
 use std::{io, path::PathBuf};
 
 use thiserror::Error;

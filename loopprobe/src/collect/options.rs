@@ -1,3 +1,5 @@
+//! What a session observes, and its defaults: 10 ms threshold, 499 samples a second.
+
 use std::{path::PathBuf, time::Duration};
 
 use super::{AutoThreshold, Threshold, ThresholdDial};

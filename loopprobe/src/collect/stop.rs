@@ -1,3 +1,5 @@
+//! Ends a session from another thread or a signal handler, by one write to an eventfd.
+
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd},

@@ -1,3 +1,5 @@
+//! Which polls are long: a fixed length of time, or one that is fitted to the process.
+
 use std::time::Duration;
 
 use super::AutoThreshold;

@@ -1,3 +1,5 @@
+//! Observes a running process, with a report and whichever views were asked for.
+
 use super::{gate::Gate, observed::Observed, session_output::SessionOutput, views};
 use crate::cli::{AttachArgs, Cli, Exit};
 

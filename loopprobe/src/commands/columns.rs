@@ -1,3 +1,5 @@
+//! How wide the terminal behind an output is, if it is one and knows.
+
 use std::os::fd::AsFd;
 
 use terminal_size::{Width, terminal_size_of};

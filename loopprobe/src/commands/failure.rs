@@ -1,3 +1,5 @@
+//! Errors as a sentence for the user and an exit code; a reader that has gone is no failure.
+
 use std::io;
 
 use super::say;

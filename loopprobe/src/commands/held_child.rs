@@ -1,3 +1,5 @@
+//! A forked child that waits on a pipe before it executes its program, so probes come first.
+
 use std::{
     ffi::OsString,
     fs::File,

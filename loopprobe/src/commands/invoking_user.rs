@@ -1,3 +1,5 @@
+//! Who called sudo, by its environment: whom new files and child processes are to belong to.
+
 use std::{ffi::CString, io, path::PathBuf, process::Command};
 
 use nix::unistd::{Gid, Uid, User, geteuid, getgrouplist, setgroups, setresgid, setresuid};

@@ -1,3 +1,5 @@
+//! Prints the manual page, in roff, of loopprobe or of one subcommand.
+
 use std::io::{self, Write as _};
 
 use anyhow::Context as _;

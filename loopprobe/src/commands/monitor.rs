@@ -1,3 +1,5 @@
+//! Adds alerts, metrics and word to the service manager to what a session's events go to.
+
 use anyhow::Context as _;
 
 use super::{invoking_user::InvokingUser, say, session_output::SessionOutput};

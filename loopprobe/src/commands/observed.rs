@@ -1,3 +1,5 @@
+//! The course of `attach` and `record`: find the process, block signals, observe to the end.
+
 use super::{
     monitor, privileges,
     reload::{self, Reload},

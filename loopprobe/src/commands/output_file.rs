@@ -1,3 +1,5 @@
+//! A file the user named, created so that traps in shared folders do not catch root.
+
 use std::{
     fs::{File, OpenOptions},
     io::{self, Write},

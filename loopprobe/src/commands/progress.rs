@@ -1,3 +1,5 @@
+//! A line on a terminal's standard error while something takes longer than a second.
+
 use std::{
     io::{IsTerminal as _, Write as _},
     sync::{

@@ -1,3 +1,5 @@
+//! Lists every process that uses Tokio, and says what could not be read.
+
 use std::{
     collections::BTreeSet,
     io::{BufWriter, Write as _},

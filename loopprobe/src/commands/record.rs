@@ -1,3 +1,5 @@
+//! Observes a running process into a recording, without a report beside it.
+
 use std::io;
 
 use super::{gate::Gate, observed::Observed, session_output::SessionOutput, views};

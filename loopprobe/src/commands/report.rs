@@ -1,3 +1,5 @@
+//! Plays a recording back into any view, or compares two of them.
+
 use std::{
     fs::File,
     io::{self, BufReader, BufWriter, IsTerminal as _, Write},

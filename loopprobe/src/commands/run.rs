@@ -1,3 +1,5 @@
+//! Starts a program, observes it from its first instruction, and ends with its code or the gate's.
+
 use std::{
     ffi::OsString,
     os::unix::process::ExitStatusExt as _,

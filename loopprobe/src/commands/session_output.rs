@@ -1,3 +1,5 @@
+//! The sinks of one session, opened before it begins so that a bad path shows early.
+
 use std::{
     io::{self, BufWriter, Write},
     time::Duration,

@@ -1,3 +1,5 @@
+//! SIGINT, SIGTERM and SIGHUP by signalfd: they end the session, reload, or go on to a child.
+
 use nix::sys::{
     signal::{SigSet, Signal},
     signalfd::{SfdFlags, SignalFd, siginfo},

@@ -1,3 +1,5 @@
+//! Looks for Tokio in the files that processes have mapped, each file only once.
+
 use std::{
     collections::HashMap,
     fs::File,

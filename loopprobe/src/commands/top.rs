@@ -1,3 +1,5 @@
+//! Runs a session on a thread beside the live view, with a channel between the two.
+
 use std::{
     io,
     path::{Path, PathBuf},

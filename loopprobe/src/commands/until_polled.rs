@@ -1,3 +1,5 @@
+//! Holds a report back until there is something to tell, so a program without a loop gets none.
+
 use std::{io, time::Duration};
 
 use crate::model::{Event, Live, Sink};

@@ -1,3 +1,5 @@
+//! Opens a file for each view before the session, and refuses two outputs to one file.
+
 use std::{
     io::BufWriter,
     path::{Path, PathBuf},

@@ -1,3 +1,5 @@
+//! Which frame of a stack the user would change: the deepest of the program's own code.
+
 use std::path::Path;
 
 use crate::model::{Blocked, Frame, Role};

@@ -1,3 +1,5 @@
+//! All that is known of one long poll before its cause: split, stacks, objects, quota, takers.
+
 use super::{Database, Halt, Moment, Object, RawSyscall, operation::Operation};
 use crate::model::{Frame, Split, Stack};
 

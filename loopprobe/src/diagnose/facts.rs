@@ -1,3 +1,5 @@
+//! What speaks for a cause, by name and in words: path, peer, holder, who ended the wait.
+
 use std::collections::BTreeMap;
 
 use super::{

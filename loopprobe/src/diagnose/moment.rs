@@ -1,3 +1,5 @@
+//! A part of a poll's wall time as the rules see it: frames, system call, object, halt.
+
 use super::{
     Halt, Object, RawSyscall, StackEvidence, futex,
     operation::{Operation, SPINNING_LOCK, is_of_parking_lot, operation},

@@ -1,3 +1,5 @@
+//! What a system call was about: a file, socket, pipe, terminal, futex, or several of them.
+
 /// What a system call was about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Object {

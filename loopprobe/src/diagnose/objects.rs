@@ -1,3 +1,5 @@
+//! Resolves a system call's arguments from `/proc` and memory, while the call still lasts.
+
 use std::{
     fs,
     os::unix::fs::{FileTypeExt as _, MetadataExt as _},

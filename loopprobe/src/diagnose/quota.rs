@@ -1,3 +1,5 @@
+//! How long the control group was throttled, from `cpu.stat` over the last half minute.
+
 use std::{
     collections::VecDeque,
     fs,

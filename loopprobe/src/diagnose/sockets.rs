@@ -1,3 +1,5 @@
+//! Whom a socket talks to, from the tables in `/proc/PID/net` or from a system call's address.
+
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},

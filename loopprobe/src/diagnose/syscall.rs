@@ -1,3 +1,5 @@
+//! What each system call of x86_64 waits for, and in which of its arguments that stands.
+
 use serde::{Deserialize, Serialize};
 
 use super::syscall_names;

@@ -1,3 +1,5 @@
+//! Invented stacks and splits, each with the cause, call and advice that it must have.
+
 mod stripped;
 
 use super::*;

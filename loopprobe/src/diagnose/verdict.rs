@@ -1,3 +1,5 @@
+//! Sums a poll's wall time by cause, and blames the largest sum and its heaviest call.
+
 use std::collections::BTreeMap;
 
 use super::{

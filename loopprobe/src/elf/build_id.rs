@@ -1,3 +1,5 @@
+//! Reads the GNU note that names one build, as lower-case hexadecimal.
+
 use object::{Endianness, elf, read::elf::NoteIterator};
 
 use super::Image;

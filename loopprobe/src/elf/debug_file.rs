@@ -1,3 +1,5 @@
+//! Finds an image's separate debug information, and proves that it is of the same build.
+
 use std::path::{Path, PathBuf};
 
 use object::elf;

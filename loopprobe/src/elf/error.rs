@@ -1,3 +1,5 @@
+//! Why a file cannot be used as an ELF image; each message names the file.
+
 use std::{io, path::PathBuf};
 
 /// Why a file cannot be used as an ELF image. Each message names the file.

@@ -1,3 +1,5 @@
+//! Where functions begin and end, from `.eh_frame`: no symbols or section headers needed.
+
 use std::ops::Range;
 
 use gimli::{

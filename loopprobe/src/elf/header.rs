@@ -1,3 +1,5 @@
+//! Reads file and program headers; only 64-bit x86-64 programs and shared objects pass.
+
 use std::path::Path;
 
 use object::elf;

@@ -1,3 +1,5 @@
+//! What a program or library loads, held in memory, and its addresses before any load bias.
+
 use std::{
     fs::File,
     ops::Range,

@@ -1,3 +1,5 @@
+//! Which words the loader fills in: with pointers, thread-local modules, imported symbols.
+
 use object::elf;
 
 use super::{

@@ -1,3 +1,5 @@
+//! Sections by name, decompressed, where a file has any: symbols and debug information.
+
 use std::{
     borrow::Cow,
     io::{self, Read as _},

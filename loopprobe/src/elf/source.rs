@@ -1,3 +1,5 @@
+//! An image's bytes by pread, never mapped, so that a truncated file gives no SIGBUS.
+
 use std::{
     fs::{File, OpenOptions},
     os::unix::fs::{FileExt, OpenOptionsExt},

@@ -1,3 +1,5 @@
+//! Function names by address, from `.symtab`, or from `.dynsym` in a stripped file.
+
 use object::elf;
 
 use super::{

@@ -1,3 +1,5 @@
+//! The loops, task types and live tasks of a process at about one moment, and what is unsure.
+
 use std::sync::Arc;
 
 use crate::{

@@ -1,3 +1,5 @@
+//! Numbers the types of tasks, each once, asking the task's memory where the file says too little.
+
 use std::{collections::HashMap, sync::Arc};
 
 use crate::{

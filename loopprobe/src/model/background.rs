@@ -1,3 +1,5 @@
+//! A thread for a slow sink, behind a bounded queue that drops and counts, never waits.
+
 use std::{
     collections::VecDeque,
     io,

@@ -1,3 +1,5 @@
+//! Why a poll was long: the list of reasons, and a diagnosis with its evidence and advice.
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};

@@ -1,3 +1,5 @@
+//! Counts of polls by duration, in the kernel side's buckets: four a power of two.
+
 use loopprobe_common::histogram::{BUCKETS, Stats, bounds};
 
 /// How many polls took how long. Buckets are those of the kernel side: four a power of two, the first below 64 ns.

@@ -1,3 +1,5 @@
+//! When what comes at intervals comes next; being late once does not delay the following.
+
 use std::time::Duration;
 
 use crate::clock::nanoseconds;

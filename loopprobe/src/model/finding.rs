@@ -1,3 +1,5 @@
+//! What is wrong with a loop as a whole: its kind, what was seen, and the polls that are in it.
+
 use serde::{Deserialize, Serialize};
 
 use super::{Cause, LongPoll};

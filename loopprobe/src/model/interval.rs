@@ -1,3 +1,5 @@
+//! What the loops did over a stretch of time: busy shares, driver lag, tasks, blocking pool.
+
 use serde::{Deserialize, Serialize};
 
 /// What the loops of a process did over an interval. Each figure, and its error: `docs/health.md`.

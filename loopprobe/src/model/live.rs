@@ -1,3 +1,5 @@
+//! A snapshot of a running session: workers and their open polls, totals, cost; never recorded.
+
 use super::{Distribution, Interval, Lost, ProbeCost, TaskSummary};
 
 /// What a session knows at one moment. Not part of the stream of events, and never recorded.

@@ -1,3 +1,5 @@
+//! What each thread of a process did when a whole session saw no task polled.
+
 use serde::{Deserialize, Serialize};
 
 /// What a process did at the end of a session in which no task was polled: that is a finding, not an all-clear.

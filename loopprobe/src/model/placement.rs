@@ -1,3 +1,5 @@
+//! Where a process runs: its unit, container and pod, as its control group names them.
+
 use serde::{Deserialize, Serialize};
 
 /// Where the machine has put a process: what its control group is called by those who manage it.

@@ -1,3 +1,5 @@
+//! One poll at or over the threshold, with its wall time split and its stacks.
+
 use serde::{Deserialize, Serialize};
 
 use super::{Diagnosis, Stack, TaskKind, TaskType};

@@ -1,3 +1,5 @@
+//! Whose code a frame is: the program's own, a dependency's, or plumbing that nobody blames.
+
 use serde::{Deserialize, Serialize};
 
 /// Whose code a frame is.

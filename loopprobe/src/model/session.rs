@@ -1,3 +1,5 @@
+//! The head of the stream of events, and the list of all that can follow it.
+
 use serde::{Deserialize, Serialize};
 
 use super::{Finding, Interval, LongPoll, Placement, Summary};

@@ -1,3 +1,5 @@
+//! The trait of whatever takes events: a view, a recording, a monitoring system.
+
 use std::{io, time::Duration};
 
 use super::{Event, Live};

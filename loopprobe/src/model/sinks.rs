@@ -1,3 +1,5 @@
+//! Many takers of events as one; a member that fails is dropped, the others go on.
+
 use std::{io, time::Duration};
 
 use super::{Due, Event, Live, Sink};

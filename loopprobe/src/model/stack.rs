@@ -1,3 +1,5 @@
+//! Frames from the blocking call outwards, how long they stood, and how far the walk came.
+
 use serde::{Deserialize, Serialize};
 
 use super::{Role, SourceLocation};

@@ -1,3 +1,5 @@
+//! The end of a session: totals by task type, groups, what was lost, what it all cost.
+
 use serde::{Deserialize, Serialize};
 
 use super::{Cause, FindingKind, NoPolls, SourceLocation, TaskType};

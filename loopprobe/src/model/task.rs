@@ -1,3 +1,5 @@
+//! A future's type as told from outside: its name, how that was learnt, and where it is defined.
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};

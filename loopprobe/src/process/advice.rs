@@ -1,3 +1,5 @@
+//! The privilege that reading another process lacks, and how to get it, in a clause.
+
 use super::capabilities;
 
 /// What lets loopprobe read a process that it was not allowed to: a clause.

@@ -1,3 +1,5 @@
+//! Which Linux capabilities a session needs, what for, and which this thread lacks.
+
 use caps::{CapSet, Capability};
 
 /// A capability that every session needs.

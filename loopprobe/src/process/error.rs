@@ -1,3 +1,5 @@
+//! What reading `/proc/PID` can give: gone, denied, not understood, or no memory at all.
+
 use std::io;
 
 /// What can go wrong when a process is looked at.

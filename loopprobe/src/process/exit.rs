@@ -1,3 +1,5 @@
+//! A pidfd that tells of a process's end; also its name and the fields of its `stat`.
+
 use std::{
     fs, io,
     os::fd::{FromRawFd as _, OwnedFd},

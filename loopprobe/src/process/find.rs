@@ -1,3 +1,5 @@
+//! Which processes there are, and which have a name or a text in their command line.
+
 use std::{fs, os::unix::ffi::OsStrExt as _, path::PathBuf};
 
 use super::{ProcessError, about::command, ancestors, exit::first_thread};

@@ -1,3 +1,5 @@
+//! Opens the very file behind a mapping, even one that was replaced, without being led astray.
+
 use std::{
     fs::{self, File, Metadata},
     io,

@@ -1,3 +1,5 @@
+//! Parses `/proc/PID/maps`: mapped files, code in no file, the vDSO, the kernel's probe pages.
+
 use std::{
     collections::HashSet,
     ffi::OsString,

@@ -1,3 +1,5 @@
+//! Reads words and strings of a process that runs, by process_vm_readv(2).
+
 use std::io::IoSliceMut;
 
 use nix::{

@@ -1,3 +1,5 @@
+//! Heaps and stacks that lie in RAM, from `pagemap`: what can be read without paging it in.
+
 use std::{
     fs::{self, File},
     ops::Range,

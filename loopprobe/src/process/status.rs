@@ -1,3 +1,5 @@
+//! User, threads, seccomp, tracer and namespaces of a process, and what of it may be read.
+
 use std::{fs, io::IoSliceMut, os::unix::fs::MetadataExt as _};
 
 use nix::{

@@ -1,3 +1,5 @@
+//! Writes and checks one compressed, checksummed run of JSON lines, with bounds on its size.
+
 use std::{
     fmt,
     io::{self, Read, Write},

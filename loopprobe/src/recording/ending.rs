@@ -1,3 +1,5 @@
+//! Makes up the summary of a recording that was cut off, from its long polls alone.
+
 use std::collections::BTreeMap;
 
 use crate::{

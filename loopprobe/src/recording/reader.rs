@@ -1,3 +1,5 @@
+//! Reads events back from an untrusted file, and says what lies behind the last good one.
+
 use std::{
     collections::VecDeque,
     io::{self, Read},

@@ -1,3 +1,5 @@
+//! Writes events to disk on a thread of its own, no block older than a quarter second.
+
 use std::{
     io::{self, Write},
     sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},

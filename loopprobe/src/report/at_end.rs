@@ -1,3 +1,5 @@
+//! Folds a session once, and draws every view that needs all of it when it has ended.
+
 use std::io::{self, Write};
 
 use crate::model::{Event, Sink};

@@ -1,3 +1,5 @@
+//! Two sessions told for a minute of each: as a table, as JSON, or as a red and blue flamegraph.
+
 use std::{
     cmp::Ordering,
     collections::{BTreeMap, HashSet},

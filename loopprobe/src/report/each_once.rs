@@ -1,3 +1,5 @@
+//! Keeps open polls back until their last word, so that no duration is counted twice.
+
 use std::collections::HashMap;
 
 use crate::model::LongPoll;

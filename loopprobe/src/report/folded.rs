@@ -1,3 +1,5 @@
+//! A line a stack with its nanoseconds: `task;outer;inner;[cause]`, as other tools read it.
+
 use std::{
     fmt::Write as _,
     io::{self, Write},

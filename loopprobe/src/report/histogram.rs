@@ -1,3 +1,5 @@
+//! Long polls by duration, in steps of 1, 2 and 5 from a microsecond on.
+
 use std::collections::BTreeMap;
 
 /// Long polls by duration, in steps of 1, 2 and 5.

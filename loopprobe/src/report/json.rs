@@ -1,3 +1,5 @@
+//! One object a line as events come, flushed at once; `docs/json.md` has the schema.
+
 use std::io::{self, Write};
 
 use crate::model::{Event, Sink};

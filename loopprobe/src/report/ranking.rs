@@ -1,3 +1,5 @@
+//! Sums long polls of one task type, cause and call into rows, most total time first.
+
 use std::collections::HashMap;
 
 use crate::model::{Blocked, Cause, LongPoll, SourceLocation};

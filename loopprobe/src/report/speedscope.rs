@@ -1,3 +1,5 @@
+//! A file for speedscope.app: a profile of all task types together, then one of each.
+
 use std::{
     collections::HashMap,
     io::{self, Write},

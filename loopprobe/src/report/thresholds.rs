@@ -1,3 +1,5 @@
+//! The thresholds that held one after the other in a session.
+
 use std::fmt;
 
 use super::Chosen;

@@ -1,3 +1,5 @@
+//! Long polls as trace events in microseconds, for Perfetto and the Firefox Profiler.
+
 use std::{
     collections::HashSet,
     io::{self, Write},

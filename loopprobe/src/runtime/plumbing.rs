@@ -1,3 +1,5 @@
+//! Which crates, functions and files belong to a runtime, and which of them drive a loop.
+
 use super::Runtimes;
 
 /// Whose code a runtime is: what a reader of a stack is not interested in, as it is not the program's own.

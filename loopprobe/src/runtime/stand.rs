@@ -1,3 +1,5 @@
+//! What a thread in the runtime, outside any task, does: shuts down, works, or parks.
+
 /// Where a thread stands inside a runtime, outside of any task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stand {

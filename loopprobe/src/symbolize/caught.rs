@@ -1,3 +1,5 @@
+//! Calls a library that panics on damaged files, and turns that into silence and `None`.
+
 use std::{
     cell::Cell,
     panic::{self, AssertUnwindSafe},

@@ -1,3 +1,5 @@
+//! What a module's code says of a nameless frame: async body, source file, callee, freeing.
+
 use std::{cell::OnceCell, ops::Range};
 
 use super::role::{Origins, is_system_library};

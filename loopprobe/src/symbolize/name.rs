@@ -1,3 +1,5 @@
+//! A symbol as people read it: demangled, without hash, generics apart, closures told.
+
 /// A function's name in forms for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FunctionName {

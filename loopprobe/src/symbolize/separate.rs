@@ -1,3 +1,5 @@
+//! Finds the file with a module's debug information, by build id or debug link.
+
 use std::path::PathBuf;
 
 use crate::elf::{Image, find_debug_file};

@@ -1,3 +1,5 @@
+//! Names the addresses of one process by blazesym and by what code tells, and caches them.
+
 use std::{
     cell::OnceCell,
     collections::{HashMap, hash_map::Entry},

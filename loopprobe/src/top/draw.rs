@@ -1,3 +1,5 @@
+//! Lays the panes out on the screen, from 80 columns and 24 rows on.
+
 use ratatui::{
     Frame,
     layout::{Constraint, Layout, Rect},

@@ -1,3 +1,5 @@
+//! Every long poll's kind and duration, so that counts follow the filter and the threshold.
+
 use std::collections::{HashMap, VecDeque};
 
 use crate::{

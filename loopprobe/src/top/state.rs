@@ -1,3 +1,5 @@
+//! What the live view knows, and what the user chose: focus, order, filter, pause, threshold.
+
 use std::collections::{HashMap, VecDeque};
 
 use crate::{

@@ -1,3 +1,5 @@
+//! The share of time, 0 to 1, that each worker was busy between the last two snapshots.
+
 use std::collections::HashMap;
 
 use crate::model::{Live, LongPoll};

@@ -1,3 +1,5 @@
+//! Addresses of a walked stack before they have names, and by which means each was found.
+
 use std::sync::Arc;
 
 use super::Module;

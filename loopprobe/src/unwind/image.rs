@@ -1,3 +1,5 @@
+//! The segments and call frame information of an ELF file, all that walking a stack takes.
+
 use std::{ops::Range, sync::Arc};
 
 use gimli::{BaseAddresses, EhFrame, EhFrameHdr, LittleEndian, UnwindSection};

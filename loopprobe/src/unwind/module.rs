@@ -1,3 +1,5 @@
+//! One executable or library at its address in a process, its file held open.
+
 use std::{
     fs::File,
     ops::Range,

@@ -1,3 +1,5 @@
+//! All that a process has mapped, read again when an address is unknown, not too often.
+
 use std::{
     ops::Range,
     sync::Arc,

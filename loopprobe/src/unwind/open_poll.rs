@@ -1,3 +1,5 @@
+//! Finds polls on a stack whose beginning no probe saw, with the header of their task.
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,

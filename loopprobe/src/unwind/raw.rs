@@ -1,3 +1,5 @@
+//! A thread's registers and a copy of its stack, which is never written or shown.
+
 use std::fmt;
 
 use crate::elf::ProcAddr;

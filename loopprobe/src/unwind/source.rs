@@ -1,3 +1,5 @@
+//! Exact reads from a file or from memory, so that a shortened file is an error, not a fault.
+
 use std::{fs::File, os::unix::fs::FileExt};
 
 /// Bytes of an ELF image, from a file or from memory. Nothing is mapped: a file that its owner cuts short while it is

@@ -1,3 +1,5 @@
+//! Builds what is measured, for release: loopprobe, targets, and the web service.
+
 use std::{
     path::{Path, PathBuf},
     process::Command,

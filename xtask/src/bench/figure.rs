@@ -1,3 +1,5 @@
+//! One result, its median and spread, and the bar that it must not pass.
+
 use std::fmt;
 
 use serde::Serialize;

@@ -1,3 +1,5 @@
+//! A program beside the bench, read line by line, and ended by its id when dropped.
+
 use std::{
     ffi::OsStr,
     fs,

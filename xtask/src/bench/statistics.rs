@@ -1,3 +1,5 @@
+//! Median, least and most of several values, and what states differ by, turn by turn.
+
 /// The middle of several measurements, and how far they are apart.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spread {

@@ -1,3 +1,5 @@
+//! Runs cargo for `bpfel-unknown-none` and strips the object of debug information.
+
 use std::{
     env,
     ffi::OsString,

@@ -1,3 +1,5 @@
+//! The SHA-256 of each source and of the object, by which a stale object shows.
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,

@@ -1,3 +1,5 @@
+//! Finds a Rust compiler with its library's sources, which the eBPF target's `core` needs.
+
 use std::{
     env,
     path::{Path, PathBuf},

@@ -1,3 +1,5 @@
+//! Follows code from the functions that poll, and collects which thread-local words it uses how.
+
 use std::{
     collections::{HashMap, HashSet},
     ops::Range,

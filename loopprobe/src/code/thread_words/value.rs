@@ -1,3 +1,5 @@
+//! What a register or a stack slot is known to hold while thread-local words are looked for.
+
 use std::collections::HashMap;
 
 use iced_x86::{Instruction, OpKind, Register};

@@ -1,3 +1,5 @@
+//! One thing that was looked at: good, worth knowing or bad, and what mends it.
+
 use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};

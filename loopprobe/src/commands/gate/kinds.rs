@@ -1,3 +1,5 @@
+//! Long polls by task type, cause and call, each counted and held against the limits.
+
 use std::{collections::HashMap, time::Duration};
 
 use super::{Check, Failure, place::place};

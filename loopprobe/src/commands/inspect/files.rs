@@ -1,3 +1,5 @@
+//! Looks for runtimes in one file, or in every executable file that a process has mapped.
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};

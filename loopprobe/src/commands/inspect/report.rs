@@ -1,3 +1,5 @@
+//! The fields that `inspect` prints of each file, its sites and their vtables.
+
 use std::path::PathBuf;
 
 use serde::{Serialize, Serializer};

@@ -1,3 +1,5 @@
+//! What was discovered, for people: facts of the file, a table of its sites, and totals.
+
 use std::io::{self, Write};
 
 use super::report::{FileReport, Report, SiteReport};

@@ -1,3 +1,5 @@
+//! What `inspect` says of the thread-local words by which a process could be watched.
+
 use serde::Serialize;
 
 use crate::{

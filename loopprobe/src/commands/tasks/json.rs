@@ -1,3 +1,5 @@
+//! A census as one JSON object, in the form that `docs/tasks.md` describes.
+
 use std::io::{self, Write};
 
 use serde::Serialize;

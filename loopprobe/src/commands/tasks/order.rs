@@ -1,3 +1,5 @@
+//! Sorts a census by its largest types, by name, by id or by state.
+
 use std::cmp::Reverse;
 
 use super::by_type;

@@ -1,3 +1,5 @@
+//! A census for people: counts by type, then each task with where it awaits what.
+
 use std::{
     collections::HashMap,
     io::{self, Write},

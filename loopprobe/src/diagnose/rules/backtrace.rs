@@ -1,3 +1,5 @@
+//! Capturing a stack trace, told by its frames; a process's first reads debug information.
+
 use super::{Colour, Rule};
 use crate::{diagnose::operation::Operation, model::Cause};
 

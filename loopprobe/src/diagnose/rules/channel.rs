@@ -1,3 +1,5 @@
+//! Blocked in futex below a synchronous channel between threads, such as `std::sync::mpsc`.
+
 use super::{Colour, Rule};
 use crate::{
     diagnose::{operation::Operation, syscall::Waits},

@@ -1,3 +1,5 @@
+//! Starting a process, waiting for one, or for the pipe whose other end it has.
+
 use super::{Colour, Rule};
 use crate::{
     diagnose::{Moment, Object, operation::Operation, syscall::Waits},

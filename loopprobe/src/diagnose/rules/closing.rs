@@ -1,3 +1,5 @@
+//! Giving a descriptor back: in close, close_range or shutdown, often below a drop.
+
 use super::{Colour, Rule};
 use crate::{diagnose::syscall::Waits, model::Cause};
 

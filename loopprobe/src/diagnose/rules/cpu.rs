@@ -1,3 +1,5 @@
+//! Computing: on a CPU with nothing else to explain it.
+
 use super::{Colour, Rule};
 use crate::model::{Cause, StackKind};
 

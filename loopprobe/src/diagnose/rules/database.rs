@@ -1,3 +1,5 @@
+//! In a system call below a synchronous library such as SQLite, RocksDB or libpq.
+
 use super::{Colour, Rule};
 use crate::{diagnose::operation::Operation, model::Cause};
 

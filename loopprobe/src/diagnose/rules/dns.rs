@@ -1,3 +1,5 @@
+//! Resolving a host name: below getaddrinfo, or on a socket of a name server.
+
 use super::{Colour, Rule};
 use crate::{
     diagnose::{Object, operation::Operation},

@@ -1,3 +1,5 @@
+//! Freeing a large value: on the CPU in drop glue or in an allocator's freeing half.
+
 use super::{Colour, Rule};
 use crate::{
     diagnose::Moment,

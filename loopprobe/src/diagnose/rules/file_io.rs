@@ -1,3 +1,5 @@
+//! In a system call on a file, folder or path, blocked or on the CPU.
+
 use super::{Colour, Rule};
 use crate::{
     diagnose::{Moment, Object, syscall::Waits},

@@ -1,3 +1,5 @@
+//! Held off the CPU because the control group was frozen or the machine suspended.
+
 use super::{Colour, Rule};
 use crate::{diagnose::Halt, model::Cause};
 

@@ -1,3 +1,5 @@
+//! Waiting for data to reach the disk: in sync, msync and their relatives.
+
 use super::{Colour, Rule};
 use crate::{diagnose::syscall::Waits, model::Cause};
 

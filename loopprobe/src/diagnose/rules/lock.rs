@@ -1,3 +1,5 @@
+//! Blocked for a mutex, rwlock, flock or semaphore, and whose it is as the frames tell.
+
 use super::{Colour, Rule};
 use crate::{
     code::registry_crate,

@@ -1,3 +1,5 @@
+//! In mmap, brk, madvise and the like, which share one lock of the whole process.
+
 use super::{Colour, Rule};
 use crate::{diagnose::syscall::Waits, model::Cause};
 

@@ -1,3 +1,5 @@
+//! Parked in another event loop inside the poll, or in an epoll_wait that only a loop enters.
+
 use super::{Colour, Rule};
 use crate::{
     diagnose::{Moment, operation::Operation, syscall::Waits},

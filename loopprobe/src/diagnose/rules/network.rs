@@ -1,3 +1,5 @@
+//! In connect, send, recv and the like, or reading, writing or polling a socket.
+
 use super::{Colour, Rule};
 use crate::{
     diagnose::{Moment, Object, syscall::Waits},

@@ -1,3 +1,5 @@
+//! In the kernel without a system call: touching memory that was not there yet.
+
 use super::{Colour, Rule};
 use crate::{diagnose::Moment, model::Cause};
 

@@ -1,3 +1,5 @@
+//! Blocked at another program's pace: on a pipe, a terminal or standard output.
+
 use super::{Colour, Rule};
 use crate::{
     diagnose::{Moment, Object, syscall::Waits},

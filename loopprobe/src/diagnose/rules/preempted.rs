@@ -1,3 +1,5 @@
+//! Ready to run while others had the CPU, and not for having yielded it.
+
 use super::{Colour, Rule};
 use crate::{
     diagnose::syscall::Waits,

@@ -1,3 +1,5 @@
+//! Blocked while the kernel frees memory or holds the thread up for its group's limit.
+
 use super::{Colour, Rule};
 use crate::{diagnose::Halt, model::Cause};
 

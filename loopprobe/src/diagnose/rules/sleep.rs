@@ -1,3 +1,5 @@
+//! Blocked for time alone, in nanosleep, clock_nanosleep or pause.
+
 use super::{Colour, Rule};
 use crate::{diagnose::syscall::Waits, model::Cause};
 

@@ -1,3 +1,5 @@
+//! In sched_yield again and again, unless a lock does so before it sleeps.
+
 use super::{Colour, Rule};
 use crate::{
     diagnose::{operation::Operation, syscall::Waits},

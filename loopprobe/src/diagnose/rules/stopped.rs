@@ -1,3 +1,5 @@
+//! Off the CPU by a stop signal, or held by a debugger or tracer.
+
 use super::{Colour, Rule};
 use crate::{diagnose::Halt, model::Cause};
 

@@ -1,3 +1,5 @@
+//! In futex for no lock: park, join, condition variable, barrier, or nothing tells what.
+
 use super::{Colour, Rule};
 use crate::{
     diagnose::{operation::Operation, syscall::Waits},

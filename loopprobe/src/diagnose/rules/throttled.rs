@@ -1,3 +1,5 @@
+//! Ready to run while the control group's CPU quota was used up.
+
 use super::{Colour, Rule};
 use crate::model::{Cause, StackKind};
 

@@ -1,3 +1,5 @@
+//! The last row, which always applies: no other one explains the largest part.
+
 use super::{Colour, Rule};
 use crate::model::Cause;
 

@@ -1,3 +1,5 @@
+//! Runs a user's shell command with an alert's JSON on its input, and kills it when late.
+
 use std::{
     io::{self, Write as _},
     os::unix::process::CommandExt as _,

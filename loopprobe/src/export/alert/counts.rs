@@ -1,3 +1,5 @@
+//! How many deliveries arrived, failed or were left out, and why.
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What became of a session's alerts. Clones count together.

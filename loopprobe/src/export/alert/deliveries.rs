@@ -1,3 +1,5 @@
+//! Four threads with short queues that deliver alerts, those of one poll in order.
+
 use std::{
     sync::{
         Arc,

@@ -1,3 +1,5 @@
+//! What an alert says, as JSON and as environment variables of a hook.
+
 use serde::Serialize;
 
 use crate::{

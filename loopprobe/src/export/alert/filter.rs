@@ -1,3 +1,5 @@
+//! Which polls and findings alert, at which level: by duration, type pattern and cause.
+
 use std::time::Duration;
 
 use wildmatch::WildMatch;

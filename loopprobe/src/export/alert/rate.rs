@@ -1,3 +1,5 @@
+//! A token bucket that bounds alerts a minute.
+
 /// So many at once, and as many a minute from then on: a token bucket.
 #[derive(Debug)]
 pub struct Rate {

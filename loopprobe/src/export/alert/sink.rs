@@ -1,3 +1,5 @@
+//! Remembers which open polls have alerted, and tells when one gets worse or ends.
+
 use std::{
     collections::HashMap,
     io,

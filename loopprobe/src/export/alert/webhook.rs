@@ -1,3 +1,5 @@
+//! Posts alerts to a URL in up to three tries, in Alertmanager's form where its path says so.
+
 use std::{
     sync::atomic::{AtomicBool, Ordering},
     thread,

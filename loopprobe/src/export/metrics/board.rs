@@ -1,3 +1,5 @@
+//! The figures of all processes that are observed at the moment, for one address.
+
 use std::{
     borrow::Cow,
     collections::BTreeMap,

@@ -1,3 +1,5 @@
+//! What is counted for Prometheus: times in seconds, at most 200 series by task and cause.
+
 use std::{collections::BTreeMap, fmt};
 
 use prometheus_client::{

@@ -1,3 +1,5 @@
+//! The thread that answers `GET /metrics`, in OpenMetrics or Prometheus' older format.
+
 use std::{
     collections::HashSet,
     fmt::Write as _,

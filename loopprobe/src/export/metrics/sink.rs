@@ -1,3 +1,5 @@
+//! Listens at once, answers from the session's head on, and wants a snapshot every second.
+
 use std::{
     io,
     net::TcpListener,

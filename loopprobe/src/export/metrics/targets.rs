@@ -1,3 +1,5 @@
+//! How many processes are observed, or could not be, as metrics.
+
 use std::fmt;
 
 use prometheus_client::{collector::Collector, encoding::DescriptorEncoder, metrics::MetricType};

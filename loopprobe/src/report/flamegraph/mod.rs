@@ -1,3 +1,5 @@
+//! An SVG in which a box's width is wall time of long polls, coloured by whose code it is.
+
 mod legend;
 mod theme;
 mod times;

@@ -1,3 +1,5 @@
+//! The page's picture of how many polls took how long, as inline SVG.
+
 use std::fmt::Write as _;
 
 use super::super::{Chosen, Count, Histogram, words};

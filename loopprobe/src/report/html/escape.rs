@@ -1,3 +1,5 @@
+//! Names from the target made safe for HTML, for JSON in a script, and for `data:` addresses.
+
 use std::fmt;
 
 use crate::report::{clean, escape::is_dangerous};

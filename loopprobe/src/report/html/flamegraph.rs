@@ -1,3 +1,5 @@
+//! The picture of blocked time in a sandboxed frame, searched from the page outside.
+
 use std::io;
 
 use super::{

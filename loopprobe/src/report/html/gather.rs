@@ -1,3 +1,5 @@
+//! What a page is made of, in bounded memory: at most 2000 polls, the longest.
+
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap},

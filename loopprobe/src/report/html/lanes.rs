@@ -1,3 +1,5 @@
+//! A timeline of long polls, a lane for each of up to 64 threads, coloured by cause.
+
 use std::fmt::Write as _;
 
 use crate::{

@@ -1,3 +1,5 @@
+//! Puts the parts together under a policy that lets the browser load nothing.
+
 use std::{
     fmt::Write as _,
     io::{self, Write},

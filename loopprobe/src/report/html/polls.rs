@@ -1,3 +1,5 @@
+//! The details that the script shows of a chosen poll, as JSON with each name kept once.
+
 use std::collections::HashMap;
 
 use serde::Serialize;

@@ -1,3 +1,5 @@
+//! What blocked, worst first, and every task type with its times.
+
 use std::fmt::Write as _;
 
 use crate::model::{LongPoll, Summary, TaskKind};

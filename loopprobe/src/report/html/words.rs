@@ -1,3 +1,5 @@
+//! The opening paragraph: how long the workers were kept, what blocked most, and what to do.
+
 use super::{
     super::{ranking::Row, units, words},
     escape::Escaped,

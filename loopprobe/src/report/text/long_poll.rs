@@ -1,3 +1,5 @@
+//! One block, or one line, for a slow poll: when, how long, why, where, and what to do.
+
 use std::io::{self, Write};
 
 use super::{

@@ -1,3 +1,5 @@
+//! Writes at most 16 rows of folded frames, the program's own marked.
+
 use std::io::{self, Write};
 
 use unicode_width::UnicodeWidthStr as _;

@@ -1,3 +1,5 @@
+//! The last lines of a report: percentiles, the worst calls, task types, losses and cost.
+
 use std::io::{self, Write};
 
 use super::{

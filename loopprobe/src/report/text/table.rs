@@ -1,3 +1,5 @@
+//! Right-aligned columns before a name that is cut to fit the terminal.
+
 use std::io::{self, Write};
 
 use unicode_width::UnicodeWidthStr as _;

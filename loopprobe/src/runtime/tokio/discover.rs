@@ -1,3 +1,5 @@
+//! From an image's vtables to its poll sites, with their types' schedulers and names.
+
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},

@@ -1,3 +1,5 @@
+//! Which releases a program links, from the paths of panic locations that stripping keeps.
+
 use std::collections::BTreeSet;
 
 use memchr::memmem;

@@ -1,3 +1,5 @@
+//! Puts load on the service by wrk: requests a second, and the 99th percentile in microseconds.
+
 use std::process::Command;
 
 use anyhow::{Context as _, ensure};

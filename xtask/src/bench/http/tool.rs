@@ -1,3 +1,5 @@
+//! What may watch the service: nothing, loopprobe in three modes, bpftrace, perf, tokio-console.
+
 use std::{
     fmt,
     path::{Path, PathBuf},

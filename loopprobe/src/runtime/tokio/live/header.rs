@@ -1,3 +1,5 @@
+//! The first words of a task in memory, and what their state bits say that it does.
+
 use std::sync::Arc;
 
 use super::layout::{Layout, Layouts};

@@ -1,3 +1,5 @@
+//! Where each type's tasks keep id, scheduler and trailer, in bytes from the header.
+
 use std::{collections::HashMap, sync::Arc};
 
 use crate::{

@@ -1,3 +1,5 @@
+//! Searches memory for words that point to a known vtable, as a task's third word does.
+
 use std::ops::Range;
 
 use super::{header::VTABLE, layout::Layouts};

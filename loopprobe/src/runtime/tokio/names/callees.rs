@@ -1,3 +1,5 @@
+//! Which functions a function refers to, decoded once each and bounded in number.
+
 use std::{cell::RefCell, collections::HashMap, rc::Rc};
 
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic};

@@ -1,3 +1,5 @@
+//! Which scheduler the type `S` of `raw::poll<F, S>` stands for.
+
 use std::collections::HashMap;
 
 use super::TaskName;

@@ -1,3 +1,5 @@
+//! Which types a vtable's functions name; certain only by a function that no other one shares.
+
 use std::collections::HashMap;
 
 use super::{Context, TaskName, scheduler};

@@ -1,3 +1,5 @@
+//! The future's and the scheduler's type, read from symbols in v0 mangling.
+
 use rustc_demangle::try_demangle;
 
 use super::{
