@@ -1,8 +1,10 @@
 //! From addresses to names: functions, inlined ones too, with file and line.
 
+mod bodies;
 mod c_names;
 mod caught;
 mod definitions;
+mod module_source;
 mod name;
 mod perf_map;
 mod role;

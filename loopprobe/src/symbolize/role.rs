@@ -1,10 +1,13 @@
 //! Whose code a frame is: the one place where that is decided.
 
+mod known;
+
 use std::{
     collections::{HashMap, HashSet},
     path::Path,
 };
 
+use self::known::{C_PREFIXES, CRATES, LIBRARIES};
 use super::c_names::is_c_name;
 use crate::{
     code::{panic_location, references, registry_crate},
@@ -12,141 +15,6 @@ use crate::{
     model::{Frame, Role, SourceLocation},
     runtime::{Plumbing, Runtimes},
 };
-
-/// Crates by the role of their functions, where that is not a dependency's.
-const CRATES: &[(&[&str], Role)] = &[
-    (
-        &[
-            "std",
-            "core",
-            "alloc",
-            "panic_unwind",
-            "panic_abort",
-            "compiler_builtins",
-            "std_detect",
-            "hashbrown",
-            "gimli",
-            "addr2line",
-            "miniz_oxide",
-            "rustc_demangle",
-            "unwind",
-            "libc",
-        ],
-        Role::Std,
-    ),
-    (
-        &[
-            "futures",
-            "futures_core",
-            "futures_util",
-            "futures_task",
-            "futures_channel",
-            "futures_executor",
-            "pin_project",
-            "pin_project_lite",
-            "tower",
-            "tower_service",
-            "tower_layer",
-            "parking_lot",
-            "parking_lot_core",
-            "lock_api",
-            "crossbeam",
-            "crossbeam_channel",
-            "crossbeam_deque",
-            "crossbeam_epoch",
-            "crossbeam_queue",
-            "crossbeam_utils",
-            "once_cell",
-            "socket2",
-            "signal_hook_registry",
-        ],
-        Role::Runtime,
-    ),
-    (
-        &[
-            "tracing",
-            "tracing_core",
-            "tracing_log",
-            "tracing_subscriber",
-            "tracing_appender",
-            "log",
-            "env_logger",
-            "slog",
-            "fern",
-            "log4rs",
-            "flexi_logger",
-            "simplelog",
-        ],
-        Role::Logging,
-    ),
-    (
-        &[
-            "tikv_jemallocator",
-            "tikv_jemalloc_sys",
-            "jemallocator",
-            "jemalloc_sys",
-            "mimalloc",
-            "libmimalloc_sys",
-            "snmalloc_rs",
-            "dlmalloc",
-        ],
-        Role::Allocator,
-    ),
-];
-
-/// Libraries by the beginning of their file's name.
-const LIBRARIES: &[(&str, Role)] = &[
-    ("libc.", Role::C),
-    ("libc-", Role::C),
-    ("libpthread", Role::C),
-    ("libm.", Role::C),
-    ("libdl", Role::C),
-    ("librt", Role::C),
-    ("libresolv", Role::C),
-    ("libnss_", Role::C),
-    ("libgcc_s", Role::C),
-    ("libstdc++", Role::C),
-    ("ld-linux", Role::C),
-    ("ld-musl", Role::C),
-    ("linux-vdso", Role::C),
-    ("[vdso]", Role::C),
-    ("libjemalloc", Role::Allocator),
-    ("libmimalloc", Role::Allocator),
-    ("libtcmalloc", Role::Allocator),
-    ("libpython", Role::CPython),
-    ("python3", Role::CPython),
-    ("libv8", Role::V8),
-    ("libnode", Role::V8),
-    ("node", Role::V8),
-];
-
-/// Functions of C by the beginning of their name.
-const C_PREFIXES: &[(&str, Role)] = &[
-    ("_rjem_", Role::Allocator),
-    ("je_", Role::Allocator),
-    ("_mi_", Role::Allocator),
-    ("mi_", Role::Allocator),
-    ("tc_", Role::Allocator),
-    ("__rust_alloc", Role::Allocator),
-    ("__rust_dealloc", Role::Allocator),
-    ("__rust_realloc", Role::Allocator),
-    ("__rdl_", Role::Allocator),
-    ("__rg_", Role::Allocator),
-    ("_PyEval", Role::CPython),
-    ("_PyObject", Role::CPython),
-    ("_Py", Role::CPython),
-    ("Py_", Role::CPython),
-    ("PyObject", Role::CPython),
-    ("PyEval", Role::CPython),
-    ("PyGILState", Role::CPython),
-    ("PyThread", Role::CPython),
-    ("PyErr", Role::CPython),
-    ("PyImport", Role::CPython),
-    ("PyRun", Role::CPython),
-    ("Builtins_", Role::V8),
-    ("rust_eh_personality", Role::Std),
-    ("rust_begin_unwind", Role::Std),
-];
 
 /// What is known of the file that a frame's code lies in.
 #[derive(Clone, Debug, Default)]

@@ -1,12 +1,8 @@
 //! Names the addresses of one process by blazesym and by what code tells, and caches them.
 
 use std::{
-    cell::OnceCell,
     collections::{HashMap, hash_map::Entry},
-    fs::{File, OpenOptions},
-    io,
-    os::unix::fs::OpenOptionsExt as _,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
 };
 
@@ -16,23 +12,16 @@ use blazesym::symbolize::{
 };
 
 use super::{
-    FunctionName, NameKind,
-    caught::caught,
-    definitions::Definitions,
-    perf_map::PerfMap,
-    role::{self, Origins},
-    separate::SeparateFiles,
-    steady::Steady,
+    FunctionName, NameKind, caught::caught, module_source::ModuleSource, perf_map::PerfMap, role,
+    separate::SeparateFiles, steady::Steady,
 };
 use crate::{
-    elf::{Image, VirtAddr},
+    elf::VirtAddr,
     model::{Frame, Role, SourceLocation},
     runtime::{RUNTIMES, Runtimes},
     unwind::{Module, RawFrame},
 };
 
-/// How a name ends that stands for a closure or, as far as symbols tell, for an async body.
-const CLOSURE: &str = "::{closure}";
 /// Names kept at most; beyond it the store starts anew.
 const MAX_CACHED: usize = 1 << 17;
 
@@ -45,14 +34,6 @@ pub struct Symbolizer {
     runtimes: Runtimes,
     /// What the process says of code that lies in no file.
     perf_map: Option<PerfMap>,
-}
-
-/// Where a module's names come from.
-struct ModuleSource {
-    /// Files to ask, best first. One that blazesym cannot cope with is asked no more.
-    files: Vec<Steady>,
-    /// What the code says beside them; read when it is first needed.
-    definitions: OnceCell<Option<Definitions>>,
 }
 
 impl Symbolizer {
@@ -213,170 +194,6 @@ fn ask(
     named.collect()
 }
 
-impl ModuleSource {
-    fn of(module: &Module, separate: &SeparateFiles) -> Self {
-        let Some(file) = module.file() else {
-            return Self {
-                files: Vec::new(),
-                definitions: OnceCell::new(),
-            };
-        };
-        let image = file
-            .try_clone()
-            .ok()
-            .and_then(|file| Image::from_file(file, module.path()).ok());
-        let apart = image
-            .and_then(|image| separate.of(&image))
-            .and_then(|path| open_regular(&path).ok());
-        let files = apart.iter().chain([file]);
-        Self {
-            files: files.filter_map(|file| Steady::of(file).ok()).collect(),
-            definitions: OnceCell::new(),
-        }
-    }
-
-    /// Adds what names do not say: where nameless frames come from, which closures are async bodies, and whose code it is. Only
-    /// the outermost function at an address owns its code; the others are inlined into it.
-    fn complete(
-        &mut self,
-        module: &Module,
-        address: VirtAddr,
-        runtimes: Runtimes,
-        frames: &mut [Frame],
-    ) {
-        self.give_roles(module, address, runtimes, frames);
-        if let Some(frame) = frames.last_mut() {
-            let bare = frame.location.is_none() && !frame.runtime;
-            match &frame.function {
-                None => {
-                    if let Some(definitions) = self.definitions(module) {
-                        definitions.describe(frame, address);
-                    }
-                }
-                Some(name) if name.ends_with(CLOSURE) && !frame.runtime => {
-                    frame.definition = self
-                        .definitions(module)
-                        .and_then(|definitions| definitions.async_body(address));
-                    mark_async(frame);
-                }
-                // A wrapper's `poll`, into which the body that it wraps may have been inlined.
-                Some(name) if name.ends_with("Future>::poll") => {
-                    frame.definition = self
-                        .definitions(module)
-                        .and_then(|definitions| definitions.async_body(address));
-                    inlined_body(frame, runtimes);
-                    if bare && frame.definition.is_none() {
-                        frame.near = self
-                            .definitions(module)
-                            .and_then(|definitions| definitions.near(address));
-                    }
-                }
-                Some(_) if bare => {
-                    frame.near = self
-                        .definitions(module)
-                        .and_then(|definitions| definitions.near(address));
-                }
-                Some(_) => {}
-            }
-        }
-        mark_inlined_children(frames);
-        if frames.iter().any(|frame| frame.function.is_none()) {
-            self.give_roles(module, address, runtimes, frames);
-        }
-    }
-
-    fn give_roles(
-        &mut self,
-        module: &Module,
-        address: VirtAddr,
-        runtimes: Runtimes,
-        frames: &mut [Frame],
-    ) {
-        let definitions = self.definitions(module);
-        let unknown = Origins::default();
-        let origins = definitions
-            .as_ref()
-            .map_or(&unknown, |known| known.origins());
-        for frame in frames {
-            frame.role = role::role(frame, address, origins, runtimes);
-            frame.runtime = frame.role.is_plumbing();
-        }
-    }
-
-    fn definitions(&mut self, module: &Module) -> Option<&mut Definitions> {
-        self.definitions.get_or_init(|| Definitions::of(module));
-        self.definitions.get_mut()?.as_mut()
-    }
-}
-
-/// Without waiting, should somebody have put a pipe there.
-fn open_regular(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-        .open(path)
-}
-
-/// Marks the async bodies that were inlined into an async body, going inwards from it: only debug information shows them,
-/// and it names them like closures. A closure of the body itself is named below the body (`f::{closure}::{closure}`), so
-/// another function's closure that the body enters without that function is the body of what it awaits.
-fn mark_inlined_children(frames: &mut [Frame]) {
-    let Some((outermost, inlined)) = frames.split_last_mut() else {
-        return;
-    };
-    let mut parent = outermost.function.clone().filter(|_| outermost.async_body);
-    for frame in inlined.iter_mut().rev() {
-        let Some(around) = &parent else {
-            return;
-        };
-        if frame.runtime {
-            continue;
-        }
-        let child = frame
-            .function
-            .as_deref()
-            .and_then(|name| name.strip_suffix(CLOSURE))
-            .filter(|owner| !owner.ends_with(CLOSURE) && owner != around)
-            .map(str::to_owned);
-        if let Some(owner) = &child {
-            frame
-                .full_name
-                .get_or_insert_with(|| format!("{owner}{CLOSURE}"));
-            frame.function = Some(owner.clone());
-            frame.async_body = true;
-        }
-        parent = child;
-    }
-}
-
-/// A library's `poll` with the program's own body inside is the program's.
-fn inlined_body(frame: &mut Frame, runtimes: Runtimes) {
-    if let Some(definition) = &frame.definition {
-        let role = role::located(definition, runtimes);
-        if role == Role::Own {
-            frame.role = role;
-            frame.runtime = false;
-        }
-    }
-}
-
-/// A closure that proves to be an async body reads as its function; inside another one it is a block.
-fn mark_async(frame: &mut Frame) {
-    let (Some(name), Some(_)) = (&frame.function, &frame.definition) else {
-        return;
-    };
-    let owner = name.trim_end_matches(CLOSURE);
-    let nested = name.len() - owner.len() > CLOSURE.len();
-    let readable = if nested {
-        format!("{owner}::{{async block}}")
-    } else {
-        owner.to_owned()
-    };
-    frame.full_name.get_or_insert_with(|| name.clone());
-    frame.function = Some(readable);
-    frame.async_body = true;
-}
-
 fn key(frame: &RawFrame) -> Option<(u32, VirtAddr)> {
     Some((frame.module.as_ref()?.id(), frame.virt()?))
 }
@@ -422,57 +239,4 @@ fn location(code: &CodeInfo<'_>) -> Option<SourceLocation> {
         line: code.line.filter(|&line| line != 0)?,
         column: code.column.filter(|&column| column != 0).map(u32::from),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn frame(function: &str, async_body: bool) -> Frame {
-        Frame {
-            function: Some(function.to_owned()),
-            async_body,
-            runtime: function.starts_with("core::"),
-            ..Frame::default()
-        }
-    }
-
-    fn bodies(names: &[&str], outermost: Frame) -> Vec<(String, bool)> {
-        let mut frames: Vec<Frame> = names.iter().map(|name| frame(name, false)).collect();
-        frames.push(outermost);
-        mark_inlined_children(&mut frames);
-        frames
-            .into_iter()
-            .map(|frame| (frame.function.unwrap_or_default(), frame.async_body))
-            .collect()
-    }
-
-    #[test]
-    fn what_an_async_body_awaits_reads_as_its_function() {
-        let found = bodies(
-            &[
-                "a::helper::{closure}",
-                "a::helper",
-                "a::grandchild::{closure}",
-                "core::future::Future::poll",
-                "a::child::{closure}",
-            ],
-            frame("a::task", true),
-        );
-        let names: Vec<&str> = found
-            .iter()
-            .filter(|(_, body)| *body)
-            .map(|(name, _)| name.as_str())
-            .collect();
-        assert_eq!(names, ["a::grandchild", "a::child", "a::task"]);
-        assert_eq!(found[0].0, "a::helper::{closure}");
-    }
-
-    #[test]
-    fn closures_of_a_body_and_of_plain_functions_stay_closures() {
-        let own = bodies(&["a::task::{closure}::{closure}"], frame("a::task", true));
-        assert!(!own[0].1);
-        let plain = bodies(&["a::child::{closure}"], frame("a::task", false));
-        assert!(!plain[0].1);
-    }
 }

@@ -1,0 +1,137 @@
+//! Where the names of one module come from: its own file, separate debug information, and its code.
+
+use std::{
+    cell::OnceCell,
+    fs::{File, OpenOptions},
+    io,
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+};
+
+use super::{
+    bodies::{CLOSURE, inlined_body, mark_async, mark_inlined_children},
+    definitions::Definitions,
+    role::{self, Origins},
+    separate::SeparateFiles,
+    steady::Steady,
+};
+use crate::{
+    elf::{Image, VirtAddr},
+    model::Frame,
+    runtime::Runtimes,
+    unwind::Module,
+};
+
+/// Where a module's names come from.
+pub(super) struct ModuleSource {
+    /// Files to ask, best first. One that blazesym cannot cope with is asked no more.
+    pub(super) files: Vec<Steady>,
+    /// What the code says beside them; read when it is first needed.
+    definitions: OnceCell<Option<Definitions>>,
+}
+
+impl ModuleSource {
+    /// The module's own file, and the one with its debug information if there is one.
+    pub(super) fn of(module: &Module, separate: &SeparateFiles) -> Self {
+        let Some(file) = module.file() else {
+            return Self {
+                files: Vec::new(),
+                definitions: OnceCell::new(),
+            };
+        };
+        let image = file
+            .try_clone()
+            .ok()
+            .and_then(|file| Image::from_file(file, module.path()).ok());
+        let apart = image
+            .and_then(|image| separate.of(&image))
+            .and_then(|path| open_regular(&path).ok());
+        let files = apart.iter().chain([file]);
+        Self {
+            files: files.filter_map(|file| Steady::of(file).ok()).collect(),
+            definitions: OnceCell::new(),
+        }
+    }
+
+    /// Adds what names do not say: where nameless frames come from, which closures are async bodies, and whose code it is. Only
+    /// the outermost function at an address owns its code; the others are inlined into it.
+    pub(super) fn complete(
+        &mut self,
+        module: &Module,
+        address: VirtAddr,
+        runtimes: Runtimes,
+        frames: &mut [Frame],
+    ) {
+        self.give_roles(module, address, runtimes, frames);
+        if let Some(frame) = frames.last_mut() {
+            let bare = frame.location.is_none() && !frame.runtime;
+            match &frame.function {
+                None => {
+                    if let Some(definitions) = self.definitions(module) {
+                        definitions.describe(frame, address);
+                    }
+                }
+                Some(name) if name.ends_with(CLOSURE) && !frame.runtime => {
+                    frame.definition = self
+                        .definitions(module)
+                        .and_then(|definitions| definitions.async_body(address));
+                    mark_async(frame);
+                }
+                // A wrapper's `poll`, into which the body that it wraps may have been inlined.
+                Some(name) if name.ends_with("Future>::poll") => {
+                    frame.definition = self
+                        .definitions(module)
+                        .and_then(|definitions| definitions.async_body(address));
+                    inlined_body(frame, runtimes);
+                    if bare && frame.definition.is_none() {
+                        frame.near = self
+                            .definitions(module)
+                            .and_then(|definitions| definitions.near(address));
+                    }
+                }
+                Some(_) if bare => {
+                    frame.near = self
+                        .definitions(module)
+                        .and_then(|definitions| definitions.near(address));
+                }
+                Some(_) => {}
+            }
+        }
+        mark_inlined_children(frames);
+        if frames.iter().any(|frame| frame.function.is_none()) {
+            self.give_roles(module, address, runtimes, frames);
+        }
+    }
+
+    fn give_roles(
+        &mut self,
+        module: &Module,
+        address: VirtAddr,
+        runtimes: Runtimes,
+        frames: &mut [Frame],
+    ) {
+        let definitions = self.definitions(module);
+        let unknown = Origins::default();
+        let origins = definitions
+            .as_ref()
+            .map_or(&unknown, |known| known.origins());
+        for frame in frames {
+            frame.role = role::role(frame, address, origins, runtimes);
+            frame.runtime = frame.role.is_plumbing();
+        }
+    }
+
+    /// What the code says beside the names, read when it is first needed.
+    pub(super) fn definitions(&mut self, module: &Module) -> Option<&mut Definitions> {
+        self.definitions.get_or_init(|| Definitions::of(module));
+        self.definitions.get_mut()?.as_mut()
+    }
+}
+
+/// Without waiting, should somebody have put a pipe there.
+fn open_regular(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)
+}
