@@ -1,0 +1,130 @@
+//! From what was seen of a poll to its evidence and diagnosis.
+
+use super::{
+    Stacks,
+    seen::{Seen, Taken},
+};
+use crate::{
+    code::{SPIN_WAIT_BYTES, is_spin_wait},
+    diagnose::{Halt, PollEvidence, StackEvidence, Waker, diagnose},
+    elf::ProcAddr,
+    model::{LongPoll, Stack, StackKind},
+};
+
+impl Stacks {
+    /// Adds what a poll's stacks tell to it.
+    pub(super) fn describe(&mut self, poll: &mut LongPoll, taken: Taken, now_ns: u64) {
+        let (mut seen, mut takers) = (taken.stacks, taken.takers);
+        takers.sort_by_key(|taker| std::cmp::Reverse(taker.waited_ns));
+        for object in seen.iter_mut().filter_map(|one| one.object.as_mut()) {
+            self.descriptors.complete(object, now_ns);
+        }
+        if let Some(quota) = &mut self.quota {
+            quota.read(now_ns);
+        }
+        let on_cpu_ns = poll.split.map_or(0, |split| split.on_cpu_ns);
+        let samples: u32 = seen.iter().map(|s| s.samples).sum();
+        let mut stacks = Vec::new();
+        for one in &seen {
+            stacks.extend(self.evidence(one, on_cpu_ns, samples, poll.ended));
+        }
+        stacks.sort_by_key(|s| std::cmp::Reverse(s.stack.ns));
+        let throttle = self
+            .quota
+            .as_ref()
+            .and_then(|quota| quota.between(poll.start_ns, poll.start_ns + poll.duration_ns));
+        let databases = if stacks.iter().any(StackEvidence::is_in_sqlite) {
+            self.descriptors.databases(now_ns).to_vec()
+        } else {
+            Vec::new()
+        };
+        let evidence = PollEvidence {
+            split: poll.split,
+            stacks,
+            throttle,
+            databases,
+            takers,
+            group: self.group(&seen),
+            tracer: self.descriptors.tracer().filter(|_| is_halted(&seen)),
+        };
+        poll.diagnosis = Some(diagnose(&evidence));
+        poll.stacks = evidence.stacks.into_iter().map(|s| s.stack).collect();
+    }
+
+    /// The control group that may have held the poll up.
+    fn group(&self, seen: &[Seen]) -> Option<String> {
+        let controller = seen.iter().find_map(|one| match one.halt? {
+            Halt::Frozen => Some("freezer"),
+            Halt::Reclaim { group: true } => Some("memory"),
+            _ => None,
+        })?;
+        self.descriptors.group(controller)
+    }
+
+    /// Whether a sample found its thread in a small loop that waits.
+    fn is_spinning(&self, seen: &Seen) -> bool {
+        let Some(at) = seen.frames.first().map(|frame| frame.address) else {
+            return false;
+        };
+        let mut code = [0; 2 * SPIN_WAIT_BYTES as usize];
+        let from = ProcAddr(at.0.saturating_sub(SPIN_WAIT_BYTES));
+        let read = self.memory.read(from, &mut code);
+        is_spin_wait(&code[..read], at)
+    }
+
+    /// A stack that was seen blocked may have waited for a CPU as well; that is a stack of its own.
+    fn evidence(
+        &mut self,
+        seen: &Seen,
+        on_cpu_ns: u64,
+        samples: u32,
+        count: bool,
+    ) -> Vec<StackEvidence> {
+        let frames = self.symbolizer.frames(&seen.frames);
+        let waker = seen.waker.as_ref().map(|(waker, _)| Waker {
+            tid: waker.tid,
+            name: waker.name.clone(),
+            frames: self.symbolizer.frames(&waker.frames),
+            work: self.work_of(waker),
+        });
+        let spins = seen.samples > 0 && seen.syscall.is_none() && self.is_spinning(seen);
+        if count {
+            self.lost.incomplete_stacks += u64::from(!seen.outcome.is_whole());
+            self.lost.unresolved_frames +=
+                frames.iter().filter(|f| f.function.is_none()).count() as u64;
+        }
+        let cpu_ns =
+            (u128::from(on_cpu_ns) * u128::from(seen.samples)).checked_div(u128::from(samples));
+        [
+            (StackKind::OnCpu, cpu_ns.map_or(0, |ns| ns as u64)),
+            (StackKind::Blocked, seen.blocked_ns),
+            (StackKind::Runnable, seen.runnable_ns),
+        ]
+        .into_iter()
+        .filter(|(_, ns)| *ns > 0)
+        .map(|(kind, ns)| {
+            let acts = kind != StackKind::Runnable || seen.halt == Some(Halt::Yields);
+            StackEvidence {
+                stack: Stack {
+                    ns,
+                    start_ns: seen.start_ns,
+                    kind,
+                    outcome: seen.outcome,
+                    syscall: seen.syscall.filter(|_| acts).map(|call| call.name()),
+                    frames: frames.clone(),
+                },
+                syscall: seen.syscall.filter(|_| acts),
+                object: seen.object.clone().filter(|_| acts),
+                page_fault: acts && seen.page_fault,
+                halt: seen.halt.filter(|_| acts),
+                waker: waker.clone().filter(|_| acts),
+                spins: spins && kind == StackKind::OnCpu,
+            }
+        })
+        .collect()
+    }
+}
+
+fn is_halted(seen: &[Seen]) -> bool {
+    seen.iter().any(|one| one.halt == Some(Halt::Traced))
+}

@@ -1,0 +1,60 @@
+//! What a record of the kernel side holds, as the unwinder and the diagnosis want it.
+
+use loopprobe_common::records::{self, STACK_BYTES, STACK_HEAD, StackRecord};
+
+use crate::{
+    diagnose::RawSyscall,
+    elf::ProcAddr,
+    unwind::{RawStack, Registers},
+};
+
+/// Whether a thread has executed its poll's first instruction at the most. It is in the kernel there because of the entry probe's
+/// breakpoint; the kernel executes the instruction, mostly a `push`, on its way back.
+pub(super) fn is_at_entry(record: &StackRecord) -> bool {
+    const PUSHED: u64 = 8;
+    let below = record.entry_sp.wrapping_sub(record.registers.sp);
+    record.entry_sp != 0 && below <= PUSHED
+}
+
+/// The system call in a record.
+pub fn syscall(record: &StackRecord) -> Option<RawSyscall> {
+    RawSyscall::of_thread(record.syscall, record.args)
+}
+
+/// The stack in a record: in one piece or, of a large one, its innermost and its outermost part.
+pub fn raw_stack(record: &StackRecord, bytes: &[u8]) -> RawStack {
+    let above = record.registers.sp > record.entry_sp;
+    let size = record
+        .entry_sp
+        .saturating_add(8)
+        .saturating_sub(record.registers.sp);
+    let in_one_piece = above || size <= bytes.len() as u64;
+    let head = if in_one_piece || bytes.len() < STACK_BYTES {
+        bytes.len()
+    } else {
+        STACK_HEAD
+    };
+    let (bytes, outermost) = bytes.split_at(head);
+    RawStack {
+        regs: registers(&record.registers),
+        bytes: bytes.to_vec(),
+        outermost: outermost.to_vec(),
+        // A walk on another stack does not lead to the poll's entry.
+        entry_sp: (record.entry_sp != 0 && !above).then_some(ProcAddr(record.entry_sp)),
+    }
+}
+
+/// The registers that an unwinder wants.
+pub fn registers(regs: &records::Registers) -> Registers {
+    let [_, bx, _, _, _, _, _, _, _, _, r12, r13, r14, r15] = regs.general;
+    Registers {
+        ip: regs.ip,
+        sp: regs.sp,
+        bp: regs.bp,
+        bx,
+        r12,
+        r13,
+        r14,
+        r15,
+    }
+}

@@ -1,0 +1,129 @@
+//! What was seen of one poll: its stacks, who had the CPU meanwhile, and who ended its waits.
+
+use loopprobe_common::records::StackRecord;
+
+use crate::{
+    collect::gap::Gap,
+    diagnose::{Halt, Object, RawSyscall, Taker},
+    model::Outcome,
+    unwind::RawFrame,
+};
+
+/// Different stacks kept of one poll; more are counted as lost.
+pub(super) const MAX_STACKS: usize = 256;
+
+/// What was seen of one poll.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    pub(super) last_ns: u64,
+    /// Whether its poll had ended at the last tick.
+    pub(super) done: bool,
+    pub(super) stacks: Vec<Seen>,
+    /// Who had the CPU meanwhile.
+    pub(super) takers: Vec<Taker>,
+    /// Who ended waits of which the own stack has not come yet.
+    pub(super) wakers: Vec<SeenWaker>,
+    /// The first stack that showed that the poll had ended, although its end had not been seen.
+    pub(super) left: Option<Left>,
+    /// When a stack last showed that the poll was open.
+    pub(super) open_ns: u64,
+    /// Of a root future: where the thread was.
+    pub(super) gap: Gap,
+}
+
+/// A moment at which a poll had ended already, and what it had waited by then.
+#[derive(Clone, Copy, Debug)]
+pub struct Left {
+    /// When.
+    pub ns: u64,
+    /// How long the thread had been blocked since the poll began.
+    pub blocked_ns: u64,
+    /// How long it had been ready without a CPU since then.
+    pub runnable_ns: u64,
+}
+
+/// Who ended a wait.
+#[derive(Clone, Debug)]
+pub(super) struct SeenWaker {
+    /// When the wait began.
+    pub(super) off_ns: u64,
+    /// When it ended.
+    pub(super) woken_ns: u64,
+    pub(super) tid: u32,
+    /// Its name, read at once: many such threads end soon.
+    pub(super) name: String,
+    /// What it woke: the first argument of its system call.
+    pub(super) futex: u64,
+    pub(super) frames: Vec<RawFrame>,
+}
+
+/// One stack, and how often or how long it was seen.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    pub(super) frames: Vec<RawFrame>,
+    pub(super) outcome: Outcome,
+    pub(super) syscall: Option<RawSyscall>,
+    pub(super) object: Option<Object>,
+    pub(super) start_ns: u64,
+    pub(super) blocked_ns: u64,
+    pub(super) runnable_ns: u64,
+    pub(super) samples: u32,
+    /// Whether a page fault stopped it, or a sample found it in one.
+    pub(super) page_fault: bool,
+    /// What stopped it from outside.
+    pub(super) halt: Option<Halt>,
+    /// Who ended the longest of these waits, and how long that was.
+    pub(super) waker: Option<(SeenWaker, u64)>,
+}
+
+impl Taken {
+    /// Who ended the wait that a stack stands for: a thread that woke the same futex.
+    pub(super) fn waker_of(
+        &mut self,
+        record: &StackRecord,
+        blocked_ns: u64,
+    ) -> Option<(SeenWaker, u64)> {
+        let is_it =
+            |waker: &SeenWaker| waker.off_ns == record.start_ns && waker.futex == record.args[0];
+        let at = self.wakers.iter().position(is_it)?;
+        Some((self.wakers.swap_remove(at), blocked_ns))
+    }
+
+    /// `false` if there was no room.
+    pub(super) fn add(&mut self, seen: Seen) -> bool {
+        if let Some(same) = self.stacks.iter_mut().find(|other| other.is_like(&seen)) {
+            same.blocked_ns += seen.blocked_ns;
+            same.runnable_ns += seen.runnable_ns;
+            same.samples += seen.samples;
+            same.waker = same
+                .waker
+                .take()
+                .into_iter()
+                .chain(seen.waker)
+                .max_by_key(|(_, ns)| *ns);
+            return true;
+        }
+        let room = self.stacks.len() < MAX_STACKS;
+        if room {
+            self.stacks.push(seen);
+        }
+        room
+    }
+}
+
+impl Seen {
+    fn is_like(&self, other: &Self) -> bool {
+        self.outcome == other.outcome
+            && (self.samples == 0) == (other.samples == 0)
+            && self.syscall.map(|c| c.number) == other.syscall.map(|c| c.number)
+            && self.object == other.object
+            && self.page_fault == other.page_fault
+            && self.halt == other.halt
+            && self.frames.len() == other.frames.len()
+            && self
+                .frames
+                .iter()
+                .zip(&other.frames)
+                .all(|(a, b)| a.address == b.address)
+    }
+}
