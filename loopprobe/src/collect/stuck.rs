@@ -4,26 +4,25 @@
 //! reads them; one that computes is sampled. Either stack is walked to its end, and an async poll on it that no
 //! probe has seen has been open since before the attach.
 
-use std::{collections::HashMap, fs, path::PathBuf, sync::Arc, time::Duration};
+mod report;
+mod waiting;
 
-use loopprobe_common::{
-    records::{StackRecord, ThreadRegisters},
-    thread::Thread,
-};
+use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
+use loopprobe_common::{records::StackRecord, thread::Thread};
+
+use self::waiting::{Times, thread_exists, waiting};
+pub(super) use self::waiting::{Waiting, is_waiting};
 use super::{
-    advice::advise,
     looked::{Looked, is_clean, threads},
     naming::Named,
-    stacks::{Stacks, raw_stack, registers},
-    threads::ThreadNames,
+    stacks::{Stacks, raw_stack},
 };
 use crate::{
     attach::{Kernel, PlannedImage},
     diagnose::RawSyscall,
-    elf::{ProcAddr, VirtAddr},
-    model::{LongPoll, Split, TaskKind, TaskType},
-    runtime::{RuntimeImage, ServedType},
+    model::TaskKind,
+    runtime::RuntimeImage,
     unwind::{Means, Memory, Module, OpenPoll, PollFunctions, RawFrame, RawStack},
 };
 
@@ -33,9 +32,6 @@ const PATIENCE_NS: u64 = 1_000_000_000;
 /// How often, and after which time, threads are looked at again whose stacks could not be followed at the attach.
 const SECOND_LOOKS: u32 = 2;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
-
-/// How much of a stack is read at once.
-const COPY_BYTES: usize = 64 * 1024;
 
 /// Watches over the polls that were open at the attach.
 #[derive(Debug)]
@@ -229,76 +225,9 @@ impl Stuck {
             || self.open.values().any(|stuck| stuck.sampled_ns.is_some())
     }
 
-    /// The polls that are due to be reported, or have ended.
-    pub fn due(
-        &mut self,
-        threads: &[(u32, Thread)],
-        now_ns: u64,
-        threshold_ns: u64,
-        names: &mut ThreadNames,
-        kernel: &Kernel,
-        stacks: &mut Stacks,
-    ) -> Vec<LongPoll> {
-        let mut due = Vec::new();
-        // What a thread polls now it has begun since, so what it polled before has ended.
-        let since = threads.iter().map(|(_, thread)| thread);
-        for thread in since.filter(|thread| thread.polls[0].start_ns > self.attach_ns) {
-            self.looked.clear(thread.tid);
-        }
-        if self.looked.wants_any() {
-            self.look_at_waiting(kernel, stacks);
-            if now_ns > self.attach_ns + PATIENCE_NS {
-                let pid = self.pid;
-                self.looked.give_up(|tid| thread_exists(pid, tid));
-            }
-        }
-        if self.open.is_empty() {
-            return due;
-        }
-        let mut waiting = waiting(self.pid, kernel, &self.memory);
-        for tid in self.open.keys().copied().collect::<Vec<_>>() {
-            let thread = threads
-                .iter()
-                .map(|(_, thread)| thread)
-                .find(|thread| thread.tid == tid);
-            let ended_ns = self.ended(tid, thread, waiting.remove(&tid), now_ns, stacks);
-            let Some(stuck) = self.open.get_mut(&tid) else {
-                continue;
-            };
-            let until_ns = ended_ns.unwrap_or(now_ns);
-            let long = until_ns.saturating_sub(self.attach_ns) >= threshold_ns.max(PATIENCE_NS);
-            let report = match ended_ns {
-                Some(_) => stuck.reported,
-                None => long && now_ns >= stuck.next_report_ns,
-            };
-            if report {
-                stuck.reported = true;
-                stuck.next_report_ns = now_ns + (now_ns - self.attach_ns);
-                due.push(self.report(tid, until_ns, ended_ns.is_some(), names, stacks));
-            }
-            if ended_ns.is_some() {
-                self.open.remove(&tid);
-            }
-        }
-        due
-    }
-
     /// The threads that have such a poll.
     pub fn tids(&self) -> impl Iterator<Item = u32> {
         self.open.keys().copied()
-    }
-
-    /// The polls that have been reported and are still open, for the end of the session.
-    pub fn still_open(
-        &self,
-        now_ns: u64,
-        names: &mut ThreadNames,
-        stacks: &mut Stacks,
-    ) -> Vec<LongPoll> {
-        let reported = self.open.iter().filter(|(_, stuck)| stuck.reported);
-        reported
-            .map(|(tid, _)| self.report(*tid, now_ns, false, names, stacks))
-            .collect()
     }
 
     /// The threads that are in such a poll.
@@ -406,73 +335,6 @@ impl Stuck {
         let modules: Vec<&Module> = self.modules.iter().map(Arc::as_ref).collect();
         is_clean(from, &self.memory, &modules, &self.functions)
     }
-
-    /// The task's type: that of its key, or the only one that the function polls.
-    fn task_type(&self, poll: &OpenPoll) -> Option<&TaskType> {
-        let wanted = poll
-            .task
-            .map(|task| task.key)
-            .or_else(|| poll.keys.first().copied())?;
-        Some(&self.served(poll, wanted)?.task)
-    }
-
-    fn task_id(&self, poll: &OpenPoll) -> Option<u64> {
-        let task = poll.task?;
-        let offset = self.served(poll, task.key)?.id_offset;
-        let id = self
-            .memory
-            .word(ProcAddr(task.header.0.checked_add(u64::from(offset))?))?;
-        (offset != 0 && id != 0).then_some(id)
-    }
-
-    /// The type with a key in the module of a poll.
-    fn served(&self, poll: &OpenPoll, key: VirtAddr) -> Option<&ServedType> {
-        let images = self.images.iter().filter(|(id, _)| *id == poll.module);
-        let mut types = images
-            .flat_map(|(_, image)| &image.facts().sites)
-            .flat_map(|site| &site.types);
-        types.find(|served| served.key == key)
-    }
-
-    fn report(
-        &self,
-        tid: u32,
-        until_ns: u64,
-        ended: bool,
-        names: &mut ThreadNames,
-        stacks: &mut Stacks,
-    ) -> LongPoll {
-        let stuck = &self.open[&tid];
-        let duration_ns = until_ns.saturating_sub(self.attach_ns);
-        let task = self
-            .task_type(&stuck.poll)
-            .cloned()
-            .unwrap_or_else(|| TaskType::unknown(0));
-        // Among several types that share the function, only the header tells which it is.
-        let certain = task.certain && (stuck.poll.task.is_some() || stuck.poll.keys.len() == 1);
-        let mut poll = LongPoll {
-            pid: self.pid,
-            tid,
-            thread: names.get(tid).to_owned(),
-            task_id: self.task_id(&stuck.poll),
-            task: TaskType { certain, ..task },
-            start_ns: self.attach_ns,
-            duration_ns,
-            ended,
-            since_before_attach: true,
-            block_in_place: false,
-            split: Some(
-                stuck
-                    .times
-                    .split(self.pid, tid, duration_ns, stuck.seen.on_cpu),
-            ),
-            diagnosis: None,
-            stacks: Vec::new(),
-        };
-        stacks.explain_stuck(&mut poll, stuck.seen.clone(), until_ns);
-        advise(&mut poll, stuck.poll.runtime);
-        poll
-    }
 }
 
 /// Whether two looks at a thread show the same poll. The task is not known where its memory could not be read, as at the process's end.
@@ -485,94 +347,4 @@ fn is_same(one: &OpenPoll, other: &OpenPoll) -> bool {
 fn path(frames: &[RawFrame]) -> Option<PathBuf> {
     let module = frames.last()?.module.as_ref()?;
     Some(module.path().to_owned())
-}
-
-/// CPU times of a thread, in nanoseconds: on a CPU, and waiting for one (`/proc/PID/task/TID/schedstat`,
-/// `Documentation/scheduler/sched-stats.rst`, Linux 6.18).
-#[derive(Clone, Copy, Debug, Default)]
-struct Times {
-    on_cpu_ns: u64,
-    runnable_ns: u64,
-}
-
-impl Times {
-    fn of(pid: u32, tid: u32) -> Self {
-        let text =
-            fs::read_to_string(format!("/proc/{pid}/task/{tid}/schedstat")).unwrap_or_default();
-        let mut words = text
-            .split_ascii_whitespace()
-            .map(|word| word.parse().unwrap_or(0));
-        Self {
-            on_cpu_ns: words.next().unwrap_or(0),
-            runnable_ns: words.next().unwrap_or(0),
-        }
-    }
-
-    /// Where the time since then went. Without times, the thread did all along what it was seen doing.
-    fn split(self, pid: u32, tid: u32, duration_ns: u64, on_cpu: bool) -> Split {
-        let now = Self::of(pid, tid);
-        let runnable_ns = now
-            .runnable_ns
-            .saturating_sub(self.runnable_ns)
-            .min(duration_ns);
-        let rest = duration_ns - runnable_ns;
-        let on_cpu_ns = if on_cpu {
-            rest
-        } else {
-            now.on_cpu_ns.saturating_sub(self.on_cpu_ns).min(rest)
-        };
-        Split {
-            on_cpu_ns,
-            runnable_ns,
-            blocked_ns: rest - on_cpu_ns,
-        }
-    }
-}
-
-/// A thread that waits in the kernel.
-pub(super) struct Waiting {
-    pub raw: RawStack,
-    pub syscall: Option<RawSyscall>,
-}
-
-/// The process's threads that wait.
-fn waiting(pid: u32, kernel: &Kernel, memory: &Memory) -> HashMap<u32, Waiting> {
-    // Without them, polls that were open at the attach are not seen on threads that wait.
-    let threads = kernel.thread_registers(pid).unwrap_or_default();
-    threads
-        .into_iter()
-        .filter(|thread| is_waiting(pid, thread.tid))
-        .map(|thread| (thread.tid, Waiting::new(&thread, memory)))
-        .collect()
-}
-
-impl Waiting {
-    pub(super) fn new(thread: &ThreadRegisters, memory: &Memory) -> Self {
-        let regs = registers(&thread.registers);
-        let mut bytes = vec![0; COPY_BYTES];
-        let copied = memory.read(ProcAddr(regs.sp), &mut bytes);
-        bytes.truncate(copied);
-        let syscall = RawSyscall::of_thread(thread.syscall, thread.args);
-        Self {
-            raw: RawStack {
-                regs,
-                bytes,
-                outermost: Vec::new(),
-                entry_sp: None,
-            },
-            syscall,
-        }
-    }
-}
-
-/// Whether a thread is neither on a CPU nor ready: its state in `/proc/PID/task/TID/stat` is not `R`.
-pub(super) fn is_waiting(pid: u32, tid: u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat")).unwrap_or_default();
-    // The name before the state may hold anything, closing brackets too.
-    stat.rsplit_once(") ")
-        .is_some_and(|(_, rest)| !rest.starts_with('R'))
-}
-
-fn thread_exists(pid: u32, tid: u32) -> bool {
-    fs::exists(format!("/proc/{pid}/task/{tid}")).unwrap_or(false)
 }
