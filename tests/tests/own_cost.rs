@@ -130,7 +130,7 @@ fn the_bill_is_what_the_target_needs_more() -> Result<()> {
         "the target needs {growth:.0} ns a poll more, to within {error:.0}; the bill says {bill:.0}: {ratio:.2}"
     );
     ensure!(
-        error < 0.2 * growth,
+        error < 0.5 * growth,
         "the machine is too restless to tell: {growth} to within {error}"
     );
     // What the measurement itself may be off is not held against the bill.

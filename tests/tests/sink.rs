@@ -92,10 +92,11 @@ fn a_slow_sink_costs_the_session_nothing_but_counted_drops() -> Result<()> {
     println!("{counts:?} of {} long polls; {lost:?}", summary.long_polls);
     ensure!(lost.events == 0, "{lost:?}");
     ensure!(lost.unwritten_events > 100, "{lost:?}");
-    // The session itself has seen all of them.
+    // The session itself has seen all of them. Findings are dropped as well.
+    const FINDINGS: u64 = 20;
     let missed = summary.long_polls - all;
     ensure!(
-        (lost.unwritten_events..=lost.unwritten_events + 2).contains(&missed),
+        missed <= lost.unwritten_events + 2 && missed + FINDINGS >= lost.unwritten_events,
         "{missed}: {lost:?}"
     );
     let seconds = summary.duration_ns as f64 / 1e9;

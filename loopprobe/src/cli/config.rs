@@ -7,10 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::{Arg, ArgAction, ArgMatches, Args, Command, parser::ValueSource};
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, CommandFactory as _, parser::ValueSource};
 use toml::de::{DeTable, DeValue};
 
-use super::{ServeKeys, SessionArgs};
+use super::{Cli, ServeKeys, SessionArgs};
 
 /// Where options come from beside the command line.
 #[derive(Args, Clone, Debug, Default)]
@@ -60,9 +60,12 @@ pub enum Keys {
 }
 
 impl Keys {
-    /// Of a command; `None` for one that takes no file.
-    fn of(matches: &ArgMatches) -> Option<Self> {
-        let has = |id| matches.try_contains_id(id).is_ok();
+    /// Of the subcommand `name`; `None` for one that takes no file. What was typed does not tell: in a release build clap takes each
+    /// id for one of the command's.
+    pub fn of(name: &str) -> Option<Self> {
+        let all = Cli::command();
+        let command = all.find_subcommand(name)?;
+        let has = |id: &str| command.get_arguments().any(|option| option.get_id() == id);
         match () {
             () if !has("config") => None,
             () if has("look_every") => Some(Self::Serve),
@@ -106,7 +109,7 @@ fn is_list(option: &Arg) -> bool {
 /// # Errors
 ///
 /// If it cannot be read, or a key or value is wrong.
-pub fn read(path: &Path, typed: &ArgMatches) -> Result<Vec<OsString>, ConfigError> {
+pub fn read(path: &Path, keys: Keys, typed: &ArgMatches) -> Result<Vec<OsString>, ConfigError> {
     let text = fs::read_to_string(path).map_err(|source| ConfigError::Read {
         path: path.to_owned(),
         source,
@@ -120,7 +123,6 @@ pub fn read(path: &Path, typed: &ArgMatches) -> Result<Vec<OsString>, ConfigErro
         let at = error.span().map_or(0, |span| span.start);
         wrong(at, error.message().to_owned())
     })?;
-    let keys = Keys::of(typed).unwrap_or(Keys::Session);
     let options = options(keys);
     let mut arguments = Vec::new();
     for (name, value) in table.get_ref() {
@@ -248,9 +250,9 @@ impl Setting {
 pub struct Settings(pub Vec<Setting>);
 
 impl Settings {
-    /// Of a command's matches; empty for a command without a session.
-    pub fn of(matches: &ArgMatches) -> Self {
-        let options = Keys::of(matches).map_or_else(Vec::new, options);
+    /// Of the matches of the subcommand `name`; empty for one without a session.
+    pub fn of(name: &str, matches: &ArgMatches) -> Self {
+        let options = Keys::of(name).map_or_else(Vec::new, options);
         let settings = options.iter().map(|option| Setting::of(option, matches));
         Self(settings.collect())
     }

@@ -26,15 +26,16 @@ impl Cli {
     pub fn read(typed: Vec<OsString>) -> Result<Self, CliError> {
         let mut matches = Self::command().try_get_matches_from(&typed)?;
         if let Some((name, sub)) = matches.subcommand()
+            && let Some(keys) = config::Keys::of(name)
             && let Ok(Some(path)) = sub.try_get_one::<PathBuf>("config")
         {
-            let from_file = config::read(path, sub)?;
+            let from_file = config::read(path, keys, sub)?;
             let whole = insert(&typed, name, from_file);
             matches = Self::command().try_get_matches_from(whole)?;
         }
         let mut cli = Self::from_arg_matches(&matches)?;
-        if let Some((_, sub)) = matches.subcommand() {
-            cli.settings = Settings::of(sub);
+        if let Some((name, sub)) = matches.subcommand() {
+            cli.settings = Settings::of(name, sub);
         }
         cli.typed = typed;
         Ok(cli)
