@@ -98,7 +98,7 @@ fn helps(tid: u32, now: u64) -> bool {
     // SAFETY: the value is a plain number.
     let last_ns = unsafe { HELPERS.get(&tid) }.copied();
     let helps = *left > 0 && last_ns.is_some_and(|last_ns| now < last_ns + HELPS_NS);
-    *left -= u32::from(helps);
+    *left = left.saturating_sub(u32::from(helps));
     helps
 }
 
@@ -317,8 +317,11 @@ fn fill(slot: &mut StackSlot, kind: Kind, tid: u32, open: &Open, now: u64) -> Op
     if !whole && wanted > STACK_BYTES as u64 {
         copy_outermost(&mut slot.bytes, entry_sp + 8);
     }
-    // A scan takes threads as they are, also one that has just been started and has no stack yet.
-    if record.len == 0 && kind as u32 != Kind::Scan as u32 && kind as u32 != Kind::Waker as u32 {
+    // A scan, and a look at a thread beside polls, take threads as they are, also one that has just been started and has no stack yet.
+    let is_polls_own = kind as u32 != Kind::Scan as u32
+        && kind as u32 != Kind::Waker as u32
+        && kind as u32 != Kind::Beside as u32;
+    if record.len == 0 && is_polls_own {
         count(Counter::Unreadable);
     }
     Some(())

@@ -116,19 +116,34 @@ impl Call {
 /// Stands for `raw::poll`.
 type Function = extern "C" fn(&mut Call) -> u64;
 
-/// One such function a way of probing it: taking probes away would cost the attach a tenth of a second each time.
+/// One such function a way of probing it: taking probes away would cost the attach a tenth of a second each time, and those that another
+/// measurement has left would count.
 #[inline(never)]
 extern "C" fn probed<const WAY: u64>(call: &mut Call) -> u64 {
     // Calling another function makes the compiler begin this one with a `push`, as it does `raw::poll`.
     black_box(leaf(black_box(call)) + WAY)
 }
 
-/// With probes that do nothing, at the entry alone.
-static EMPTY_ENTRY: Function = probed::<1>;
-/// With probes that do nothing, at the entry and the return.
-static EMPTY_PAIR: Function = probed::<2>;
-/// With loopprobe's own.
-static POLL: Function = probed::<3>;
+/// The functions of one measurement.
+struct Functions {
+    /// With probes that do nothing, at the entry alone.
+    empty_entry: Function,
+    /// With probes that do nothing, at the entry and the return.
+    empty_pair: Function,
+    /// With loopprobe's own.
+    poll: Function,
+}
+
+static EXACT: Functions = Functions {
+    empty_entry: probed::<1>,
+    empty_pair: probed::<2>,
+    poll: probed::<3>,
+};
+static LIGHT: Functions = Functions {
+    empty_entry: probed::<4>,
+    empty_pair: probed::<5>,
+    poll: probed::<6>,
+};
 
 #[inline(never)]
 fn leaf(call: &mut Call) -> u64 {
@@ -168,8 +183,10 @@ pub fn measure(
     lazy_headers: bool,
     light: bool,
 ) -> Result<Measurement, AttachError> {
-    let own = OwnFile::open()?;
-    let (site, probed_at) = own.site(POLL)?;
+    let functions = if light { &LIGHT } else { &EXACT };
+    let poll = functions.poll;
+    let own = OwnFile::open(poll)?;
+    let (site, probed_at) = own.site(poll)?;
     let mut kernel = Kernel::load(&Settings {
         pid: std::process::id(),
         capacity: Capacity { sites: 1, types: 1 },
@@ -182,21 +199,24 @@ pub fn measure(
         method,
     })?;
     kernel.write_tables(&own_plan(probed_at.0), PlanSize::default())?;
-    let without = best_round(POLL);
-    let cold_without = cold_call(POLL);
+    let without = best_round(poll);
+    let cold_without = cold_call(poll);
     let mut empty_round = |function, probes: &[Role]| {
         kernel.attach(&own.site(function)?.0.with(probes))?;
         Ok::<_, AttachError>((best_round(function) - without).max(0.0))
     };
-    let empty_entry = empty_round(EMPTY_ENTRY, &[Role::BaselineEnter])?;
+    let empty_entry = empty_round(functions.empty_entry, &[Role::BaselineEnter])?;
     let empty = if light {
         empty_entry
     } else {
-        empty_round(EMPTY_PAIR, &[Role::BaselineExit, Role::BaselineEnter])?
+        empty_round(
+            functions.empty_pair,
+            &[Role::BaselineExit, Role::BaselineEnter],
+        )?
     };
     kernel.attach(&site.with(&[Role::PollExit, Role::PollEnter]))?;
-    let with = best_round(POLL);
-    let cold_with = cold_call(POLL);
+    let with = best_round(poll);
+    let cold_with = cold_call(poll);
     let ns_per_poll = (with - without).max(0.0);
     let timing = ProbeTiming {
         ns_per_poll,
@@ -205,7 +225,7 @@ pub fn measure(
         ns_per_entry: empty_entry + (ns_per_poll - empty).max(0.0) / if light { 1.0 } else { 2.0 },
         cold_ns: (cold_with - cold_without - ns_per_poll).max(0.0),
         all_threads: kernel.stats(0)?.polls > 0,
-        dead_time: dead_time(&mut kernel, light)?,
+        dead_time: dead_time(&mut kernel, poll, light)?,
     };
     Ok(Measurement {
         timing,
@@ -254,16 +274,16 @@ fn cold_calls(function: Function) -> f64 {
 }
 
 /// Holds what the probes say of long calls against what the calls say themselves. Zeros if no probe says anything.
-fn dead_time(kernel: &mut Kernel, light: bool) -> Result<DeadTime, AttachError> {
+fn dead_time(kernel: &mut Kernel, poll: Function, light: bool) -> Result<DeadTime, AttachError> {
     kernel.set_config(&config(LONG_CALL.as_nanos() as u64))?;
     let mut events = kernel.take_events()?;
     let (mut starts, mut ends) = (Vec::new(), Vec::new());
     for _ in 0..LONG_CALLS {
         let mut call = Call::new(LONG_CALL);
-        POLL(&mut call);
+        poll(&mut call);
         if light {
             // The next call is this one's end. The one after it must not come straight from a probe.
-            POLL(&mut Call::new(Duration::ZERO));
+            poll(&mut Call::new(Duration::ZERO));
             std::thread::sleep(PAUSE);
         }
         while let Some(item) = events.next() {
@@ -292,10 +312,11 @@ struct OwnFile {
 }
 
 impl OwnFile {
-    fn open() -> Result<Self, AttachError> {
+    /// The file of one of its functions.
+    fn open(function: Function) -> Result<Self, AttachError> {
         let pid = std::process::id();
         let maps = Maps::read(pid).map_err(|e| failed(&e))?;
-        let mapping = mapping(&maps, address(POLL))?;
+        let mapping = mapping(&maps, address(function))?;
         let file = ImageFile::open(pid, mapping).map_err(|e| failed(&e))?;
         let image = Image::open(&file.path()).map_err(|e| failed(&e))?;
         Ok(Self { maps, file, image })
