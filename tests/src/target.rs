@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::lines::Lines;
@@ -81,6 +81,46 @@ impl Target {
         };
         target.head = target.until("ready", START)?;
         Ok(target)
+    }
+
+    /// A shell's `command` in a pid and a mount namespace of its own, as the target's user, after what the shell does as root (`prepare`).
+    /// The process of [`pid`](Self::pid) is outside; the command is its child.
+    ///
+    /// # Errors
+    /// When it cannot be started or does not become ready.
+    pub fn in_namespaces(prepare: &str, command: &str) -> Result<Target> {
+        let user = if unprivileged::wanted() {
+            unprivileged::prefix()
+        } else {
+            String::new()
+        };
+        let script = format!("{prepare}exec {user} {command}");
+        Self::spawn_as_is(Command::new("unshare").args([
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+            "sh",
+            "-c",
+            &script,
+        ]))
+    }
+
+    /// The first process that it has started.
+    ///
+    /// # Errors
+    /// When it starts none within five seconds.
+    pub fn child(&self) -> Result<u32> {
+        let (pid, deadline) = (self.pid(), Instant::now() + Duration::from_secs(5));
+        loop {
+            let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+            if let Some(child) = children.split_ascii_whitespace().next() {
+                return Ok(child.parse()?);
+            }
+            ensure!(Instant::now() < deadline, "{pid} has no child");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Its process id, as this process sees it.

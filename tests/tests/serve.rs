@@ -18,7 +18,6 @@ use loopprobe_tests::{
     matrix::{self, Build, target},
     take_machine,
     target::{Target, wait},
-    unprivileged,
 };
 use serde_json::Value;
 
@@ -286,19 +285,6 @@ impl Drop for Group {
     }
 }
 
-/// The only child of `pid`, once there is one.
-fn child_of(pid: u32) -> Result<u32> {
-    let deadline = Instant::now() + Duration::from_secs(5);
-    loop {
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
-        if let Some(child) = children.split_ascii_whitespace().next() {
-            return Ok(child.parse()?);
-        }
-        ensure!(Instant::now() < deadline, "{pid} has no child");
-        thread::sleep(Duration::from_millis(5));
-    }
-}
-
 #[test]
 fn units_and_containers_are_chosen_and_named() -> Result<()> {
     take_machine!();
@@ -314,25 +300,12 @@ fn units_and_containers_are_chosen_and_named() -> Result<()> {
     service.add(plain.pid())?;
     // As in a container: process ids and mounts of its own.
     let program = target(Build::DEFAULT, "busy")?;
-    let user = match unprivileged::wanted() {
-        true => unprivileged::prefix(),
-        false => String::new(),
-    };
-    let script = format!(
-        "exec {user} '{}' block --millis 120000 --rounds 15092",
+    let command = format!(
+        "'{}' block --millis 120000 --rounds 15092",
         program.display()
     );
-    let inside = Target::spawn_as_is(Command::new("unshare").args([
-        "--mount",
-        "--pid",
-        "--fork",
-        "--kill-child",
-        "--mount-proc",
-        "sh",
-        "-c",
-        &script,
-    ]))?;
-    let contained = child_of(inside.pid())?;
+    let inside = Target::in_namespaces("", &command)?;
+    let contained = inside.child()?;
     scope.add(contained)?;
     let told = folder.path().join("alerts.jsonl");
     let hook = format!("cat >> {}", told.display());

@@ -41,6 +41,25 @@ pub fn adjustable(options: Options) -> (Options, ThresholdDial) {
     (options, dial)
 }
 
+/// What was typed, with the file as it is now; says what is wrong with that, and that nothing is changed.
+pub fn read_again(typed: &[OsString]) -> Option<Cli> {
+    let read = Cli::read(typed.to_vec());
+    if let Err(error) = &read {
+        let error = error.to_string();
+        say::warning(&format!("nothing is changed: {}", clean(error.trim_end())));
+    }
+    read.ok()
+}
+
+/// Says which settings hold from some time on.
+pub fn say_changed(when: &str, settings: &[&Setting]) {
+    let lines: Vec<_> = settings
+        .iter()
+        .map(|setting| clean(&setting.line()).into_owned())
+        .collect();
+    say::remark(&format!("{when}: {}", lines.join("; ")));
+}
+
 impl Reload {
     /// `None` without a file.
     pub fn new(
@@ -64,12 +83,8 @@ impl Reload {
     /// Reads the file again, takes over what can be changed, and says what came of it. A file that is wrong changes nothing.
     pub fn reload(&mut self) {
         systemd::reloading();
-        match Cli::read(self.typed.clone()) {
-            Ok(cli) => self.follow(cli),
-            Err(error) => {
-                let error = error.to_string();
-                say::warning(&format!("nothing is changed: {}", clean(error.trim_end())));
-            }
+        if let Some(cli) = read_again(&self.typed) {
+            self.follow(cli);
         }
         systemd::reloaded();
     }
@@ -95,11 +110,7 @@ impl Reload {
                 "the configuration was read again: nothing has changed that can be",
             );
         }
-        let lines: Vec<_> = now
-            .iter()
-            .map(|setting| clean(&setting.line()).into_owned())
-            .collect();
-        say::remark(&format!("from now on: {}", lines.join("; ")));
+        say_changed("from now on", &now);
         self.apply(session);
         let changed: Vec<_> = now.into_iter().cloned().collect();
         self.settings.take(&changed);

@@ -23,7 +23,7 @@ pub fn stack_kind(kind: StackKind) -> &'static str {
 pub fn count(count: u64, noun: &str) -> String {
     let ending = match noun {
         _ if count == 1 => "",
-        _ if noun.ends_with("ch") => "es",
+        _ if noun.ends_with("ch") || noun.ends_with("ss") => "es",
         _ => "s",
     };
     format!("{} {noun}{ending}", Count(count))

@@ -1,8 +1,6 @@
 //! Targets in other pid and mount namespaces, as in containers.
 
 use std::collections::HashMap;
-use std::process::Command;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use loopprobe_tests::accuracy::compare;
@@ -11,20 +9,6 @@ use loopprobe_tests::scenario::THRESHOLD_NS;
 use loopprobe_tests::session::Session;
 use loopprobe_tests::take_machine;
 use loopprobe_tests::target::Target;
-use loopprobe_tests::unprivileged;
-
-/// The only child of `pid`, once there is one.
-fn child_of(pid: u32) -> Result<u32> {
-    let deadline = Instant::now() + Duration::from_secs(5);
-    loop {
-        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
-        if let Some(child) = children.split_ascii_whitespace().next() {
-            return Ok(child.parse()?);
-        }
-        ensure!(Instant::now() < deadline, "{pid} has no child");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
 
 /// The ids of the threads of `pid`: inside its own namespace, and here.
 fn thread_ids(pid: u32) -> Result<HashMap<u32, u32>> {
@@ -48,26 +32,13 @@ fn thread_ids(pid: u32) -> Result<HashMap<u32, u32>> {
 fn a_target_in_another_pid_and_mount_namespace() -> Result<()> {
     take_machine!();
     let program = target(Build::DEFAULT.stripped(), "truth")?;
-    let user = match unprivileged::wanted() {
-        true => unprivileged::prefix(),
-        false => String::new(),
-    };
     // The program lies on a file system that only the target's mount namespace has.
-    let script = format!(
-        "mount -t tmpfs none /mnt && cp '{}' /mnt/truth && exec {user} /mnt/truth sleep --gate inside --hold",
+    let prepare = format!(
+        "mount -t tmpfs none /mnt && cp '{}' /mnt/truth && ",
         program.display()
     );
-    let mut outer = Target::spawn_as_is(Command::new("unshare").args([
-        "--mount",
-        "--pid",
-        "--fork",
-        "--kill-child",
-        "--mount-proc",
-        "sh",
-        "-c",
-        &script,
-    ]))?;
-    let pid = child_of(outer.pid())?;
+    let mut outer = Target::in_namespaces(&prepare, "/mnt/truth sleep --gate inside --hold")?;
+    let pid = outer.child()?;
     ensure!(
         outer.head.last().is_some_and(|line| line["pid"] != pid),
         "it has the same id inside and here"

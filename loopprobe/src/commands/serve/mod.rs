@@ -20,7 +20,9 @@ use nix::sys::signal::Signal;
 use self::{fleet::Fleet, output::SharedOutput, session::Common};
 use super::{
     invoking_user::InvokingUser,
-    privileges, say,
+    privileges,
+    reload::{read_again, say_changed},
+    say,
     signals::{Goes, Signals},
 };
 use crate::{
@@ -29,7 +31,7 @@ use crate::{
         metrics::{Board, Targets},
         systemd::{self, Daemon},
     },
-    report::{Count, clean},
+    report::words,
 };
 
 /// What is not taken over while it runs.
@@ -173,7 +175,7 @@ fn tell(now: Targets, told: &mut Option<Targets>, cli: &Cli, daemon: &Daemon) {
     if *told == Some(now) {
         return;
     }
-    let mut text = format!("{} observed", processes(now.observed));
+    let mut text = format!("{} observed", words::count(now.observed, "process"));
     for (state, count) in now.by_state().into_iter().skip(1) {
         if count > 0 {
             text += &format!(", {count} {}", state.replace('_', " "));
@@ -184,13 +186,6 @@ fn tell(now: Targets, told: &mut Option<Targets>, cli: &Cli, daemon: &Daemon) {
     }
     daemon.is_ready(&text);
     *told = Some(now);
-}
-
-fn processes(count: u64) -> String {
-    match count {
-        1 => "1 process".to_owned(),
-        many => format!("{} processes", Count(many)),
-    }
 }
 
 /// Reads the file again.
@@ -212,16 +207,9 @@ impl Reload {
     /// What holds from now on, said on standard error; `None` where nothing changes, as with a file that is wrong.
     fn reload(&mut self) -> Option<ServeKeys> {
         systemd::reloading();
-        let read = Cli::read(self.typed.clone());
+        let read = read_again(&self.typed);
         systemd::reloaded();
-        let cli = match read {
-            Ok(cli) => cli,
-            Err(error) => {
-                let error = error.to_string();
-                say::warning(&format!("nothing is changed: {}", clean(error.trim_end())));
-                return None;
-            }
-        };
+        let cli = read?;
         let Command::Serve(args) = cli.command else {
             return None;
         };
@@ -242,20 +230,16 @@ impl Reload {
         let (at_once, later): (Vec<&Setting>, Vec<&Setting>) = free
             .into_iter()
             .partition(|setting| AT_ONCE.contains(&setting.key.as_str()));
-        say_changed("from now on", &at_once);
-        say_changed("for processes that are attached to from now on", &later);
+        for (when, settings) in [
+            ("from now on", at_once),
+            ("for processes that are attached to from now on", later),
+        ] {
+            if !settings.is_empty() {
+                say_changed(when, &settings);
+            }
+        }
         self.settings = cli.settings;
         self.keys = args.keys;
         Some(self.keys.clone())
-    }
-}
-
-fn say_changed(when: &str, settings: &[&Setting]) {
-    let lines = settings
-        .iter()
-        .map(|setting| clean(&setting.line()).into_owned());
-    let lines: Vec<_> = lines.collect();
-    if !lines.is_empty() {
-        say::remark(&format!("{when}: {}", lines.join("; ")));
     }
 }
