@@ -29,6 +29,16 @@ pub fn count(count: u64, noun: &str) -> String {
     format!("{} {noun}{ending}", Count(count))
 }
 
+/// A task by its type's name; what stands for a missing one says that it is a task.
+pub fn task(name: &str) -> String {
+    let name = super::clean(name);
+    if name.starts_with("task type") {
+        name.into_owned()
+    } else {
+        format!("task {name}")
+    }
+}
+
 /// A task type's name; one that is only likely says so. An address is no guess.
 pub fn task_name(task: &TaskType) -> String {
     let name = super::clean(&task.name);
@@ -120,6 +130,15 @@ pub fn finding(finding: &Finding) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_task_is_called_one_once() {
+        assert_eq!(task("api::upload"), "task api::upload");
+        assert_eq!(
+            task("task type @0x10 (8 bytes)"),
+            "task type @0x10 (8 bytes)"
+        );
+    }
 
     #[test]
     fn every_counter_that_is_not_zero_is_named() {

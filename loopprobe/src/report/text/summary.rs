@@ -247,17 +247,17 @@ fn groups(out: &mut impl Write, groups: &[Group], width: Width) -> io::Result<()
 
 impl Call<'_> {
     fn row(&self, cells: Vec<String>, with_task: bool) -> Row {
-        let task = clean(&self.first.task);
+        let task = words::task(&self.first.task);
         let name = match &self.first.call {
             Some(call) => clean(call).into_owned(),
-            None => format!("(task {task})"),
+            None => format!("({task})"),
         };
         let location = self.first.location.as_ref();
         let place = match words::place_beside(&name, location) {
             Some(place) => Some(place),
             None if self.first.call.is_none() || !with_task => None,
             None if self.types > 1 => Some(words::count(self.types as u64, "task type")),
-            None => Some(format!("task {task}")),
+            None => Some(task),
         };
         Row { cells, name, place }
     }
