@@ -29,6 +29,8 @@ pub struct Poll {
     pub ready: bool,
     /// Whether it went through `block_in_place`.
     pub block_in_place: bool,
+    /// How long it meant to wait or compute, where it says so, else 0, in nanoseconds.
+    pub asked_ns: u64,
 }
 
 impl Poll {

@@ -20,8 +20,16 @@ pub struct Args {
     unprivileged: bool,
 }
 
+/// How often a failed integration test is run again, alone.
+const AGAIN: usize = 2;
+/// With more failures than this nothing is run again: that is no noise.
+const MOST_AGAIN: usize = 6;
+
 /// Runs unit tests and documentation tests as the user, then the integration tests as root, one at a time: they compare
 /// times, and on a machine with few CPUs they would disturb each other.
+///
+/// Integration tests that fail are run again by themselves: what else a shared machine does for a while can fail a test that
+/// measures. Each that passes only then is named at the end.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     build_ebpf::check()?;
     let filter = args.filter.as_slice();
@@ -29,24 +37,73 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     if !args.unprivileged {
         total.add(own_tests(filter)?);
     }
-    let mut integration = cargo(&["--package", "loopprobe-tests"]);
-    as_root(&mut integration);
+    build_binary()?;
+    let mut command = integration_tests(args);
+    let outcome = run_tests(command.args(filter).args(["--", "--test-threads=1"]))?;
+    total.add(again(outcome, |names| {
+        let mut command = integration_tests(args);
+        run_tests(
+            command
+                .args(["--", "--test-threads=1", "--exact"])
+                .args(names),
+        )
+    })?);
+    total.report()
+}
+
+fn integration_tests(args: &Args) -> Command {
+    let mut command = cargo(&["--package", "loopprobe-tests"]);
+    as_root(&mut command);
     if args.unprivileged {
         // The tests start as root all the same: they make the user's files, and look at loopprobe from outside.
-        integration.env("LOOPPROBE_UNPRIVILEGED", "1");
+        command.env("LOOPPROBE_UNPRIVILEGED", "1");
     }
-    integration.args(filter).args(["--", "--test-threads=1"]);
-    build_binary()?;
-    total.add(run_tests(&mut integration)?);
-    total.report()
+    command
+}
+
+/// Runs what failed once more, and then what failed again.
+fn again(
+    first: Outcome,
+    mut run: impl FnMut(&[String]) -> anyhow::Result<Outcome>,
+) -> anyhow::Result<Counts> {
+    let Outcome {
+        mut counts,
+        mut failed,
+    } = first;
+    for _ in 0..AGAIN {
+        // A test program that ended early, or a name that was not read, is no matter of noise.
+        let is_noise = failed.len() as u64 == counts.failed && failed.len() <= MOST_AGAIN;
+        if failed.is_empty() || counts.broken > 0 || !is_noise {
+            break;
+        }
+        println!("\nrun again by themselves: {}", failed.join(", "));
+        let outcome = run(&failed)?;
+        if outcome.counts.broken > 0 {
+            break;
+        }
+        let passed: Vec<_> = failed
+            .iter()
+            .filter(|name| !outcome.failed.contains(name))
+            .collect();
+        // What did not run has not passed.
+        if outcome.counts.passed + outcome.counts.failed < failed.len() as u64 {
+            break;
+        }
+        for name in &passed {
+            println!("passed only when it was run again: {name}");
+        }
+        counts.failed -= passed.len() as u64;
+        counts.passed += passed.len() as u64;
+        counts.passed_again += passed.len() as u64;
+        failed = outcome.failed;
+    }
+    Ok(counts)
 }
 
 /// Those of the packages themselves.
 fn own_tests(filter: &[String]) -> anyhow::Result<Counts> {
     let mut total = Counts::default();
-    total.add(run_tests(
-        cargo(&["--package", "loopprobe", "--doc"]).args(filter),
-    )?);
+    total.add(run_tests(cargo(&["--package", "loopprobe", "--doc"]).args(filter))?.counts);
     let unit = [
         "--lib",
         "--bins",
@@ -57,7 +114,7 @@ fn own_tests(filter: &[String]) -> anyhow::Result<Counts> {
         "--package",
         "xtask",
     ];
-    total.add(run_tests(cargo(&unit).args(filter))?);
+    total.add(run_tests(cargo(&unit).args(filter))?.counts);
     Ok(total)
 }
 
@@ -100,6 +157,8 @@ struct Counts {
     ignored: u64,
     /// Test programs that ended without a summary: they crashed or did not compile.
     broken: u64,
+    /// Tests of those that passed that failed before.
+    passed_again: u64,
     /// Tests that passed without doing anything, and said why (`LEFT OUT`, `SKIPPED`).
     left_out: u64,
 }
@@ -110,6 +169,7 @@ impl Counts {
         self.failed += other.failed;
         self.ignored += other.ignored;
         self.broken += other.broken;
+        self.passed_again += other.passed_again;
         self.left_out += other.left_out;
     }
 
@@ -119,13 +179,14 @@ impl Counts {
             failed,
             ignored,
             broken,
+            passed_again,
             left_out,
         } = self;
         let good = failed == 0 && broken == 0 && passed > left_out;
         let word = if good { "ok" } else { "FAILED" };
         println!(
-            "\nall tests: {word}. {} passed; {failed} failed; {left_out} left out; {ignored} ignored; {broken} did not run \
-             to the end",
+            "\nall tests: {word}. {} passed, {passed_again} of them only when run again; {failed} failed; {left_out} left \
+             out; {ignored} ignored; {broken} did not run to the end",
             passed.saturating_sub(left_out),
         );
         if !good {
@@ -135,25 +196,46 @@ impl Counts {
     }
 }
 
-fn run_tests(command: &mut Command) -> anyhow::Result<Counts> {
+/// What `cargo test` said.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Outcome {
+    counts: Counts,
+    /// The names of the tests that failed.
+    failed: Vec<String>,
+}
+
+fn run_tests(command: &mut Command) -> anyhow::Result<Outcome> {
     let mut child = command
         .stdout(Stdio::piped())
         .spawn()
         .context("cannot run cargo test")?;
     let output = child.stdout.take().context("the output is a pipe")?;
-    let mut counts = Counts::default();
+    let mut outcome = Outcome::default();
     for line in BufReader::new(output).lines() {
         let line = line?;
         println!("{line}");
-        if let Some(more) = parse_summary(&line) {
-            counts.add(more);
+        outcome.read(&line);
+    }
+    if !child.wait()?.success() && outcome.counts.failed == 0 {
+        outcome.counts.broken += 1;
+    }
+    Ok(outcome)
+}
+
+impl Outcome {
+    fn read(&mut self, line: &str) {
+        if let Some(more) = parse_summary(line) {
+            self.counts.add(more);
         }
-        counts.left_out += u64::from(is_left_out(&line));
+        self.counts.left_out += u64::from(is_left_out(line));
+        self.failed.extend(parse_failure(line));
     }
-    if !child.wait()?.success() && counts.failed == 0 {
-        counts.broken += 1;
-    }
-    Ok(counts)
+}
+
+/// Reads `---- a::b stdout ----`, the head of what a failed test has printed. The line with `FAILED` may have other output in it.
+fn parse_failure(line: &str) -> Option<String> {
+    let name = line.strip_prefix("---- ")?.strip_suffix(" stdout ----")?;
+    Some(name.to_owned())
 }
 
 fn is_left_out(line: &str) -> bool {
@@ -193,6 +275,67 @@ mod tests {
         };
         assert_eq!(parse_summary(line), Some(expected));
         assert_eq!(parse_summary("test a::b ... ok"), None);
+    }
+
+    fn outcome(passed: u64, failed: &[&str]) -> Outcome {
+        Outcome {
+            counts: Counts {
+                passed,
+                failed: failed.len() as u64,
+                ..Counts::default()
+            },
+            failed: failed.iter().map(|name| (*name).to_owned()).collect(),
+        }
+    }
+
+    #[test]
+    fn what_fails_is_known_by_name() {
+        let mut seen = Outcome::default();
+        for line in [
+            "test a::b ... ok",
+            "test a::c ... FAILED",
+            "---- a::c stdout ----",
+            "test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out",
+        ] {
+            seen.read(line);
+        }
+        assert_eq!(seen, outcome(1, &["a::c"]));
+    }
+
+    #[test]
+    fn what_fails_once_is_run_again_and_counted() {
+        let mut runs = vec![outcome(0, &["b"]), outcome(1, &["b"])].into_iter();
+        let mut wanted = Vec::new();
+        let counts = again(outcome(5, &["a", "b"]), |names| {
+            wanted.push(names.to_vec());
+            Ok(runs.next_back().unwrap())
+        });
+        let counts = counts.unwrap();
+        assert_eq!(
+            (counts.passed, counts.failed, counts.passed_again),
+            (6, 1, 1)
+        );
+        assert_eq!(
+            wanted,
+            [vec!["a".to_owned(), "b".to_owned()], vec!["b".to_owned()]]
+        );
+        assert!(counts.report().is_err());
+    }
+
+    #[test]
+    fn a_broken_tree_is_not_run_again() {
+        let run = |_: &[String]| -> anyhow::Result<Outcome> { panic!("it was") };
+        let many = ["a", "b", "c", "d", "e", "f", "g"];
+        assert_eq!(again(outcome(5, &many), run).unwrap().failed, 7);
+        let mut crashed = outcome(5, &["a"]);
+        crashed.counts.broken = 1;
+        assert_eq!(again(crashed, run).unwrap().failed, 1);
+    }
+
+    #[test]
+    fn what_does_not_run_again_has_not_passed() {
+        let counts = again(outcome(5, &["a"]), |_| Ok(outcome(0, &[]))).unwrap();
+        assert_eq!((counts.passed, counts.failed), (5, 1));
     }
 
     #[test]

@@ -75,6 +75,7 @@ struct Record {
     preempted_at_end: u64,
     ready: bool,
     block_in_place: bool,
+    asked_ns: u64,
 }
 
 impl Record {
@@ -90,7 +91,7 @@ impl Record {
         };
         let _ = write!(
             line,
-            r#","tid":{},"start_ns":{},"end_ns":{},"cpu_ns":{},"preempted_at_start":{},"preempted_at_end":{},"ready":{},"block_in_place":{}}}"#,
+            r#","tid":{},"start_ns":{},"end_ns":{},"cpu_ns":{},"preempted_at_start":{},"preempted_at_end":{},"ready":{},"block_in_place":{},"asked_ns":{}}}"#,
             self.tid,
             self.start_ns,
             self.end_ns,
@@ -98,7 +99,8 @@ impl Record {
             self.preempted_at_start,
             self.preempted_at_end,
             self.ready,
-            self.block_in_place
+            self.block_in_place,
+            self.asked_ns
         );
         line
     }
@@ -119,10 +121,16 @@ thread_local! {
         buffer
     };
     static BLOCKED_IN_PLACE: Cell<bool> = const { Cell::new(false) };
+    static ASKED_NS: Cell<u64> = const { Cell::new(0) };
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Notes that the thread is about to wait or compute for so long. What its poll takes beyond that, it waits for a CPU.
+pub fn ask_ms(ms: u64) {
+    ASKED_NS.with(|asked| asked.set(asked.get() + ms * 1_000_000));
 }
 
 /// A call being timed; recorded when dropped, also by a panic.
@@ -135,6 +143,7 @@ pub struct Span {
     start_ns: u64,
     start_cpu_ns: u64,
     preempted_at_start: u64,
+    asked_at_start_ns: u64,
 }
 
 impl Span {
@@ -149,6 +158,7 @@ impl Span {
             start_ns,
             start_cpu_ns: thread_cpu_ns(),
             preempted_at_start: preemptions(),
+            asked_at_start_ns: ASKED_NS.with(Cell::get),
         }
     }
 }
@@ -177,6 +187,7 @@ impl Drop for Span {
                 preempted_at_end,
                 ready: self.ready,
                 block_in_place,
+                asked_ns: ASKED_NS.with(Cell::get) - self.asked_at_start_ns,
             });
             // Last of all, for the same reason.
             buffer.records[index].end_ns = monotonic_ns();
@@ -309,6 +320,7 @@ impl Brief {
             preempted_at_end: 0,
             ready: false,
             block_in_place: false,
+            asked_ns: 0,
         };
         BUFFER.with(|buffer| lock(buffer).records.push(record));
     }

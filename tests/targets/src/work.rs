@@ -5,16 +5,19 @@ use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::clock::thread_cpu_ns;
+use crate::truth::ask_ms;
 
 /// Blocks the thread in the kernel.
 #[inline(never)]
 pub fn block_ms(ms: u64) {
+    ask_ms(ms);
     std::thread::sleep(Duration::from_millis(ms));
 }
 
 /// Waits for `ms` on a condition variable that nobody signals.
 #[inline(never)]
 pub fn wait_ms(ms: u64) {
+    ask_ms(ms);
     let (mutex, condition) = (Mutex::new(()), Condvar::new());
     let end = Instant::now() + Duration::from_millis(ms);
     let mut guard = mutex.lock().expect("no panic");
@@ -43,6 +46,7 @@ pub fn deep(kilobytes: u64, work: &dyn Fn()) {
 /// Computes for `ms` of the thread's own CPU time.
 #[inline(never)]
 pub fn spin_ms(ms: u64) {
+    ask_ms(ms);
     let end = thread_cpu_ns() + ms * 1_000_000;
     let mut value = 1_u64;
     while thread_cpu_ns() < end {
