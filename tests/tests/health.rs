@@ -267,7 +267,8 @@ fn a_driver_that_nobody_turns_is_found_with_the_poll_that_kept_it() -> Result<()
         truth.iter().any(|p| is_blocker(&p) && p.tid == poll.tid),
         "{first:?}"
     );
-    ensure!(first.advice.contains("spawn_blocking"), "{first:?}");
+    let advice = poll.advice.as_ref().context("advice for the poll")?;
+    ensure!(first.advice.ends_with(advice), "{first:?}");
     Ok(())
 }
 

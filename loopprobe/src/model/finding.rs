@@ -77,6 +77,9 @@ pub struct Evidence {
     /// Polls of the task a second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub polls_per_second: Option<u64>,
+    /// How much of the time the thread was in long polls, in nanoseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_polls_ns: Option<u64>,
     /// How much of one thread's time the task's polls took.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share: Option<f64>,
@@ -103,6 +106,9 @@ pub struct FoundPoll {
     pub cause: Option<Cause>,
     /// The blocking call, where it is known.
     pub call: Option<String>,
+    /// What to do about this poll, where its cause is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advice: Option<String>,
 }
 
 impl From<&LongPoll> for FoundPoll {
@@ -118,6 +124,9 @@ impl From<&LongPoll> for FoundPoll {
             ended: poll.ended,
             cause: diagnosis.map(|d| d.cause),
             call: diagnosis.and_then(|d| Some(d.call.as_ref()?.function.clone())),
+            advice: diagnosis
+                .filter(|d| d.cause != Cause::Unknown)
+                .map(|d| d.advice.clone()),
         }
     }
 }

@@ -109,13 +109,18 @@ pub fn finding(finding: &Finding) -> String {
              the process runs"
         ),
         FindingKind::DriverLag => format!(
-            "driver lag: for {duration} nobody turned the I/O and timer driver{}: a poll kept the thread that turned it last",
+            "driver lag: for {duration} nobody turned the I/O and timer driver{}: {} the thread that turned it last",
             match evidence.idle_workers {
                 Some(idle) => format!(
                     ", though {} idle",
                     count(idle, "worker") + if idle == 1 { " was" } else { " were" }
                 ),
                 None => String::new(),
+            },
+            match evidence.in_polls_ns {
+                Some(ns) if ns < evidence.duration_ns / 2 =>
+                    format!("for {} of it long polls kept", Measured(ns)),
+                _ => "a poll kept".to_owned(),
             }
         ),
         FindingKind::BusyTask => format!(

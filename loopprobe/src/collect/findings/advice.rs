@@ -1,6 +1,6 @@
 //! What to do about what is wrong with a loop as a whole.
 
-use crate::model::FoundPoll;
+use crate::model::{Cause, FoundPoll};
 
 /// Polls that wait for each other.
 pub const DEADLOCK: &str = "take locks in one order everywhere, and hold none while waiting for another thread; a lock that is held \
@@ -12,29 +12,95 @@ pub const BUSY_TASK: &str = "if it waits for something in a loop of yield_now or
 
 /// All workers of a runtime in these polls at once.
 pub fn all_blocked(polls: &[FoundPoll]) -> String {
-    let first = polls.first().and_then(|poll| poll.call.as_ref());
-    let is_one = first.is_some() && polls.iter().all(|poll| poll.call.as_ref() == first);
-    match first.filter(|_| is_one) {
-        Some(call) => format!(
-            "while this lasts nothing of the runtime runs, neither timers nor I/O: all of them are in {call}; move it to spawn_blocking"
-        ),
-        None => "while this lasts nothing of the runtime runs, neither timers nor I/O: move what blocks to spawn_blocking, the longest \
-                 first"
-            .to_owned(),
+    let what = "while this lasts nothing of the runtime runs, neither timers nor I/O";
+    // What waits for another thread may wait for one of the others.
+    let waits = |poll: &&FoundPoll| matches!(poll.cause, Some(Cause::Lock | Cause::ThreadWait));
+    let first = polls.iter().find(|poll| !waits(poll));
+    match first.or(polls.first()).and_then(of_poll) {
+        Some(advice) => format!("{what}: {advice}"),
+        None => format!("{what}: see what these polls do"),
     }
 }
 
-/// Nobody turned the driver while these polls kept its thread, and so many workers of the runtime were parked.
-pub fn driver_lag(idle: u64, polls: &[FoundPoll]) -> String {
-    let call = polls.first().and_then(|poll| poll.call.as_ref());
-    let what = call.map_or_else(
-        || "what blocks in this poll".to_owned(),
-        |call| format!("the call of {call}"),
-    );
+/// Nobody turned the driver for `lag_ns`; `in_polls_ns` of it the thread that turned it last was in long polls, of which this is the
+/// longest. So many workers of the runtime were parked.
+pub fn driver_lag(idle: u64, lag_ns: u64, in_polls_ns: u64, poll: &FoundPoll) -> String {
     let why = if idle > 0 {
-        "idle workers do not take the driver over while the one that turned it last is in a poll"
+        "idle workers do not take the driver over while the one that turned it last is busy"
     } else {
         "timers and I/O of this runtime are late by that much"
     };
-    format!("{why}: move {what} to spawn_blocking")
+    if is_rest(lag_ns, in_polls_ns) {
+        return format!(
+            "{why}: most of it was in no long poll, but in shorter ones in a row, in the runtime itself, as when very many timers fire at \
+             once, or in waiting for a CPU"
+        );
+    }
+    match of_poll(poll) {
+        Some(advice) => format!("{why}: {advice}"),
+        None => format!("{why}: see what this poll does"),
+    }
+}
+
+/// Whether long polls are the smaller part of a time.
+fn is_rest(lag_ns: u64, in_polls_ns: u64) -> bool {
+    in_polls_ns < lag_ns / 2
+}
+
+/// What to do about one poll, after the name of its call.
+fn of_poll(poll: &FoundPoll) -> Option<String> {
+    let advice = poll.advice.as_ref()?;
+    Some(match &poll.call {
+        Some(call) => format!("{call}: {advice}"),
+        None => advice.clone(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn poll(cause: Cause, advice: Option<&str>) -> FoundPoll {
+        FoundPoll {
+            tid: 1,
+            thread: "worker".to_owned(),
+            task: "task".to_owned(),
+            task_id: None,
+            start_ns: 0,
+            duration_ns: 20,
+            ended: true,
+            cause: Some(cause),
+            call: None,
+            advice: advice.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn a_loop_is_told_what_its_poll_is_told() {
+        let preempted = poll(Cause::Preempted, Some("others had the CPU"));
+        assert!(driver_lag(0, 20, 20, &preempted).ends_with(": others had the CPU"));
+        assert!(all_blocked(&[preempted]).ends_with(": others had the CPU"));
+        let unknown = poll(Cause::Unknown, None);
+        assert!(!driver_lag(0, 20, 20, &unknown).contains("spawn_blocking"));
+    }
+
+    #[test]
+    fn a_poll_is_not_blamed_for_what_lies_beside_it() {
+        let blocked = poll(Cause::Sleep, Some("do not sleep"));
+        assert!(driver_lag(0, 100, 60, &blocked).contains("do not sleep"));
+        let text = driver_lag(0, 100, 20, &blocked);
+        assert!(
+            text.contains("in no long poll") && !text.contains("do not sleep"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn what_the_others_wait_for_comes_first() {
+        let polls = [
+            poll(Cause::Lock, Some("hold it for less time")),
+            poll(Cause::Pipe, Some("drain it")),
+        ];
+        assert!(all_blocked(&polls).ends_with(": drain it"));
+    }
 }

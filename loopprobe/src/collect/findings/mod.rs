@@ -85,8 +85,10 @@ impl Findings {
     pub fn forget(&mut self, now: u64) {
         self.recent
             .retain(|seen| now.saturating_sub(seen.end_ns()) < REMEMBERED_NS);
-        self.seen_ns
-            .retain(|(kind, _), seen_ns| now.saturating_sub(*seen_ns) < 2 * apart_ns(*kind));
+        // Longer than the polls, or a poll that is remembered would begin an occurrence that has been told.
+        self.seen_ns.retain(|(kind, _), seen_ns| {
+            now.saturating_sub(*seen_ns) < 2 * (REMEMBERED_NS + apart_ns(*kind))
+        });
     }
 
     /// Whether an occurrence goes on that was seen before.
@@ -123,5 +125,16 @@ mod tests {
         assert!(findings.goes_on(KIND, "a", 2 * apart_ns));
         assert!(!findings.goes_on(KIND, "b", 2 * apart_ns));
         assert!(!findings.goes_on(KIND, "a", 4 * apart_ns));
+    }
+
+    #[test]
+    fn no_poll_is_remembered_longer_than_what_was_said_of_it() {
+        const KIND: FindingKind = FindingKind::AllWorkersBlocked;
+        let mut findings = Findings::default();
+        findings.begins(KIND, "a", 100);
+        // Another poll of the same occurrence ended a little later, and is looked at as late as it can be.
+        let end_ns = 100 + apart_ns(KIND) / 2;
+        findings.forget(end_ns + REMEMBERED_NS);
+        assert!(findings.goes_on(KIND, "a", end_ns));
     }
 }

@@ -57,6 +57,7 @@ mod tests {
                 ended: true,
                 cause: None,
                 call: None,
+                advice: None,
             },
             scheduler: 1,
             may_block: false,

@@ -142,6 +142,8 @@ impl Observer {
                 .filter(|seen| overlap(seen) >= least_ns)
                 .max_by_key(|seen| overlap(seen));
             let Some(kept) = kept else { continue };
+            let lag_ns = lag.end_ns - lag.left_ns;
+            let in_polls_ns = in_polls_ns(&polls, &lag);
             let subject = format!("{} {}", lag.descriptor, kept.poll.task);
             const KIND: FindingKind = FindingKind::DriverLag;
             if self.findings.goes_on(KIND, &subject, lag.end_ns) {
@@ -149,19 +151,20 @@ impl Observer {
             }
             self.findings.begins(KIND, &subject, lag.end_ns);
             let idle = shared.then(|| idle_workers(threads, &lag));
-            let polls = vec![self.explained(kept, threads, now)];
-            let advice = advice::driver_lag(idle.unwrap_or(0), &polls);
+            let kept = self.explained(kept, threads, now);
+            let advice = advice::driver_lag(idle.unwrap_or(0), lag_ns, in_polls_ns, &kept);
             let finding = Finding {
                 time_ns: now,
                 pid: self.options.pid,
                 kind: KIND,
                 evidence: Evidence {
                     since_ns: lag.left_ns,
-                    duration_ns: lag.end_ns - lag.left_ns,
+                    duration_ns: lag_ns,
                     certain: true,
                     tid: Some(lag.tid),
                     idle_workers: idle.filter(|idle| *idle > 0),
-                    polls,
+                    in_polls_ns: Some(in_polls_ns),
+                    polls: vec![kept],
                     ..Evidence::default()
                 },
                 advice,
@@ -360,6 +363,27 @@ fn open_lag((descriptor, driver): &(u32, Driver), now: u64) -> Option<DriverReco
         descriptor: *descriptor,
         ..DriverRecord::default()
     })
+}
+
+/// How much of a time without a turn the thread that turned last was in long polls. One inside another counts once.
+fn in_polls_ns(polls: &[Seen], lag: &DriverRecord) -> u64 {
+    let mut spans: Vec<(u64, u64)> = polls
+        .iter()
+        .filter(|seen| seen.poll.tid == lag.tid)
+        .map(|seen| {
+            let start_ns = seen.poll.start_ns.max(lag.left_ns);
+            (start_ns, seen.end_ns().min(lag.end_ns))
+        })
+        .collect();
+    spans.sort_unstable();
+    let mut reached_ns = lag.left_ns;
+    let mut total_ns = 0;
+    for (start_ns, end_ns) in spans {
+        let new_ns = end_ns.saturating_sub(start_ns.max(reached_ns));
+        total_ns += new_ns;
+        reached_ns = reached_ns.max(end_ns);
+    }
+    total_ns
 }
 
 fn worker(threads: &[(u32, Thread)], tid: u32) -> Option<&Thread> {
