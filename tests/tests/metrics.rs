@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use loopprobe::model::LongPoll;
 use loopprobe_tests::{
     folder::Folder,
-    matrix::{Build, target},
+    matrix::{Build, Tokio, target},
     session::Session,
     take_machine,
     target::Target,
@@ -277,6 +277,32 @@ fn a_threshold_is_fitted_to_a_program_of_short_polls() -> Result<()> {
     let (threshold, report) = fitted(&Target::busy("pace", 4_000)?)?;
     println!("{threshold}: {:?}", report.notices);
     ensure!((0.001..0.01).contains(&threshold), "{threshold}");
+    Ok(())
+}
+
+/// One task, two closures that never end and one that has.
+#[test]
+fn tasks_and_the_blocking_pool_are_those_of_the_target() -> Result<()> {
+    take_machine!();
+    let build = Build {
+        tokio: Tokio::Exactly("1.50.0"),
+        ..Build::DEFAULT
+    };
+    let target = Target::start(&target(build.stripped(), "crowd")?, &["pool"])?;
+    let port = free_port()?;
+    let address = format!("127.0.0.1:{port}");
+    let session = Session::attach(target.pid(), &["--metrics", &address])?;
+    thread::sleep(Duration::from_millis(3_500));
+    let samples = scraped(port)?;
+    session.interrupt()?;
+    let expected = [
+        ("loopprobe_active_tasks", 1.0),
+        (r#"loopprobe_blocking_pool_threads{state="busy"}"#, 2.0),
+        (r#"loopprobe_blocking_pool_threads{state="idle"}"#, 1.0),
+    ];
+    for (name, value) in expected {
+        ensure!(samples.get(name) == Some(&value), "{name}: {samples:?}");
+    }
     Ok(())
 }
 

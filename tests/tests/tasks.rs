@@ -1,15 +1,18 @@
 //! `loopprobe tasks` against what the programs themselves know of their tasks.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{BufRead as _, BufReader, Read as _},
     process::{Command, Output, Stdio},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
+use loopprobe::model::FindingKind;
 use loopprobe_tests::{
     matrix::{self, Build, Profile, Tokio, VERSIONS},
+    session::Session,
+    take_machine,
     target::Target,
 };
 use serde_json::Value;
@@ -212,6 +215,60 @@ fn debug_information_tells_the_chain_of_awaits() -> Result<()> {
             checked += 1;
         }
         ensure!(checked >= 43, "{checked} chains");
+    }
+    Ok(())
+}
+
+/// Tasks that await `pending` have no waker, those with a timer have one.
+#[test]
+fn tasks_that_nothing_can_wake_are_found_with_their_await() -> Result<()> {
+    take_machine!();
+    for (tokio, stripped) in [(Tokio::Newest, true), (Tokio::Exactly("1.28.2"), false)] {
+        let build = Build {
+            tokio,
+            stripped,
+            ..Build::DEFAULT
+        };
+        let (target, truth, found) = crowd(build)?;
+        let waits = |task: &&Value| {
+            let at = task["await"].as_u64();
+            task["name"] == "waits_for_ever" || task["name"] == "waits_at" && at != Some(3)
+        };
+        let stuck = truth.iter().filter(waits);
+        let stuck: BTreeSet<u64> = stuck.filter_map(|task| task["task_id"].as_u64()).collect();
+        let tasks = found["tasks"].as_array().context("tasks")?;
+        let marked = tasks.iter().filter(|task| task["no_waker"] == true);
+        let marked: BTreeSet<u64> = marked.filter_map(|task| task["id"].as_u64()).collect();
+        assert_eq!(marked, stuck, "{build:?}");
+        let args = ["--stuck", "1s", "--duration", "6s"];
+        let report = Session::attach(target.pid(), &args)?.finish()?;
+        let findings = report.findings.iter();
+        let findings: Vec<_> = findings
+            .filter(|f| f.kind == FindingKind::StuckTask)
+            .collect();
+        let told: u64 = findings.iter().filter_map(|f| f.evidence.tasks).sum();
+        assert_eq!(told, stuck.len() as u64, "{findings:?}");
+        for finding in &findings {
+            let evidence = &finding.evidence;
+            let ids = evidence.task_ids.iter();
+            ensure!(
+                ids.clone().count() > 0 && ids.clone().all(|id| stuck.contains(id)),
+                "{evidence:?}"
+            );
+            ensure!(
+                evidence.certain && evidence.duration_ns >= 1_000_000_000,
+                "{evidence:?}"
+            );
+        }
+        let numbers = findings
+            .iter()
+            .filter_map(|f| f.evidence.awaits.first()?.number);
+        let numbers: BTreeSet<u32> = numbers.collect();
+        ensure!(numbers.contains(&1), "{findings:?}");
+        ensure!(
+            numbers.is_subset(&BTreeSet::from([1, 2, 5])),
+            "{findings:?}"
+        );
     }
     Ok(())
 }

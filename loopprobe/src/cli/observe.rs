@@ -23,6 +23,9 @@ pub struct ObserveArgs {
     /// Say this often how busy workers are and how long nobody turned the driver: 1s; at least 100ms
     #[arg(long, display_order = 7, value_name = "TIME", value_parser = parse_interval)]
     pub interval: Option<Duration>,
+    /// Tell of tasks that nothing can wake any more once they have been so for this long: 30s; at least 1s
+    #[arg(long, display_order = 8, value_name = "TIME", value_parser = parse_stuck)]
+    pub stuck: Option<Duration>,
     /// Take the stack of a poll that waits in the kernel for at least this long
     /// [default: the smaller of 1ms and a tenth of the threshold]
     #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = MEASURING)]
@@ -52,6 +55,7 @@ impl ObserveArgs {
             sample_hz: self.sample_hz,
             stacks: !self.no_stacks,
             interval: self.interval,
+            stuck: self.stuck,
             debug_files: self.debug_file.clone(),
             kernel_log: global.kernel_log(),
             ..Options::new(pid)
@@ -73,4 +77,12 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
         return Err("an interval is at least 100ms".to_owned());
     }
     Ok(interval)
+}
+
+fn parse_stuck(text: &str) -> Result<Duration, String> {
+    let least = parse_duration(text)?;
+    if least < Duration::from_secs(1) {
+        return Err("tasks are looked at over a second at least".to_owned());
+    }
+    Ok(least)
 }

@@ -10,7 +10,10 @@ use loopprobe_common::{
     thread::Thread,
 };
 
-use super::threads::ThreadNames;
+use super::{
+    headcount::{Headcount, Seen},
+    threads::ThreadNames,
+};
 use crate::model::{DriverLag, Interval, WorkerLoad};
 
 /// Compares each look with the one before, and adds it to the periods that are under way.
@@ -23,6 +26,8 @@ pub struct Health {
     busy_ns: HashMap<u32, u64>,
     /// Time and turns at the last look, by descriptor.
     drivers: HashMap<u32, (u64, u64)>,
+    /// Who has polled since that was asked.
+    seen: Seen,
 }
 
 /// What was seen since a moment.
@@ -34,6 +39,7 @@ pub struct Period {
     /// Time in polls and the longest without parking, by thread.
     workers: BTreeMap<u32, (u64, u64)>,
     driver: Option<Lag>,
+    tasks: Option<Headcount>,
 }
 
 /// How long nobody turned the drivers.
@@ -52,6 +58,7 @@ impl Health {
             look: 0,
             busy_ns: HashMap::new(),
             drivers: HashMap::new(),
+            seen: Seen::default(),
         }
     }
 
@@ -79,6 +86,9 @@ impl Health {
             if thread.flags & Thread::POLLED == 0 {
                 continue;
             }
+            if busy_ns > since {
+                self.polled(thread);
+            }
             let longest_ns = Longest::since(&thread.longest, over).max(awake(thread, now));
             for period in periods.iter_mut() {
                 let worker = period.workers.entry(thread.tid).or_default();
@@ -92,6 +102,19 @@ impl Health {
             period.workers.retain(|tid, _| lives(tid));
         }
         self.see_drivers(threads, drivers, now, periods)
+    }
+
+    fn polled(&mut self, thread: &Thread) {
+        if thread.flags & Thread::LOCAL != 0 {
+            self.seen.threads.insert(thread.tid);
+        } else if thread.scheduler != 0 {
+            self.seen.schedulers.insert(thread.scheduler);
+        }
+    }
+
+    /// Who has polled since this was asked last.
+    pub fn take_seen(&mut self) -> Seen {
+        std::mem::take(&mut self.seen)
     }
 
     fn see_drivers(
@@ -159,21 +182,23 @@ fn is_epoll(pid: u32, descriptor: u32) -> bool {
 }
 
 impl Period {
-    /// Begins now, when so many polls and long polls have been counted.
-    pub fn begin(start_ns: u64, (polls, long_polls): (u64, u64)) -> Self {
+    /// Begins now, when so many polls and long polls have been counted, and these tasks live.
+    pub fn begin(start_ns: u64, (polls, long_polls): (u64, u64), tasks: Option<Headcount>) -> Self {
         Self {
             start_ns,
             polls,
             long_polls,
+            tasks,
             ..Self::default()
         }
     }
 
-    /// What the values come to, when by now so many polls and long polls have been counted.
+    /// What the values come to, when by now so many polls and long polls have been counted, and these tasks live.
     pub fn interval(
         &self,
         now: u64,
         (polls, long_polls): (u64, u64),
+        tasks: Option<&Headcount>,
         names: &mut ThreadNames,
     ) -> Interval {
         let duration_ns = now.saturating_sub(self.start_ns);
@@ -182,7 +207,12 @@ impl Period {
             let share = ns as f64 / duration_ns.max(1) as f64;
             (share.min(1.0) * 1e4).round() / 1e4
         };
+        let turnover = tasks.and_then(|tasks| tasks.since(self.tasks.as_ref()?));
         Interval {
+            pool: tasks.and_then(Headcount::pool),
+            active_tasks: tasks.map(Headcount::active),
+            spawned: turnover.map(|(spawned, _)| spawned),
+            completed: turnover.map(|(_, completed)| completed),
             time_ns: now,
             duration_ns,
             polls: polls.saturating_sub(self.polls),
@@ -226,14 +256,14 @@ mod tests {
 
     fn seen(looks: &[Look]) -> Interval {
         let mut health = Health::of(std::process::id());
-        let mut period = Period::begin(0, (0, 0));
+        let mut period = Period::begin(0, (0, 0), None);
         for (number, (threads, drivers)) in looks.iter().enumerate() {
             health.next_look();
             let now = (number as u64 + 1) * SECOND / 2;
             health.see(threads, drivers, now, &mut [&mut period]);
         }
         let mut names = ThreadNames::new(std::process::id());
-        period.interval(looks.len() as u64 * SECOND / 2, (0, 0), &mut names)
+        period.interval(looks.len() as u64 * SECOND / 2, (0, 0), None, &mut names)
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::{
     attach::{Plan, PlannedImage, bias, epoll, epoll_offset},
     elf::{DebugFileError, Image, Sections, VirtAddr},
     process::{ImageFile, Maps},
-    runtime::{Runtime, RuntimeImage, Runtimes, detect, installed_debug_file, sketch},
+    runtime::{MappedImage, Runtime, RuntimeImage, Runtimes, detect, installed_debug_file, sketch},
 };
 
 /// What tells mapped files apart.
@@ -39,6 +39,8 @@ pub struct Images {
     pub found: Vec<FoundRuntime>,
     /// Whether `epoll_wait` is probed.
     pub epoll: bool,
+    /// The files with a runtime, where the process has them mapped.
+    pub mapped: Vec<MappedImage>,
 }
 
 /// A runtime of the process.
@@ -71,6 +73,7 @@ impl Images {
             unreadable: Vec::new(),
             found: Vec::new(),
             epoll: false,
+            mapped: Vec::new(),
         }
     }
 
@@ -117,8 +120,11 @@ impl Images {
             let is_mapped = |known: &&PlannedByPath| known.inode == mapping.inode;
             let mut known = self.by_path.iter().filter(is_mapped).peekable();
             if known.peek().is_some() {
-                for known in known.filter(|_| bias.is_some()) {
-                    plan.add_text(known.image.as_ref(), bias.unwrap_or_default());
+                for (known, bias) in known.zip(std::iter::repeat(bias)) {
+                    let Some(bias) = bias else { continue };
+                    plan.add_text(known.image.as_ref(), bias);
+                    let image = Arc::clone(&known.image);
+                    self.mapped.push(MappedImage { image, bias });
                 }
                 continue;
             }
@@ -213,6 +219,10 @@ impl Images {
                 continue;
             };
             self.note(found.as_ref());
+            if let Some(bias) = bias {
+                let image = Arc::clone(&found);
+                self.mapped.push(MappedImage { image, bias });
+            }
             if !found.facts().is_named {
                 sketches.push((Arc::clone(&found), plan.size()));
             }

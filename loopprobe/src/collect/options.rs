@@ -35,6 +35,8 @@ pub struct Options {
     pub report_open_after: Duration,
     /// How often values over time are told ([`crate::model::Interval`]); `None` for never. At least [`Self::SHORTEST_INTERVAL`].
     pub interval: Option<Duration>,
+    /// Tasks that nothing can wake are told of after this long; `None` for never. All live tasks are read for that now and then.
+    pub stuck: Option<Duration>,
     /// Separate debug files, given by the user.
     pub debug_files: Vec<PathBuf>,
     /// Whether the kernel side logs (`--log-level debug`).
@@ -67,6 +69,7 @@ impl Options {
             stacks: true,
             report_open_after: Self::DEFAULT_OPEN_AFTER,
             interval: None,
+            stuck: None,
             debug_files: Vec::new(),
             kernel_log: false,
         }

@@ -42,6 +42,8 @@ pub struct Task {
     pub kind: usize,
     /// What it does.
     pub state: TaskState,
+    /// Whether it waits and nobody holds a waker of it, so that nothing can wake it.
+    pub no_waker: bool,
     /// Its loop: an index of [`Census::loops`].
     pub of_loop: Option<usize>,
     /// Where it waits.
@@ -51,7 +53,7 @@ pub struct Task {
 }
 
 /// Where the outermost async function or block of a task is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum At {
     /// It has not been polled yet.
     Beginning,

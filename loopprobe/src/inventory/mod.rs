@@ -2,11 +2,13 @@
 
 mod awaits;
 mod census;
+mod population;
 mod types;
 
 use std::sync::Arc;
 
 pub use census::{At, Census, Loop, Task};
+pub use population::Population;
 
 use self::{awaits::Source, types::Types};
 use crate::{
@@ -14,8 +16,8 @@ use crate::{
     elf::{Image, Sections},
     process::{ImageFile, Maps, Memory, ProcessError, can_read_memory, how_to_read},
     runtime::{
-        DiscoverError, Instances, LoopCount, MappedImage, Runtime, Runtimes, Searched, TaskFinder,
-        detect, installed_debug_file,
+        DiscoverError, Instances, MappedImage, Runtime, Runtimes, Searched, TaskFinder, detect,
+        installed_debug_file,
     },
 };
 
@@ -201,21 +203,9 @@ impl Inventory {
     pub fn search(&mut self) -> Result<Searched, ProcessError> {
         let mut all = Searched::default();
         for found in &mut self.found {
-            let searched = found.finder.search()?;
-            all.loops += searched.loops;
-            all.bytes += searched.bytes;
-            all.unread += searched.unread;
+            all.add(found.finder.search()?);
         }
         Ok(all)
-    }
-
-    /// How many tasks each event loop has that the last search found, and how many were spawned on it so far: a few words are read
-    /// for each loop with Tokio 1.35 and later (about 2 us), and before that its list is walked (about 1 us for each task). So this
-    /// may be asked every second, with a search now and then, such as each minute, for loops that are created later. `LocalSet`s
-    /// are loops of their own here, and closures on the blocking pool are not counted.
-    pub fn counts(&mut self) -> Vec<LoopCount> {
-        let counts = self.found.iter_mut().map(|found| found.finder.counts());
-        counts.flatten().collect()
     }
 
     /// All live tasks: a search, then each loop's own list.
@@ -264,6 +254,7 @@ impl Inventory {
                     id: task.id,
                     kind: index,
                     state: task.state,
+                    no_waker: task.no_waker,
                     of_loop,
                     at,
                     chain,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cause, LongPoll};
+use super::{Cause, LongPoll, Pool, SourceLocation, ThreadState};
 
 /// Something that is wrong with a loop as a whole. It is said once an occurrence.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,6 +33,10 @@ pub enum FindingKind {
     DriverLag,
     /// One task is polled again and again without end.
     BusyTask,
+    /// All threads of a blocking pool are busy, it may have no more, and closures wait.
+    PoolExhausted,
+    /// Tasks wait, and nobody holds a waker of them.
+    StuckTask,
 }
 
 impl FindingKind {
@@ -43,6 +47,8 @@ impl FindingKind {
             Self::Deadlock => "deadlock",
             Self::DriverLag => "driver_lag",
             Self::BusyTask => "busy_task",
+            Self::PoolExhausted => "pool_exhausted",
+            Self::StuckTask => "stuck_task",
         }
     }
 }
@@ -74,6 +80,15 @@ pub struct Evidence {
     /// The task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task_id: Option<u64>,
+    /// How many tasks are so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tasks: Option<u64>,
+    /// Some of them, those that were seen first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub task_ids: Vec<u64>,
+    /// What the first of them awaits, outermost first, as far as it is known.
+    #[serde(rename = "await", default, skip_serializing_if = "Vec::is_empty")]
+    pub awaits: Vec<Awaited>,
     /// Polls of the task a second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub polls_per_second: Option<u64>,
@@ -83,6 +98,25 @@ pub struct Evidence {
     /// How much of one thread's time the task's polls took.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share: Option<f64>,
+    /// The blocking pool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<Pool>,
+    /// The threads that were found in a closure of a blocking pool.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub threads: Vec<ThreadState>,
+}
+
+/// A future that waits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Awaited {
+    /// The async function or block, or another future's type.
+    pub function: String,
+    /// Which of its awaits it is at, counted from 1 as the compiler does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<u32>,
+    /// Where that is.
+    #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<SourceLocation>,
 }
 
 /// A poll that is part of a finding; the `long_poll` event with the same `tid` and `start_ns` has its stacks.

@@ -26,7 +26,7 @@ pub use background::Background;
 pub use cause::{Blocked, Cause, Diagnosis};
 pub use distribution::Distribution;
 pub(crate) use due::Due;
-pub use finding::{Evidence, Finding, FindingKind, FoundPoll};
+pub use finding::{Awaited, Evidence, Finding, FindingKind, FoundPoll};
 pub use interval::{DriverLag, Interval, Pool, WakeToPoll, WorkerLoad};
 pub use live::{CurrentPoll, Live, Worker};
 pub use no_polls::{ChildProcess, Doing, NoPolls, ThreadState};

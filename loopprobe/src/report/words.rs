@@ -129,6 +129,31 @@ pub fn finding(finding: &Finding) -> String {
             Count(evidence.polls_per_second.unwrap_or_default()),
             evidence.share.unwrap_or_default() * 100.0
         ),
+        FindingKind::StuckTask => {
+            let tasks = match evidence.tasks.unwrap_or(1) {
+                1 => format!("task {} waits", task()),
+                tasks => format!("{} tasks {} wait", Count(tasks), task()),
+            };
+            format!(
+                "stuck: {tasks}, for at least {duration}, and nothing can wake {}",
+                if evidence.tasks == Some(1) {
+                    "it"
+                } else {
+                    "them"
+                }
+            )
+        }
+        FindingKind::PoolExhausted => {
+            let pool = evidence.pool.unwrap_or_default();
+            let waits = match pool.queued.unwrap_or_default() {
+                1 => "1 closure waits, for".to_owned(),
+                queued => format!("{} closures wait, the oldest for", Count(queued)),
+            };
+            format!(
+                "blocking pool exhausted: all {} it may have are busy, and {waits} at least {duration}",
+                count(pool.cap.unwrap_or_default(), "thread")
+            )
+        }
     }
 }
 

@@ -22,7 +22,7 @@ pub struct MappedImage {
 
 /// Finds the live tasks of one runtime in one process, by reading its memory. The process is not stopped, so it changes
 /// meanwhile, and all that is read is checked.
-pub trait TaskFinder {
+pub trait TaskFinder: Send {
     /// Looks for the process's event loops anew. This reads all of its writable memory (about a second for each 2 GB); what it
     /// finds serves later calls of the other methods, until loops are created that have to be seen too.
     ///
@@ -35,6 +35,12 @@ pub trait TaskFinder {
     /// Cheap where the runtime itself counts: a few words are read for each loop (about 2 us). Elsewhere its list is walked
     /// (about 1 us for each task). See [`LoopCount::source`].
     fn counts(&mut self) -> Vec<LoopCount>;
+
+    /// The blocking pools of the loops that the last search found. `None` if one of them is not known beyond doubt. Takes some 20 us
+    /// a loop.
+    fn pools(&mut self) -> Option<Vec<PoolCount>> {
+        None
+    }
 
     /// The tasks of the loops that the last search found.
     fn tasks(&mut self) -> LiveTasks;
@@ -50,6 +56,18 @@ pub struct Searched {
     /// Bytes of the process's memory that were not looked at: they are swapped out, or it cannot be told whether reading them
     /// would change anything.
     pub unread: u64,
+    /// Tasks that are members of a list which was not found, so that [`TaskFinder::counts`] does not count them.
+    pub strays: usize,
+}
+
+impl Searched {
+    /// Adds what another search did.
+    pub fn add(&mut self, other: Self) {
+        self.loops += other.loops;
+        self.bytes += other.bytes;
+        self.unread += other.unread;
+        self.strays += other.strays;
+    }
 }
 
 /// How many tasks an event loop has.
@@ -65,6 +83,39 @@ pub struct LoopCount {
     pub spawned: Option<u64>,
     /// Where `active` comes from.
     pub source: CountSource,
+}
+
+impl LoopCount {
+    /// Whether no task is missing.
+    pub fn is_whole(&self) -> bool {
+        self.source != CountSource::PartlyWalked
+    }
+}
+
+/// Threads and closures of a blocking pool. The workers of a runtime, which are threads of its pool too, are not counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PoolCount {
+    /// Which pool: an address of the process, the same as long as it lives.
+    pub address: ProcAddr,
+    /// Threads that run a closure, or were a worker before it went into `block_in_place`.
+    pub busy: u64,
+    /// Threads that wait for a closure.
+    pub idle: u64,
+    /// Closures that wait for a thread.
+    pub queued: u64,
+    /// How many threads there may be, where that is known: not of a pool without threads in some places of memory.
+    pub cap: Option<u64>,
+    /// The first and the last of the closures that wait, if any does.
+    pub ends: Option<QueueEnds>,
+}
+
+/// The ids of the closures that wait longest and shortest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct QueueEnds {
+    /// The one that is next.
+    pub first: u64,
+    /// The one that came last.
+    pub last: u64,
 }
 
 /// Where a count comes from.
@@ -111,6 +162,8 @@ pub struct LiveTask {
     pub image: usize,
     /// What it did when it was read.
     pub state: TaskState,
+    /// Whether it waits and nobody holds a waker of it: only its list, and perhaps a handle to join it, refer to it.
+    pub no_waker: bool,
     /// Its loop: an index of [`LiveTasks::loops`]. `None` for closures, and where it is not known.
     pub of_loop: Option<usize>,
 }

@@ -34,10 +34,11 @@ pub fn workers(state: &State, frame: &mut Frame<'_>, area: Rect) {
     });
     workers.truncate(room);
     workers.sort_by_key(|worker| worker.tid);
-    let mut lines = vec![title(
-        format!("Workers ({})", state.live.workers.len()),
-        false,
-    )];
+    let mut heading = format!("Workers ({})", state.live.workers.len());
+    if let Some(tasks) = state.live.interval.active_tasks {
+        heading.push_str(&format!(", live tasks {}", Count(tasks)));
+    }
+    let mut lines = vec![title(heading, false)];
     let columns = usize::from(area.width);
     lines.extend(
         workers

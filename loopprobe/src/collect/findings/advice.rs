@@ -1,6 +1,6 @@
 //! What to do about what is wrong with a loop as a whole.
 
-use crate::model::{Cause, FoundPoll};
+use crate::model::{Cause, FoundPoll, ThreadState};
 
 /// Polls that wait for each other.
 pub const DEADLOCK: &str = "take locks in one order everywhere, and hold none while waiting for another thread; a lock that is held \
@@ -9,6 +9,10 @@ pub const DEADLOCK: &str = "take locks in one order everywhere, and hold none wh
 /// A task that is polled without end.
 pub const BUSY_TASK: &str = "if it waits for something in a loop of yield_now or try_ calls, await that instead; a waker that is called \
      although nothing is ready does the same; if it computes, move that to spawn_blocking";
+
+/// A task that waits, and of which nobody holds a waker.
+pub const STUCK_TASK: &str = "nothing can wake it: what it awaits kept no waker (pending(), or a future written by hand that returns \
+     Pending without one), or dropped it without a call of wake; end such a task, or mend the future";
 
 /// All workers of a runtime in these polls at once.
 pub fn all_blocked(polls: &[FoundPoll]) -> String {
@@ -54,6 +58,20 @@ fn of_poll(poll: &FoundPoll) -> Option<String> {
         Some(call) => format!("{call}: {advice}"),
         None => advice.clone(),
     })
+}
+
+/// A blocking pool whose threads run these closures, while others wait for a thread. Those on a CPU are not among them.
+pub fn pool_exhausted(closures: &[ThreadState]) -> String {
+    let first = closures.first().and_then(|thread| thread.call.as_ref());
+    let is_one = first.is_some() && closures.iter().all(|thread| thread.call.as_ref() == first);
+    let what = match first.filter(|_| is_one) {
+        Some(call) => format!("the closures are in {call}: "),
+        None => String::new(),
+    };
+    format!(
+        "{what}a closure must not wait for another one that may be queued behind it; bound how many are spawned with a \
+         tokio::sync::Semaphore, give what runs for long a thread of its own, or raise Builder::max_blocking_threads"
+    )
 }
 
 #[cfg(test)]

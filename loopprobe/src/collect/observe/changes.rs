@@ -24,6 +24,10 @@ impl Observer {
             stacks.reload();
         }
         self.polls.instances.refresh();
+        self.images.mapped.clear();
+        if let Some(headcounts) = &mut self.headcounts {
+            headcounts.forget();
+        }
         let name = process_name(self.options.pid);
         notice(
             sink,

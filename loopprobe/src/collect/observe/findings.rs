@@ -60,11 +60,12 @@ impl Observer {
         self.find_driver_lag(threads, &open, now, sink)?;
         self.find_all_blocked(threads, &open, now, sink)?;
         self.find_busy_task(threads, now, sink)?;
+        self.find_exhausted_pools(threads, now, sink)?;
         self.findings.forget(now);
         Ok(())
     }
 
-    fn say(&mut self, finding: Finding, sink: &mut dyn Sink) -> io::Result<()> {
+    pub(super) fn say(&mut self, finding: Finding, sink: &mut dyn Sink) -> io::Result<()> {
         FindingCount::add(&mut self.totals.findings, finding.kind);
         sink.event(&Event::Finding(finding))
     }

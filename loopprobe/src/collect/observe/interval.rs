@@ -4,11 +4,11 @@ use std::{io, time::Duration};
 
 use loopprobe_common::thread::Thread;
 
-use super::Observer;
+use super::{Observer, TICK};
 use crate::{
     attach::AttachError,
     clock::nanoseconds,
-    collect::health::Period,
+    collect::{headcount::Headcounts, health::Period},
     model::{Event, Sink, TaskKind},
 };
 
@@ -20,12 +20,16 @@ impl Observer {
     }
 
     /// The values of the time before the session's first look are nobody's.
-    pub(super) fn begin_health(&mut self) -> io::Result<()> {
+    pub(super) fn begin_health(&mut self, live_every: Option<Duration>) -> io::Result<()> {
+        if live_every.is_some() || self.options.interval.is_some() {
+            let counts = Headcounts::of(self.options.runtimes, self.options.pid);
+            self.headcounts = Some(counts);
+        }
         self.begin_look()?;
         let threads = self.kernel.threads().map_err(io::Error::other)?;
         self.see_health(&threads, self.span.start_ns)?;
         let counted = self.counted().map_err(io::Error::other)?;
-        self.interval = Period::begin(self.span.start_ns, counted);
+        self.interval = Period::begin(self.span.start_ns, counted, None);
         self.since_live = self.interval.clone();
         self.next_interval = self.options.interval.map(|every| self.due_after(every));
         Ok(())
@@ -43,6 +47,12 @@ impl Observer {
         self.drivers = drivers;
         self.drivers
             .retain(|(descriptor, _)| !gone.contains(descriptor));
+        let seen = self.health.take_seen();
+        if let Some(headcounts) = &mut self.headcounts {
+            let every = self.options.interval.unwrap_or(TICK);
+            headcounts.see(seen);
+            self.tasks = headcounts.take(&self.images.mapped, nanoseconds(every));
+        }
         Ok(())
     }
 
@@ -88,9 +98,9 @@ impl Observer {
 
     fn end_interval(&mut self, now: u64, sink: &mut dyn Sink) -> io::Result<()> {
         let counted = self.counted().map_err(io::Error::other)?;
-        let names = &mut self.polls.threads;
-        let interval = self.interval.interval(now, counted, names);
-        self.interval = Period::begin(now, counted);
+        let (tasks, names) = (self.tasks.as_ref(), &mut self.polls.threads);
+        let interval = self.interval.interval(now, counted, tasks, names);
+        self.interval = Period::begin(now, counted, self.tasks.clone());
         sink.event(&Event::Interval(interval))
     }
 

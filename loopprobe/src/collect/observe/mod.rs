@@ -7,11 +7,13 @@ mod light;
 mod names;
 mod no_polls;
 mod open;
+mod pool;
 mod prepare;
 mod price;
 mod root;
 mod settings;
 mod span;
+mod stuck;
 mod threshold;
 
 use std::{
@@ -46,6 +48,7 @@ use super::{
     drain::{Drain, Rings},
     findings::Findings,
     head::head,
+    headcount::{Headcount, Headcounts},
     health::{Health, Period},
     images::Images,
     light::Light,
@@ -55,6 +58,7 @@ use super::{
     record::Record,
     stacks::Stacks,
     stuck::Stuck,
+    stuck_tasks::StuckWatch,
     summary::{Totals, summarize},
     workers::Workers,
 };
@@ -102,6 +106,10 @@ pub struct Observer {
     /// When the next snapshot is due.
     live: Due,
     health: Health,
+    /// `None` if nobody wants to know how many tasks there are.
+    headcounts: Option<Headcounts>,
+    /// What they said at the look under way, where that is known.
+    tasks: Option<Headcount>,
     /// The look under way.
     look: u64,
     /// Values of the interval that is under way, and when the next one ends if they are wanted.
@@ -109,6 +117,8 @@ pub struct Observer {
     next_interval: Option<u64>,
     /// Values since the last snapshot.
     since_live: Period,
+    /// `None` if tasks that nothing wakes are not wanted.
+    stuck_watch: Option<StuckWatch>,
     /// As the look under way has found them.
     drivers: Vec<(u32, Driver)>,
     findings: Findings,
@@ -211,11 +221,14 @@ impl Observer {
             },
             live: Due::default(),
             health: Health::of(pid),
+            headcounts: None,
+            tasks: None,
             look: 0,
             interval: Period::default(),
             next_interval: None,
             since_live: Period::default(),
             drivers: Vec::new(),
+            stuck_watch: None,
             findings: Findings::default(),
             fitting: fitting(options, span.start_ns),
             span,
@@ -286,7 +299,8 @@ impl Observer {
 
     fn report(&mut self, sink: &mut dyn Sink, stop: &Stop) -> io::Result<&'static str> {
         sink.event(&Event::Session(self.session()))?;
-        self.begin_health()?;
+        self.begin_health(sink.live_every())?;
+        self.begin_stuck_watch();
         let mut next_tick = now_ns() + nanoseconds(TICK);
         loop {
             let now = now_ns();
@@ -458,6 +472,7 @@ impl Observer {
         }
         self.look_at_stuck(&threads, now, sink)?;
         self.look_for_findings(&threads, now, sink)?;
+        self.tell_stuck_tasks(now, sink)?;
         self.tell_interval(now, sink)?;
         self.fit_threshold(now, sink)?;
         if let Some(every) = sink.live_every()
@@ -472,10 +487,11 @@ impl Observer {
         let summary = summarize(&self.kernel, &self.plan.types, self.totals.clone())
             .map_err(io::Error::other)?;
         let counted = self.counted().map_err(io::Error::other)?;
+        let tasks = self.tasks.as_ref();
         let interval = self
             .since_live
-            .interval(now, counted, &mut self.polls.threads);
-        self.since_live = Period::begin(now, counted);
+            .interval(now, counted, tasks, &mut self.polls.threads);
+        self.since_live = Period::begin(now, counted, self.tasks.clone());
         Ok(live::snapshot(
             threads,
             now,

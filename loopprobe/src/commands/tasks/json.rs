@@ -54,6 +54,7 @@ struct TaskReport<'a> {
     #[serde(rename = "await")]
     awaits: Option<Vec<AwaitReport<'a>>>,
     idle_ns: Option<u64>,
+    no_waker: bool,
     #[serde(rename = "loop")]
     of_loop: Option<usize>,
 }
@@ -127,6 +128,7 @@ pub fn write(pid: u32, census: &Census, out: &mut impl Write) -> io::Result<()> 
             state: task.state,
             awaits: awaits(task, &own.name),
             idle_ns: None,
+            no_waker: task.no_waker,
             of_loop: task.of_loop,
         }
     });

@@ -104,9 +104,13 @@ impl Filter {
     }
 
     /// The level of a finding; `None` if all that it is about is silent, or it is not long enough for any of it. What does not end by
-    /// itself is critical at once, and a busy task a warning.
+    /// itself is critical at once, a busy or stuck task and an exhausted pool a warning.
     pub fn level_of(&self, finding: &Finding) -> Option<Level> {
         let evidence = &finding.evidence;
+        if finding.kind == FindingKind::PoolExhausted {
+            // It is about no task's type or cause.
+            return self.causes.is_empty().then_some(Level::Warning);
+        }
         let own = evidence.task.iter().map(|task| (task, Cause::Unknown));
         let polls = evidence.polls.iter();
         let polls = polls.map(|poll| (&poll.task, poll.cause.unwrap_or(Cause::Unknown)));
@@ -116,7 +120,8 @@ impl Filter {
         });
         let levels = speaking.filter_map(|(task, _)| match finding.kind {
             FindingKind::Deadlock => Some(Level::Critical),
-            FindingKind::BusyTask => Some(Level::Warning),
+            FindingKind::BusyTask | FindingKind::StuckTask => Some(Level::Warning),
+            FindingKind::PoolExhausted => None,
             FindingKind::AllWorkersBlocked | FindingKind::DriverLag => {
                 self.level_at(evidence.duration_ns, |pattern| pattern.matches(task))
             }

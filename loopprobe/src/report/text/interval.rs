@@ -4,8 +4,8 @@ use std::io::{self, Write};
 
 use super::{WallClock, style, width::Width};
 use crate::{
-    model::{Interval, WorkerLoad},
-    report::{Chosen, Measured, clean, words},
+    model::{Interval, Pool, WorkerLoad},
+    report::{Chosen, Count, Measured, clean, words},
 };
 
 /// More workers than this are not listed one by one.
@@ -31,9 +31,8 @@ pub(super) fn line(
         ),
         None => "driver lag unknown".to_owned(),
     });
-    if let Some(tasks) = interval.active_tasks {
-        parts.push(words::count(tasks, "task"));
-    }
+    parts.push(tasks(interval));
+    parts.extend(interval.pool.as_ref().map(pool));
     let (label, duration) = (
         "interval",
         Chosen(interval.duration_ns / 1_000_000 * 1_000_000),
@@ -45,6 +44,35 @@ pub(super) fn line(
         style::NOTE,
         style::NOTE
     )
+}
+
+/// How many tasks live, and how many came and went.
+fn tasks(interval: &Interval) -> String {
+    let Some(active) = interval.active_tasks else {
+        return "tasks unknown".to_owned();
+    };
+    let count = words::count(active, "task");
+    match (interval.spawned, interval.completed) {
+        (Some(spawned), Some(completed)) => {
+            format!("{count} (+{} -{})", Count(spawned), Count(completed))
+        }
+        _ => count,
+    }
+}
+
+/// The blocking pool; its limit matters once something waits for a thread.
+fn pool(pool: &Pool) -> String {
+    let mut text = format!("pool {} busy", Count(pool.busy));
+    if let Some(idle) = pool.idle {
+        text += &format!(" {} idle", Count(idle));
+    }
+    if let (Some(queued @ 1..), Some(cap)) = (pool.queued, pool.cap) {
+        text += &format!(" of at most {}, {} queued", Count(cap), Count(queued));
+    }
+    if let Some(oldest_ns) = pool.oldest_ns {
+        text += &format!(" for {}", Measured(oldest_ns));
+    }
+    text
 }
 
 /// How busy the workers were, and for how long one did not park at most.
@@ -75,4 +103,34 @@ fn busy(workers: &[WorkerLoad]) -> Vec<String> {
             Measured(longest.longest_ns)
         ),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tasks_are_told_as_far_as_they_are_known() {
+        let mut interval = Interval::default();
+        assert_eq!(tasks(&interval), "tasks unknown");
+        interval.active_tasks = Some(1);
+        assert_eq!(tasks(&interval), "1 task");
+        (interval.spawned, interval.completed) = (Some(30), Some(29));
+        assert_eq!(tasks(&interval), "1 task (+30 -29)");
+    }
+
+    #[test]
+    fn a_pool_has_a_limit_once_closures_wait() {
+        let mut shown = Pool {
+            busy: 2,
+            idle: Some(1),
+            queued: Some(0),
+            cap: Some(4),
+            oldest_ns: None,
+        };
+        assert_eq!(pool(&shown), "pool 2 busy 1 idle");
+        (shown.queued, shown.oldest_ns) = (Some(3), Some(2_000_000_000));
+        let text = "pool 2 busy 1 idle of at most 4, 3 queued for 2.00s";
+        assert_eq!(pool(&shown), text);
+    }
 }

@@ -2,7 +2,8 @@
 //!
 //! `crowd`: some of each kind, in each state, on a multi_thread and a current_thread runtime, a `LocalSet`, and the blocking pool.
 //! `many`: 100,000 idle tasks on a multi_thread runtime. `churn`: idle tasks, and others that come and go as fast as they can;
-//! each line on the standard input is answered with the number of live tasks.
+//! each line on the standard input is answered with the number of live tasks. `paced`: at each line 500 tasks that stay and 300 that
+//! end at once, on a multi_thread and then on a current_thread runtime; the answer is the number of live tasks and of all so far. `pool`: closures on the blocking pools.
 
 use std::io::BufRead as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -275,9 +276,116 @@ fn churn(idle: u64) {
     runtime.shutdown_background();
 }
 
+async fn yields() {
+    loop {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Three workers; four threads for closures, of which two are kept busy and one waits, and at the next line all four are and five
+/// closures wait; then a runtime on one thread with a closure of its own.
+fn pool() {
+    let multi = Builder::new_multi_thread()
+        .worker_threads(3)
+        .max_blocking_threads(4)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    drop(multi.spawn(yields()));
+    for _ in 0..2 {
+        drop(multi.spawn_blocking(blocks));
+    }
+    let short = multi.spawn_blocking(|| std::thread::sleep(Duration::from_millis(50)));
+    multi.block_on(short).expect("a closure");
+    control::ready();
+    let current = Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(7)
+        .build()
+        .expect("a runtime");
+    let mut lines = std::io::stdin().lock().lines();
+    lines.next();
+    for _ in 0..7 {
+        drop(multi.spawn_blocking(blocks));
+    }
+    lines.next();
+    drop(current.spawn(yields()));
+    drop(current.spawn_blocking(blocks));
+    current.block_on(async {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+    });
+    STOP.store(true, Ordering::Relaxed);
+    multi.shutdown_background();
+    current.shutdown_background();
+}
+
+/// What a task leaves behind when it ends.
+struct Ends;
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        ALIVE.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+async fn ends_at_once(seed: u64) -> u64 {
+    let _ends = Ends;
+    tokio::task::yield_now().await;
+    seed
+}
+
+fn paced() {
+    let multi = targets::runtime::multi_thread(2);
+    let current = Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let mut spawned = 0;
+    let spawn = |handle: &Handle| {
+        for seed in 0..500 {
+            ALIVE.fetch_add(1, Ordering::SeqCst);
+            drop(handle.spawn(waits_for_ever(seed)));
+        }
+        for seed in 0..300 {
+            ALIVE.fetch_add(1, Ordering::SeqCst);
+            drop(handle.spawn(ends_at_once(seed)));
+        }
+        800
+    };
+    spawned += spawn(multi.handle());
+    control::ready();
+    for (number, _) in std::io::stdin()
+        .lock()
+        .lines()
+        .map_while(Result::ok)
+        .enumerate()
+    {
+        let stay = 500 * (number as u64 + 2);
+        if number % 2 == 0 {
+            spawned += spawn(current.handle());
+        } else {
+            spawned += spawn(multi.handle());
+        }
+        let ended = async {
+            while ALIVE.load(Ordering::SeqCst) > stay {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            // The last one still has to be taken off its list.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        current.block_on(ended);
+        control::say(&format!(
+            r#"{{"type":"alive","tasks":{stay},"spawned":{spawned}}}"#
+        ));
+    }
+    multi.shutdown_background();
+}
+
 fn main() {
-    let options = Options::parse(&["crowd", "many", "churn"]);
+    let options = Options::parse(&["crowd", "many", "churn", "paced", "pool"]);
     match options.scenario.as_str() {
+        "paced" => paced(),
+        "pool" => pool(),
         "churn" => churn(20_000),
         "many" => {
             control::listen();

@@ -9,6 +9,7 @@ use crate::{elf::ProcAddr, process::Memory, runtime::TaskState};
 const RUNNING: u64 = 1;
 const COMPLETE: u64 = 1 << 1;
 const NOTIFIED: u64 = 1 << 2;
+const JOIN_INTEREST: u64 = 1 << 3;
 const REFERENCES: u32 = 6;
 /// No task has more wakers and handles than that; a freed one's word may look like more.
 const MAX_REFERENCES: u64 = 1 << 24;
@@ -112,6 +113,14 @@ impl Header {
     /// Whether it was never a member of a list or queue of tasks, as closures are not.
     pub fn is_unowned(&self) -> bool {
         self.owner == 0 && self.queue_next == 0
+    }
+
+    /// Whether the task waits and nobody holds a waker of it. References to a task that waits: its list's, its `JoinHandle`'s while that
+    /// lives, one for each waker and `AbortHandle` (`State::new` and `transition_to_idle`, 1.23 to 1.54).
+    pub fn has_no_waker(&self) -> bool {
+        let handle = u64::from(self.word & JOIN_INTEREST != 0);
+        let references = self.word >> REFERENCES;
+        self.state() == TaskState::Idle && !self.layout.is_blocking && references == 1 + handle
     }
 
     /// What the task does.

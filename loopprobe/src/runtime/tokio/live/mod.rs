@@ -9,6 +9,7 @@ mod layout;
 mod owner;
 mod pool;
 mod scan;
+mod threads;
 mod walk;
 
 use std::{
@@ -26,8 +27,8 @@ use crate::{
     elf::ProcAddr,
     process::{Memory, ProcessError, resident},
     runtime::{
-        CountSource, LiveLoop, LiveTask, LiveTasks, LoopCount, MappedImage, Searched, TaskFinder,
-        TaskState,
+        CountSource, LiveLoop, LiveTask, LiveTasks, LoopCount, MappedImage, PoolCount, Searched,
+        TaskFinder, TaskState, tokio::scheduler::Scheduler,
     },
 };
 
@@ -146,6 +147,7 @@ impl TaskFinder for Finder {
             loops: self.owners.len(),
             bytes: found.bytes,
             unread: resident.swapped + resident.unknown + found.unread,
+            strays: self.linked_strays(&mut self.walk()).0.len(),
         })
     }
 
@@ -174,6 +176,14 @@ impl TaskFinder for Finder {
             });
         }
         counts
+    }
+
+    fn pools(&mut self) -> Option<Vec<PoolCount>> {
+        // A `LocalSet` uses the pool of its runtime, if that has one.
+        let has_pool = |owner: &&Owner| owner.kind() != Some(Scheduler::Local);
+        let owners = self.owners.iter().filter(has_pool);
+        let pools = owners.map(|owner| threads::pool(&self.memory, &self.layouts, owner));
+        pools.collect()
     }
 
     fn tasks(&mut self) -> LiveTasks {
@@ -226,6 +236,7 @@ impl Header {
             served: Arc::clone(&self.layout.served),
             image: self.layout.image,
             state,
+            no_waker: self.has_no_waker(),
             of_loop,
         }
     }

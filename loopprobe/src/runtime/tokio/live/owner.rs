@@ -4,11 +4,11 @@ use super::{
     header::Header,
     walk::{Ends, Membership, Walk, Walked},
 };
-use crate::{elf::ProcAddr, process::Memory};
+use crate::{elf::ProcAddr, process::Memory, runtime::tokio::scheduler::Scheduler};
 
 /// How far into the scheduler's allocation the list is looked for. It lies at 0x1f0 at most in all builds tried (Tokio 1.54,
 /// multi_thread).
-const SEARCHED_WORDS: usize = 512;
+pub const SEARCHED_WORDS: usize = 512;
 /// How many words lie between a list and its owner's number.
 const MAX_DISTANCE: usize = 8;
 /// Shards of a list. Source: `OwnedTasks::gen_shared_list_size` (1.35 and later): four for each worker, and a power of two.
@@ -83,6 +83,27 @@ impl Owner {
     /// Whether this is the owner of a task.
     pub fn is_of(&self, task: &Header) -> bool {
         (self.number, self.address.0) == (task.owner, task.scheduler)
+    }
+
+    /// Which scheduler it is, where that is known.
+    pub fn kind(&self) -> Option<Scheduler> {
+        use Scheduler::{CurrentThread, Local, MultiThread};
+        let mut known = [MultiThread, CurrentThread, Local].into_iter();
+        known.find(|kind| kind.word() == self.scheduler)
+    }
+
+    /// Whether it may have so many workers, as far as its lists tell.
+    pub fn may_have_workers(&self, workers: u64) -> bool {
+        match self.lists {
+            Lists::Sharded { count, .. } => {
+                workers
+                    .saturating_mul(4)
+                    .next_power_of_two()
+                    .min(*SHARDS.end())
+                    == count
+            }
+            Lists::One(_) => true,
+        }
     }
 
     /// Whether it still is where it was.

@@ -1,0 +1,114 @@
+//! A blocking pool all of whose threads are busy while closures wait.
+
+use std::{collections::HashSet, io};
+
+use loopprobe_common::thread::Thread;
+
+use super::Observer;
+use crate::{
+    clock::nanoseconds,
+    collect::{doing::Threads, findings::advice, headcount::PoolNow},
+    model::{Doing, Evidence, Finding, FindingKind, Pool, Sink, ThreadState},
+};
+
+/// A closure that waits for less is not worth a word.
+const LEAST_NS: u64 = 500_000_000;
+
+impl Observer {
+    /// Pools that have as many threads as they may, all of them busy, while a closure has waited for long.
+    pub(super) fn find_exhausted_pools(
+        &mut self,
+        threads: &[(u32, Thread)],
+        now: u64,
+        sink: &mut dyn Sink,
+    ) -> io::Result<()> {
+        const KIND: FindingKind = FindingKind::PoolExhausted;
+        let pools = self.tasks.as_ref().and_then(|tasks| tasks.pools.clone());
+        let least_ns = nanoseconds(self.options.threshold).max(LEAST_NS);
+        for pool in pools.unwrap_or_default() {
+            let Some(oldest_ns) = pool.oldest_ns.filter(|_| is_full(&pool)) else {
+                continue;
+            };
+            let subject = pool.count.address.0.to_string();
+            if oldest_ns < least_ns || self.findings.goes_on(KIND, &subject, now) {
+                continue;
+            }
+            self.findings.begins(KIND, &subject, now);
+            let closures = self.closures(threads);
+            let finding = Finding {
+                time_ns: now,
+                pid: self.options.pid,
+                kind: KIND,
+                advice: advice::pool_exhausted(&closures),
+                evidence: Evidence {
+                    since_ns: now.saturating_sub(oldest_ns),
+                    duration_ns: oldest_ns,
+                    certain: true,
+                    pool: Some(Pool {
+                        busy: pool.count.busy,
+                        idle: Some(pool.count.idle),
+                        queued: Some(pool.count.queued),
+                        cap: pool.count.cap,
+                        oldest_ns: Some(oldest_ns),
+                    }),
+                    threads: closures,
+                    ..Evidence::default()
+                },
+            };
+            self.say(finding, sink)?;
+        }
+        Ok(())
+    }
+
+    /// The threads on whose stacks a closure of a blocking pool is found, and no worker.
+    fn closures(&mut self, threads: &[(u32, Thread)]) -> Vec<ThreadState> {
+        let polling = threads
+            .iter()
+            .filter(|(_, thread)| thread.flags & Thread::POLLED != 0);
+        let polling: HashSet<u32> = polling.map(|(_, thread)| thread.tid).collect();
+        let Some(stacks) = &mut self.stacks else {
+            return Vec::new();
+        };
+        let mut looked = Threads::of(self.options.pid, &self.planned, stacks);
+        let mut found = looked.look(&self.kernel, &polling, &mut self.polls.threads);
+        found.retain(|thread| thread.doing == Doing::BlockingClosure);
+        found
+    }
+}
+
+fn is_full(pool: &PoolNow) -> bool {
+    pool.count.idle == 0
+        && pool.count.queued > 0
+        && pool.count.cap.is_some_and(|cap| pool.count.busy >= cap)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{elf::ProcAddr, runtime::PoolCount};
+
+    #[test]
+    fn a_pool_that_may_have_more_threads_is_not_full() {
+        let full = PoolNow {
+            count: PoolCount {
+                address: ProcAddr(0x1000),
+                busy: 4,
+                idle: 0,
+                queued: 1,
+                cap: Some(4),
+                ends: None,
+            },
+            oldest_ns: Some(1),
+        };
+        assert!(is_full(&full));
+        for change in [
+            |pool: &mut PoolCount| pool.cap = Some(5),
+            |pool: &mut PoolCount| (pool.busy, pool.idle) = (3, 1),
+            |pool: &mut PoolCount| pool.queued = 0,
+        ] {
+            let mut other = full;
+            change(&mut other.count);
+            assert!(!is_full(&other), "{other:?}");
+        }
+    }
+}
