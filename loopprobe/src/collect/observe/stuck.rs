@@ -33,6 +33,7 @@ impl Observer {
                 Err(message) => sink.event(&Event::Notice(Notice {
                     time_ns: now,
                     message: format!("--stuck finds nothing: {message}"),
+                    threshold_ns: None,
                 }))?,
             }
         }
