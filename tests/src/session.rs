@@ -4,10 +4,12 @@ use std::collections::HashSet;
 use std::io::Read;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use loopprobe::model::{Event, Finding, Interval, LongPoll, Notice, Session as Head, Summary};
+use loopprobe::model::{
+    Event, Finding, FindingKind, Interval, LongPoll, Notice, Session as Head, Summary,
+};
 
 use crate::lines::Lines;
 use crate::{matrix, target};
@@ -141,6 +143,24 @@ impl Session {
         match self.seen.last() {
             Some(Event::LongPoll(poll)) => Ok(poll.clone()),
             other => anyhow::bail!("not a long poll: {other:?}"),
+        }
+    }
+
+    /// The next finding of a kind; the final report has it too.
+    ///
+    /// # Errors
+    /// When none comes within `timeout`.
+    pub fn next_finding(&mut self, kind: FindingKind, timeout: Duration) -> Result<Finding> {
+        let until = Instant::now() + timeout;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            for line in self.lines.until("finding", left)? {
+                self.seen.push(parse(&line)?);
+            }
+            match self.seen.last() {
+                Some(Event::Finding(found)) if found.kind == kind => return Ok(found.clone()),
+                _ => {}
+            }
         }
     }
 

@@ -1,16 +1,19 @@
 //! How many tasks live, read from the process's memory in a thread of its own: a search of the memory may take seconds.
 
+mod counter;
+mod queues;
+
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    fs,
+    collections::BTreeSet,
     sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel},
-    thread::{self, JoinHandle},
+    thread,
     time::{Duration, Instant},
 };
 
+use counter::Counter;
+
 use crate::{
     clock::now_ns,
-    inventory::Population,
     model::Pool,
     runtime::{LoopCount, MappedImage, PoolCount, Runtimes},
 };
@@ -19,14 +22,6 @@ use crate::{
 const PATIENCE: Duration = Duration::from_millis(5);
 /// An answer is used for so long at least, where a later one takes longer.
 const LEAST_FRESH_NS: u64 = 1_000_000_000;
-/// Loops are looked for again after so long at the latest.
-const BETWEEN_SEARCHES: Duration = Duration::from_secs(60);
-/// After a search that did not find all loops, the next one waits so long, and twice as long each time.
-const FIRST_RETRY: Duration = Duration::from_millis(200);
-/// A search takes at most so much of the time, one part in this.
-const SEARCH_SHARE: u32 = 50;
-/// Walks of lists, where the runtime does not count, take at most one part in this.
-const WALK_SHARE: u32 = 20;
 
 /// Who polled since the last question: a loop that is not among those known has to be searched for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -90,7 +85,8 @@ impl Headcount {
             return None;
         }
         let spawned = self.loops.iter().map(|count| {
-            let same = |other: &&LoopCount| other.address == count.address;
+            let of = |count: &LoopCount| (count.address, count.number);
+            let same = |other: &&LoopCount| of(other) == of(count);
             let before = earlier.loops.iter().find(same)?.spawned?;
             count.spawned?.checked_sub(before)
         });
@@ -216,203 +212,15 @@ impl Headcounts {
     }
 }
 
-/// What the thread knows.
-struct Counter {
-    runtimes: Runtimes,
-    pid: u32,
-    images: Vec<MappedImage>,
-    /// The search that has ended last.
-    population: Option<Population>,
-    /// The search that is under way, and whom it could find.
-    search: Option<(JoinHandle<Option<Found>>, Seen)>,
-    /// Schedulers that are not known, and after how many searches that do not find them they have gone: they have tasks no more.
-    unknown: BTreeMap<u64, u32>,
-    /// Those that a search did not find. If one polls after all, its tasks are hidden.
-    missed: BTreeSet<u64>,
-    /// Threads with loops of their own that have not been searched for, and those that have.
-    new_threads: BTreeSet<u32>,
-    sought_threads: BTreeSet<u32>,
-    next_search: Instant,
-    retry: Duration,
-    next_walk: Instant,
-    queues: Queues,
-    last: Option<Headcount>,
-}
-
-/// What a search found, and how long it took.
-type Found = (Population, Duration);
-
-impl Counter {
-    fn of(runtimes: Runtimes, pid: u32) -> Self {
-        let now = Instant::now();
-        Self {
-            runtimes,
-            pid,
-            images: Vec::new(),
-            population: None,
-            search: None,
-            unknown: BTreeMap::new(),
-            missed: BTreeSet::new(),
-            new_threads: BTreeSet::new(),
-            sought_threads: BTreeSet::new(),
-            next_search: now,
-            retry: FIRST_RETRY,
-            next_walk: now,
-            queues: Queues::default(),
-            last: None,
-        }
-    }
-
-    fn answer(&mut self, question: Question) -> Option<Headcount> {
-        if let Some(images) = question.images {
-            // A search that is under way looks for the wrong types.
-            *self = Self {
-                images,
-                ..Self::of(self.runtimes, self.pid)
-            };
-        }
-        self.see(question.seen);
-        self.take_found();
-        if self.population.is_none() || Instant::now() >= self.next_walk {
-            self.last = self.count();
-        }
-        if Instant::now() >= self.next_search && self.search.is_none() {
-            self.begin_search();
-        }
-        self.last.clone()
-    }
-
-    fn see(&mut self, seen: Seen) {
-        for scheduler in seen.schedulers {
-            let searches = if self.missed.contains(&scheduler) {
-                2
-            } else {
-                1
-            };
-            self.unknown.insert(scheduler, searches);
-        }
-        let new = seen.threads.difference(&self.sought_threads);
-        self.new_threads.extend(new);
-    }
-
-    /// The loops that are known, if those are all.
-    fn count(&mut self) -> Option<Headcount> {
-        let population = self.population.as_mut()?;
-        let (begun, time_ns) = (Instant::now(), now_ns());
-        let loops = population.counts();
-        let pools = population.pools();
-        let took = begun.elapsed().saturating_sub(PATIENCE);
-        self.next_walk = Instant::now() + took * WALK_SHARE;
-        for count in loops.iter().flatten() {
-            self.unknown.remove(&count.address.0);
-            self.missed.remove(&count.address.0);
-        }
-        if !self.unknown.is_empty() || !self.new_threads.is_empty() {
-            self.next_search = self.next_search.min(begun + self.retry);
-            return None;
-        }
-        let loops = loops.filter(|_| lives(self.pid))?;
-        let pools = pools.map(|pools| self.queues.see(&pools, time_ns));
-        Some(Headcount {
-            time_ns,
-            loops,
-            pools,
-        })
-    }
-
-    fn begin_search(&mut self) {
-        self.next_search = Instant::now() + BETWEEN_SEARCHES;
-        // Where this is none, nothing is found however often it is looked for.
-        let Some(mut population) = Population::of(self.runtimes, self.pid, &self.images) else {
-            return;
-        };
-        let thread = thread::Builder::new().name("loopprobe-search".into());
-        let search = thread.spawn(move || {
-            let begun = Instant::now();
-            population.search().ok()?;
-            Some((population, begun.elapsed()))
-        });
-        let sought = Seen {
-            schedulers: self.unknown.keys().copied().collect(),
-            threads: self.new_threads.clone(),
-        };
-        self.search = search.ok().map(|search| (search, sought));
-    }
-
-    fn take_found(&mut self) {
-        let is_over = |(search, _): &mut (JoinHandle<_>, _)| search.is_finished();
-        let Some((search, sought)) = self.search.take_if(is_over) else {
-            return;
-        };
-        let Some((population, took)) = search.join().ok().flatten() else {
-            return;
-        };
-        self.population = Some(population);
-        self.next_walk = Instant::now();
-        let pause = (took * SEARCH_SHARE).max(BETWEEN_SEARCHES);
-        self.next_search = Instant::now() + pause;
-        let hides = sought.schedulers.iter().any(|s| self.missed.contains(s));
-        let retry = if hides { self.retry * 2 } else { FIRST_RETRY };
-        self.retry = retry.max(took * 10).min(pause);
-        for scheduler in sought.schedulers {
-            self.missed.insert(scheduler);
-            if let Some(searches) = self.unknown.get_mut(&scheduler) {
-                *searches -= 1;
-            }
-        }
-        self.unknown.retain(|_, searches| *searches > 0);
-        self.new_threads.retain(|tid| !sought.threads.contains(tid));
-        self.sought_threads.extend(sought.threads);
-    }
-}
-
-/// By pool, moments and the closure that came last at each. Closures are numbered and taken in the order in which they come, so the
-/// first one of the queue has waited since before the earliest moment at which the last one was not older.
-#[derive(Debug, Default)]
-struct Queues(BTreeMap<u64, VecDeque<(u64, u64)>>);
-
-impl Queues {
-    fn see(&mut self, pools: &[PoolCount], time_ns: u64) -> Vec<PoolNow> {
-        let mut before = std::mem::take(&mut self.0);
-        let pools = pools.iter().map(|pool| {
-            let mut marks = before.remove(&pool.address.0).unwrap_or_default();
-            let oldest_ns = pool.ends.map(|ends| {
-                marks.retain(|(_, last)| *last >= ends.first);
-                if marks.back().is_none_or(|(_, last)| *last < ends.last) {
-                    marks.push_back((time_ns, ends.last));
-                }
-                let since = marks.front().map_or(time_ns, |(since, _)| *since);
-                time_ns.saturating_sub(since)
-            });
-            if oldest_ns.is_some() {
-                self.0.insert(pool.address.0, marks);
-            }
-            PoolNow {
-                count: *pool,
-                oldest_ns,
-            }
-        });
-        pools.collect()
-    }
-}
-
-/// Whether the process still has memory: what is read of one that has ended would be nothing.
-fn lives(pid: u32) -> bool {
-    let sizes = fs::read_to_string(format!("/proc/{pid}/statm"));
-    sizes.is_ok_and(|sizes| !sizes.starts_with("0 "))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        elf::ProcAddr,
-        runtime::{CountSource, QueueEnds},
-    };
+    use crate::{elf::ProcAddr, runtime::CountSource};
 
     fn counted(loops: &[(u64, u64, Option<u64>)]) -> Headcount {
-        let loops = loops.iter().map(|(address, active, spawned)| LoopCount {
-            address: ProcAddr(*address),
+        let loops = loops.iter().map(|(number, active, spawned)| LoopCount {
+            address: ProcAddr(0x1000),
+            number: *number,
             scheduler: "multi_thread",
             active: *active,
             spawned: *spawned,
@@ -437,38 +245,5 @@ mod tests {
         let uncounted = counted(&[(1, 4, None), (2, 6, Some(7))]);
         assert_eq!(uncounted.since(&before), None);
         assert_eq!(after.since(&uncounted), None);
-    }
-
-    #[test]
-    fn the_first_closure_has_waited_since_the_last_one_was_not_older() {
-        let pool = |ends: Option<(u64, u64)>| PoolCount {
-            address: ProcAddr(0x1000),
-            busy: 1,
-            idle: 0,
-            queued: 1,
-            cap: Some(1),
-            ends: ends.map(|(first, last)| QueueEnds { first, last }),
-        };
-        let mut queues = Queues::default();
-        let looks = [
-            (100, Some((5, 7)), Some(0)),
-            (200, Some((5, 9)), Some(100)),
-            // 7 came before 100, 8 between 100 and 200.
-            (300, Some((7, 9)), Some(200)),
-            (400, Some((8, 12)), Some(200)),
-            (500, Some((20, 21)), Some(0)),
-            (600, None, None),
-            (700, Some((21, 21)), Some(0)),
-        ];
-        for (time_ns, ends, oldest_ns) in looks {
-            let seen = queues.see(&[pool(ends)], time_ns);
-            assert_eq!(seen[0].oldest_ns, oldest_ns, "at {time_ns}");
-        }
-    }
-
-    #[test]
-    fn a_process_that_has_ended_has_no_tasks_that_could_be_counted() {
-        assert!(lives(std::process::id()));
-        assert!(!lives(0));
     }
 }

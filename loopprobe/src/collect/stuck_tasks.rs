@@ -22,7 +22,7 @@ use crate::{
 /// Looks in the shortest time after which a task is told of.
 const LOOKS: u32 = 3;
 /// Looks take at most one part in this of the time.
-const SHARE: u32 = 20;
+const SHARE: u32 = 50;
 /// Ids of one finding.
 const MOST_IDS: usize = 5;
 

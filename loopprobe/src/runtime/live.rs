@@ -75,6 +75,8 @@ impl Searched {
 pub struct LoopCount {
     /// Which loop: an address of the process, the same as long as the loop lives.
     pub address: ProcAddr,
+    /// A number that no other loop has had at this address.
+    pub number: u64,
     /// Its kind, in the runtime's own word.
     pub scheduler: &'static str,
     /// Tasks that are alive: spawned, and neither ended nor dropped.

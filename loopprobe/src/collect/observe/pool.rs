@@ -25,8 +25,9 @@ impl Observer {
         const KIND: FindingKind = FindingKind::PoolExhausted;
         let pools = self.tasks.as_ref().and_then(|tasks| tasks.pools.clone());
         let least_ns = nanoseconds(self.options.threshold).max(LEAST_NS);
-        for pool in pools.unwrap_or_default() {
-            let Some(oldest_ns) = pool.oldest_ns.filter(|_| is_full(&pool)) else {
+        let pools = pools.unwrap_or_default();
+        for pool in &pools {
+            let Some(oldest_ns) = pool.oldest_ns.filter(|_| is_full(pool)) else {
                 continue;
             };
             let subject = pool.count.address.0.to_string();
@@ -34,7 +35,7 @@ impl Observer {
                 continue;
             }
             self.findings.begins(KIND, &subject, now);
-            let closures = self.closures(threads);
+            let closures = self.closures_of(pool, &pools, threads);
             let finding = Finding {
                 time_ns: now,
                 pid: self.options.pid,
@@ -58,6 +59,26 @@ impl Observer {
             self.say(finding, sink)?;
         }
         Ok(())
+    }
+
+    /// The threads that run this pool's closures, where those of another one cannot be among them.
+    fn closures_of(
+        &mut self,
+        pool: &PoolNow,
+        pools: &[PoolNow],
+        threads: &[(u32, Thread)],
+    ) -> Vec<ThreadState> {
+        let is_other = |other: &&PoolNow| other.count.address != pool.count.address;
+        let mut others = pools.iter().filter(is_other);
+        if others.any(|other| other.count.busy > 0) {
+            return Vec::new();
+        }
+        let closures = self.closures(threads);
+        // More than this pool has: there is one that is not known yet.
+        match closures.len() as u64 > pool.count.busy {
+            true => Vec::new(),
+            false => closures,
+        }
     }
 
     /// The threads on whose stacks a closure of a blocking pool is found, and no worker.

@@ -155,9 +155,10 @@ impl TaskFinder for Finder {
         self.owners.retain(|owner| owner.is_there(&self.memory));
         let mut counts = Vec::new();
         for owner in &self.owners {
-            let (address, scheduler) = (owner.address, owner.scheduler);
+            let (address, number, scheduler) = (owner.address, owner.number, owner.scheduler);
             let count = |active, spawned, source| LoopCount {
                 address,
+                number,
                 scheduler,
                 active,
                 spawned,
@@ -181,9 +182,8 @@ impl TaskFinder for Finder {
     fn pools(&mut self) -> Option<Vec<PoolCount>> {
         // A `LocalSet` uses the pool of its runtime, if that has one.
         let has_pool = |owner: &&Owner| owner.kind() != Some(Scheduler::Local);
-        let owners = self.owners.iter().filter(has_pool);
-        let pools = owners.map(|owner| threads::pool(&self.memory, &self.layouts, owner));
-        pools.collect()
+        let owners: Vec<_> = self.owners.iter().filter(has_pool).collect();
+        threads::pools(&self.memory, &self.layouts, &owners)
     }
 
     fn tasks(&mut self) -> LiveTasks {

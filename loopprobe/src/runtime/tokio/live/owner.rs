@@ -28,8 +28,9 @@ pub struct Owner {
     pub address: ProcAddr,
     /// Which scheduler.
     pub scheduler: &'static str,
-    /// Its number, and where that lies.
-    number: u64,
+    /// Its number, which Tokio gives only once (`get_next_id` in `tokio/src/runtime/task/list.rs`).
+    pub number: u64,
+    /// Where that lies.
     number_at: ProcAddr,
     lists: Lists,
     links: u64,

@@ -1,15 +1,19 @@
 //! The threads of the blocking pools, and the closures that wait for one.
 //!
-//! Source: `Inner` and `SpawnerMetrics` in `tokio/src/runtime/blocking/pool.rs` (1.23 to 1.54), and the standard library's
-//! `VecDeque` and `HashMap`. No place in them is built in: they are found by their shapes, which must agree with each other.
+//! Source: `Handle` in `tokio/src/runtime/scheduler/{multi_thread,current_thread}`: a scheduler's handle has one pointer to its pool.
+//! No place in it is built in: the pool is known by its [shape](shape).
 
-use std::collections::HashSet;
+mod shape;
 
-use super::{header::VTABLE, layout::Layouts, owner::Owner};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use shape::{Reading, Shape};
+
+use super::{layout::Layouts, owner::Owner};
 use crate::{
     elf::ProcAddr,
     process::Memory,
-    runtime::{PoolCount, QueueEnds, tokio::scheduler::Scheduler},
+    runtime::{PoolCount, tokio::scheduler::Scheduler},
 };
 
 /// Words of the pool that are searched: its lock, queue, threads, callbacks and numbers, and the 16 shards of 1.54 if those are
@@ -18,62 +22,77 @@ const POOL_WORDS: usize = 192;
 /// A pool's fields alone take more.
 const LEAST_BYTES: usize = 0xc0;
 const MOST_BYTES: usize = 8 * POOL_WORDS;
-/// Threads of one pool; Tokio's own limit is 512 unless the program says so.
-const MAX_THREADS: u64 = 1 << 16;
-/// Closures in a queue.
-const MAX_QUEUED: u64 = 1 << 20;
 /// References to one pool or worker.
 const MAX_REFERENCES: u64 = 1 << 32;
 /// Another look at what changed while it was read.
 const TRIES: usize = 4;
 /// Workers of a runtime.
 const MAX_WORKERS: u64 = 1 << 12;
-/// An element of the queue: the task, and whether it must run.
-const ELEMENT_BYTES: u64 = 16;
 
-/// The pool of an owner, and the closures at the ends of its queue. `None` if it is not known beyond doubt.
-pub fn pool(memory: &Memory, layouts: &Layouts, owner: &Owner) -> Option<PoolCount> {
+/// The pools of these owners, each once, and the closures at the ends of their queues. `None` if one of them is not known beyond
+/// doubt.
+pub fn pools(memory: &Memory, layouts: &Layouts, owners: &[&Owner]) -> Option<Vec<PoolCount>> {
     (0..TRIES).find_map(|_| {
-        let handle = words(memory, owner.address, super::owner::SEARCHED_WORDS);
-        // Where the code does not tell which scheduler it is, its workers do.
-        let workers = match owner.kind() {
-            Some(Scheduler::CurrentThread) => 0,
-            _ => workers(memory, &handle, owner)?,
-        };
-        let mut tried = HashSet::new();
-        let pointers = handle.iter().filter(|word| is_pointer(**word));
-        let found: Vec<PoolCount> = pointers
-            .filter(|pointer| tried.insert(**pointer))
-            .flat_map(|pointer| pools_at(memory, layouts, *pointer, workers))
-            .collect();
-        agreed(&found)
+        // While a thread comes or goes, other words may look like the numbers, but not twice.
+        let first = look(memory, layouts, owners)?;
+        let second = look(memory, layouts, owners)?;
+        let place = |(address, reading): &(ProcAddr, Reading)| (*address, reading.at);
+        let are_same = first.iter().map(place).eq(second.iter().map(place));
+        let counts = second
+            .iter()
+            .map(|(address, reading)| reading.at_pool(*address));
+        are_same.then(|| counts.collect())
     })
 }
 
-/// What all readings say. Two that differ would leave open which one it is; where nothing is, only the limit may differ.
-fn agreed(found: &[PoolCount]) -> Option<PoolCount> {
-    // Zeros are everywhere, beside a pool with threads too.
-    let has_threads = |pool: &&PoolCount| pool.busy + pool.idle > 0;
-    let with_threads: Vec<PoolCount> = found.iter().filter(has_threads).copied().collect();
-    let found = match with_threads.is_empty() {
-        true => found,
-        false => &with_threads,
-    };
-    let first = found.first()?;
-    let is_same = |other: &PoolCount| {
-        let numbers = |pool: &PoolCount| (pool.busy, pool.idle, pool.queued, pool.ends);
-        let is_unused = numbers(first) == (0, 0, 0, None);
-        numbers(other) == numbers(first) && (is_unused || other.cap == first.cap)
-    };
-    let cap = first
-        .cap
-        .filter(|cap| found.iter().all(|other| other.cap == Some(*cap)));
-    // The place matters to tell one queue from another.
-    let is_one_place = |other: &PoolCount| first.queued == 0 || other.address == first.address;
-    let is_agreed = found
+/// The pool of each owner.
+fn look(memory: &Memory, layouts: &Layouts, owners: &[&Owner]) -> Option<Vec<(ProcAddr, Reading)>> {
+    let candidates = owners
         .iter()
-        .all(|other| is_same(other) && is_one_place(other));
-    is_agreed.then_some(PoolCount { cap, ..*first })
+        .map(|owner| candidates(memory, layouts, owner));
+    let candidates = candidates.collect::<Option<Vec<_>>>()?;
+    let chosen = each_its_own(&candidates)?;
+    let readings = chosen.into_iter().zip(&candidates);
+    readings
+        .map(|(address, own)| Some((ProcAddr(address), (*own.get(&address)?)?)))
+        .collect()
+}
+
+/// Pools by their addresses, and what their numbers say for an owner.
+type Candidates = BTreeMap<u64, Option<Reading>>;
+
+/// The pools to which an owner points, and those to which words near it point or are left from what was there before.
+fn candidates(memory: &Memory, layouts: &Layouts, owner: &Owner) -> Option<Candidates> {
+    let handle = words(memory, owner.address, super::owner::SEARCHED_WORDS);
+    // Where the code does not tell which scheduler it is, its workers do.
+    let workers = match owner.kind() {
+        Some(Scheduler::CurrentThread) => 0,
+        _ => workers(memory, &handle, owner)?,
+    };
+    let pointers = handle.into_iter().filter(|word| is_pointer(*word));
+    let pointers: BTreeSet<u64> = pointers.collect();
+    let pools = pointers.into_iter().filter_map(|pointer| {
+        let size = allocated_words(memory, pointer);
+        let words = words(memory, ProcAddr(pointer), size);
+        let shape = are_references(&words).then(|| Shape::of(memory, layouts, &words))??;
+        Some((pointer, shape.reading(&words, workers)))
+    });
+    Some(pools.collect())
+}
+
+/// The pool of each, where only one way to choose is left, since none has another one's.
+fn each_its_own(candidates: &[Candidates]) -> Option<Vec<u64>> {
+    let mut chosen = vec![None; candidates.len()];
+    while chosen.iter().any(Option::is_none) {
+        let (index, pool) = candidates.iter().enumerate().find_map(|(index, own)| {
+            // Numbers that do not fit may be those of the right one, that changes.
+            let mut left = own.keys().filter(|pool| !chosen.contains(&Some(**pool)));
+            let only = left.next().filter(|_| left.next().is_none())?;
+            chosen[index].is_none().then_some((index, *only))
+        })?;
+        chosen[index] = Some(pool);
+    }
+    chosen.into_iter().collect()
 }
 
 fn is_pointer(word: u64) -> bool {
@@ -145,230 +164,22 @@ fn allocated_words(memory: &Memory, pointer: u64) -> usize {
     }
 }
 
-/// What the numbers at an address say, in each way in which they may be read.
-fn pools_at(memory: &Memory, layouts: &Layouts, pointer: u64, workers: u64) -> HashSet<PoolCount> {
-    let words = words(memory, ProcAddr(pointer), allocated_words(memory, pointer));
-    let mut found = HashSet::new();
-    if !are_references(&words) {
-        return found;
-    }
-    let threads: HashSet<u64> = words
-        .windows(4)
-        .filter_map(|window| entries(window.first_chunk()?))
-        .collect();
-    let queues = queues(memory, layouts, &words);
-    for at in 2..words.len() {
-        for numbers in Numbers::at(&words[at..]) {
-            let Some((cap, busy)) = numbers.without(workers) else {
-                continue;
-            };
-            let Some(ends) = queues.iter().find(|(length, _)| *length == numbers.queued) else {
-                continue;
-            };
-            if threads.contains(&numbers.threads) {
-                found.insert(PoolCount {
-                    address: ProcAddr(pointer),
-                    busy,
-                    idle: numbers.idle,
-                    queued: numbers.queued,
-                    cap: Some(cap),
-                    ends: ends.1,
-                });
-            }
-        }
-    }
-    found
-}
-
-/// How many entries a hash map has, if this is one: its control bytes, a power of two less one, room left, entries.
-fn entries([a, b, left, entries]: &[u64; 4]) -> Option<u64> {
-    // Compilers have put the mask before the pointer, and after it.
-    let is_map = |(control, mask): (u64, u64)| {
-        let buckets = mask
-            .checked_add(1)
-            .filter(|buckets| buckets.is_power_of_two());
-        let room = match buckets {
-            Some(1) => 0,
-            Some(buckets @ ..=8) => buckets - 1,
-            Some(buckets) => buckets / 8 * 7,
-            None => return false,
-        };
-        control >= 0x1000
-            && mask < MAX_THREADS
-            && left.checked_add(*entries).is_some_and(|all| all <= room)
-    };
-    [(*a, *b), (*b, *a)]
-        .into_iter()
-        .any(is_map)
-        .then_some(*entries)
-}
-
-/// The queues of closures: how many are in each, and those at its ends.
-fn queues(memory: &Memory, layouts: &Layouts, words: &[u64]) -> Vec<(u64, Option<QueueEnds>)> {
-    let queues = words.windows(4).filter_map(|window| {
-        let [a, b, first, length] = window.first_chunk()?;
-        // Compilers have put the capacity before the pointer, and after it.
-        [(*a, *b), (*b, *a)]
-            .into_iter()
-            .find_map(|(capacity, buffer)| {
-                if *length == 0 {
-                    let is_unused = capacity == 0 && *first == 0 && buffer != 0;
-                    let is_empty = (1..=MAX_QUEUED).contains(&capacity)
-                        && *first < capacity
-                        && is_pointer(buffer);
-                    return (is_unused || is_empty).then_some((0, None));
-                }
-                let is_plausible = (1..=MAX_QUEUED).contains(&capacity)
-                    && *first < capacity
-                    && *length <= capacity
-                    && is_pointer(buffer);
-                let id = |index: u64| {
-                    let at = (first + index) % capacity * ELEMENT_BYTES;
-                    closure(memory, layouts, ProcAddr(buffer.checked_add(at)?))
-                };
-                let ends = is_plausible.then(|| {
-                    let (first, last) = (id(0)?, id(length - 1)?);
-                    Some(QueueEnds { first, last })
-                });
-                Some((*length, Some(ends??)))
-            })
-    });
-    queues.collect()
-}
-
-/// The id of the closure to which an element of a queue points.
-fn closure(memory: &Memory, layouts: &Layouts, element: ProcAddr) -> Option<u64> {
-    let header = memory.word(element)?;
-    let vtable = memory.word(ProcAddr(header.checked_add(VTABLE)?))?;
-    let layout = layouts.at(vtable).filter(|layout| layout.is_blocking)?;
-    memory.word(ProcAddr(header.checked_add(layout.id)?))
-}
-
-/// What a pool says in numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Numbers {
-    /// How many threads there may be, workers included.
-    cap: u64,
-    /// Those of them that are workers; `None` if this is not said (before 1.54).
-    workers: Option<u64>,
-    /// How many threads there are, workers included.
-    threads: u64,
-    idle: u64,
-    queued: u64,
-}
-
-impl Numbers {
-    /// The ways in which words can be read: the fields have no order of their own, but those that are alike keep the source's. How
-    /// long an idle thread waits, a `Duration`, lies behind the cap in the source, and elsewhere where compilers sort by niches.
-    fn at(words: &[u64]) -> Vec<Self> {
-        let is_nanos = |word: u64| word & 0xffff_ffff < 1_000_000_000;
-        let read = |cap: usize, workers: Option<usize>, from: usize| {
-            let rest: &[u64; 3] = words.get(from..from + 3)?.try_into().ok()?;
-            let [threads, idle, queued] = *rest;
-            let numbers = Self {
-                cap: words[cap],
-                workers: workers.map(|at| words[at]),
-                threads,
-                idle,
-                queued,
-            };
-            numbers.is_plausible().then_some(numbers)
-        };
-        let has_nanos = |at: usize| words.get(at).is_some_and(|word| is_nanos(*word));
-        [
-            read(0, None, 1),
-            read(0, Some(1), 2),
-            read(0, None, 3).filter(|_| has_nanos(2)),
-            read(0, Some(1), 4).filter(|_| has_nanos(3)),
-        ]
-        .into_iter()
-        .flatten()
-        .collect()
-    }
-
-    fn is_plausible(&self) -> bool {
-        (1..=MAX_THREADS).contains(&self.cap)
-            && self.threads <= self.cap
-            && self.idle <= self.threads
-            && self.queued <= MAX_QUEUED
-    }
-
-    /// How many threads there may be, and are busy, beside so many workers. `None` if the numbers do not fit that.
-    fn without(&self, workers: u64) -> Option<(u64, u64)> {
-        if self.workers.is_some_and(|said| said != workers) {
-            return None;
-        }
-        let cap = self.cap.checked_sub(workers).filter(|cap| *cap > 0)?;
-        let busy = self.threads.checked_sub(self.idle)?.checked_sub(workers)?;
-        Some((cap, busy))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_hash_map_is_known_by_its_numbers() {
-        assert_eq!(entries(&[0x7000, 3, 1, 2]), Some(2));
-        assert_eq!(entries(&[15, 0x7000, 10, 4]), Some(4));
-        assert_eq!(entries(&[0x7000, 0, 0, 0]), Some(0));
-        // No mask; more than there is room for.
-        assert_eq!(entries(&[0x7000, 4, 1, 2]), None);
-        assert_eq!(entries(&[0x7000, 3, 2, 2]), None);
-    }
-
-    #[test]
-    fn readings_have_to_agree() {
-        let pool = PoolCount {
-            address: ProcAddr(0x1000),
-            busy: 0,
-            idle: 0,
-            queued: 0,
-            cap: Some(512),
-            ends: None,
-        };
-        assert_eq!(agreed(&[]), None);
-        assert_eq!(agreed(&[pool, pool]), Some(pool));
-        // A pool without threads, by any reading.
-        let other = PoolCount {
-            cap: Some(7),
-            ..pool
-        };
-        let unlimited = PoolCount { cap: None, ..pool };
-        assert_eq!(agreed(&[pool, other]), Some(unlimited));
-        let busy = PoolCount { busy: 1, ..pool };
-        assert_eq!(agreed(&[pool, busy]), Some(busy));
-        let busy_too = PoolCount { busy: 1, ..other };
-        assert_eq!(agreed(&[busy, busy_too]), None);
-    }
-
-    #[test]
-    fn workers_are_no_threads_of_the_pool() {
-        let numbers = Numbers {
-            cap: 514,
-            workers: None,
-            threads: 5,
-            idle: 1,
-            queued: 0,
-        };
-        assert_eq!(numbers.without(2), Some((512, 2)));
-        // Workers are never idle threads of the pool.
-        assert_eq!(numbers.without(5), None);
-        let said = Numbers {
-            workers: Some(3),
-            ..numbers
-        };
-        assert_eq!(said.without(2), None);
-    }
-
-    #[test]
-    fn numbers_are_read_in_each_order_that_compilers_use() {
-        let read = Numbers::at(&[514, 2, 3, 1, 0]);
-        assert_eq!(read.len(), 2);
-        assert_eq!((read[1].workers, read[1].threads), (Some(2), 3));
-        let read = Numbers::at(&[512, 10, 0, 3, 1, 0]);
-        assert!(read.iter().any(|n| n.threads == 3 && n.workers.is_none()));
-        assert!(Numbers::at(&[0, 1, 1, 0]).is_empty());
+    fn none_has_the_pool_of_another() {
+        let owner = |pools: &[u64]| pools.iter().map(|pool| (*pool, None)).collect();
+        assert_eq!(each_its_own(&[]), Some(vec![]));
+        assert_eq!(
+            each_its_own(&[owner(&[1, 2]), owner(&[1])]),
+            Some(vec![2, 1])
+        );
+        let three = [owner(&[1, 2]), owner(&[1, 2, 3]), owner(&[2])];
+        assert_eq!(each_its_own(&three), Some(vec![1, 3, 2]));
+        assert_eq!(each_its_own(&[owner(&[1, 2]), owner(&[1, 2])]), None);
+        assert_eq!(each_its_own(&[owner(&[1]), owner(&[1])]), None);
+        assert_eq!(each_its_own(&[owner(&[])]), None);
     }
 }
