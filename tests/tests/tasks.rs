@@ -273,6 +273,44 @@ fn tasks_that_nothing_can_wake_are_found_with_their_await() -> Result<()> {
     Ok(())
 }
 
+/// Of four types only one becomes more; the oldest of it are those that the program spawned first, and wait where it says.
+#[test]
+fn a_type_whose_tasks_only_become_more_is_found() -> Result<()> {
+    take_machine!();
+    let build = Build::DEFAULT.stripped();
+    let target = Target::start(&matrix::target(build, "crowd")?, &["leaks"])?;
+    let mut session = Session::attach(target.pid(), &["--stuck", "1s"])?;
+    let found = session.next_finding(FindingKind::Leak, Duration::from_secs(40))?;
+    let evidence = found.evidence;
+    let (before, now) = (evidence.tasks_before, evidence.tasks);
+    let (before, now) = (before.context("before")?, now.context("now")?);
+    // One comes every 5 ms, at most.
+    let most = evidence.duration_ns / 5_000_000 + 20;
+    ensure!(
+        now >= 2 * before && now >= before + 100 && now - before <= most,
+        "{evidence:?}"
+    );
+    ensure!(
+        evidence.task_ids.is_sorted() && !evidence.certain,
+        "{evidence:?}"
+    );
+    let number = evidence.awaits.first().and_then(|point| point.number);
+    ensure!(number == Some(3), "{evidence:?}");
+    let report = session.interrupt()?;
+    let others = report
+        .findings
+        .iter()
+        .filter(|found| found.kind != FindingKind::Leak || found.evidence.task != evidence.task);
+    // Those that are notified by nobody are stuck.
+    let kinds: BTreeSet<_> = others.map(|found| found.kind).collect();
+    ensure!(
+        kinds.iter().all(|kind| *kind == FindingKind::StuckTask),
+        "{:?}",
+        report.findings
+    );
+    Ok(())
+}
+
 #[test]
 fn text_fits_and_options_choose() -> Result<()> {
     let build = Build {

@@ -23,7 +23,8 @@ pub struct ObserveArgs {
     /// Say this often how busy workers are and how long nobody turned the driver: 1s; at least 100ms
     #[arg(long, display_order = 7, value_name = "TIME", value_parser = parse_interval)]
     pub interval: Option<Duration>,
-    /// Tell of tasks that nothing can wake any more once they have been so for this long: 30s; at least 1s
+    /// Tell of tasks that nothing can wake any more once they have been so for this long, and of task types that only
+    /// become more for four times as long: 30s; at least 1s
     #[arg(long, display_order = 8, value_name = "TIME", value_parser = parse_stuck)]
     pub stuck: Option<Duration>,
     /// Take the stack of a poll that waits in the kernel for at least this long

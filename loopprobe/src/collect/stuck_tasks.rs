@@ -1,7 +1,10 @@
-//! Tasks that nothing can wake any more, found by looking at all live tasks now and then, in a thread of its own.
+//! Tasks that nothing can wake any more, and types of tasks that only become more, found by looking at all live tasks now and then,
+//! in a thread of its own.
 //!
 //! A task that waits and of which nobody holds a waker stays as it is: who sees it so twice knows that it has not been polled
 //! in between.
+
+mod growing;
 
 use std::{
     collections::HashMap,
@@ -10,6 +13,9 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+
+pub use growing::Growing;
+use growing::Growth;
 
 use super::debug_files::GivenDebugFiles;
 use crate::{
@@ -41,6 +47,17 @@ pub struct StuckTasks {
     pub awaits: Vec<Awaited>,
 }
 
+/// What a look finds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Tasks that nothing can wake.
+    Stuck(StuckTasks),
+    /// A type whose live tasks only become more.
+    Growing(Growing),
+    /// Why nothing can be found.
+    Nothing(String),
+}
+
 /// What to look for.
 #[derive(Clone, Debug)]
 pub struct Wanted {
@@ -57,7 +74,7 @@ pub struct Wanted {
 /// The thread that looks. It ends when this is dropped.
 #[derive(Debug)]
 pub struct StuckWatch {
-    found: Receiver<Result<StuckTasks, String>>,
+    found: Receiver<Found>,
     _end: Sender<()>,
 }
 
@@ -71,13 +88,13 @@ impl StuckWatch {
         Self { found, _end: end }
     }
 
-    /// What has been found since the last call, or why nothing can be.
-    pub fn take(&self) -> Vec<Result<StuckTasks, String>> {
+    /// What has been found since the last call.
+    pub fn take(&self) -> Vec<Found> {
         self.found.try_iter().collect()
     }
 }
 
-fn watch(wanted: &Wanted, tell: &SyncSender<Result<StuckTasks, String>>, ended: &Receiver<()>) {
+fn watch(wanted: &Wanted, tell: &SyncSender<Found>, ended: &Receiver<()>) {
     let mut debug_files = GivenDebugFiles::new(&wanted.debug_files);
     let inventory = Inventory::of(wanted.runtimes, wanted.pid, &mut |image| {
         debug_files.of(image)
@@ -85,18 +102,21 @@ fn watch(wanted: &Wanted, tell: &SyncSender<Result<StuckTasks, String>>, ended: 
     let mut inventory = match inventory {
         Ok(inventory) => inventory,
         Err(error) => {
-            let _ = tell.send(Err(error.to_string()));
+            let _ = tell.send(Found::Nothing(error.to_string()));
             return;
         }
     };
-    let mut seen = Seen::default();
+    let (mut seen, mut growth) = (Seen::default(), Growth::default());
     loop {
         let begun = Instant::now();
         let Ok(census) = inventory.take() else {
             return;
         };
-        for found in seen.look(&census, now_ns(), nanoseconds(wanted.least)) {
-            if tell.send(Ok(found)).is_err() {
+        let now = now_ns();
+        let stuck = seen.look(&census, now, nanoseconds(wanted.least));
+        let growing = growth.look(&census, now).into_iter().map(Found::Growing);
+        for found in stuck.into_iter().map(Found::Stuck).chain(growing) {
+            if tell.send(found).is_err() {
                 return;
             }
         }

@@ -37,6 +37,8 @@ pub enum FindingKind {
     PoolExhausted,
     /// Tasks wait, and nobody holds a waker of them.
     StuckTask,
+    /// The live tasks of a type only become more.
+    Leak,
 }
 
 impl FindingKind {
@@ -49,6 +51,7 @@ impl FindingKind {
             Self::BusyTask => "busy_task",
             Self::PoolExhausted => "pool_exhausted",
             Self::StuckTask => "stuck_task",
+            Self::Leak => "leak",
         }
     }
 }
@@ -83,7 +86,10 @@ pub struct Evidence {
     /// How many tasks are so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tasks: Option<u64>,
-    /// Some of them, those that were seen first.
+    /// How many there were at the beginning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tasks_before: Option<u64>,
+    /// Some of them, the oldest, or those that were seen first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub task_ids: Vec<u64>,
     /// What the first of them awaits, outermost first, as far as it is known.

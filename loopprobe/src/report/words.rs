@@ -143,6 +143,12 @@ pub fn finding(finding: &Finding) -> String {
                 }
             )
         }
+        FindingKind::Leak => format!(
+            "possible leak: live tasks {} only became more, from {} to {} in {duration}",
+            task(),
+            Count(evidence.tasks_before.unwrap_or_default()),
+            Count(evidence.tasks.unwrap_or_default()),
+        ),
         FindingKind::PoolExhausted => {
             let pool = evidence.pool.unwrap_or_default();
             let waits = match pool.queued.unwrap_or_default() {

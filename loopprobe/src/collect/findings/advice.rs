@@ -14,6 +14,11 @@ pub const BUSY_TASK: &str = "if it waits for something in a loop of yield_now or
 pub const STUCK_TASK: &str = "nothing can wake it: what it awaits kept no waker (pending(), or a future written by hand that returns \
      Pending without one), or dropped it without a call of wake; end such a task, or mend the future";
 
+/// The live tasks of a type only become more.
+pub const LEAK: &str = "see what the oldest of them await: give it an end (tokio::time::timeout, a CancellationToken, a channel whose other side \
+     is dropped); keep tasks in a JoinSet, which ends them with what they belong to; if they end but come faster, bound them with a \
+     tokio::sync::Semaphore";
+
 /// All workers of a runtime in these polls at once.
 pub fn all_blocked(polls: &[FoundPoll]) -> String {
     let what = "while this lasts nothing of the runtime runs, neither timers nor I/O";

@@ -1,4 +1,4 @@
-//! Tasks that nothing can wake any more.
+//! Tasks that nothing can wake any more, and types of tasks that only become more.
 
 use std::io;
 
@@ -6,7 +6,7 @@ use super::Observer;
 use crate::{
     collect::{
         findings::advice,
-        stuck_tasks::{StuckTasks, StuckWatch, Wanted},
+        stuck_tasks::{Found, Growing, StuckTasks, StuckWatch, Wanted},
     },
     model::{Event, Evidence, Finding, FindingKind, Notice, Sink},
 };
@@ -29,8 +29,11 @@ impl Observer {
         let found = self.stuck_watch.as_ref().map(StuckWatch::take);
         for found in found.unwrap_or_default() {
             match found {
-                Ok(stuck) => self.say(finding(stuck, self.options.pid, now), sink)?,
-                Err(message) => sink.event(&Event::Notice(Notice {
+                Found::Stuck(stuck) => self.say(finding(stuck, self.options.pid, now), sink)?,
+                Found::Growing(growing) => {
+                    self.say(leak(growing, self.options.pid, now), sink)?;
+                }
+                Found::Nothing(message) => sink.event(&Event::Notice(Notice {
                     time_ns: now,
                     message: format!("--stuck finds nothing: {message}"),
                     threshold_ns: None,
@@ -56,6 +59,28 @@ fn finding(stuck: StuckTasks, pid: u32, now: u64) -> Finding {
             task_ids: stuck.ids,
             tasks: Some(stuck.count),
             awaits: stuck.awaits,
+            ..Evidence::default()
+        },
+    }
+}
+
+fn leak(growing: Growing, pid: u32, now: u64) -> Finding {
+    Finding {
+        time_ns: now,
+        pid,
+        kind: FindingKind::Leak,
+        advice: advice::LEAK.to_owned(),
+        evidence: Evidence {
+            since_ns: growing.since_ns,
+            duration_ns: now.saturating_sub(growing.since_ns),
+            // They may yet end.
+            certain: false,
+            task: Some(growing.task),
+            task_id: growing.ids.first().copied(),
+            task_ids: growing.ids,
+            tasks: Some(growing.count),
+            tasks_before: Some(growing.before),
+            awaits: growing.awaits,
             ..Evidence::default()
         },
     }

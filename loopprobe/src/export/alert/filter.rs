@@ -104,7 +104,7 @@ impl Filter {
     }
 
     /// The level of a finding; `None` if all that it is about is silent, or it is not long enough for any of it. What does not end by
-    /// itself is critical at once, a busy or stuck task and an exhausted pool a warning.
+    /// itself is critical at once, a busy or stuck task, a leak and an exhausted pool a warning.
     pub fn level_of(&self, finding: &Finding) -> Option<Level> {
         let evidence = &finding.evidence;
         if finding.kind == FindingKind::PoolExhausted {
@@ -120,7 +120,9 @@ impl Filter {
         });
         let levels = speaking.filter_map(|(task, _)| match finding.kind {
             FindingKind::Deadlock => Some(Level::Critical),
-            FindingKind::BusyTask | FindingKind::StuckTask => Some(Level::Warning),
+            FindingKind::BusyTask | FindingKind::StuckTask | FindingKind::Leak => {
+                Some(Level::Warning)
+            }
             FindingKind::PoolExhausted => None,
             FindingKind::AllWorkersBlocked | FindingKind::DriverLag => {
                 self.level_at(evidence.duration_ns, |pattern| pattern.matches(task))

@@ -4,6 +4,7 @@
 //! `many`: 100,000 idle tasks on a multi_thread runtime. `churn`: idle tasks, and others that come and go as fast as they can;
 //! each line on the standard input is answered with the number of live tasks. `paced`: at each line 500 tasks that stay and 300 that
 //! end at once, on a multi_thread and then on a current_thread runtime; the answer is the number of live tasks and of all so far. `pool`: closures on the blocking pools.
+//! `leaks`: tasks that become more, and others that do not.
 
 use std::io::BufRead as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -319,6 +320,26 @@ fn pool() {
     current.shutdown_background();
 }
 
+async fn passes() {
+    tokio::time::sleep(Duration::from_millis(300)).await;
+}
+
+/// Tasks that never end come one by one, beside as many others that end, and many that came at the beginning.
+fn leaks() {
+    let runtime = targets::runtime::multi_thread(2);
+    for hours in 0..500 {
+        drop(runtime.spawn(is_notified(std::sync::Arc::default())));
+        drop(runtime.spawn(sleeps(hours)));
+    }
+    control::ready();
+    for _ in 0..12_000 {
+        drop(runtime.spawn(waits_at(3)));
+        drop(runtime.spawn(passes()));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    runtime.shutdown_background();
+}
+
 /// What a task leaves behind when it ends.
 struct Ends;
 
@@ -382,10 +403,11 @@ fn paced() {
 }
 
 fn main() {
-    let options = Options::parse(&["crowd", "many", "churn", "paced", "pool"]);
+    let options = Options::parse(&["crowd", "many", "churn", "paced", "pool", "leaks"]);
     match options.scenario.as_str() {
         "paced" => paced(),
         "pool" => pool(),
+        "leaks" => leaks(),
         "churn" => churn(20_000),
         "many" => {
             control::listen();
