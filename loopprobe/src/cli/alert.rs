@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::parse_duration;
+use super::{parse_duration, parse_url};
 use crate::{
     collect::{self, Threshold},
     export::alert::{Filter, Levels, OnAlert, Options, TypeThreshold, Webhook},
@@ -23,7 +23,7 @@ pub struct AlertArgs {
     #[arg(long, value_name = "CMD")]
     pub on_alert_end: Option<String>,
     /// Post the same JSON to this http or https URL; where its path is /api/v2/alerts, as Alertmanager takes it
-    #[arg(long, value_name = "URL", value_parser = url)]
+    #[arg(long, value_name = "URL", value_parser = parse_url)]
     pub alert_url: Option<String>,
     /// Alert from this duration on [default: the threshold]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
@@ -116,16 +116,6 @@ impl AlertArgs {
                 .map(|url| Webhook::new(url, self.alert_timeout)),
             a_minute: self.alert_rate,
         })
-    }
-}
-
-fn url(text: &str) -> Result<String, String> {
-    let rest = text
-        .strip_prefix("http://")
-        .or_else(|| text.strip_prefix("https://"));
-    match rest {
-        Some(host) if !host.is_empty() && !host.starts_with('/') => Ok(text.to_owned()),
-        _ => Err("it begins with neither http:// nor https://".to_owned()),
     }
 }
 

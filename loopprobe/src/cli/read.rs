@@ -147,8 +147,10 @@ mod tests {
         let name = option.get_value_names().and_then(|names| names.first());
         let text = match (option.get_long().unwrap(), name.map(|name| name.as_str())) {
             ("cause", _) => "sleep",
-            ("alert-url", _) => "http://localhost/x",
+            ("otlp-only", _) => "traces",
             ("annotations", _) => "github",
+            (_, Some("URL")) => "http://localhost/x",
+            (_, Some("NAME=VALUE")) => "x-a=some \"text\"",
             (_, Some("TIME")) => "1234ms",
             (_, Some("PATTERN=TIME")) => "a*=3ms",
             (_, Some("HZ" | "N")) => "77",

@@ -32,6 +32,7 @@ pub fn snapshot(
         durations,
         cost: summary.cost,
         lost: summary.lost.unwrap_or_default(),
+        is_last: false,
     }
 }
 

@@ -9,6 +9,7 @@ use crate::{
     export::{
         alert::{Alerts, Counts, Rules},
         metrics::Metrics,
+        remote::{self, Exporter},
         systemd::Manager,
     },
     model::Sink,
@@ -22,7 +23,12 @@ pub struct Told {
     counts: Option<Counts>,
     /// Which polls alert.
     pub rules: Option<Rules>,
+    /// What becomes of what is sent to receivers, by the name of the export.
+    exports: Exports,
 }
+
+/// Exports by name, with what became of them.
+pub type Exports = Vec<(&'static str, remote::Counts)>;
 
 /// Alerts and shows figures as was asked for, of a session with these options.
 ///
@@ -48,21 +54,59 @@ pub fn add(
             .map_or_else(Vec::new, |manager| vec![Box::new(manager) as Box<dyn Sink>]),
     );
     let environment = InvokingUser::from_sudo().map_or_else(Vec::new, |user| user.environment());
-    let Some(wanted) = args.alert.options(options.threshold(), &environment) else {
-        return Ok(Told::default());
-    };
-    let alerts = Alerts::new(wanted);
+    let (alerts, rules, exporters) = tellers(args, options, &environment);
     let told = Told {
-        counts: Some(alerts.counts()),
-        rules: Some(alerts.rules()),
+        counts: alerts.as_ref().map(Alerts::counts),
+        rules: Some(rules),
+        exports: exports(&exporters),
     };
-    output.add(vec![Box::new(alerts)]);
+    output.add(alerts.map_or_else(Vec::new, |alerts| vec![Box::new(alerts) as Box<dyn Sink>]));
+    for exporter in exporters {
+        output.add(vec![Box::new(exporter)]);
+    }
     Ok(told)
+}
+
+/// What alerts, if anything does, what says how bad a poll is, and what sends events to receivers.
+pub fn tellers(
+    args: &MonitorArgs,
+    options: &Options,
+    environment: &[(String, String)],
+) -> (Option<Alerts>, Rules, Vec<Exporter>) {
+    let threshold = options.threshold();
+    let alerts = args.alert.options(threshold, environment).map(Alerts::new);
+    let rules = match &alerts {
+        Some(alerts) => alerts.rules(),
+        None => Rules::new(args.alert.filter(threshold)),
+    };
+    let exporters = args.exporters(&rules);
+    (alerts, rules, exporters)
+}
+
+/// What becomes of what they send.
+pub fn exports(exporters: &[Exporter]) -> Exports {
+    let each = exporters.iter();
+    each.map(|exporter| (exporter.name(), exporter.counts()))
+        .collect()
+}
+
+/// Says on standard error what was not sent, and where `all` is wanted what was; `of` is behind the export's name.
+pub fn say_exports(exports: &Exports, of: &str, all: bool) {
+    for (name, counts) in exports {
+        let tally = counts.tally();
+        let said = format!("{name}{of}: {}", clean(&tally.to_string()));
+        if tally.is_incomplete() {
+            say::warning(&said);
+        } else if all {
+            say::remark(&said);
+        }
+    }
 }
 
 impl Told {
     /// Says on standard error what was delivered, and always what was not.
     pub fn say(&self, global: &GlobalArgs) {
+        say_exports(&self.exports, "", !global.quiet);
         let Some(counts) = &self.counts else { return };
         let tally = counts.tally();
         if tally.is_incomplete() {

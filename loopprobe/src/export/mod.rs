@@ -2,4 +2,7 @@
 
 pub mod alert;
 pub mod metrics;
+pub mod otlp;
+pub mod profiles;
+pub mod remote;
 pub mod systemd;

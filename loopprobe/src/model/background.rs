@@ -11,7 +11,7 @@ use std::{
 use super::{Event, Live, Sink};
 
 /// A sink with a thread of its own, for one that may be slow: a network, a command. A bounded queue lies between; what finds it full
-/// is dropped and counted, so that the session never waits. Only its first and its last event always have room. At the last one,
+/// is dropped and counted, so that the session never waits. Only its first and its last event and its last snapshot always have room. At the last one,
 /// what is queued has [`Background::GRACE`] to get through; what has not by then is an error that tells how much it is.
 #[derive(Debug)]
 pub struct Background {
@@ -85,7 +85,7 @@ impl Sink for Background {
 
     fn live(&mut self, live: &Live) -> io::Result<()> {
         self.queue
-            .push(false, || Item::Live(Box::new(live.clone())))
+            .push(live.is_last, || Item::Live(Box::new(live.clone())))
     }
 
     fn dropped(&self) -> u64 {

@@ -23,6 +23,8 @@ pub struct Live {
     pub cost: Option<ProbeCost>,
     /// What was lost so far.
     pub lost: Lost,
+    /// Whether it is the last one: only the summary follows.
+    pub is_last: bool,
 }
 
 /// A thread that polls tasks.

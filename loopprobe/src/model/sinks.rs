@@ -81,7 +81,7 @@ impl Sink for Sinks {
             let Some(every) = member.sink.live_every() else {
                 return Ok(());
             };
-            if member.live.take(live.time_ns, every) {
+            if member.live.take(live.time_ns, every) || live.is_last {
                 member.sink.live(live)?;
             }
             Ok(())

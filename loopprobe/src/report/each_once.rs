@@ -16,10 +16,19 @@ pub struct EachOnce {
 /// A thread runs one poll at a time at each depth, and a nested one starts later.
 type Key = (u32, u32, u64, Option<u64>);
 
+fn key(poll: &LongPoll) -> Key {
+    (poll.pid, poll.tid, poll.start_ns, poll.task_id)
+}
+
 impl EachOnce {
+    /// Whether a poll is being kept.
+    pub fn knows(&self, poll: &LongPoll) -> bool {
+        self.open.contains_key(&key(poll))
+    }
+
     /// Gives back a poll that has ended; keeps one that still runs for [`Self::rest`].
     pub fn settle<'a>(&mut self, poll: &'a LongPoll) -> Option<&'a LongPoll> {
-        let key = (poll.pid, poll.tid, poll.start_ns, poll.task_id);
+        let key = key(poll);
         if poll.ended {
             self.open.remove(&key);
             return Some(poll);

@@ -94,6 +94,14 @@ impl Fold {
         }
     }
 
+    /// Forgets all stacks. Polls that have not ended are waited for as before.
+    pub fn restart(&mut self) {
+        self.polls = 0;
+        self.nodes.clear();
+        self.ids.clear();
+        self.stacks.clear();
+    }
+
     /// The stacks, each from the task type to the cause.
     pub fn stacks(&self) -> impl Iterator<Item = (Vec<&Node>, Weight)> {
         self.stacks.iter().map(|(path, &weight)| {

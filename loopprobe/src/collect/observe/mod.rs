@@ -478,9 +478,22 @@ impl Observer {
         if let Some(every) = sink.live_every()
             && self.live.take(now, every)
         {
-            sink.live(&self.live(&threads, now)?)?;
+            let mut live = self.live(&threads, now)?;
+            live.lost.unwritten_events = sink.dropped();
+            sink.live(&live)?;
         }
         self.look_for_images(sink)
+    }
+
+    /// The snapshot whose figures are those of the summary.
+    fn tell_last_live(&mut self, threads: &[(u32, Thread)], sink: &mut dyn Sink) -> io::Result<()> {
+        if sink.live_every().is_none() {
+            return Ok(());
+        }
+        let mut live = self.live(threads, self.span.now())?;
+        live.lost.unwritten_events = sink.dropped();
+        live.is_last = true;
+        sink.live(&live)
     }
 
     fn live(&mut self, threads: &[(u32, Thread)], now: u64) -> io::Result<Live> {
@@ -542,6 +555,8 @@ impl Observer {
         self.totals.lost.unwalked_threads = self.stuck.as_ref().map_or(0, Stuck::uncertain);
         if !quiet {
             self.tell_unused(sink).map_err(ObserveError::Output)?;
+            self.tell_last_live(&threads, sink)
+                .map_err(ObserveError::Output)?;
         }
         let (mut summary, _) = summarize(&self.kernel, &self.plan.types, self.totals.clone())?;
         if summary.polls == Some(0) {

@@ -6,10 +6,10 @@ use std::{
 };
 
 use super::{
-    super::{say, survey::Survey},
+    super::{monitor::say_exports, say, survey::Survey},
     output::Target,
     select::{Candidate, Selection},
-    session::{Common, Running},
+    session::{Common, Ended, Running},
 };
 use crate::{
     cli::{GlobalArgs, ServeKeys},
@@ -209,7 +209,12 @@ impl Fleet {
 
     fn bury(&mut self, running: Running) {
         let started = running.started;
-        let (target, outcome, counts) = running.end();
+        let Ended {
+            target,
+            outcome,
+            counts,
+            exports,
+        } = running.end();
         let name = clean(&target.name).into_owned();
         if let Some(tally) = counts.map(|counts| counts.tally())
             && tally.is_incomplete()
@@ -217,6 +222,7 @@ impl Fleet {
             let told = clean(&tally.to_string()).into_owned();
             say::warning(&format!("alerts of {name} (pid {}): {told}", target.pid));
         }
+        say_exports(&exports, &format!(" of {name} (pid {})", target.pid), false);
         let Err(error) = outcome else {
             return;
         };

@@ -10,6 +10,7 @@ use std::{
 };
 
 use super::{
+    super::monitor::{Exports, exports, tellers},
     Message,
     output::{SharedOutput, Target},
 };
@@ -19,6 +20,7 @@ use crate::{
     export::{
         alert::{Alerts, Counts, Rules},
         metrics::Board,
+        remote::Exporter,
     },
     model::{Sink, Sinks},
 };
@@ -48,8 +50,9 @@ pub struct Running {
     is_attached: Arc<AtomicBool>,
     stop: Stop,
     dial: ThresholdDial,
-    rules: Option<Rules>,
+    rules: Rules,
     counts: Option<Counts>,
+    exports: Exports,
     thread: JoinHandle<Result<(), ObserveError>>,
 }
 
@@ -71,21 +74,16 @@ impl Running {
             threshold_dial: Some(dial.clone()),
             ..keys.options(target.pid, global)
         };
-        let alerts = keys
-            .monitor
-            .alert
-            .options(options.threshold(), &common.environment);
-        let alerts = alerts.map(Alerts::new);
-        let (rules, counts) = (
-            alerts.as_ref().map(Alerts::rules),
-            alerts.as_ref().map(Alerts::counts),
-        );
+        let (alerts, rules, exporters) = tellers(&keys.monitor, &options, &common.environment);
+        let counts = alerts.as_ref().map(Alerts::counts);
+        let exports = exports(&exporters);
         let is_attached = Arc::<AtomicBool>::default();
         let session = Session {
             is_attached: Arc::clone(&is_attached),
             options,
             target: target.clone(),
             alerts,
+            exporters,
             common: common.clone(),
             stop: stop.clone(),
         };
@@ -100,6 +98,7 @@ impl Running {
             dial,
             rules,
             counts,
+            exports,
             thread,
         })
     }
@@ -123,19 +122,35 @@ impl Running {
     pub fn follow(&self, keys: &ServeKeys, global: &GlobalArgs) {
         let options = keys.options(self.target.pid, global);
         self.dial.turn(options.threshold());
-        if let Some(rules) = &self.rules {
-            rules.set(keys.monitor.alert.filter(options.threshold()));
-        }
+        self.rules
+            .set(keys.monitor.alert.filter(options.threshold()));
     }
 
-    /// How it ended, and what became of its alerts. Waits for it.
-    pub fn end(self) -> (Target, Result<(), String>, Option<Counts>) {
+    /// How it ended, and what became of its alerts and exports. Waits for it.
+    pub fn end(self) -> Ended {
         let outcome = match self.thread.join() {
             Ok(result) => result.map_err(|error| error.to_string()),
             Err(_) => Err("the session's thread panicked".to_owned()),
         };
-        (self.target, outcome, self.counts)
+        Ended {
+            target: self.target,
+            outcome,
+            counts: self.counts,
+            exports: self.exports,
+        }
     }
+}
+
+/// What is left of a session.
+pub struct Ended {
+    /// Of which process.
+    pub target: Target,
+    /// Whether it ended well.
+    pub outcome: Result<(), String>,
+    /// Of its alerts.
+    pub counts: Option<Counts>,
+    /// Of its exports.
+    pub exports: Exports,
 }
 
 struct Session {
@@ -143,6 +158,7 @@ struct Session {
     options: Options,
     target: Target,
     alerts: Option<Alerts>,
+    exporters: Vec<Exporter>,
     common: Common,
     stop: Stop,
 }
@@ -171,6 +187,9 @@ impl Session {
         }
         let alerts = self.alerts.map(|alerts| Box::new(alerts) as Box<dyn Sink>);
         sinks.extend(alerts);
+        for exporter in self.exporters {
+            sinks.add(Box::new(exporter));
+        }
         observer.run(&mut sinks, &self.stop).map(drop)
     }
 }

@@ -41,6 +41,11 @@ pub struct Options {
 pub struct Rules(Arc<Mutex<Filter>>);
 
 impl Rules {
+    /// By this filter.
+    pub fn new(filter: Filter) -> Self {
+        Self(Arc::new(Mutex::new(filter)))
+    }
+
     /// From now on by this filter. A poll that has alerted has its end all the same.
     pub fn set(&self, mut filter: Filter) {
         let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -48,21 +53,24 @@ impl Rules {
         *current = filter;
     }
 
-    fn follow(&self, threshold_ns: u64) {
+    /// The session's threshold is another one from now on.
+    pub(in crate::export) fn follow(&self, threshold_ns: u64) {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .follow(Duration::from_nanos(threshold_ns));
     }
 
-    fn level(&self, poll: &LongPoll) -> Option<Level> {
+    /// How bad a poll is; `None` if it is not bad enough, or not meant.
+    pub(in crate::export) fn level(&self, poll: &LongPoll) -> Option<Level> {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .level(poll)
     }
 
-    fn level_of(&self, finding: &Finding) -> Option<Level> {
+    /// The same of a finding.
+    pub(in crate::export) fn level_of(&self, finding: &Finding) -> Option<Level> {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -97,7 +105,7 @@ impl Alerts {
             command.into_iter().chain(webhook.clone()).collect()
         };
         Self {
-            rules: Rules(Arc::new(Mutex::new(options.filter))),
+            rules: Rules::new(options.filter),
             at_alert: channels(options.on_alert),
             at_end: channels(options.on_alert_end),
             rate: Rate::new(options.a_minute),

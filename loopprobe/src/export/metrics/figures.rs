@@ -1,14 +1,10 @@
-//! What is counted for Prometheus: times in seconds, at most 200 series by task and cause.
+//! What is counted for monitoring: times in seconds, at most 200 series by task and cause.
 
 use std::{collections::BTreeMap, fmt};
 
-use prometheus_client::{
-    collector::Collector,
-    encoding::{DescriptorEncoder, NoLabelSet},
-    metrics::MetricType,
-    registry::Unit,
-};
+use prometheus_client::{collector::Collector, encoding::DescriptorEncoder};
 
+use super::family::{Data, Family, Histogram, Number, Series};
 use crate::{
     model::{Cause, Distribution, Event, Interval, Live, LongPoll, Lost, ProbeCost, Session},
     report::clean,
@@ -82,18 +78,25 @@ impl Figures {
 
 impl Collector for Figures {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        self.target(&mut encoder)?;
-        self.polls(&mut encoder)?;
-        self.by_cause(&mut encoder)?;
-        self.health(&mut encoder)?;
-        self.own(&mut encoder)
+        let mut families = self.families().into_iter();
+        families.try_for_each(|family| family.encode(&mut encoder))
     }
 }
 
 impl Figures {
-    fn target(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    /// All metrics.
+    pub fn families(&self) -> Vec<Family> {
+        let mut families = self.target();
+        families.extend([self.polls(), self.poll_duration()]);
+        families.extend(self.by_cause());
+        families.extend(self.health());
+        families.extend(self.own());
+        families
+    }
+
+    fn target(&self) -> Vec<Family> {
         let Some(session) = &self.session else {
-            return Ok(());
+            return Vec::new();
         };
         let mut labels = vec![
             ("pid", session.pid.to_string()),
@@ -104,166 +107,166 @@ impl Figures {
         let placement = session.placement.labels();
         labels.extend(placement.map(|(name, value)| (name, clean(value).into_owned())));
         labels.retain(|(name, _)| !self.labels.contains(name));
-        // Not of OpenMetrics' type `info`, which tools for Prometheus' older format do not know.
-        encoder
-            .encode_descriptor(
+        let threshold_ns = self.threshold_ns.unwrap_or(session.threshold_ns);
+        vec![
+            // Not of OpenMetrics' type `info`, which tools for Prometheus' older format do not know.
+            gauge(
                 "loopprobe_target_info",
                 "The process that is observed",
-                None,
-                MetricType::Gauge,
-            )?
-            .encode_family(&labels)?
-            .encode_gauge(&1_i64)?;
-        encoder
-            .encode_descriptor(
+                vec![Series {
+                    labels,
+                    value: Number::Whole(1),
+                }],
+            ),
+            gauge_in_seconds(
                 "loopprobe_threshold",
                 "From which duration on a poll is long",
-                Some(&Unit::Seconds),
-                MetricType::Gauge,
-            )?
-            .encode_gauge(&seconds(self.threshold_ns.unwrap_or(session.threshold_ns)))?;
-        encoder
-            .encode_descriptor(
+                threshold_ns,
+            ),
+            gauge(
                 "loopprobe_workers",
                 "Threads that poll tasks",
-                None,
-                MetricType::Gauge,
-            )?
-            .encode_gauge(&(self.workers as i64))
+                Series::only(Number::Whole(self.workers as u64)),
+            ),
+        ]
     }
 
-    fn polls(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    fn polls(&self) -> Family {
+        counter(
+            "loopprobe_polls",
+            "Polls of async tasks that have ended",
+            Series::only(Number::Whole(self.durations.count)),
+        )
+    }
+
+    fn poll_duration(&self) -> Family {
         let durations = &self.durations;
-        encoder
-            .encode_descriptor(
-                "loopprobe_polls",
-                "Polls of async tasks that have ended",
-                None,
-                MetricType::Counter,
-            )?
-            .encode_counter::<NoLabelSet, _, u64>(&durations.count, None)?;
         let ends: Vec<u64> = ENDS.map(|power| 1 << power).collect();
-        let bounds = ends.iter().map(|end| seconds(*end)).chain([f64::MAX]);
-        let buckets: Vec<(f64, u64)> = bounds.zip(durations.below(&ends)).collect();
-        encoder
-            .encode_descriptor(
-                "loopprobe_poll_duration",
-                "How long polls of async tasks took",
-                Some(&Unit::Seconds),
-                MetricType::Histogram,
-            )?
-            .encode_histogram::<NoLabelSet>(
-                seconds(durations.total_ns),
-                buckets.iter().map(|(_, count)| count).sum(),
-                &buckets,
-                None,
-            )
+        Family {
+            name: "loopprobe_poll_duration",
+            help: "How long polls of async tasks took",
+            in_seconds: true,
+            data: Data::Histogram(Histogram {
+                sum: seconds(durations.total_ns),
+                max: seconds(durations.max_ns),
+                counts: durations.below(&ends),
+                ends: ends.into_iter().map(seconds).collect(),
+            }),
+        }
     }
 
-    fn by_cause(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let mut long = encoder.encode_descriptor(
-            "loopprobe_long_polls",
-            "Polls at or over the threshold that have ended, root futures' included",
-            None,
-            MetricType::Counter,
-        )?;
-        for ((task, cause), count) in &self.long_polls {
-            let labels = [("task", task.clone()), ("cause", cause.name())].to_vec();
-            long.encode_family(&labels)?
-                .encode_counter::<NoLabelSet, _, u64>(count, None)?;
-        }
-        let mut blocked = encoder.encode_descriptor(
-            "loopprobe_blocked",
-            "How long those polls took",
-            Some(&Unit::Seconds),
-            MetricType::Counter,
-        )?;
-        for (cause, ns) in &self.blocked_ns {
-            blocked
-                .encode_family(&[("cause", cause.name())].to_vec())?
-                .encode_counter::<NoLabelSet, _, u64>(&seconds(*ns), None)?;
-        }
-        Ok(())
+    fn by_cause(&self) -> [Family; 2] {
+        let long = self.long_polls.iter().map(|((task, cause), count)| Series {
+            labels: vec![("task", task.clone()), ("cause", cause.name())],
+            value: Number::Whole(*count),
+        });
+        let blocked = self
+            .blocked_ns
+            .iter()
+            .map(|(cause, ns)| Series::labelled("cause", cause.name(), Number::Real(seconds(*ns))));
+        [
+            counter(
+                "loopprobe_long_polls",
+                "Polls at or over the threshold that have ended, root futures' included",
+                long.collect(),
+            ),
+            Family {
+                in_seconds: true,
+                ..counter(
+                    "loopprobe_blocked",
+                    "How long those polls took",
+                    blocked.collect(),
+                )
+            },
+        ]
     }
 
     /// What the loops did over the last second.
-    fn health(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    fn health(&self) -> Vec<Family> {
         let interval = &self.interval;
-        let mut busy = encoder.encode_descriptor(
+        let busy = interval.workers.iter().take(MAX_SERIES).map(|worker| {
+            Series::labelled("worker", worker.tid.to_string(), Number::Real(worker.busy))
+        });
+        let mut families = vec![gauge(
             "loopprobe_worker_busy_ratio",
             "The share of the last second that a thread spent in polls",
-            None,
-            MetricType::Gauge,
-        )?;
-        for worker in interval.workers.iter().take(MAX_SERIES) {
-            busy.encode_family(&[("worker", worker.tid.to_string())].to_vec())?
-                .encode_gauge(&worker.busy)?;
-        }
-        if let Some(lag) = interval.driver_lag_ns {
-            encoder
-                .encode_descriptor(
-                    "loopprobe_driver_lag",
-                    "The longest time in the last second that nobody turned a driver",
-                    Some(&Unit::Seconds),
-                    MetricType::Gauge,
-                )?
-                .encode_gauge(&seconds(lag.max))?;
-        }
-        if let Some(tasks) = interval.active_tasks {
-            encoder
-                .encode_descriptor(
-                    "loopprobe_active_tasks",
-                    "Tasks that live",
-                    None,
-                    MetricType::Gauge,
-                )?
-                .encode_gauge(&(tasks as i64))?;
-        }
-        let Some(pool) = interval.pool else {
-            return Ok(());
-        };
-        let mut threads = encoder.encode_descriptor(
-            "loopprobe_blocking_pool_threads",
-            "Threads of the blocking pools",
-            None,
-            MetricType::Gauge,
-        )?;
-        for (state, count) in [("busy", Some(pool.busy)), ("idle", pool.idle)] {
-            if let Some(count) = count {
-                threads
-                    .encode_family(&[("state", state)].to_vec())?
-                    .encode_gauge(&(count as i64))?;
-            }
-        }
-        Ok(())
+            busy.collect(),
+        )];
+        families.extend(interval.driver_lag_ns.map(|lag| {
+            gauge_in_seconds(
+                "loopprobe_driver_lag",
+                "The longest time in the last second that nobody turned a driver",
+                lag.max,
+            )
+        }));
+        families.extend(interval.active_tasks.map(|tasks| {
+            gauge(
+                "loopprobe_active_tasks",
+                "Tasks that live",
+                Series::only(Number::Whole(tasks)),
+            )
+        }));
+        families.extend(interval.pool.map(|pool| {
+            let states = [("busy", Some(pool.busy)), ("idle", pool.idle)];
+            let threads = states.into_iter().filter_map(|(state, count)| {
+                Some(Series::labelled("state", state, Number::Whole(count?)))
+            });
+            gauge(
+                "loopprobe_blocking_pool_threads",
+                "Threads of the blocking pools",
+                threads.collect(),
+            )
+        }));
+        families
     }
 
-    fn own(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let mut lost = encoder.encode_descriptor(
+    fn own(&self) -> Vec<Family> {
+        let lost = self.lost.by_kind().into_iter();
+        let lost = lost.map(|(kind, count)| Series::labelled("kind", kind, Number::Whole(count)));
+        let mut families = vec![counter(
             "loopprobe_lost",
             "What was lost, skipped or cut short: docs/json.md",
-            None,
-            MetricType::Counter,
-        )?;
-        for (kind, count) in self.lost.by_kind() {
-            lost.encode_family(&[("kind", kind)].to_vec())?
-                .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
-        }
-        let Some(cost) = &self.cost else {
-            return Ok(());
-        };
-        let mut overhead = encoder.encode_descriptor(
-            "loopprobe_overhead",
-            "CPU time that observation has cost the target, by what it went to",
-            Some(&Unit::Seconds),
-            MetricType::Counter,
-        )?;
-        for (part, ns) in cost.by_part() {
-            overhead
-                .encode_family(&[("part", part)].to_vec())?
-                .encode_counter::<NoLabelSet, _, u64>(&seconds(ns), None)?;
-        }
-        Ok(())
+            lost.collect(),
+        )];
+        families.extend(self.cost.map(|cost| {
+            let parts = cost
+                .by_part()
+                .map(|(part, ns)| Series::labelled("part", part, Number::Real(seconds(ns))));
+            Family {
+                in_seconds: true,
+                ..counter(
+                    "loopprobe_overhead",
+                    "CPU time that observation has cost the target, by what it went to",
+                    parts.to_vec(),
+                )
+            }
+        }));
+        families
+    }
+}
+
+fn gauge(name: &'static str, help: &'static str, series: Vec<Series>) -> Family {
+    Family {
+        name,
+        help,
+        in_seconds: false,
+        data: Data::Gauge(series),
+    }
+}
+
+fn gauge_in_seconds(name: &'static str, help: &'static str, ns: u64) -> Family {
+    Family {
+        in_seconds: true,
+        ..gauge(name, help, Series::only(Number::Real(seconds(ns))))
+    }
+}
+
+fn counter(name: &'static str, help: &'static str, series: Vec<Series>) -> Family {
+    Family {
+        name,
+        help,
+        in_seconds: false,
+        data: Data::Counter(series),
     }
 }
 

@@ -19,11 +19,31 @@ pub struct Pprof;
 
 impl Drawing for Pprof {
     fn draw(&self, fold: &Fold, out: &mut dyn Write) -> io::Result<()> {
-        let mut encoder = GzEncoder::new(out, Compression::default());
-        encoder.write_all(&Builder::profile(fold).encode_to_vec())?;
-        encoder.finish()?;
-        Ok(())
+        compress(&Builder::profile(fold), out)
     }
+}
+
+impl Pprof {
+    /// The profile of a part of a session, compressed. Its time is in nanoseconds since the Unix epoch.
+    ///
+    /// # Errors
+    ///
+    /// Whatever compressing gives.
+    pub fn of_stretch(fold: &Fold, start_unix_ns: u64, duration_ns: u64) -> io::Result<Vec<u8>> {
+        let mut profile = Builder::profile(fold);
+        profile.time_nanos = signed(start_unix_ns);
+        profile.duration_nanos = signed(duration_ns);
+        let mut out = Vec::new();
+        compress(&profile, &mut out)?;
+        Ok(out)
+    }
+}
+
+fn compress(profile: &Profile, out: &mut dyn Write) -> io::Result<()> {
+    let mut encoder = GzEncoder::new(out, Compression::default());
+    encoder.write_all(&profile.encode_to_vec())?;
+    encoder.finish()?;
+    Ok(())
 }
 
 /// The path of the program: the module that is called as the session is, or the first that is no shared object.
@@ -71,6 +91,9 @@ impl Builder {
         let blocked = self.value_type("blocked", "nanoseconds");
         self.profile.sample_type = vec![stretches, blocked];
         self.profile.default_sample_type = blocked.r#type;
+        // Each value stands for itself, as in Go's profile of blocked goroutines.
+        self.profile.period_type = Some(blocked);
+        self.profile.period = 1;
         if let Some(session) = &fold.session {
             self.profile.time_nanos = signed(session.start_unix_ns);
             let comment = format!("loopprobe, pid {}", session.pid);

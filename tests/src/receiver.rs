@@ -1,0 +1,170 @@
+//! A receiver of what loopprobe sends over HTTP, which answers as a test wants.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        mpsc::{Receiver as Channel, channel},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use tiny_http::{Header, Request, Response, Server};
+
+/// A request.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    /// Path and query.
+    pub url: String,
+    /// By name, in small letters.
+    pub headers: Vec<(String, String)>,
+    /// What was posted.
+    pub body: Vec<u8>,
+    /// When it was here.
+    pub at: Instant,
+}
+
+impl Sent {
+    /// A header's value.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut headers = self.headers.iter();
+        headers
+            .find(|(own, _)| own == name)
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// The value of a parameter of the query, decoded.
+    pub fn parameter(&self, name: &str) -> Option<String> {
+        let (_, query) = self.url.split_once('?')?;
+        let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+        let (_, value) = pairs.find(|(own, _)| *own == name)?;
+        let mut bytes = value.bytes();
+        let mut decoded = Vec::new();
+        while let Some(byte) = bytes.next() {
+            if byte == b'%' {
+                let digits = [bytes.next()?, bytes.next()?];
+                let digits = std::str::from_utf8(&digits).ok()?;
+                decoded.push(u8::from_str_radix(digits, 16).ok()?);
+            } else {
+                decoded.push(byte);
+            }
+        }
+        String::from_utf8(decoded).ok()
+    }
+}
+
+/// What a receiver does with a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// 200, with this body.
+    Take(Vec<u8>),
+    /// This status, and after how many seconds the request may come again.
+    Refuse(u16, Option<u32>),
+    /// Nothing, ever.
+    Hang,
+}
+
+/// A server on loopback; ends when it is dropped.
+pub struct Receiver {
+    http: Arc<Server>,
+    address: SocketAddr,
+    sent: Channel<Sent>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Receiver {
+    /// Answers each request as `answer` says, which is given it and how many came before.
+    ///
+    /// # Errors
+    /// When it cannot listen.
+    pub fn start(answer: impl Fn(usize, &Sent) -> Answer + Send + 'static) -> Result<Self> {
+        let http = Server::http("127.0.0.1:0").map_err(anyhow::Error::from_boxed)?;
+        let http = Arc::new(http);
+        let address = http.server_addr().to_ip().context("an address")?;
+        let (served, (tell, sent)) = (Arc::clone(&http), channel());
+        let thread = thread::spawn(move || {
+            let mut hanging = Vec::new();
+            for (number, mut request) in served.incoming_requests().enumerate() {
+                let Ok(taken) = read(&mut request) else {
+                    continue;
+                };
+                let answer = answer(number, &taken);
+                let _ = tell.send(taken);
+                let _ = match answer {
+                    Answer::Take(body) => request.respond(Response::from_data(body)),
+                    Answer::Refuse(status, after) => {
+                        let mut response = Response::empty(status);
+                        if let Some(after) = after {
+                            let header = Header::from_bytes("Retry-After", after.to_string());
+                            response.add_header(header.expect("a header"));
+                        }
+                        request.respond(response)
+                    }
+                    Answer::Hang => {
+                        hanging.push(request);
+                        Ok(())
+                    }
+                };
+            }
+        });
+        Ok(Self {
+            http,
+            address,
+            sent,
+            thread: Some(thread),
+        })
+    }
+
+    /// Takes all.
+    ///
+    /// # Errors
+    /// When it cannot listen.
+    pub fn willing() -> Result<Self> {
+        Self::start(|_, _| Answer::Take(Vec::new()))
+    }
+
+    /// `http://127.0.0.1:1234`
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// What has come so far and was not asked for yet.
+    pub fn sent(&self) -> Vec<Sent> {
+        self.sent.try_iter().collect()
+    }
+
+    /// The next one.
+    ///
+    /// # Errors
+    /// When none comes within `timeout`.
+    pub fn next(&self, timeout: Duration) -> Result<Sent> {
+        Ok(self.sent.recv_timeout(timeout)?)
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.http.unblock();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn read(request: &mut Request) -> std::io::Result<Sent> {
+    let mut body = Vec::new();
+    request.as_reader().read_to_end(&mut body)?;
+    let headers = request.headers().iter();
+    let headers = headers.map(|header| {
+        let name = header.field.as_str().as_str().to_ascii_lowercase();
+        (name, header.value.as_str().to_owned())
+    });
+    Ok(Sent {
+        url: request.url().to_owned(),
+        headers: headers.collect(),
+        body,
+        at: Instant::now(),
+    })
+}
