@@ -187,3 +187,40 @@ fn under_churn_it_is_within_a_hundredth() -> Result<()> {
     }
     Ok(())
 }
+
+/// A runtime that is dropped waits for its closure; one that is ended in the background does not, though its closure runs on.
+#[test]
+fn the_end_of_a_runtime_waits_for_a_closure() -> Result<()> {
+    take_machine!();
+    const KIND: FindingKind = FindingKind::Shutdown;
+    for (tokio, stripped) in [(Tokio::Newest, true), (Tokio::Exactly("1.44.2"), false)] {
+        let build = Build {
+            tokio,
+            stripped,
+            ..Build::DEFAULT
+        };
+        matrix::loopprobe()?;
+        let mut target = Target::start(&matrix::target(build, "crowd")?, &["shutdown"])?;
+        let mut session = Session::attach(target.pid(), &["--interval", "200ms"])?;
+        thread::sleep(Duration::from_millis(1500));
+        target.send("end")?;
+        target.until("drops", Duration::from_secs(20))?;
+        let found = session.next_finding(KIND, Duration::from_secs(20))?;
+        target.until("down", Duration::from_secs(20))?;
+        let evidence = &found.evidence;
+        let pool = evidence.pool.context("a pool")?;
+        ensure!(
+            evidence.certain && (500_000_000..3_200_000_000).contains(&evidence.duration_ns),
+            "{tokio}: {evidence:?}"
+        );
+        ensure!(
+            (pool.busy, pool.queued) == (1, Some(0)),
+            "{tokio}: {evidence:?}"
+        );
+        ensure!(evidence.threads.len() <= 1, "{tokio}: {evidence:?}");
+        let report = session.interrupt()?;
+        let all = report.findings.iter().filter(|found| found.kind == KIND);
+        ensure!(all.count() == 1, "{tokio}: {:?}", report.findings);
+    }
+    Ok(())
+}

@@ -15,7 +15,7 @@ use counter::Counter;
 use crate::{
     clock::now_ns,
     model::Pool,
-    runtime::{LoopCount, MappedImage, PoolCount, Runtimes},
+    runtime::{LoopCount, MappedImage, PoolCount, PoolState, Runtimes},
 };
 
 /// How long an answer is waited for. Where the runtime counts its tasks it takes some microseconds.
@@ -60,9 +60,11 @@ pub struct PoolNow {
 }
 
 impl Headcount {
-    /// All pools together.
+    /// All pools together, but for those whose runtime ends. `None` if there are none.
     pub fn pool(&self) -> Option<Pool> {
-        let pools = self.pools.as_ref()?;
+        let is_open = |pool: &&PoolNow| pool.count.state == PoolState::Open;
+        let pools: Vec<_> = self.pools.as_ref()?.iter().filter(is_open).collect();
+        (!pools.is_empty()).then_some(())?;
         let sum = |of: fn(&PoolCount) -> u64| pools.iter().map(|pool| of(&pool.count)).sum();
         Some(Pool {
             busy: sum(|pool| pool.busy),

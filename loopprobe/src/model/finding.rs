@@ -39,6 +39,8 @@ pub enum FindingKind {
     StuckTask,
     /// The live tasks of a type only become more.
     Leak,
+    /// The end of a runtime waits for the threads of its blocking pool.
+    Shutdown,
 }
 
 impl FindingKind {
@@ -52,6 +54,7 @@ impl FindingKind {
             Self::PoolExhausted => "pool_exhausted",
             Self::StuckTask => "stuck_task",
             Self::Leak => "leak",
+            Self::Shutdown => "shutdown",
         }
     }
 }

@@ -149,6 +149,10 @@ pub fn finding(finding: &Finding) -> String {
             Count(evidence.tasks_before.unwrap_or_default()),
             Count(evidence.tasks.unwrap_or_default()),
         ),
+        FindingKind::Shutdown => format!(
+            "the end of a runtime has waited for {duration} for {} of its blocking pool",
+            count(evidence.pool.unwrap_or_default().busy, "thread")
+        ),
         FindingKind::PoolExhausted => {
             let pool = evidence.pool.unwrap_or_default();
             let waits = match pool.queued.unwrap_or_default() {

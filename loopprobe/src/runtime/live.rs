@@ -109,6 +109,21 @@ pub struct PoolCount {
     pub cap: Option<u64>,
     /// The first and the last of the closures that wait, if any does.
     pub ends: Option<QueueEnds>,
+    /// Whether its runtime ends.
+    pub state: PoolState,
+}
+
+/// Whether a blocking pool takes closures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum PoolState {
+    /// It does.
+    #[default]
+    Open,
+    /// Its runtime ends; the busy threads are those that are left, workers among them.
+    Closing {
+        /// Whether a thread waits until they have ended.
+        is_waited_for: bool,
+    },
 }
 
 /// The ids of the closures that wait longest and shortest.

@@ -23,7 +23,7 @@ pub use image::{CodeCoverage, DebugInfoLevel, Detail, ImageFacts, Inspection, Ma
 pub use instances::Instances;
 pub use live::{
     AwaitChains, AwaitPoint, CountSource, LiveLoop, LiveTask, LiveTasks, LoopCount, MappedImage,
-    PoolCount, QueueEnds, Searched, TaskFinder, TaskState,
+    PoolCount, PoolState, QueueEnds, Searched, TaskFinder, TaskState,
 };
 pub use plumbing::Plumbing;
 pub use site::{LoopMarks, ServedType, Site, SiteRole};

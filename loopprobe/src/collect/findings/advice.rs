@@ -65,14 +65,28 @@ fn of_poll(poll: &FoundPoll) -> Option<String> {
     })
 }
 
-/// A blocking pool whose threads run these closures, while others wait for a thread. Those on a CPU are not among them.
-pub fn pool_exhausted(closures: &[ThreadState]) -> String {
+/// In which call all of these closures are, if it is one.
+fn common(closures: &[ThreadState]) -> String {
     let first = closures.first().and_then(|thread| thread.call.as_ref());
     let is_one = first.is_some() && closures.iter().all(|thread| thread.call.as_ref() == first);
-    let what = match first.filter(|_| is_one) {
+    match first.filter(|_| is_one) {
         Some(call) => format!("the closures are in {call}: "),
         None => String::new(),
-    };
+    }
+}
+
+/// The end of a runtime that waits for these closures. Those on a CPU are not among them.
+pub fn shutdown(closures: &[ThreadState]) -> String {
+    let what = common(closures);
+    format!(
+        "{what}a closure that has begun cannot be cancelled: tell it to end (a flag, a channel that is closed) before the runtime is \
+         dropped, or end the runtime with shutdown_timeout or shutdown_background"
+    )
+}
+
+/// A blocking pool whose threads run these closures, while others wait for a thread. Those on a CPU are not among them.
+pub fn pool_exhausted(closures: &[ThreadState]) -> String {
+    let what = common(closures);
     format!(
         "{what}a closure must not wait for another one that may be queued behind it; bound how many are spawned with a \
          tokio::sync::Semaphore, give what runs for long a thread of its own, or raise Builder::max_blocking_threads"

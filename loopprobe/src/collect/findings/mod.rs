@@ -65,6 +65,8 @@ pub struct Findings {
     pub deadlocked: HashSet<u32>,
     /// The task that is watched.
     pub watch: Watch,
+    /// Since when each pool has been seen to keep its runtime from ending.
+    pub closing_ns: HashMap<u64, u64>,
 }
 
 impl Findings {

@@ -38,7 +38,10 @@ impl Queues {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{elf::ProcAddr, runtime::QueueEnds};
+    use crate::{
+        elf::ProcAddr,
+        runtime::{PoolState, QueueEnds},
+    };
 
     #[test]
     fn the_first_closure_has_waited_since_the_last_one_was_not_older() {
@@ -49,6 +52,7 @@ mod tests {
             queued: 1,
             cap: Some(1),
             ends: ends.map(|(first, last)| QueueEnds { first, last }),
+            state: PoolState::Open,
         };
         let mut queues = Queues::default();
         let looks = [

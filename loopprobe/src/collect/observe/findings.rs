@@ -61,6 +61,7 @@ impl Observer {
         self.find_all_blocked(threads, &open, now, sink)?;
         self.find_busy_task(threads, now, sink)?;
         self.find_exhausted_pools(threads, now, sink)?;
+        self.find_shutdowns(threads, now, sink)?;
         self.findings.forget(now);
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! A blocking pool all of whose threads are busy while closures wait.
+//! A blocking pool all of whose threads are busy while closures wait, and one that keeps its runtime from ending.
 
 use std::{collections::HashSet, io};
 
@@ -9,9 +9,10 @@ use crate::{
     clock::nanoseconds,
     collect::{doing::Threads, findings::advice, headcount::PoolNow},
     model::{Doing, Evidence, Finding, FindingKind, Pool, Sink, ThreadState},
+    runtime::PoolState,
 };
 
-/// A closure that waits for less is not worth a word.
+/// A closure, or the end of a runtime, that waits for less is not worth a word.
 const LEAST_NS: u64 = 500_000_000;
 
 impl Observer {
@@ -45,13 +46,56 @@ impl Observer {
                     since_ns: now.saturating_sub(oldest_ns),
                     duration_ns: oldest_ns,
                     certain: true,
-                    pool: Some(Pool {
-                        busy: pool.count.busy,
-                        idle: Some(pool.count.idle),
-                        queued: Some(pool.count.queued),
-                        cap: pool.count.cap,
-                        oldest_ns: Some(oldest_ns),
-                    }),
+                    pool: Some(told(pool)),
+                    threads: closures,
+                    ..Evidence::default()
+                },
+            };
+            self.say(finding, sink)?;
+        }
+        Ok(())
+    }
+
+    /// Runtimes whose end waits for the threads of their pools.
+    pub(super) fn find_shutdowns(
+        &mut self,
+        threads: &[(u32, Thread)],
+        now: u64,
+        sink: &mut dyn Sink,
+    ) -> io::Result<()> {
+        const KIND: FindingKind = FindingKind::Shutdown;
+        let pools = self.tasks.as_ref().and_then(|tasks| tasks.pools.clone());
+        let pools = pools.unwrap_or_default();
+        let waited_for = |pool: &&PoolNow| {
+            let state = pool.count.state;
+            matches!(state, PoolState::Closing { is_waited_for } if is_waited_for)
+        };
+        let closing: Vec<_> = pools.iter().filter(waited_for).collect();
+        let is_closing = |address: &u64| closing.iter().any(|p| p.count.address.0 == *address);
+        self.findings
+            .closing_ns
+            .retain(|address, _| is_closing(address));
+        let least_ns = nanoseconds(self.options.threshold).max(LEAST_NS);
+        for pool in closing {
+            let address = pool.count.address.0;
+            let since_ns = *self.findings.closing_ns.entry(address).or_insert(now);
+            let duration_ns = now.saturating_sub(since_ns);
+            let subject = address.to_string();
+            if duration_ns < least_ns || self.findings.goes_on(KIND, &subject, now) {
+                continue;
+            }
+            self.findings.begins(KIND, &subject, now);
+            let closures = self.closures_of(pool, &pools, threads);
+            let finding = Finding {
+                time_ns: now,
+                pid: self.options.pid,
+                kind: KIND,
+                advice: advice::shutdown(&closures),
+                evidence: Evidence {
+                    since_ns,
+                    duration_ns,
+                    certain: true,
+                    pool: Some(told(pool)),
                     threads: closures,
                     ..Evidence::default()
                 },
@@ -97,8 +141,19 @@ impl Observer {
     }
 }
 
+fn told(pool: &PoolNow) -> Pool {
+    Pool {
+        busy: pool.count.busy,
+        idle: Some(pool.count.idle),
+        queued: Some(pool.count.queued),
+        cap: pool.count.cap,
+        oldest_ns: pool.oldest_ns,
+    }
+}
+
 fn is_full(pool: &PoolNow) -> bool {
-    pool.count.idle == 0
+    pool.count.state == PoolState::Open
+        && pool.count.idle == 0
         && pool.count.queued > 0
         && pool.count.cap.is_some_and(|cap| pool.count.busy >= cap)
 }
@@ -118,6 +173,7 @@ mod tests {
                 queued: 1,
                 cap: Some(4),
                 ends: None,
+                state: PoolState::Open,
             },
             oldest_ns: Some(1),
         };

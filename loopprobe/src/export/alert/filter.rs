@@ -104,10 +104,13 @@ impl Filter {
     }
 
     /// The level of a finding; `None` if all that it is about is silent, or it is not long enough for any of it. What does not end by
-    /// itself is critical at once, a busy or stuck task, a leak and an exhausted pool a warning.
+    /// itself is critical at once, a busy or stuck task, a leak, an exhausted pool and a runtime that does not end a warning.
     pub fn level_of(&self, finding: &Finding) -> Option<Level> {
         let evidence = &finding.evidence;
-        if finding.kind == FindingKind::PoolExhausted {
+        if matches!(
+            finding.kind,
+            FindingKind::PoolExhausted | FindingKind::Shutdown
+        ) {
             // It is about no task's type or cause.
             return self.causes.is_empty().then_some(Level::Warning);
         }
@@ -123,7 +126,7 @@ impl Filter {
             FindingKind::BusyTask | FindingKind::StuckTask | FindingKind::Leak => {
                 Some(Level::Warning)
             }
-            FindingKind::PoolExhausted => None,
+            FindingKind::PoolExhausted | FindingKind::Shutdown => None,
             FindingKind::AllWorkersBlocked | FindingKind::DriverLag => {
                 self.level_at(evidence.duration_ns, |pattern| pattern.matches(task))
             }

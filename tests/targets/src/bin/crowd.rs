@@ -4,7 +4,7 @@
 //! `many`: 100,000 idle tasks on a multi_thread runtime. `churn`: idle tasks, and others that come and go as fast as they can;
 //! each line on the standard input is answered with the number of live tasks. `paced`: at each line 500 tasks that stay and 300 that
 //! end at once, on a multi_thread and then on a current_thread runtime; the answer is the number of live tasks and of all so far. `pool`: closures on the blocking pools.
-//! `leaks`: tasks that become more, and others that do not.
+//! `leaks`: tasks that become more, and others that do not. `shutdown`: runtimes that end while a closure runs.
 
 use std::io::BufRead as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -340,6 +340,37 @@ fn leaks() {
     runtime.shutdown_background();
 }
 
+/// Two runtimes with a closure each: one is ended in the background, the other one is dropped two seconds later, which takes three.
+fn shutdown() {
+    let runtimes = [(); 2].map(|()| targets::runtime::multi_thread(2));
+    for runtime in &runtimes {
+        drop(runtime.spawn(yields()));
+    }
+    let [background, waits] = runtimes;
+    drop(background.spawn_blocking(blocks));
+    static ENDS: AtomicBool = AtomicBool::new(false);
+    drop(waits.spawn_blocking(|| {
+        while !ENDS.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }));
+    std::thread::sleep(Duration::from_millis(100));
+    control::ready();
+    std::io::stdin().lock().lines().next();
+    background.shutdown_background();
+    std::thread::sleep(Duration::from_secs(2));
+    STOP.store(true, Ordering::Relaxed);
+    std::thread::sleep(Duration::from_millis(100));
+    control::say(r#"{"type":"drops"}"#);
+    std::thread::spawn(|| {
+        std::thread::sleep(Duration::from_secs(3));
+        ENDS.store(true, Ordering::Relaxed);
+    });
+    drop(waits);
+    control::say(r#"{"type":"down"}"#);
+    std::io::stdin().lock().lines().next();
+}
+
 /// What a task leaves behind when it ends.
 struct Ends;
 
@@ -403,11 +434,12 @@ fn paced() {
 }
 
 fn main() {
-    let options = Options::parse(&["crowd", "many", "churn", "paced", "pool", "leaks"]);
+    let options = Options::parse(&["crowd", "many", "churn", "paced", "pool", "leaks", "shutdown"]);
     match options.scenario.as_str() {
         "paced" => paced(),
         "pool" => pool(),
         "leaks" => leaks(),
+        "shutdown" => shutdown(),
         "churn" => churn(20_000),
         "many" => {
             control::listen();

@@ -46,6 +46,7 @@ pub struct Finder {
     memory: Memory,
     layouts: Layouts,
     owners: Vec<Owner>,
+    pools: threads::Pools,
     /// Headers of tasks whose owner's list was not found.
     strays: Vec<ProcAddr>,
     /// Headers of closures on the blocking pool, or what is left of them.
@@ -62,6 +63,7 @@ impl Finder {
             memory: Memory::of(pid),
             layouts,
             owners: Vec::new(),
+            pools: threads::Pools::default(),
             strays: Vec::new(),
             closures: Vec::new(),
         })
@@ -183,7 +185,7 @@ impl TaskFinder for Finder {
         // A `LocalSet` uses the pool of its runtime, if that has one.
         let has_pool = |owner: &&Owner| owner.kind() != Some(Scheduler::Local);
         let owners: Vec<_> = self.owners.iter().filter(has_pool).collect();
-        threads::pools(&self.memory, &self.layouts, &owners)
+        self.pools.read(&self.memory, &self.layouts, &owners)
     }
 
     fn tasks(&mut self) -> LiveTasks {

@@ -3,10 +3,12 @@
 //! Source: `Handle` in `tokio/src/runtime/scheduler/{multi_thread,current_thread}`: a scheduler's handle has one pointer to its pool.
 //! No place in it is built in: the pool is known by its [shape](shape).
 
+mod closing;
 mod shape;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use closing::Channel;
 use shape::{Reading, Shape};
 
 use super::{layout::Layouts, owner::Owner};
@@ -22,6 +24,8 @@ const POOL_WORDS: usize = 192;
 /// A pool's fields alone take more.
 const LEAST_BYTES: usize = 0xc0;
 const MOST_BYTES: usize = 8 * POOL_WORDS;
+/// What a handle takes.
+const HANDLE_BYTES: std::ops::RangeInclusive<usize> = 0x100..=8 * super::owner::SEARCHED_WORDS;
 /// References to one pool or worker.
 const MAX_REFERENCES: u64 = 1 << 32;
 /// Another look at what changed while it was read.
@@ -29,41 +33,122 @@ const TRIES: usize = 4;
 /// Workers of a runtime.
 const MAX_WORKERS: u64 = 1 << 12;
 
-/// The pools of these owners, each once, and the closures at the ends of their queues. `None` if one of them is not known beyond
-/// doubt.
-pub fn pools(memory: &Memory, layouts: &Layouts, owners: &[&Owner]) -> Option<Vec<PoolCount>> {
-    (0..TRIES).find_map(|_| {
-        // While a thread comes or goes, other words may look like the numbers, but not twice.
-        let first = look(memory, layouts, owners)?;
-        let second = look(memory, layouts, owners)?;
-        let place = |(address, reading): &(ProcAddr, Reading)| (*address, reading.at);
-        let are_same = first.iter().map(place).eq(second.iter().map(place));
-        let counts = second
-            .iter()
-            .map(|(address, reading)| reading.at_pool(*address));
-        are_same.then(|| counts.collect())
-    })
+/// A pool that has been found.
+#[derive(Clone, Copy, Debug)]
+pub struct Known {
+    pool: ProcAddr,
+    workers: u64,
+    reading: Reading,
+    channel: Option<Channel>,
 }
 
-/// The pool of each owner.
-fn look(memory: &Memory, layouts: &Layouts, owners: &[&Owner]) -> Option<Vec<(ProcAddr, Reading)>> {
+/// The pools that have been found, by their owners.
+#[derive(Debug, Default)]
+pub struct Pools(BTreeMap<(u64, u64), Known>);
+
+impl Pools {
+    /// The pools of these owners, each once, and the closures at the ends of their queues. `None` if one of them is not known
+    /// beyond doubt.
+    pub fn read(
+        &mut self,
+        memory: &Memory,
+        layouts: &Layouts,
+        owners: &[&Owner],
+    ) -> Option<Vec<PoolCount>> {
+        let owners: Vec<_> = owners
+            .iter()
+            .filter(|owner| is_counted(memory, owner.address.0))
+            .copied()
+            .collect();
+        let is_owner = |key: &(u64, u64)| owners.iter().any(|owner| key_of(owner) == *key);
+        self.0.retain(|key, _| is_owner(key));
+        self.again(memory, layouts, &owners).or_else(|| {
+            self.find(memory, layouts, &owners);
+            self.again(memory, layouts, &owners)
+        })
+    }
+
+    /// Looks where they were found.
+    fn again(
+        &mut self,
+        memory: &Memory,
+        layouts: &Layouts,
+        owners: &[&Owner],
+    ) -> Option<Vec<PoolCount>> {
+        let pools = owners.iter().map(|owner| {
+            let known = self.0.get_mut(&key_of(owner))?;
+            (0..TRIES).find_map(|_| {
+                let Some(reading) = known.read(memory, layouts) else {
+                    return closing::closing(memory, known);
+                };
+                Some(reading.at_pool(known.pool))
+            })
+        });
+        pools.collect()
+    }
+
+    /// Finds those that are not known.
+    fn find(&mut self, memory: &Memory, layouts: &Layouts, owners: &[&Owner]) {
+        let is_new = |owner: &&&Owner| !self.0.contains_key(&key_of(owner));
+        let new: Vec<&Owner> = owners.iter().filter(is_new).copied().collect();
+        let taken: BTreeSet<u64> = self.0.values().map(|known| known.pool.0).collect();
+        let look = || look(memory, layouts, &new, &taken);
+        for _ in 0..TRIES {
+            // While a thread comes or goes, other words may look like the numbers, but not twice.
+            let (Some(first), Some(second)) = (look(), look()) else {
+                continue;
+            };
+            let place = |known: &Known| (known.pool, known.reading.at);
+            if first.iter().map(place).eq(second.iter().map(place)) {
+                let keys = new.iter().map(|owner| key_of(owner));
+                self.0.extend(keys.zip(second));
+                return;
+            }
+        }
+    }
+}
+
+impl Known {
+    fn read(&mut self, memory: &Memory, layouts: &Layouts) -> Option<Reading> {
+        let words = words(memory, self.pool, allocated_words(memory, self.pool.0));
+        let shape = are_references(&words).then(|| Shape::of(memory, layouts, &words))??;
+        let reading = shape.reading(&words, self.workers)?;
+        if self.channel.is_none() {
+            self.channel = Channel::of(memory, shape.sender(&words));
+        }
+        (reading.at == self.reading.at).then_some(reading)
+    }
+}
+
+fn key_of(owner: &Owner) -> (u64, u64) {
+    (owner.address.0, owner.number)
+}
+
+/// The pool of each owner, none of which is taken.
+fn look(
+    memory: &Memory,
+    layouts: &Layouts,
+    owners: &[&Owner],
+    taken: &BTreeSet<u64>,
+) -> Option<Vec<Known>> {
     let candidates = owners
         .iter()
         .map(|owner| candidates(memory, layouts, owner));
-    let candidates = candidates.collect::<Option<Vec<_>>>()?;
+    let mut candidates = candidates.collect::<Option<Vec<_>>>()?;
+    for own in &mut candidates {
+        own.retain(|pool, _| !taken.contains(pool));
+    }
     let chosen = each_its_own(&candidates)?;
-    let readings = chosen.into_iter().zip(&candidates);
-    readings
-        .map(|(address, own)| Some((ProcAddr(address), (*own.get(&address)?)?)))
-        .collect()
+    let chosen = chosen.into_iter().zip(&candidates);
+    chosen.map(|(pool, own)| *own.get(&pool)?).collect()
 }
 
 /// Pools by their addresses, and what their numbers say for an owner.
-type Candidates = BTreeMap<u64, Option<Reading>>;
+type Candidates = BTreeMap<u64, Option<Known>>;
 
 /// The pools to which an owner points, and those to which words near it point or are left from what was there before.
 fn candidates(memory: &Memory, layouts: &Layouts, owner: &Owner) -> Option<Candidates> {
-    let handle = words(memory, owner.address, super::owner::SEARCHED_WORDS);
+    let handle = words(memory, owner.address, handle_words(memory, owner.address));
     // Where the code does not tell which scheduler it is, its workers do.
     let workers = match owner.kind() {
         Some(Scheduler::CurrentThread) => 0,
@@ -75,7 +160,15 @@ fn candidates(memory: &Memory, layouts: &Layouts, owner: &Owner) -> Option<Candi
         let size = allocated_words(memory, pointer);
         let words = words(memory, ProcAddr(pointer), size);
         let shape = are_references(&words).then(|| Shape::of(memory, layouts, &words))??;
-        Some((pointer, shape.reading(&words, workers)))
+        // Each worker is a thread of its runtime's pool.
+        (shape.entries >= workers).then_some(())?;
+        let known = shape.reading(&words, workers).map(|reading| Known {
+            pool: ProcAddr(pointer),
+            workers,
+            reading,
+            channel: None,
+        });
+        Some((pointer, known))
     });
     Some(pools.collect())
 }
@@ -149,6 +242,18 @@ fn is_counted(memory: &Memory, pointer: u64) -> bool {
 fn are_references(words: &[u64]) -> bool {
     let is_count = |word: &u64| (1..MAX_REFERENCES).contains(word);
     words.len() >= 2 && words[..2].iter().all(is_count)
+}
+
+/// How many words of a handle are worth a look: all, where glibc says how many there are ([`allocated_words`]).
+fn handle_words(memory: &Memory, address: ProcAddr) -> usize {
+    let before = memory.word(ProcAddr(address.0.wrapping_sub(8)));
+    let size = (before.unwrap_or(0) & !7) as usize;
+    let is_size = HANDLE_BYTES.contains(&size) && size.is_multiple_of(16);
+    if is_size {
+        size / 8
+    } else {
+        super::owner::SEARCHED_WORDS
+    }
 }
 
 /// How many words of an allocation are worth a look. glibc keeps its size before it (`malloc_chunk` in `malloc/malloc.c`); what is

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     elf::ProcAddr,
     process::Memory,
-    runtime::{PoolCount, QueueEnds},
+    runtime::{PoolCount, PoolState, QueueEnds},
 };
 
 /// Threads of one pool; Tokio's own limit is 512 unless the program says so.
@@ -32,7 +32,8 @@ const QUEUE_DISTANCE: usize = 14;
 pub struct Shape {
     /// The map of threads.
     map: usize,
-    entries: u64,
+    /// How many threads are in it.
+    pub entries: u64,
     /// How many closures may be in the queue, and those at its ends.
     queues: Vec<(u64, Option<QueueEnds>)>,
 }
@@ -42,6 +43,9 @@ pub struct Shape {
 pub struct Reading {
     /// Where they lie.
     pub at: usize,
+    /// Where the map lies, and the number of threads.
+    map: usize,
+    threads: usize,
     busy: u64,
     idle: u64,
     queued: u64,
@@ -59,6 +63,7 @@ impl Reading {
             queued: self.queued,
             cap: self.cap,
             ends: self.ends,
+            state: PoolState::Open,
         }
     }
 }
@@ -75,6 +80,11 @@ impl Shape {
             entries,
             queues,
         })
+    }
+
+    /// The sender that each thread has a clone of, the word behind the map (1.23 to 1.54, as compiled by Rust 1.95).
+    pub fn sender(&self, words: &[u64]) -> u64 {
+        words.get(self.map + MAP_WORDS).copied().unwrap_or(0)
     }
 
     /// What the numbers say, if there are such that fit the threads, the queue, and so many workers.
@@ -126,6 +136,8 @@ impl Shape {
         let (_, ends) = queues.find(|(length, _)| *length == numbers.queued)?;
         (numbers.threads == self.entries).then_some(Reading {
             at,
+            map: self.map,
+            threads: at + numbers.threads_at,
             busy,
             idle: numbers.idle,
             queued: numbers.queued,
@@ -133,6 +145,17 @@ impl Shape {
             ends: *ends,
         })
     }
+}
+
+/// How many threads of a pool are left, and how many closures wait, once the table of threads and the sender have been taken out of
+/// it. `None` if they have not, or no thread is left. Those that were idle have ended; before Tokio 1.54 they are still counted as idle.
+pub fn left(words: &[u64], before: &Reading) -> Option<(u64, u64)> {
+    let (map, entries) = next_map(words, before.map)?;
+    let is_taken_out = map == before.map && entries == 0 && words.get(map + MAP_WORDS) == Some(&0);
+    let numbers = words.get(before.threads..).filter(|_| is_taken_out)?;
+    let [threads, _idle, queued] = *numbers.first_chunk()?;
+    let is_plausible = (1..MAX_THREADS).contains(&threads) && queued < MAX_QUEUED;
+    is_plausible.then_some((threads, queued))
 }
 
 /// The next hash map with threads in it or none, and how many.
@@ -217,6 +240,8 @@ struct Numbers {
     threads: u64,
     idle: u64,
     queued: u64,
+    /// How many words behind the first the threads lie.
+    threads_at: usize,
 }
 
 impl Numbers {
@@ -234,6 +259,7 @@ impl Numbers {
                 threads,
                 idle,
                 queued,
+                threads_at: from,
             };
             numbers.is_plausible().then_some(numbers)
         };
@@ -334,6 +360,7 @@ mod tests {
             threads: 5,
             idle: 1,
             queued: 0,
+            threads_at: 1,
         };
         assert_eq!(numbers.without(2), Some((512, 2)));
         // Workers are never idle threads of the pool.
@@ -353,5 +380,21 @@ mod tests {
         let read = Numbers::at(&[512, 10, 0, 3, 1, 0], 0);
         assert!(read.iter().any(|n| n.threads == 3 && n.workers.is_none()));
         assert!(Numbers::at(&[0, 1, 1, 0], 0).is_empty());
+    }
+
+    #[test]
+    fn a_pool_that_is_taken_apart_still_says_which_threads_are_left() {
+        let words = pool(16, [6, 1, 0]);
+        let before = shape(&words).reading(&words, 3).expect("a reading");
+        assert_eq!(left(&words, &before), None);
+        let mut closing = words.clone();
+        closing[3..6].copy_from_slice(&[0, 0, 0]);
+        // The sender is still there.
+        assert_eq!(left(&closing, &before), None);
+        closing[8] = 0;
+        assert_eq!(left(&closing, &before), Some((6, 0)));
+        // All are gone.
+        closing[before.threads] = 0;
+        assert_eq!(left(&closing, &before), None);
     }
 }
