@@ -73,6 +73,7 @@ pub fn end(polls: &[LongPoll]) -> Event {
         groups: Vec::new(),
         findings: Vec::new(),
         no_polls: None,
+        threads: Vec::new(),
     })
 }
 

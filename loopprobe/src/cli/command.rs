@@ -6,8 +6,8 @@ use clap::{Args, Subcommand};
 use clap_complete::Shell;
 
 use super::{
-    ConfigArgs, Format, ObserveArgs, OutputArgs, RecordArg, ServeArgs, SessionArgs, TargetArgs,
-    TasksArgs, ViewArgs,
+    ConfigArgs, Format, ObserveArgs, OutputArgs, RecordArg, ServeArgs, SessionArgs, SnapshotArgs,
+    TargetArgs, TasksArgs, ViewArgs,
 };
 
 /// What to do.
@@ -23,6 +23,8 @@ pub enum Command {
     Inspect(InspectArgs),
     /// List every live task of a running process, without stopping it
     Tasks(TasksArgs),
+    /// Tell all of a running process in one file: threads, polls, tasks, locks
+    Snapshot(SnapshotArgs),
     /// Say what works on this machine, and how to mend what does not
     Doctor(DoctorArgs),
     /// Watch a running process on the terminal

@@ -16,6 +16,7 @@ mod profiles;
 mod read;
 mod serve;
 mod session;
+mod snapshot;
 mod target;
 mod tasks;
 mod url;
@@ -40,6 +41,7 @@ pub use profiles::ProfilesArgs;
 pub use read::CliError;
 pub use serve::{SelectArgs, ServeArgs, ServeKeys};
 pub use session::SessionArgs;
+pub use snapshot::{SnapshotArgs, SnapshotFormat};
 pub use target::TargetArgs;
 pub use tasks::{SortBy, TasksArgs};
 use url::{parse_otlp_url, parse_url};
@@ -58,6 +60,7 @@ Examples:
   sudo loopprobe attach --pid 1234 --html report.html --flamegraph flamegraph.svg
   sudo loopprobe top --pid 1234                  a live view
   sudo loopprobe tasks --pid 1234                every live task
+  sudo loopprobe snapshot --pid 1234             all threads, polls and tasks, for a ticket
   sudo loopprobe record --pid 1234 -o a.lpr      for `loopprobe report a.lpr`, here or elsewhere
   sudo loopprobe serve --all --metrics 127.0.0.1:9464      all that use Tokio, day and night
   loopprobe doctor                               what this machine lacks

@@ -43,12 +43,13 @@ impl<'a> Threads<'a> {
         }
     }
 
-    /// All threads, by id. Those in `polling` are known to be in a poll.
+    /// All threads, by id, with their stacks if `frames`. Those in `polling` are known to be in a poll.
     pub fn look(
         &mut self,
         kernel: &Kernel,
         polling: &HashSet<u32>,
         names: &mut ThreadNames,
+        frames: bool,
     ) -> Vec<ThreadState> {
         let mut registers: HashMap<u32, ThreadRegisters> = kernel
             .thread_registers(self.pid)
@@ -62,11 +63,18 @@ impl<'a> Threads<'a> {
         for tid in tids {
             let registers = registers.remove(&tid);
             let mut state = match registers.filter(|_| is_waiting(self.pid, tid)) {
+                Some(registers) if frames || !polling.contains(&tid) => self.waiting(&registers),
                 _ if polling.contains(&tid) => plain(Doing::InPoll),
                 Some(registers) => self.waiting(&registers),
                 None if is_waiting(self.pid, tid) => plain(Doing::NotWalked),
                 None => plain(Doing::Running),
             };
+            if polling.contains(&tid) {
+                (state.doing, state.certain) = (Doing::InPoll, true);
+            }
+            if !frames {
+                state.frames.clear();
+            }
             state.tid = tid;
             names.get(tid).clone_into(&mut state.thread);
             threads.push(state);
@@ -122,6 +130,7 @@ impl<'a> Threads<'a> {
             syscall: syscall.map(|call| call.name()),
             call: call.map(|call| call.function),
             object: object.filter(|_| says_call).and_then(described),
+            frames,
             ..plain(doing)
         }
     }
@@ -170,6 +179,7 @@ fn plain(doing: Doing) -> ThreadState {
         syscall: None,
         call: None,
         object: None,
+        frames: Vec::new(),
     }
 }
 

@@ -37,6 +37,8 @@ pub struct Options {
     pub interval: Option<Duration>,
     /// Tasks that nothing can wake are told of after this long; `None` for never. All live tasks are read for that now and then.
     pub stuck: Option<Duration>,
+    /// Whether the end tells what every thread does, with its stack ([`crate::model::Summary::threads`]).
+    pub threads: bool,
     /// Separate debug files, given by the user.
     pub debug_files: Vec<PathBuf>,
     /// Whether the kernel side logs (`--log-level debug`).
@@ -70,6 +72,7 @@ impl Options {
             report_open_after: Self::DEFAULT_OPEN_AFTER,
             interval: None,
             stuck: None,
+            threads: false,
             debug_files: Vec::new(),
             kernel_log: false,
         }

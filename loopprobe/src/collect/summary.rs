@@ -104,6 +104,7 @@ pub fn summarize(
         groups: totals.groups.ranked(),
         findings: totals.findings,
         no_polls: None,
+        threads: Vec::new(),
     };
     Ok((summary, Distribution::from(&all)))
 }

@@ -28,6 +28,7 @@ pub mod screen;
 mod serve;
 mod session_output;
 mod signals;
+mod snapshot;
 mod survey;
 mod target;
 mod tasks;
@@ -55,6 +56,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Ps(args) => ps::run(args, global),
         Command::Inspect(args) => inspect::run(args, global),
         Command::Tasks(args) => tasks::run(args, global),
+        Command::Snapshot(args) => snapshot::run(args, global),
         Command::Doctor(args) => doctor::run(args, global),
         Command::Top(args) => top::run(args, global),
         Command::Record(args) => record::run(args, cli),

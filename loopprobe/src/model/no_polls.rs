@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Frame;
+
 /// What a process did at the end of a session in which no task was polled: that is a finding, not an all-clear.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NoPolls {
@@ -32,6 +34,9 @@ pub struct ThreadState {
     /// What the system call was about: a path, a peer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub object: Option<String>,
+    /// Its stack, innermost first, where that was asked for and the thread waited.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub frames: Vec<Frame>,
 }
 
 /// What a thread can be found doing.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cause, FindingKind, NoPolls, SourceLocation, TaskType};
+use super::{Cause, FindingKind, NoPolls, SourceLocation, TaskType, ThreadState};
 
 /// What was lost, skipped or cut short, by name. A silent drop is a bug: each kind has its counter here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -199,6 +199,9 @@ pub struct Summary {
     /// Of a session in which no task was polled: what the process did instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub no_polls: Option<NoPolls>,
+    /// What every thread did when the session ended, where that was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub threads: Vec<ThreadState>,
 }
 
 /// The findings of a kind.

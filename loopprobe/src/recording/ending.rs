@@ -89,6 +89,7 @@ impl Ending {
             groups: self.ranking.rows().into_iter().map(group).collect(),
             findings: self.findings,
             no_polls: None,
+            threads: Vec::new(),
         })
     }
 

@@ -41,7 +41,7 @@ pub use label::{Owner, frame_name};
 pub use pprof::Pprof;
 pub use ranking::{Key, Ranking, Row, key};
 pub use speedscope::Speedscope;
-pub use text::{TextOptions, TextSink};
+pub use text::{TextOptions, TextSink, write_threads};
 pub use thresholds::Thresholds;
 pub use timeline::Timeline;
 pub use units::{Chosen, Count, Measured};

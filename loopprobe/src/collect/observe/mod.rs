@@ -559,6 +559,9 @@ impl Observer {
                 .map_err(ObserveError::Output)?;
         }
         let (mut summary, _) = summarize(&self.kernel, &self.plan.types, self.totals.clone())?;
+        if self.options.threads {
+            summary.threads = self.look_at_threads(&threads, true);
+        }
         if summary.polls == Some(0) {
             summary.no_polls = self.no_polls(&threads);
         }

@@ -9,7 +9,7 @@ use crate::{
     attach::Plan,
     clock::now_ns,
     collect::{doing::Threads, error::no_tokio, images::Images, polls::open_polls, stacks::Stacks},
-    model::{ChildProcess, Event, NoPolls, Notice, Sink},
+    model::{ChildProcess, Event, NoPolls, Notice, Sink, ThreadState},
     process::{self, Maps},
     runtime::Runtimes,
 };
@@ -21,7 +21,6 @@ impl Observer {
     /// Looks at the process's threads, which takes as long as walking their stacks, and at the processes below it. What
     /// threads do in a program without Tokio is not worth a word.
     pub(super) fn no_polls(&mut self, threads: &[(u32, Thread)]) -> Option<NoPolls> {
-        let pid = self.options.pid;
         if self.plan.sites.is_empty() {
             let children = self.children();
             return (!children.is_empty()).then(|| NoPolls {
@@ -29,6 +28,19 @@ impl Observer {
                 children,
             });
         }
+        Some(NoPolls {
+            threads: self.look_at_threads(threads, false),
+            children: self.children(),
+        })
+    }
+
+    /// What each thread of the process does now, with its stack if `frames`. Takes as long as walking the stacks.
+    pub(super) fn look_at_threads(
+        &mut self,
+        threads: &[(u32, Thread)],
+        frames: bool,
+    ) -> Vec<ThreadState> {
+        let pid = self.options.pid;
         let mut polling: HashSet<u32> = threads
             .iter()
             .filter(|(_, thread)| {
@@ -42,17 +54,14 @@ impl Observer {
             // Not wanted for polls; but without them nothing could be said.
             self.stacks = Stacks::new(&self.options).ok();
         }
-        let threads = self.stacks.as_mut().map_or_else(Vec::new, |stacks| {
+        self.stacks.as_mut().map_or_else(Vec::new, |stacks| {
             stacks.reload();
             Threads::of(pid, &self.planned, stacks).look(
                 &self.kernel,
                 &polling,
                 &mut self.polls.threads,
+                frames,
             )
-        });
-        Some(NoPolls {
-            threads,
-            children: self.children(),
         })
     }
 

@@ -135,7 +135,7 @@ impl Observer {
             return Vec::new();
         };
         let mut looked = Threads::of(self.options.pid, &self.planned, stacks);
-        let mut found = looked.look(&self.kernel, &polling, &mut self.polls.threads);
+        let mut found = looked.look(&self.kernel, &polling, &mut self.polls.threads, false);
         found.retain(|thread| thread.doing == Doing::BlockingClosure);
         found
     }

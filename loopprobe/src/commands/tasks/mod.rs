@@ -1,8 +1,8 @@
 //! `loopprobe tasks`: every live task of a process.
 
-mod json;
+pub(super) mod json;
 mod order;
-mod text;
+pub(super) mod text;
 
 use std::{
     io::{BufWriter, IsTerminal as _, Write as _},
@@ -83,7 +83,7 @@ fn list(
         json::write(pid, &census, &mut out)?;
     } else {
         let columns = columns_of(&std::io::stdout()).unwrap_or(COLUMNS);
-        text::write(&heading(pid), &census, args, columns, &mut out)?;
+        text::write(&heading(pid), &census, args.limit, columns, &mut out)?;
     }
     out.flush()?;
     Ok(())

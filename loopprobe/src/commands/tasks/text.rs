@@ -7,7 +7,6 @@ use std::{
 
 use super::{STATES, by_type};
 use crate::{
-    cli::TasksArgs,
     inventory::{At, Census, Task},
     model::TaskKind,
     report::{Count, clean, end_of},
@@ -18,7 +17,7 @@ use crate::{
 pub fn write(
     heading: &str,
     census: &Census,
-    args: &TasksArgs,
+    limit: usize,
     columns: usize,
     out: &mut impl Write,
 ) -> io::Result<()> {
@@ -37,7 +36,7 @@ pub fn write(
     writeln!(out)?;
     write_types(census, columns, out)?;
     writeln!(out)?;
-    write_tasks(census, args.limit, columns, out)
+    write_tasks(census, limit, columns, out)
 }
 
 fn scheduler(word: &str) -> String {
@@ -69,9 +68,10 @@ fn totals(census: &Census) -> String {
 fn doubts(census: &Census, out: &mut impl Write) -> io::Result<()> {
     if census.is_partial() {
         let unsure = counted(census.unsure, "task");
+        let are = if census.unsure == 1 { "is" } else { "are" };
         writeln!(
             out,
-            "  partial: {unsure} changed too fast to be told, and are missing"
+            "  partial: {unsure} changed too fast to be told, and {are} missing"
         )?;
     }
     if census.unread > 0 {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::{
-    model::{Frame, Session, Stack},
+    model::{Frame, Session},
     report::label::{Owner, krate, owner},
 };
 
@@ -33,7 +33,7 @@ pub(super) struct Run {
 /// interpreter's are one row wherever they are. What
 /// lies outside of its outermost own frame is left out, for that is how a task comes to be polled.
 pub(super) fn fold<'a>(
-    stack: &'a Stack,
+    frames: &'a [Frame],
     blamed: Option<&str>,
     session: Option<&Session>,
 ) -> Vec<Row<'a>> {
@@ -42,12 +42,12 @@ pub(super) fn fold<'a>(
     let is_hidden = |frame: &Frame| {
         !is_own(frame) && matches!(owner(frame, session), Owner::Runtime | Owner::Dependency)
     };
-    let Some(last) = stack.frames.iter().rposition(|frame| !is_hidden(frame)) else {
+    let Some(last) = frames.iter().rposition(|frame| !is_hidden(frame)) else {
         // Nothing but libraries: what was called last is all there is to show.
-        return stack.frames.first().into_iter().map(Row::Other).collect();
+        return frames.first().into_iter().map(Row::Other).collect();
     };
     let mut rows = Vec::new();
-    for run in stack.frames[..=last].chunk_by(|a, b| is_hidden(a) == is_hidden(b)) {
+    for run in frames[..=last].chunk_by(|a, b| is_hidden(a) == is_hidden(b)) {
         match run {
             [.., called] if is_hidden(called) && rows.is_empty() && !run.iter().any(is_guest) => {
                 rows.push(Row::Other(called));
@@ -122,7 +122,7 @@ fn alike(one: &Row<'_>, other: &Row<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Outcome, SourceLocation, StackKind};
+    use crate::model::{Outcome, SourceLocation, Stack, StackKind};
 
     fn frame(name: &str, file: &str) -> Frame {
         Frame {
@@ -148,7 +148,7 @@ mod tests {
     }
 
     fn shown(stack: &Stack, blamed: Option<&str>) -> Vec<String> {
-        fold(stack, blamed, None)
+        fold(&stack.frames, blamed, None)
             .into_iter()
             .map(|row| match row {
                 Row::Own(frame) => format!("> {}", frame.function.as_deref().unwrap()),
@@ -228,7 +228,9 @@ mod tests {
             ..Frame::default()
         };
         let (one, other) = (stack(vec![at(0x1234)]), stack(vec![at(0x1299)]));
-        let rows = |stack| fold(stack, None, None);
+        fn rows(stack: &Stack) -> Vec<Row<'_>> {
+            fold(&stack.frames, None, None)
+        }
         assert!(same(&rows(&one), &rows(&other)));
         let elsewhere = stack(vec![Frame {
             function_offset: Some(0x1300),

@@ -198,7 +198,7 @@ fn shown<'a>(poll: &'a LongPoll, session: Option<&Session>) -> Vec<Shown<'a>> {
     let blamed = call.map(|call| call.function.as_str());
     let mut shown: Vec<Shown<'_>> = Vec::new();
     for stack in poll.stacks.iter().filter(|stack| !stack.frames.is_empty()) {
-        let rows = fold(stack, blamed, session);
+        let rows = fold(&stack.frames, blamed, session);
         match shown.iter_mut().find(|other| same(&rows, &other.rows)) {
             Some(other) => {
                 other.ns += stack.ns;

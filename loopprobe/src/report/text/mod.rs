@@ -10,10 +10,12 @@ mod stack;
 mod style;
 mod summary;
 mod table;
+mod threads;
 mod width;
 
 use std::io::{self, Write};
 
+pub use self::threads::write_threads;
 use self::{
     kinds::{Kinds, Say},
     long_poll::Look,

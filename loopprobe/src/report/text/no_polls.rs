@@ -78,7 +78,7 @@ fn sentences(threads: &[ThreadState]) -> Vec<String> {
 }
 
 /// What a thread did; `None` for what is told otherwise.
-fn did(thread: &ThreadState) -> Option<String> {
+pub(super) fn did(thread: &ThreadState) -> Option<String> {
     let seemed = |did: &str| {
         if thread.certain {
             did.to_owned()
@@ -161,6 +161,7 @@ mod tests {
             syscall: None,
             call: None,
             object: None,
+            frames: Vec::new(),
         }
     }
 
