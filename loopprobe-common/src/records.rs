@@ -40,6 +40,8 @@ pub enum Kind {
     Driver = 13,
     /// A [`StackRecord`] of a thread on its CPU that is in no poll, but has ended a long wait inside one before.
     Beside = 14,
+    /// A [`crate::watch::WatchRecord`].
+    Watched = 15,
 }
 
 /// A poll that has ended.
@@ -151,8 +153,10 @@ pub struct StackRecord {
     pub woken_ns: u64,
     /// When it was back on a CPU; 0 while it is still off, or for a sample.
     pub end_ns: u64,
-    /// The stack pointer at the poll's entry.
+    /// The stack pointer at the poll's entry; 0 where that is not known.
     pub entry_sp: u64,
+    /// The task's number as far as it is known by then; 0 of a root future.
+    pub task_id: u64,
     /// The registers of the user code.
     pub registers: Registers,
     /// The number of the system call, -1 outside any. A sample has one only if it found the thread in the kernel.

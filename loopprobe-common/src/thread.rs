@@ -1,7 +1,7 @@
 //! What the kernel side keeps of each thread that polls tasks; the values of the maps `HOMES` and
 //! `THREADS`.
 
-use crate::{health::Longest, light::Question};
+use crate::{health::Longest, light::Question, watch::Watch};
 
 /// How deep polls may nest on one thread. Seen in practice: a worker inside a blocking closure, and a `block_on` of a `LocalSet`
 /// inside that.
@@ -131,6 +131,8 @@ pub struct Thread {
     pub driver: u32,
     /// Keeps the layout free of padding.
     pub reserved: u32,
+    /// What is seen of its poll where it is watched instead of probed.
+    pub watch: Watch,
     /// Open polls, outermost first.
     pub polls: [OpenPoll; MAX_DEPTH],
 }

@@ -22,6 +22,7 @@ mod stack;
 mod task;
 mod thread;
 mod verifier;
+mod watch;
 mod why;
 
 #[cfg(not(test))]

@@ -14,6 +14,7 @@ use loopprobe_common::{
     light::{MAX_PLACES, Place},
     records::{STACK_RING_BYTES, STACK_SLOTS, StackSlot},
     thread::{self, MAX_THREADS, Thread, Waker},
+    watch::{MAX_WORDS, Words},
 };
 
 // Hash maps keep memory for all that they may hold: before Linux 6.1, programs of perf events can use no others
@@ -60,6 +61,9 @@ pub static ANSWERS: HashMap<Place, u32> = HashMap::with_max_entries(MAX_PLACES, 
 /// By the descriptor of their `epoll_wait`.
 #[map]
 pub static DRIVERS: LruHashMap<u32, Driver> = LruHashMap::with_max_entries(MAX_DRIVERS, 0);
+/// Where threads keep what they poll, where they are watched.
+#[map]
+pub static WORDS: Array<Words> = Array::with_max_entries(MAX_WORDS, 0);
 /// Code of the images that have Tokio in them.
 #[map]
 pub static LOOP_TEXT: Array<Range> = Array::with_max_entries(LOOP_TEXT_RANGES, 0);
@@ -108,6 +112,9 @@ static TASK_TGID: Global<u64> = Global::new(0);
 static TASK_STATE: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]
 static TASK_CPU_TIME: Global<u64> = Global::new(0);
+/// Offset of `thread.fsbase`.
+#[unsafe(no_mangle)]
+static TASK_FSBASE: Global<u64> = Global::new(0);
 /// Offsets of `flags`, `jobctl`, the word of `in_memstall`, `memcg_nr_pages_over_high` and `memcg_in_oom`; 0 where a kernel has none.
 #[unsafe(no_mangle)]
 static TASK_FLAGS: Global<u64> = Global::new(0);
@@ -158,6 +165,10 @@ pub fn task_state_offset() -> u64 {
 
 pub fn task_cpu_time_offset() -> u64 {
     TASK_CPU_TIME.load()
+}
+
+pub fn task_fsbase_offset() -> u64 {
+    TASK_FSBASE.load()
 }
 
 /// Whether the session is over at this time: then nothing changes any more.

@@ -10,6 +10,7 @@ use crate::{
     poll::now,
     sched::arguments,
     thread::{current_tid, forget, known, visible_tid},
+    watch,
 };
 
 /// A thread ends.
@@ -52,6 +53,7 @@ pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
     if let Some(tid) = visible_tid() {
         debug!(&ctx, "process {} executes another program", tid);
         forget(current_tid());
+        watch::executed();
         let kind = if asked_by as u32 == current_tid() {
             Kind::Exec
         } else {

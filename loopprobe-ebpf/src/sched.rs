@@ -12,6 +12,7 @@ use loopprobe_common::{
     cost::Part,
     counters::Counter,
     thread::{Thread, Waker},
+    watch::Wait,
 };
 
 use crate::{
@@ -25,7 +26,7 @@ use crate::{
     root, stack, task,
     thread::{current_tid, scheduled},
     verifier::forget_ways,
-    why,
+    watch, why,
 };
 
 /// Arguments: whether the switch is a preemption, the previous task, the next task (`include/trace/events/sched.h`). Linux 5.18
@@ -66,6 +67,81 @@ pub fn sched_switch(ctx: RawTracePointContext) -> i32 {
         }
     }
     0
+}
+
+/// The same where the target's threads are watched instead of probed.
+#[raw_tracepoint(tracepoint = "sched_switch")]
+pub fn watch_switch(ctx: RawTracePointContext) -> i32 {
+    let args = arguments::<3>(&ctx);
+    let tid = current_tid();
+    if let Some(thread) = watch::current() {
+        let now = now();
+        if !is_during(now) {
+            return 0;
+        }
+        let cpu_ns = cpu_time(args[1]);
+        catch_up(tid, thread, cpu_ns, now);
+        thread.cpu_ns = cpu_ns;
+        let now = forget_ways(&mut thread.off_ns, now);
+        watch::look(thread, now);
+        let voluntary =
+            args[0] == 0 && task_field(args[1], task_state_offset()).is_some_and(|s| s != 0);
+        thread.woken_ns = 0;
+        thread.off = if voluntary {
+            Thread::OFF_BLOCKED
+        } else {
+            Thread::OFF_RUNNABLE
+        };
+        if voluntary && thread.depth > 0 && CONFIG.get(0).is_some_and(|c| c.stacks != 0) {
+            stack::keep(tid, thread, now);
+        }
+        cost::some(Part::Switch, now);
+    }
+    if let Some(tid) = task_field(args[2], task_pid_offset())
+        && let Some(thread) = scheduled(tid)
+    {
+        let now = now();
+        if is_during(now) && thread.off != Thread::OFF_NOT {
+            watch_back(tid, thread, args[2], now);
+            cost::some(Part::Switch, now);
+        }
+    }
+    0
+}
+
+/// A thread that is watched goes on its CPU.
+#[inline(never)]
+fn watch_back(tid: u32, thread: &mut Thread, task: u64, now: u64) {
+    let waited_ns = thread.runnable_ns;
+    let wait = Wait {
+        at_ns: thread.off_ns,
+        ns: now.saturating_sub(thread.off_ns),
+        runnable_ns: 0,
+    };
+    // Nothing of it has run if its CPU time is the same.
+    let has_run = cpu_time(task) != thread.cpu_ns;
+    switch_in(tid, thread, now);
+    let runnable_ns = thread.runnable_ns - waited_ns;
+    if thread.depth > 0 {
+        why::had_cpu(tid, thread, runnable_ns);
+    }
+    watch::back(
+        thread,
+        Wait {
+            runnable_ns,
+            ..wait
+        },
+        has_run,
+        now,
+    );
+}
+
+/// Whether the session has begun, and is not over.
+#[inline(always)]
+fn is_during(now: u64) -> bool {
+    CONFIG
+        .get(0)
+        .is_some_and(|config| config.has_begun(now) && !config.is_over(now))
 }
 
 #[inline(always)]

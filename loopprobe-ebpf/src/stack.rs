@@ -11,6 +11,7 @@ use aya_ebpf::{
     programs::PerfEventContext,
 };
 use loopprobe_common::{
+    config::Config,
     cost::Part,
     counters::Counter,
     light::Place,
@@ -28,7 +29,7 @@ use crate::{
     poll::now,
     sched, task,
     thread::{current_tid, known, scheduled, visible_tid},
-    why,
+    watch, why,
 };
 
 /// A sample of the thread on this CPU.
@@ -39,6 +40,24 @@ pub fn sample(ctx: PerfEventContext) -> u32 {
     if scheduled(current_tid()).is_some() {
         cost::each(Part::Sample, start_ns);
     }
+    0
+}
+
+/// The same where the target's threads are watched instead of probed.
+#[perf_event]
+pub fn watch_sample(ctx: PerfEventContext) -> u32 {
+    let start_ns = now();
+    let Some(thread) = watch::current() else {
+        return 0;
+    };
+    let is_during = |config: &Config| config.has_begun(start_ns) && !config.is_over(start_ns);
+    if !CONFIG.get(0).is_some_and(is_during) {
+        return 0;
+    }
+    sched::catch_up_current(thread, || start_ns);
+    watch::look(thread, start_ns);
+    let _ = try_sample(&ctx);
+    cost::each(Part::Sample, start_ns);
     0
 }
 
@@ -243,6 +262,8 @@ struct Open {
     since_ns: u64,
     /// The stack pointer at its entry; 0 if unknown.
     entry_sp: u64,
+    /// The task's number, if it is known.
+    task_id: u64,
     /// How long it has been blocked.
     blocked_ns: u64,
     /// How long it has been ready without a CPU.
@@ -255,6 +276,7 @@ fn open_since(thread: &Thread) -> Option<Open> {
         return Some(Open {
             since_ns: poll.start_ns,
             entry_sp: poll.stack_pointer,
+            task_id: poll.task_id,
             blocked_ns: thread.blocked_ns - poll.blocked_ns,
             runnable_ns: thread.runnable_ns - poll.runnable_ns,
         });
@@ -262,6 +284,7 @@ fn open_since(thread: &Thread) -> Option<Open> {
     (thread.gap_ns != 0 && crate::root::has_root(thread)).then_some(Open {
         since_ns: thread.gap_ns,
         entry_sp: 0,
+        task_id: 0,
         blocked_ns: thread.blocked_ns - thread.gap_blocked_ns,
         runnable_ns: thread.runnable_ns - thread.gap_runnable_ns,
     })
@@ -299,6 +322,7 @@ fn fill(slot: &mut StackSlot, kind: Kind, tid: u32, open: &Open, now: u64) -> Op
     record.file_inode = 0;
     record.place = Place::default();
     record.entry_sp = entry_sp;
+    record.task_id = open.task_id;
     record.syscall = arch::syscall(regs);
     record.args = arch::arguments(regs);
     record.registers = arch::registers(regs);

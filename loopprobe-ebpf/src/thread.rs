@@ -68,7 +68,7 @@ pub fn current() -> Option<&'static mut Thread> {
 }
 
 #[inline(never)]
-fn create(tid: u32) -> Option<&'static mut Thread> {
+pub fn create(tid: u32) -> Option<&'static mut Thread> {
     let visible = visible_tid()?;
     let thread = settle(tid)?;
     thread.tid = visible;

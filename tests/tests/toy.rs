@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use loopprobe::{
     collect::{ObserveError, Observer, Options, Stop},
-    model::{Cause, Event, LongPoll, Session, Sink, Summary},
+    model::{Cause, Event, LongPoll, Mode, Session, Sink, Summary},
     report::{TextOptions, TextSink},
 };
 use loopprobe_tests::{
@@ -75,18 +75,18 @@ fn compiled(name: &str, flags: &[&str]) -> Result<PathBuf> {
     Ok(program)
 }
 
-fn options(pid: u32, light: bool) -> Options {
+fn options(pid: u32, mode: Mode) -> Options {
     Options {
         runtimes: toy::RUNTIMES,
         threshold: THRESHOLD,
-        light,
+        mode,
         ..Options::new(pid)
     }
 }
 
 /// Observes while the program takes its turns.
-fn observe(target: &mut Target, light: bool) -> Result<(Report, Vec<Turn>)> {
-    let observer = Observer::attach(&options(target.pid(), light))?;
+fn observe(target: &mut Target, mode: Mode) -> Result<(Report, Vec<Turn>)> {
+    let observer = Observer::attach(&options(target.pid(), mode))?;
     let stop = Stop::new()?;
     let (sink, stopper) = (Events::default(), stop.clone());
     let (turns, summary) = thread::scope(|scope| {
@@ -180,13 +180,13 @@ fn check_times(report: &Report, turns: &[Turn], light: bool) -> Result<()> {
     Ok(())
 }
 
-fn check(name: &str, flags: &[&str], light: bool) -> Result<()> {
+fn check(name: &str, flags: &[&str], mode: Mode) -> Result<()> {
     let program = compiled(name, flags)?;
     let mut target = Target::start(&program, &[])?;
-    let (report, turns) = observe(&mut target, light)?;
+    let (report, turns) = observe(&mut target, mode)?;
     println!("{}", report.text);
     ensure!(turns.len() == 3 * ROUNDS, "{turns:?}");
-    check_times(&report, &turns, light)?;
+    check_times(&report, &turns, mode == Mode::Light)?;
     ensure!(
         report.summary.polls == Some(turns.len() as u64),
         "{:?}",
@@ -213,19 +213,19 @@ fn check(name: &str, flags: &[&str], light: bool) -> Result<()> {
 #[test]
 fn turns_are_timed_and_named() -> Result<()> {
     take_machine!();
-    check("loop", &[], false)
+    check("loop", &[], Mode::Exact)
 }
 
 #[test]
 fn a_stripped_program_is_found_by_what_it_exports() -> Result<()> {
     take_machine!();
-    check("loop-stripped", &["-s"], false)
+    check("loop-stripped", &["-s"], Mode::Exact)
 }
 
 #[test]
 fn turns_are_timed_by_their_entries_alone() -> Result<()> {
     take_machine!();
-    check("loop-light", &[], true)
+    check("loop-light", &[], Mode::Light)
 }
 
 #[test]
@@ -235,7 +235,7 @@ fn a_turn_that_is_open_at_the_attach_is_found() -> Result<()> {
     let target = Target::start(&program, &["30000"])?;
     let options = Options {
         duration: Some(Duration::from_secs(2)),
-        ..options(target.pid(), false)
+        ..options(target.pid(), Mode::Exact)
     };
     let sink = Events::default();
     let summary = Observer::attach(&options)?.run(&mut sink.clone(), &Stop::new()?)?;
@@ -262,5 +262,16 @@ fn only_what_is_asked_for_is_looked_for() -> Result<()> {
         matches!(refused, Err(ObserveError::NoTokio { .. })),
         "Tokio was found"
     );
+    Ok(())
+}
+
+#[test]
+fn a_loop_without_words_for_its_threads_is_not_watched() -> Result<()> {
+    take_machine!();
+    let target = Target::start(&compiled("loop", &[])?, &[])?;
+    let refused = Observer::attach(&options(target.pid(), Mode::Watch));
+    let said = refused.err().context("it was watched")?.to_string();
+    ensure!(said.contains("cannot be watched without probes"), "{said}");
+    ensure!(said.contains("--mode exact"), "no way out: {said}");
     Ok(())
 }

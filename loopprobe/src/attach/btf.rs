@@ -16,6 +16,8 @@ pub struct TaskOffsets {
     pub state: u64,
     /// `se.sum_exec_runtime`: how long the task has been on a CPU, in nanoseconds; exact while it is switched off or on one.
     pub cpu_time: u64,
+    /// `thread.fsbase`: the thread pointer of x86-64; 0 on other machines.
+    pub fsbase: u64,
     /// `flags`.
     pub flags: u64,
     /// `jobctl`.
@@ -59,8 +61,13 @@ impl TaskOffsets {
             .member_offset("sched_entity", "sum_exec_runtime")
             .ok_or(AttachError::BtfMissing("sched_entity.sum_exec_runtime"))?;
         let optional = |name| btf.member_offset("task_struct", name).unwrap_or(0);
+        let thread = btf.member_offset("task_struct", "thread");
+        let fsbase = btf.member_offset("thread_struct", "fsbase");
         let memstall = btf.member_bit("task_struct", "in_memstall");
         Ok(Self {
+            fsbase: thread
+                .zip(fsbase)
+                .map_or(0, |(thread, fsbase)| thread + fsbase),
             flags: optional("flags"),
             jobctl: optional("jobctl"),
             memstall: memstall.map_or(0, |bit| bit / 32 * 4),

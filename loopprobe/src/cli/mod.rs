@@ -34,7 +34,7 @@ pub use gate::{AnnotationsArg, GateArgs};
 pub use global::{ColorArg, GlobalArgs, LogLevel};
 pub use metrics::MetricsArgs;
 pub use monitor::MonitorArgs;
-pub use observe::ObserveArgs;
+pub use observe::{ModeArg, ObserveArgs};
 pub use otlp::OtlpArgs;
 pub use output::{Format, OutputArgs};
 pub use profiles::ProfilesArgs;

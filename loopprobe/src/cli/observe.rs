@@ -2,10 +2,13 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::{GlobalArgs, parse_duration};
-use crate::collect::{AutoThreshold, Options, Threshold};
+use crate::{
+    collect::{AutoThreshold, Options, Threshold},
+    model::Mode,
+};
 
 /// The heading of options that few need, behind the common ones in `--help`.
 const MEASURING: &str = "Measuring";
@@ -37,7 +40,11 @@ pub struct ObserveArgs {
     /// Time polls only: no stacks, no causes
     #[arg(long, help_heading = MEASURING)]
     pub no_stacks: bool,
-    /// Probe where polls begin, not where they return: costs the process less; a poll ends where the next one begins or the
+    /// How polls are seen: `exact` probes where they begin and return, `light` where they begin, `watch` places no probe at all
+    /// and tells only of polls that waited for the threshold or longer [default: exact]
+    #[arg(long, help_heading = MEASURING, value_name = "MODE", conflicts_with = "light")]
+    pub mode: Option<ModeArg>,
+    /// Short for --mode light: probe where polls begin, not where they return: costs the process less; a poll ends where the next one begins or the
     /// worker parks. Programs without unwind information are timed exactly all the same
     #[arg(long, help_heading = MEASURING)]
     pub light: bool,
@@ -50,7 +57,7 @@ impl ObserveArgs {
     /// What these options mean for a process.
     pub fn options(&self, pid: u32, global: &GlobalArgs) -> Options {
         let options = Options {
-            light: self.light,
+            mode: self.mode(),
             duration: self.duration,
             min_block: self.min_block,
             sample_hz: self.sample_hz,
@@ -63,6 +70,48 @@ impl ObserveArgs {
         };
         options.with_threshold(self.threshold)
     }
+}
+
+impl ObserveArgs {
+    /// How polls are seen.
+    pub fn mode(&self) -> Mode {
+        match self.mode {
+            Some(ModeArg::Exact) => Mode::Exact,
+            Some(ModeArg::Light) => Mode::Light,
+            Some(ModeArg::Watch) => Mode::Watch,
+            None if self.light => Mode::Light,
+            None => Mode::Exact,
+        }
+    }
+
+    /// Why these options cannot be had together: what only a probe at each poll tells is not known where threads are watched.
+    pub fn refusal(&self) -> Option<String> {
+        let asked = match self.threshold {
+            _ if self.mode() != Mode::Watch => return None,
+            Threshold::Fixed(threshold) if threshold.is_zero() => {
+                "--threshold 0 asks for each poll"
+            }
+            Threshold::Auto(_) => "--threshold auto is fitted to all polls",
+            Threshold::Fixed(_) if self.interval.is_some() => {
+                "--interval tells how busy workers are"
+            }
+            Threshold::Fixed(_) => return None,
+        };
+        Some(format!(
+            "{asked}, and --mode watch does not count polls: use --mode light or --mode exact"
+        ))
+    }
+}
+
+/// How polls are seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ModeArg {
+    /// Probes where polls begin and where they return
+    Exact,
+    /// Probes where polls begin
+    Light,
+    /// No probes: the threads' own variables are read when they go off their CPUs, and in samples
+    Watch,
 }
 
 fn parse_threshold(text: &str) -> Result<Threshold, String> {

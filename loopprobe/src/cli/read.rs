@@ -147,6 +147,7 @@ mod tests {
         let name = option.get_value_names().and_then(|names| names.first());
         let text = match (option.get_long().unwrap(), name.map(|name| name.as_str())) {
             ("cause", _) => "sleep",
+            ("mode", _) => "light",
             ("otlp-only", _) => "traces",
             ("annotations", _) => "github",
             (_, Some("URL")) => "http://localhost/x",
@@ -225,7 +226,10 @@ mod tests {
         assert_eq!(keys.monitor.alert.warn.unwrap().as_millis(), 7);
         let quiet = read("", &[]).unwrap();
         let options = keys.options(7, &quiet.global);
-        assert!(options.light && options.sample_hz == 250, "{options:?}");
+        assert!(
+            options.is_light() && options.sample_hz == 250,
+            "{options:?}"
+        );
         let keys = serve(
             "unit = 'a'\nexact = true\n",
             &["--unit", "b", "--sample-hz", "99"],
@@ -233,7 +237,10 @@ mod tests {
         .unwrap();
         assert_eq!(keys.select.unit, ["b"]);
         let options = keys.options(7, &quiet.global);
-        assert!(!options.light && options.sample_hz == 99, "{options:?}");
+        assert!(
+            !options.is_light() && options.sample_hz == 99,
+            "{options:?}"
+        );
         let error = serve("fail-over = '1ms'\n", &[]).unwrap_err();
         assert!(
             error.starts_with("FILE:1: there is no key `fail-over`"),

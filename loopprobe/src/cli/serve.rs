@@ -2,10 +2,15 @@
 
 use std::time::Duration;
 
-use clap::Args;
+use clap::{
+    Args, ValueEnum as _,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 
-use super::{ConfigArgs, GlobalArgs, MonitorArgs, ObserveArgs, OutputArgs, parse_duration};
-use crate::collect::Options;
+use super::{
+    ConfigArgs, GlobalArgs, ModeArg, MonitorArgs, ObserveArgs, OutputArgs, parse_duration,
+};
+use crate::{collect::Options, model::Mode};
 
 /// Which processes of the machine are observed.
 #[derive(Args, Clone, Debug)]
@@ -47,6 +52,7 @@ pub struct SelectArgs {
 /// What `serve` may read from a file.
 #[derive(Args, Clone, Debug)]
 #[command(mut_arg("sample_hz", |option| option.default_value("250")))]
+#[command(mut_arg("mode", |option| option.value_parser(probing_modes())))]
 pub struct ServeKeys {
     /// Which processes.
     #[command(flatten)]
@@ -100,11 +106,20 @@ impl ServeKeys {
     /// What these options mean for one process.
     pub fn options(&self, pid: u32, global: &GlobalArgs) -> Options {
         let options = Options {
-            light: !self.select.exact,
+            mode: match self.observe.mode() {
+                _ if self.select.exact => Mode::Exact,
+                Mode::Exact if self.observe.mode.is_none() => Mode::Light,
+                mode => mode,
+            },
             ..self.observe.options(pid, global)
         };
         self.monitor.alert.widen(options)
     }
+}
+
+/// Figures of many processes are counts of polls, which only probes give.
+fn probing_modes() -> impl TypedValueParser<Value = ModeArg> {
+    PossibleValuesParser::new(["exact", "light"]).try_map(|name| ModeArg::from_str(&name, false))
 }
 
 /// A look reads a little of every process.

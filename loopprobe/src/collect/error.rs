@@ -8,6 +8,7 @@ use crate::{
     attach::AttachError,
     elf::ElfError,
     process::{ImageError, ProcessError, capabilities},
+    runtime::NotWatchable,
 };
 
 /// Why a session could not begin or go on.
@@ -53,6 +54,20 @@ pub enum ObserveError {
         #[source]
         problem: crate::elf::DebugFileError,
     },
+    /// Its threads cannot be watched.
+    #[error("{} cannot be watched without probes: {why}; `--mode exact` and `--mode light` place probes and do not need that", path.display())]
+    NotWatchable {
+        /// The file with the runtime in it.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        why: NotWatchable,
+    },
+    /// No thread of any process can be watched here.
+    #[error(
+        "threads can be watched without probes on x86-64 alone; `--mode exact` and `--mode light` work here"
+    )]
+    NoThreadPointer,
     /// Privileges are missing.
     #[error("{}", permission(.refused, .missing))]
     Permission {

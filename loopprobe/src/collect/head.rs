@@ -33,7 +33,12 @@ pub fn head(options: &Options, plan: &Plan, images: &Images, start_ns: u64) -> S
         start_ns,
         start_unix_ns: unix_ns().saturating_sub(now_ns().saturating_sub(start_ns)),
         threshold_ns: nanoseconds(options.threshold),
-        sites: plan.sites.len(),
+        mode: Some(options.mode),
+        sites: if options.is_watch() {
+            0
+        } else {
+            plan.sites.len()
+        },
         task_types: plan.types.len(),
         tokio: tokio
             .iter()
@@ -49,11 +54,21 @@ pub fn process_name(pid: u32) -> String {
     process::name(pid).unwrap_or_else(|_| "?".into())
 }
 
+/// What a session does not see that watches.
+const WATCHED: [&str; 2] = [
+    "watched without probes: polls are not counted, short ones not seen, and how long a long one took is told between bounds",
+    "a poll is told only if its thread was off its CPU in it for the threshold without a break; one that may have computed that \
+     long, or waited several times, is counted as possible",
+];
+
 fn limits(options: &Options, plan: &Plan, images: &Images) -> Vec<String> {
     let mut limits = Vec::new();
     // What a program that is not executed yet will map is not known.
     let mapped = options.program.is_none();
-    for found in &images.found {
+    if options.is_watch() {
+        limits.extend(WATCHED.map(str::to_owned));
+    }
+    for found in images.found.iter().filter(|_| !options.is_watch()) {
         let missing = found.runtime.not_covered(Probed {
             parks: found.has_parks,
             epoll: images.epoll || !mapped,
@@ -63,13 +78,13 @@ fn limits(options: &Options, plan: &Plan, images: &Images) -> Vec<String> {
     if !options.stacks && mapped {
         limits.push("without stacks, polls that were stuck before the attach are not found".into());
     }
-    if options.light {
+    if options.is_light() {
         limits.push(
             "timed by entries alone: a poll ends where its thread begins the next one or parks"
                 .into(),
         );
     }
-    if plan.slow_sites > 0 {
+    if plan.slow_sites > 0 && !options.is_watch() {
         let sites = match plan.slow_sites {
             1 => "1 poll site begins".to_owned(),
             many => format!("{many} poll sites begin"),

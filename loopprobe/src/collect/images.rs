@@ -9,7 +9,7 @@ use std::{
 
 use object::{Object as _, ObjectSymbol as _};
 
-use super::{ObserveError, debug_files::GivenDebugFiles, naming::Unnamed};
+use super::{ObserveError, debug_files::GivenDebugFiles, naming::Unnamed, watch::Watchable};
 use crate::{
     attach::{Plan, PlannedImage, bias, epoll, epoll_offset},
     elf::{DebugFileError, Image, Sections, VirtAddr},
@@ -41,6 +41,10 @@ pub struct Images {
     pub epoll: bool,
     /// The files with a runtime, where the process has them mapped.
     pub mapped: Vec<MappedImage>,
+    /// Whether threads are watched instead of probed.
+    pub watch: bool,
+    /// Files with a runtime in them, if so.
+    pub watchable: Vec<Watchable>,
 }
 
 /// A runtime of the process.
@@ -74,6 +78,8 @@ impl Images {
             found: Vec::new(),
             epoll: false,
             mapped: Vec::new(),
+            watch: false,
+            watchable: Vec::new(),
         }
     }
 
@@ -204,6 +210,7 @@ impl Images {
     ) -> Vec<PlannedImage> {
         let mut planned = Vec::new();
         if !self.epoll
+            && !self.watch
             && let Some(offset) =
                 epoll_wait(&file.file).and_then(|address| epoll_offset(&image, address))
             && let Some(copy) = copy(&file)
@@ -222,6 +229,11 @@ impl Images {
             if let Some(bias) = bias {
                 let image = Arc::clone(&found);
                 self.mapped.push(MappedImage { image, bias });
+            }
+            if self.watch {
+                let inode = std::os::unix::fs::MetadataExt::ino(&file.metadata);
+                let words = found.watch_words(&image);
+                self.watchable.push(Watchable::new(&image, inode, words));
             }
             if !found.facts().is_named {
                 sketches.push((Arc::clone(&found), plan.size()));

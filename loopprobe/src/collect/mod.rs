@@ -35,6 +35,7 @@ mod stuck_tasks;
 mod summary;
 mod threads;
 mod threshold;
+mod watch;
 mod workers;
 
 pub use auto_threshold::AutoThreshold;

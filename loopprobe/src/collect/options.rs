@@ -3,7 +3,10 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::{AutoThreshold, Threshold, ThresholdDial};
-use crate::runtime::{RUNTIMES, Runtimes};
+use crate::{
+    model::Mode,
+    runtime::{RUNTIMES, Runtimes},
+};
 
 /// What to observe, and how.
 #[derive(Clone, Debug)]
@@ -18,8 +21,8 @@ pub struct Options {
     pub threshold: Duration,
     /// Whether that is only the beginning, and then fitted to the process's polls.
     pub auto_threshold: Option<AutoThreshold>,
-    /// Whether polls are timed by their entries alone, without return probes.
-    pub light: bool,
+    /// How polls are seen.
+    pub mode: Mode,
     /// Changes the threshold while the session runs.
     pub threshold_dial: Option<ThresholdDial>,
     /// When to end; `None` until a signal or the target's end.
@@ -63,7 +66,7 @@ impl Options {
             runtimes: RUNTIMES,
             threshold: Self::DEFAULT_THRESHOLD,
             auto_threshold: None,
-            light: false,
+            mode: Mode::Exact,
             threshold_dial: None,
             duration: None,
             min_block: None,
@@ -76,6 +79,16 @@ impl Options {
             debug_files: Vec::new(),
             kernel_log: false,
         }
+    }
+
+    /// Whether polls are timed by their entries alone, without return probes.
+    pub fn is_light(&self) -> bool {
+        self.mode == Mode::Light
+    }
+
+    /// Whether there are no probes at all.
+    pub fn is_watch(&self) -> bool {
+        self.mode == Mode::Watch
     }
 
     /// From which duration on a poll is long.

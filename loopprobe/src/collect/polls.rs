@@ -7,12 +7,12 @@ use loopprobe_common::{
     thread::{OpenPoll, Thread},
 };
 
-use super::{Options, threads::ThreadNames};
+use super::{Options, threads::ThreadNames, watch::Proven};
 use crate::{
     attach::{DeadTime, Plan},
     clock::nanoseconds,
     elf::ProcAddr,
-    model::{LongPoll, NameSource, Split, TaskKind, TaskType},
+    model::{Bounds, LongPoll, NameSource, Split, TaskKind, TaskType},
     runtime::{Instances, TaskRef},
 };
 
@@ -68,6 +68,42 @@ impl Polls {
         )
     }
 
+    /// A poll that was watched: open for certain for the proven time, and for `hi_ns` at the most. Whose it is, is not known yet.
+    pub fn watched(
+        &mut self,
+        tid: u32,
+        task_id: u64,
+        proven: &Proven,
+        hi_ns: Option<u64>,
+        ended: bool,
+    ) -> LongPoll {
+        LongPoll {
+            pid: self.pid,
+            tid,
+            thread: self.threads.get(tid).to_owned(),
+            task_id: (task_id != 0).then_some(task_id),
+            task: TaskType::unseen(),
+            start_ns: proven.start_ns,
+            duration_ns: proven.ns,
+            bounds: Some(Bounds {
+                duration_lo_ns: proven.ns,
+                duration_hi_ns: hi_ns,
+                certain: true,
+            }),
+            ended,
+            since_before_attach: false,
+            block_in_place: false,
+            split: Some(proven.split),
+            diagnosis: None,
+            stacks: Vec::new(),
+        }
+    }
+
+    /// A poll has ended, and is not reported as open any more.
+    pub fn forget(&mut self, key: PollKey) {
+        self.next_report.remove(&key);
+    }
+
     /// The polls of a thread that are still open and due to be reported, outermost first.
     pub fn due(
         &mut self,
@@ -104,7 +140,7 @@ impl Polls {
         polls
     }
 
-    fn is_due(&mut self, key: PollKey, age: u64, threshold_ns: u64) -> bool {
+    pub(super) fn is_due(&mut self, key: PollKey, age: u64, threshold_ns: u64) -> bool {
         let first = threshold_ns.max(self.open_after_ns);
         if age < first {
             return false;
@@ -159,6 +195,7 @@ impl Polls {
             task,
             start_ns: poll.start_ns + dead_ns,
             duration_ns,
+            bounds: None,
             ended,
             since_before_attach: false,
             block_in_place: poll.flags & OpenPoll::BLOCK_IN_PLACE != 0,
@@ -198,7 +235,7 @@ fn open_split(thread: &Thread, poll: &OpenPoll, age: u64, now: u64) -> Split {
     split(age, blocked, runnable)
 }
 
-fn root_type() -> TaskType {
+pub(super) fn root_type() -> TaskType {
     TaskType {
         name: "the future given to block_on".into(),
         full_name: None,

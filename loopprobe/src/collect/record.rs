@@ -3,6 +3,7 @@
 use loopprobe_common::records::{
     DriverRecord, Kind, PollRecord, ProcessRecord, StackRecord, TakerRecord,
 };
+use loopprobe_common::watch::WatchRecord;
 
 use crate::attach::pod;
 
@@ -13,6 +14,8 @@ pub enum Record<'a> {
     Poll(PollRecord),
     /// A poll ended now or earlier; the answer to its question says which.
     Unsettled(PollRecord),
+    /// A poll that was watched is over.
+    Watched(WatchRecord),
     /// A stack, and its bytes.
     Stack(StackRecord, &'a [u8]),
     /// Who had the CPU that a poll's thread waited for.
@@ -29,6 +32,7 @@ impl<'a> Record<'a> {
         const POLL: u32 = Kind::Poll as u32;
         const ROOT: u32 = Kind::Root as u32;
         const UNSETTLED: u32 = Kind::Unsettled as u32;
+        const WATCHED: u32 = Kind::Watched as u32;
         const OFF_CPU: u32 = Kind::OffCpu as u32;
         const SAMPLE: u32 = Kind::Sample as u32;
         const SCAN: u32 = Kind::Scan as u32;
@@ -44,6 +48,7 @@ impl<'a> Record<'a> {
         match kind {
             POLL | ROOT => Some(Self::Poll(pod::read(bytes)?)),
             UNSETTLED => Some(Self::Unsettled(pod::read(bytes)?)),
+            WATCHED => Some(Self::Watched(pod::read(bytes)?)),
             DRIVER => Some(Self::Driver(pod::read(bytes)?)),
             TAKER => Some(Self::Taker(pod::read(bytes)?)),
             OFF_CPU | SAMPLE | SCAN | QUESTION | WAKER | PIECE | BESIDE => {

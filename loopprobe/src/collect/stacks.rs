@@ -4,6 +4,7 @@ mod describe;
 mod record;
 mod seen;
 mod wakers;
+mod watched;
 
 use std::{
     collections::{HashMap, VecDeque},

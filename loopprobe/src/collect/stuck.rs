@@ -144,6 +144,16 @@ impl Stuck {
         }
     }
 
+    /// The polls on a stack that was copied a moment ago, innermost first, with the task of this number.
+    pub(super) fn polls_of(
+        &self,
+        raw: &RawStack,
+        frames: &[RawFrame],
+        task_id: u64,
+    ) -> Vec<OpenPoll> {
+        self.functions.polls_of(&self.memory, raw, frames, task_id)
+    }
+
     /// The frame of the outermost function that polls a task or runs a closure of the blocking pool.
     pub(super) fn outermost(&self, raw: &RawStack, frames: &[RawFrame]) -> Option<usize> {
         let polls = self.functions.open_polls(&self.memory, raw, frames);

@@ -40,6 +40,8 @@ pub struct Totals {
     pub groups: Groups,
     /// What was found wrong.
     pub findings: Vec<FindingCount>,
+    /// Where polls are watched instead of timed: how often one may have been long, but is not for certain.
+    pub possible: Option<u64>,
     /// What user space has lost.
     pub lost: Lost,
 }
@@ -81,18 +83,20 @@ pub fn summarize(
     let lost = lost(kernel, &totals)?;
     let rows = rows(merge(tasks), totals.corrections);
     let long_ns: u64 = rows.iter().map(|row| row.long_ns).sum();
+    let is_counted = totals.possible.is_none();
     let summary = Summary {
         reason: totals.reason,
         duration_ns: totals.duration_ns,
-        polls: Some(polls),
-        blocking_polls: Some(blocking_polls),
-        p50_ns: Some(quantile(&all, 0.50)),
-        p99_ns: Some(quantile(&all, 0.99)),
-        max_ns: Some(all.max_ns),
+        polls: is_counted.then_some(polls),
+        blocking_polls: is_counted.then_some(blocking_polls),
+        p50_ns: is_counted.then(|| quantile(&all, 0.50)),
+        p99_ns: is_counted.then(|| quantile(&all, 0.99)),
+        max_ns: is_counted.then_some(all.max_ns),
+        possible_long_polls: totals.possible,
         long_polls: rows.iter().map(|row| row.task.long).sum(),
         long_ns,
         worker_ns: Some(long_ns.saturating_sub(totals.nested_ns)),
-        workers: Some(totals.workers),
+        workers: is_counted.then_some(totals.workers),
         outside_runtime: totals.outside_runtime,
         outside_runtime_ns: totals.outside_runtime_ns,
         lost: Some(lost),

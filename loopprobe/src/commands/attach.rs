@@ -1,10 +1,13 @@
 //! Observes a running process, with a report and whichever views were asked for.
 
-use super::{gate::Gate, observed::Observed, session_output::SessionOutput, views};
+use super::{
+    failure::refuse, gate::Gate, observed::Observed, session_output::SessionOutput, views,
+};
 use crate::cli::{AttachArgs, Cli, Exit};
 
 pub(super) fn run(args: &AttachArgs, cli: &Cli) -> anyhow::Result<Exit> {
     let global = &cli.global;
+    refuse(args.session.refusal())?;
     views::refuse_same_file(
         Some(&args.output),
         &args.views,

@@ -10,6 +10,17 @@ use crate::{cli::Exit, report::clean};
 #[error("{0}")]
 pub struct WrongUsage(pub String);
 
+/// Refuses what was typed, if there is a reason to.
+///
+/// # Errors
+/// [`WrongUsage`].
+pub fn refuse(reason: Option<String>) -> anyhow::Result<()> {
+    match reason {
+        Some(reason) => Err(WrongUsage(reason).into()),
+        None => Ok(()),
+    }
+}
+
 /// Tells the user what went wrong, and with which exit code to end.
 pub fn report(error: &anyhow::Error) -> Exit {
     if is_closed_pipe(error) {

@@ -2,7 +2,9 @@
 
 use std::io;
 
-use super::{gate::Gate, observed::Observed, session_output::SessionOutput, views};
+use super::{
+    failure::refuse, gate::Gate, observed::Observed, session_output::SessionOutput, views,
+};
 use crate::{
     cli::{Cli, Exit, RecordArg, RecordArgs},
     report::{Measured, clean, words},
@@ -10,6 +12,7 @@ use crate::{
 
 pub(super) fn run(args: &RecordArgs, cli: &Cli) -> anyhow::Result<Exit> {
     let global = &cli.global;
+    refuse(args.session.refusal())?;
     views::refuse_same_file(
         None,
         &args.views,

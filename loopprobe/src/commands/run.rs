@@ -13,6 +13,7 @@ use nix::{
 };
 
 use super::{
+    failure::refuse,
     gate::Gate,
     held_child::{HeldChild, find_program},
     memory_limit, monitor, privileges,
@@ -30,6 +31,7 @@ pub(super) fn run(args: &RunArgs, global: &GlobalArgs) -> anyhow::Result<Exit> {
         .command
         .split_first()
         .context("name a program after --")?;
+    refuse(args.session.refusal())?;
     views::refuse_same_file(
         Some(&args.output),
         &args.views,

@@ -25,10 +25,21 @@ pub struct Split {
     pub blocked_ns: u64,
 }
 
+/// Between which durations a poll's lies that was watched instead of timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bounds {
+    /// It took at least this long.
+    pub duration_lo_ns: u64,
+    /// It took at most this long; `None` if that is not known.
+    pub duration_hi_ns: Option<u64>,
+    /// Whether something proves that `duration_lo_ns` is one poll's, and not several ones' of the same task.
+    pub certain: bool,
+}
+
 /// One poll at or over the threshold.
 ///
-/// The times are bounds in general (`lo` is not after the true start, `hi` not before the true end): a source that times
-/// polls exactly has both at the truth, one that samples does not.
+/// With [`Bounds`], the duration is the lower one, and the beginning is when the poll was seen first: from then on, for that long, it
+/// was open for certain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LongPoll {
     /// The process.
@@ -45,6 +56,9 @@ pub struct LongPoll {
     pub start_ns: u64,
     /// How long it took, or has taken so far. At least: see `since_before_attach`.
     pub duration_ns: u64,
+    /// How far the duration is known, if it was watched instead of timed.
+    #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
+    pub bounds: Option<Bounds>,
     /// Whether it has ended. A poll that still runs is reported with `false` meanwhile, and once more when it ends.
     pub ended: bool,
     /// Whether it began before the attach, so that `start_ns` is only the attach.

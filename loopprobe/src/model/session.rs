@@ -4,6 +4,19 @@ use serde::{Deserialize, Serialize};
 
 use super::{Finding, Interval, LongPoll, Placement, Summary};
 
+/// How polls are seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// A probe where each poll begins, and one where it returns.
+    #[default]
+    Exact,
+    /// Probes where polls begin alone: entry-only timing.
+    Light,
+    /// No probes: a thread's own variables are read when it goes off its CPU, and in samples.
+    Watch,
+}
+
 /// The head of a session: what is observed, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
@@ -24,6 +37,9 @@ pub struct Session {
     pub start_unix_ns: u64,
     /// Polls at least this long are reported, in nanoseconds.
     pub threshold_ns: u64,
+    /// How polls are seen. Older versions do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
     /// How many poll sites are probed.
     pub sites: usize,
     /// How many task types those sites serve.

@@ -20,6 +20,9 @@ pub struct Lost {
     pub threads: u64,
     /// Polls of a task type that the scan did not find.
     pub unknown_types: u64,
+    /// Where polls are watched: long polls of which no stack told the task type.
+    #[serde(default)]
+    pub unnamed_polls: u64,
     /// Reads of the target's memory that failed.
     pub unreadable: u64,
     /// Polls cut off by the end of their thread.
@@ -173,6 +176,9 @@ pub struct Summary {
     pub long_polls: u64,
     /// The sum of their durations.
     pub long_ns: u64,
+    /// Where polls are watched: how often a poll may have been that long, but is not for certain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub possible_long_polls: Option<u64>,
     /// How much time of workers that was: a poll inside another long one took no more of it.
     #[serde(default)]
     pub worker_ns: Option<u64>,

@@ -92,6 +92,14 @@ pub struct TaskType {
 }
 
 impl TaskType {
+    /// An async task of which nothing has told the type.
+    pub fn unseen() -> Self {
+        Self {
+            name: "unknown task type".into(),
+            ..Self::unknown(0)
+        }
+    }
+
     /// An async task of a type that could not be told; `header` is the task's address.
     pub fn unknown(header: u64) -> Self {
         Self {

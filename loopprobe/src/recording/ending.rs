@@ -78,6 +78,7 @@ impl Ending {
             // Without a long poll, the longest is one that is not in the recording.
             max_ns: tasks.iter().map(|task| task.max_ns).max(),
             long_polls: tasks.iter().map(|task| task.count).sum(),
+            possible_long_polls: None,
             long_ns: sum(tasks.iter().map(|task| task.total_ns)),
             worker_ns: None,
             workers: None,

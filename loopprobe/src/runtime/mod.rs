@@ -143,6 +143,11 @@ pub trait RuntimeImage: fmt::Debug + Send + Sync {
         None
     }
 
+    /// The same of any task, whether or not it is being polled; what is no task may pass for one.
+    fn task_key(&self, _memory: &Memory, _header: u64) -> Option<ProcAddr> {
+        None
+    }
+
     /// What tells where its tasks wait, from debug information with types; `None` where that tells nothing of them.
     fn await_chains(&self, _debug: &Sections) -> Option<Box<dyn AwaitChains>> {
         None

@@ -160,6 +160,27 @@ impl PollFunctions {
         raw: &RawStack,
         frames: &[RawFrame],
     ) -> Vec<OpenPoll> {
+        self.polls(memory, raw, frames, None)
+    }
+
+    /// The polls that were open on a stack, innermost first: of the task with this number, if its header is still there.
+    pub fn polls_of(
+        &self,
+        memory: &Memory,
+        raw: &RawStack,
+        frames: &[RawFrame],
+        task_id: u64,
+    ) -> Vec<OpenPoll> {
+        self.polls(memory, raw, frames, Some(task_id))
+    }
+
+    fn polls(
+        &self,
+        memory: &Memory,
+        raw: &RawStack,
+        frames: &[RawFrame],
+        task_id: Option<u64>,
+    ) -> Vec<OpenPoll> {
         let mut found = Vec::new();
         let mut low = raw.regs.sp;
         for (index, frame) in frames.iter().enumerate() {
@@ -175,6 +196,7 @@ impl PollFunctions {
                 raw,
                 module,
                 function,
+                task_id,
             };
             found.push(OpenPoll {
                 frame: index,
@@ -210,6 +232,8 @@ struct Search<'a> {
     raw: &'a RawStack,
     module: &'a Module,
     function: &'a Function,
+    /// The task's number; `None`: it is being polled right now.
+    task_id: Option<u64>,
 }
 
 impl Search<'_> {
@@ -229,12 +253,29 @@ impl Search<'_> {
     }
 
     fn task_at(&self, word: u64) -> Option<OpenTask> {
-        let key = self.function.image.running_task(self.memory, word)?;
+        let image = &self.function.image;
+        let key = match self.task_id {
+            None => image.running_task(self.memory, word)?,
+            Some(_) => image.task_key(self.memory, word)?,
+        };
         let key = self.module.virt(key);
-        self.function.keys.contains(&key).then_some(OpenTask {
+        let is_it = self.function.keys.contains(&key)
+            && self.task_id.is_none_or(|id| self.has_id(word, key, id));
+        is_it.then_some(OpenTask {
             header: ProcAddr(word),
             key,
         })
+    }
+
+    /// Whether the task with this header has this number.
+    fn has_id(&self, header: u64, key: VirtAddr, id: u64) -> bool {
+        let sites = self.function.image.facts().sites.iter();
+        let mut types = sites.flat_map(|site| &site.types);
+        types
+            .find(|served| served.key == key && served.id_offset != 0)
+            .and_then(|served| header.checked_add(u64::from(served.id_offset)))
+            .and_then(|at| self.memory.word(ProcAddr(at)))
+            == Some(id)
     }
 }
 

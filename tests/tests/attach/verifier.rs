@@ -56,5 +56,6 @@ fn check(args: &[&str]) -> Result<()> {
 #[test]
 fn every_program_leaves_the_verifier_half_of_its_limit() -> Result<()> {
     check(&[])?;
-    check(&["--light"])
+    check(&["--light"])?;
+    check(&["--mode", "watch"])
 }

@@ -39,6 +39,14 @@ const TRACEPOINTS: [&str; 5] = [
     "sched_switch",
 ];
 
+/// The same where threads are watched instead of probed: programs, and the tracepoint of each.
+const WATCH_TRACEPOINTS: [(&str, &str); 4] = [
+    ("sched_process_exit", "sched_process_exit"),
+    ("sched_process_exec", "sched_process_exec"),
+    ("sched_waking", "sched_waking"),
+    ("watch_switch", "sched_switch"),
+];
+
 /// Messages of the programs; flushing hands them to the `log` crate.
 pub type Messages = aya_log::EbpfLogger<&'static dyn log::Log>;
 
@@ -88,6 +96,7 @@ pub struct Kernel {
     programs: HashMap<Role, OwnedFd>,
     method: Method,
     light: bool,
+    has_thread_pointer: bool,
     /// Which process the probes are limited to; 0 for none.
     scope: u32,
     capacity: Capacity,
@@ -128,6 +137,7 @@ impl Kernel {
             .override_global("TASK_TGID", &offsets.tgid, true)
             .override_global("TASK_STATE", &offsets.state, true)
             .override_global("TASK_CPU_TIME", &offsets.cpu_time, true)
+            .override_global("TASK_FSBASE", &offsets.fsbase, true)
             .override_global("TASK_FLAGS", &offsets.flags, true)
             .override_global("TASK_JOBCTL", &offsets.jobctl, true)
             .override_global("TASK_MEMSTALL", &offsets.memstall, true)
@@ -148,6 +158,7 @@ impl Kernel {
             programs: HashMap::new(),
             method: settings.method.unwrap_or(Method::Multi),
             light: settings.light,
+            has_thread_pointer: offsets.fsbase != 0,
             scope: settings.pid,
             capacity: settings.capacity,
             ebpf,
@@ -261,6 +272,35 @@ impl Kernel {
         Ok(())
     }
 
+    /// Whether the programs can read where a thread keeps its variables.
+    pub fn has_thread_pointer(&self) -> bool {
+        self.has_thread_pointer
+    }
+
+    /// Loads the programs that follow threads which are watched instead of probed.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachError::Program`].
+    pub fn load_watch(&mut self) -> Result<(), AttachError> {
+        for (name, _) in WATCH_TRACEPOINTS {
+            self.tracepoint(name, RawTracePoint::load)?;
+        }
+        Ok(())
+    }
+
+    /// Starts watching threads, once that is loaded.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachError::Program`].
+    pub fn attach_watch(&mut self) -> Result<(), AttachError> {
+        for (name, tracepoint) in WATCH_TRACEPOINTS {
+            self.tracepoint(name, |program| program.attach(tracepoint))?;
+        }
+        Ok(())
+    }
+
     fn tracepoint<T>(
         &mut self,
         name: &'static str,
@@ -283,12 +323,24 @@ impl Kernel {
     ///
     /// [`AttachError::Program`].
     pub fn attach_sampler(&mut self, hz: u32) -> Result<(), AttachError> {
-        const NAME: &str = "sample";
+        self.attach_sampler_of("sample", hz)
+    }
+
+    /// Starts looking at threads on every CPU, so many times a second, where they are watched.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachError::Program`].
+    pub fn watch_running(&mut self, hz: u32) -> Result<(), AttachError> {
+        self.attach_sampler_of("watch_sample", hz)
+    }
+
+    fn attach_sampler_of(&mut self, name: &'static str, hz: u32) -> Result<(), AttachError> {
         let error = |source| AttachError::Program {
-            program: NAME,
+            program: name,
             source,
         };
-        let program: &mut PerfEvent = self.program_mut(NAME)?.try_into().map_err(error)?;
+        let program: &mut PerfEvent = self.program_mut(name)?.try_into().map_err(error)?;
         program.load().map_err(error)?;
         let cpus = online_cpus().map_err(|(what, source)| {
             AttachError::Object(format!("cannot list the CPUs: {what}: {source}"))

@@ -13,6 +13,7 @@ use loopprobe_common::{
     light::Place,
     records::{STACK_SLOTS, StackSlot},
     thread::Thread,
+    watch::{MAX_WORDS, Words},
 };
 
 use super::Kernel;
@@ -41,6 +42,20 @@ impl Kernel {
         for (index, range) in plan.text.iter().enumerate().take(LOOP_TEXT_RANGES as usize) {
             text.set(index as u32, range, 0)
                 .map_err(map_error("LOOP_TEXT"))?;
+        }
+        Ok(())
+    }
+
+    /// Says where threads keep what they poll; of no other image from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachError::Map`].
+    pub fn set_words(&mut self, words: &[Words]) -> Result<(), AttachError> {
+        let mut map: Array<_, Words> = self.map_mut("WORDS")?;
+        for index in 0..MAX_WORDS {
+            let words = words.get(index as usize).copied().unwrap_or_default();
+            map.set(index, words, 0).map_err(map_error("WORDS"))?;
         }
         Ok(())
     }

@@ -34,6 +34,9 @@ impl Observer {
             record.time_ns,
             format!("process {} now runs {name}", self.options.pid),
         )?;
+        if self.watching.is_some() {
+            return self.watch_anew(sink);
+        }
         if record.kind == Kind::ExecByThread as u32 {
             self.kernel.detach();
             let planned = std::mem::take(&mut self.planned);
@@ -132,7 +135,7 @@ impl Observer {
     }
 }
 
-fn notice(sink: &mut dyn Sink, time_ns: u64, message: String) -> io::Result<()> {
+pub(super) fn notice(sink: &mut dyn Sink, time_ns: u64, message: String) -> io::Result<()> {
     sink.event(&Event::Notice(Notice {
         time_ns,
         message,

@@ -16,6 +16,9 @@ impl Observer {
     /// Before the threads are read: what ends from here on belongs to the next look.
     pub(super) fn begin_look(&mut self) -> io::Result<()> {
         self.look = self.health.next_look();
+        if let Some(watching) = &mut self.watching {
+            watching.looked_ns = self.span.now();
+        }
         self.configure()
     }
 

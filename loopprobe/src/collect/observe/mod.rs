@@ -15,6 +15,7 @@ mod settings;
 mod span;
 mod stuck;
 mod threshold;
+mod watch;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -36,7 +37,6 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use self::{
     light::{key, type_of},
     prepare::{Prepared, prepare},
-    price::Price,
     settings::{config, dead_time, sample},
     span::Span,
     threshold::fitting,
@@ -60,6 +60,7 @@ use super::{
     stuck::Stuck,
     stuck_tasks::StuckWatch,
     summary::{Totals, summarize},
+    watch::Watching,
     workers::Workers,
 };
 use crate::{
@@ -93,6 +94,8 @@ pub struct Observer {
     unwalked: Option<String>,
     /// `None` if returns are probed.
     light: Option<Light>,
+    /// `None` if there are probes.
+    watching: Option<Watching>,
     /// Whether threads without a known poll are sampled.
     scans: bool,
     /// The programs' own messages, where they are wanted.
@@ -155,10 +158,9 @@ impl Observer {
             plan,
             planned,
             mut kernel,
-            cost: Price {
-                timing: cost,
-                probes,
-            },
+            prices,
+            dead_time: measured_dead_time,
+            probes,
             exact_because_of,
         } = prepare(options)?;
         let (pid, options) = (options.pid, &options);
@@ -174,7 +176,7 @@ impl Observer {
             None
         };
         let light = options
-            .light
+            .is_light()
             .then(|| Light::new(pid, &planned))
             .transpose()?;
         if let (Some(stacks), Some(light)) = (&mut stacks, &light) {
@@ -183,14 +185,21 @@ impl Observer {
         if let Some(stacks) = &mut stacks {
             stacks.tell_runtimes(&planned);
         }
-        kernel.attach_tracepoints()?;
+        let watching = options
+            .is_watch()
+            .then(|| watch::begin(pid, &images, &planned, stacks.as_mut()));
+        if watching.is_some() {
+            kernel.attach_watch()?;
+        } else {
+            kernel.attach_tracepoints()?;
+        }
         // Without stacks, samples still tell that a poll takes long.
-        let sampled = sample(options, &mut kernel, cost.dead_time)?;
-        for image in &planned {
+        let sampled = sample(options, &mut kernel, measured_dead_time)?;
+        for image in planned.iter().filter(|_| watching.is_none()) {
             kernel.attach(image)?;
         }
         let span = Span::begin(options.duration);
-        kernel.set_config(&config(&sampled, options.stacks, cost.dead_time, span))?;
+        kernel.set_config(&config(&sampled, options.stacks, measured_dead_time, span))?;
         let naming = Naming::new(options.runtimes).map_err(ObserveError::System)?;
         let mut stuck = stacks
             .as_mut()
@@ -201,12 +210,13 @@ impl Observer {
             exit,
             plan,
             images,
-            polls: Polls::new(options, dead_time(options, cost.dead_time)),
-            dead_time: cost.dead_time,
+            polls: Polls::new(options, dead_time(options, measured_dead_time)),
+            dead_time: measured_dead_time,
             stacks,
             unwalked: stuck.as_mut().and_then(Stuck::news),
             stuck,
             light,
+            watching,
             scans: options.stacks,
             exact_because_of,
             unsampled: sampled.sample_hz < options.sample_hz,
@@ -216,7 +226,7 @@ impl Observer {
             reported: HashMap::new(),
             unsettled: Vec::new(),
             totals: Totals {
-                prices: Some((&cost).into()),
+                prices: Some(prices),
                 ..Totals::default()
             },
             live: Due::default(),
@@ -241,6 +251,9 @@ impl Observer {
     /// The session's head.
     pub fn session(&self) -> Session {
         let mut session = head(&self.options, &self.plan, &self.images, self.span.start_ns);
+        if let Some(watching) = &self.watching {
+            session.limits.extend(watching.unwatched.iter().cloned());
+        }
         if let Some(said) = &self.unwalked {
             session.limits.push(said.clone());
         }
@@ -379,6 +392,7 @@ impl Observer {
             match Record::parse(&bytes) {
                 Some(Record::Poll(record)) => self.ended(record, sink)?,
                 Some(Record::Unsettled(record)) => self.settle(record, sink)?,
+                Some(Record::Watched(record)) => self.watched(&record, sink)?,
                 Some(Record::Stack(record, stack)) => self.stack(&record, stack)?,
                 Some(Record::Taker(record)) => {
                     if let Some(stacks) = &mut self.stacks {
@@ -443,7 +457,10 @@ impl Observer {
             }
             (Some(stacks), _) if record.kind == Kind::Waker as u32 => stacks.woken(record, bytes),
             (Some(stacks), _) if record.kind == Kind::Beside as u32 => stacks.beside(record, bytes),
-            (Some(stacks), _) => stacks.take(record, bytes),
+            (Some(stacks), _) => match &mut self.watching {
+                Some(watching) => watching.stack(record, bytes, stacks),
+                None => stacks.take(record, bytes),
+            },
             (None, _) => {}
         }
         Ok(())
@@ -482,7 +499,11 @@ impl Observer {
             live.lost.unwritten_events = sink.dropped();
             sink.live(&live)?;
         }
-        self.look_for_images(sink)
+        if self.watching.is_some() {
+            self.look_for_watchable(sink)
+        } else {
+            self.look_for_images(sink)
+        }
     }
 
     /// The snapshot whose figures are those of the summary.
@@ -540,6 +561,7 @@ impl Observer {
                 .map_err(ObserveError::Output)?;
         }
         self.count_open(&threads);
+        self.count_watched(&threads);
         self.count_left();
         let ended = self.kernel.counter(Counter::Worker)?;
         self.totals.workers = self.workers.count(&threads, ended, self.span.start_ns);

@@ -46,6 +46,9 @@ impl Observer {
                     *runtime = Arc::clone(&named.image);
                 }
             }
+            if let Some(watching) = &mut self.watching {
+                watching.name(named);
+            }
             if let Some(stuck) = &mut self.stuck {
                 stuck.name(named);
             }

@@ -27,7 +27,14 @@ impl Observer {
         let threshold = nanoseconds(self.options.threshold);
         let polling = self.polling(threads);
         let mut is_dead = false;
+        for mut poll in self.watched_due(threads) {
+            is_dead |= deadlock::tell(&mut poll, &polling);
+            sink.event(&Event::LongPoll(poll))?;
+        }
         for (kernel_tid, thread) in threads {
+            if self.watching.is_some() {
+                break;
+            }
             for (key, mut poll) in self.polls.due(thread, now, threshold, &self.plan) {
                 if !self.is_open(thread, key) {
                     continue;
@@ -58,8 +65,14 @@ impl Observer {
         let threshold = nanoseconds(self.options.threshold);
         let polling: HashSet<u32> = stuck.tids().chain(polling(threads)).collect();
         let mut dead = Vec::new();
+        // Of threads that are watched, only their stacks tell that they are in another poll now: these are no beginnings.
+        let begun = if self.watching.is_some() {
+            &[]
+        } else {
+            threads
+        };
         for mut poll in stuck.due(
-            threads,
+            begun,
             now,
             threshold,
             &mut self.polls.threads,
@@ -105,6 +118,9 @@ impl Observer {
         let now = self.span.now();
         let threshold = nanoseconds(self.options.threshold);
         for (kernel_tid, thread) in threads {
+            if self.watching.is_some() {
+                break;
+            }
             for (key, mut poll) in self.polls.open(thread, now, threshold, &self.plan) {
                 if !self.is_open(thread, key) {
                     continue;

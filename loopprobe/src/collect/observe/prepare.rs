@@ -6,13 +6,20 @@ use std::{
 };
 
 use super::{
-    super::{ObserveError, Options, images::Images, light::untimeable},
+    super::{
+        ObserveError, Options,
+        bill::Prices,
+        images::Images,
+        light::untimeable,
+        watch::{Watchable, words_of},
+    },
     price::{Price, price},
     settings::{config, lazy_headers},
     span::Span,
 };
-use crate::attach::{
-    AttachError, Capacity, DeadTime, Kernel, Plan, PlanSize, PlannedImage, Settings,
+use crate::{
+    attach::{AttachError, Capacity, DeadTime, Kernel, Plan, PlanSize, PlannedImage, Settings},
+    model::Mode,
 };
 
 /// What a session begins with.
@@ -24,7 +31,11 @@ pub(super) struct Prepared {
     pub planned: Vec<PlannedImage>,
     /// Loaded, with tables for the plan. It does not know the dead time yet.
     pub kernel: Kernel,
-    pub cost: Price,
+    /// What probes cost here; all nothing where none are placed.
+    pub prices: Prices,
+    pub dead_time: DeadTime,
+    /// Those that it took to measure it.
+    pub probes: Option<Kernel>,
     /// The file because of which returns are probed too, in spite of `--light`.
     pub exact_because_of: Option<PathBuf>,
 }
@@ -35,8 +46,11 @@ pub(super) struct Prepared {
 /// # Errors
 /// [`ObserveError`], if there is nothing to probe or probes do not work here.
 pub(super) fn prepare(options: &Options) -> Result<Prepared, ObserveError> {
+    if options.is_watch() {
+        return prepare_watch(options);
+    }
     let mut options = options.clone();
-    let (lazy, light) = (lazy_headers(&options), options.light);
+    let (lazy, light) = (lazy_headers(&options), options.is_light());
     let mut images = Images::new(options.runtimes, &options.debug_files);
     images.name_at_once = light;
     let mut plan = Plan::default();
@@ -45,11 +59,13 @@ pub(super) fn prepare(options: &Options) -> Result<Prepared, ObserveError> {
         let planned = look(&options, &mut images, &mut plan)?;
         let untimeable = untimeable(&planned).filter(|_| light);
         let exact_because_of = untimeable.map(|image| image.path.clone());
-        options.light &= exact_because_of.is_none();
+        if exact_because_of.is_some() {
+            options.mode = Mode::Exact;
+        }
         let mut kernel = load(&options, &plan, &planned)?;
         let mut cost = measured(cost)?;
-        if options.light != light {
-            cost = price(lazy, options.light)?;
+        if options.is_light() != light {
+            cost = price(lazy, options.is_light())?;
         }
         if !cost.timing.all_threads {
             kernel.probe_all_processes();
@@ -60,21 +76,70 @@ pub(super) fn prepare(options: &Options) -> Result<Prepared, ObserveError> {
             plan,
             planned,
             kernel,
-            cost,
+            prices: (&cost.timing).into(),
+            dead_time: cost.timing.dead_time,
+            probes: cost.probes,
             exact_because_of,
         })
     })
 }
 
-fn load(options: &Options, plan: &Plan, planned: &[PlannedImage]) -> Result<Kernel, ObserveError> {
-    let mut kernel = Kernel::load(&Settings {
+/// The same where no probe is placed anywhere.
+fn prepare_watch(options: &Options) -> Result<Prepared, ObserveError> {
+    let mut images = Images::new(options.runtimes, &options.debug_files);
+    images.watch = true;
+    let mut plan = Plan::default();
+    let planned = look(options, &mut images, &mut plan)?;
+    refuse_unwatchable(&images.watchable)?;
+    let mut kernel = Kernel::load(&settings(options, &plan))?;
+    if !kernel.has_thread_pointer() {
+        return Err(ObserveError::NoThreadPointer);
+    }
+    let (words, _) = words_of(options.pid, &images.watchable, options.program.is_some());
+    kernel.set_words(&words)?;
+    kernel.load_watch()?;
+    Ok(Prepared {
+        options: options.clone(),
+        images,
+        plan,
+        planned,
+        kernel,
+        prices: Prices::default(),
+        dead_time: DeadTime::default(),
+        probes: None,
+        exact_because_of: None,
+    })
+}
+
+/// Refuses a process, or a program, of which nothing can be watched.
+fn refuse_unwatchable(images: &[Watchable]) -> Result<(), ObserveError> {
+    let mut refused = images
+        .iter()
+        .filter_map(|image| Some((image, image.words.err()?)));
+    match refused.next() {
+        Some((image, why)) if images.iter().all(|image| image.words.is_err()) => {
+            Err(ObserveError::NotWatchable {
+                path: image.path.clone(),
+                why,
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn settings(options: &Options, plan: &Plan) -> Settings {
+    Settings {
         pid: options.pid,
         capacity: Capacity::for_plan(plan, options.program.is_some()),
         config: config(options, options.stacks, DeadTime::default(), Span::BEFORE),
-        light: options.light,
+        light: options.is_light(),
         log: options.kernel_log,
         method: None,
-    })?;
+    }
+}
+
+fn load(options: &Options, plan: &Plan, planned: &[PlannedImage]) -> Result<Kernel, ObserveError> {
+    let mut kernel = Kernel::load(&settings(options, plan))?;
     kernel.write_tables(plan, PlanSize::default())?;
     for image in planned {
         kernel.load_programs(image)?;

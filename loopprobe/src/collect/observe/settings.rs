@@ -44,7 +44,12 @@ pub(super) fn sample(
     if options.sample_hz == 0 {
         return Ok(options);
     }
-    match kernel.attach_sampler(options.sample_hz) {
+    let attached = if options.is_watch() {
+        kernel.watch_running(options.sample_hz)
+    } else {
+        kernel.attach_sampler(options.sample_hz)
+    };
+    match attached {
         Err(error) if error.is_permission() => {
             options.sample_hz = 0;
             kernel.set_config(&config(&options, options.stacks, measured, Span::BEFORE))?;

@@ -3,7 +3,10 @@
 use loopprobe_common::records::StackRecord;
 
 use crate::{
-    collect::gap::Gap,
+    collect::{
+        gap::Gap,
+        watch::{Owner, Proven},
+    },
     diagnose::{Halt, Object, RawSyscall, Taker},
     model::Outcome,
     unwind::RawFrame,
@@ -27,6 +30,8 @@ pub(super) struct Taken {
     pub(super) left: Option<Left>,
     /// When a stack last showed that the poll was open.
     pub(super) open_ns: u64,
+    /// Whose poll it is, where it is watched.
+    pub(super) owner: Option<Owner>,
     /// Of a root future: where the thread was.
     pub(super) gap: Gap,
 }
@@ -108,6 +113,24 @@ impl Taken {
             self.stacks.push(seen);
         }
         room
+    }
+}
+
+impl Taken {
+    /// Of several stacks, which may be other polls' of the same task, keeps the one of this wait, or the one that waited longest.
+    pub(super) fn keep_of(&mut self, wait: &Proven) {
+        self.stacks.retain(|seen| seen.samples == 0);
+        let of_wait = |seen: &Seen| (seen.start_ns == wait.start_ns, seen.blocked_ns);
+        self.stacks
+            .sort_by_key(|seen| std::cmp::Reverse(of_wait(seen)));
+        self.stacks.truncate(1);
+        for seen in &mut self.stacks {
+            seen.blocked_ns = seen.blocked_ns.min(wait.split.blocked_ns);
+            seen.runnable_ns = seen.runnable_ns.min(wait.split.runnable_ns);
+        }
+        let (from_ns, to_ns) = (wait.start_ns, wait.start_ns + wait.ns);
+        self.wakers
+            .retain(|waker| (from_ns..=to_ns).contains(&waker.off_ns));
     }
 }
 

@@ -84,7 +84,7 @@ impl Stuck {
     }
 
     /// The task's type: that of its key, or the only one that the function polls.
-    pub(super) fn task_type(&self, poll: &OpenPoll) -> Option<&TaskType> {
+    pub(in crate::collect) fn task_type(&self, poll: &OpenPoll) -> Option<&TaskType> {
         let wanted = poll
             .task
             .map(|task| task.key)
@@ -134,6 +134,7 @@ impl Stuck {
             task: TaskType { certain, ..task },
             start_ns: self.attach_ns,
             duration_ns,
+            bounds: None,
             ended,
             since_before_attach: true,
             block_in_place: false,

@@ -56,7 +56,7 @@ pub(super) fn line(
 ) -> io::Result<()> {
     let time = look.clock.time_of_day(poll.start_ns);
     let duration = if poll.ended {
-        format!("{:>7}", Measured(poll.duration_ns).to_string())
+        format!("{:>7}", duration(poll))
     } else {
         format!("STILL POLLING for {}", Measured(poll.duration_ns))
     };
@@ -71,9 +71,10 @@ pub(super) fn line(
 
 fn headline(out: &mut impl Write, poll: &LongPoll, look: Look<'_>) -> io::Result<()> {
     let time = look.clock.time_of_day(poll.start_ns);
+    let about = duration(poll);
     let duration = Measured(poll.duration_ns);
     let how_long = match (poll.ended, poll.since_before_attach) {
-        (true, false) => format!("LONG POLL  {duration}"),
+        (true, false) => format!("LONG POLL  {about}"),
         (true, true) => format!("LONG POLL  at least {duration}"),
         (false, false) => format!("STILL POLLING for {duration}"),
         (false, true) => format!("STILL POLLING for at least {duration}"),
@@ -84,6 +85,33 @@ fn headline(out: &mut impl Write, poll: &LongPoll, look: Look<'_>) -> io::Result
         "{time}  {ALARM}{how_long}{ALARM:#}  {}",
         what(poll, room)
     )
+}
+
+/// `25.1ms`; between bounds `25.1ms (24.6 to 25.9)`, or `at least 24.6ms` where the upper one is not known, or says little.
+fn duration(poll: &LongPoll) -> String {
+    let lo_ns = poll.duration_ns;
+    let Some(bounds) = poll.bounds else {
+        return Measured(lo_ns).to_string();
+    };
+    let Some(hi_ns) = bounds.duration_hi_ns.filter(|hi_ns| *hi_ns / 2 <= lo_ns) else {
+        return format!("at least {}", Measured(lo_ns));
+    };
+    let lo = Measured(lo_ns).to_string();
+    let hi = Measured(hi_ns).to_string();
+    if lo == hi {
+        return lo;
+    }
+    let middle = Measured(lo_ns + hi_ns.saturating_sub(lo_ns) / 2).to_string();
+    let unit = |text: &str| {
+        text.trim_start_matches(|c: char| !c.is_alphabetic())
+            .to_owned()
+    };
+    let bare = |text: &str| text.trim_end_matches(char::is_alphabetic).to_owned();
+    if unit(&lo) == unit(&hi) && unit(&lo) == unit(&middle) {
+        format!("{middle} ({} to {})", bare(&lo), bare(&hi))
+    } else {
+        format!("{middle} ({lo} to {hi})")
+    }
 }
 
 /// `file I/O in api::store`; of a poll without a diagnosis, which task it is.
@@ -291,5 +319,36 @@ fn named(function: &Blocked, room: Width) -> String {
     match words::place_beside(&name, function.location.as_ref()) {
         Some(place) => room.fit_pair(&name, &place),
         None => room.fit(&name).into_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn watched(lo_ns: u64, hi_ns: Option<u64>) -> String {
+        let poll = serde_json::json!({
+            "pid": 1, "tid": 1, "thread": "worker", "task_id": 7, "start_ns": 1, "ended": true, "duration_ns": lo_ns,
+            "duration_lo_ns": lo_ns, "duration_hi_ns": hi_ns, "certain": true,
+            "task": {"name": "x", "name_source": "none", "certain": true, "kind": "async"},
+        });
+        duration(&serde_json::from_value(poll).unwrap())
+    }
+
+    #[test]
+    fn a_duration_between_bounds_says_both() {
+        let (lo_ns, hi_ns) = (24_600_000, 25_600_000);
+        assert_eq!(watched(lo_ns, Some(hi_ns)), "25.1ms (24.6 to 25.6)");
+        assert_eq!(
+            watched(900_000, Some(1_100_000)),
+            "1.00ms (900.0us to 1.10ms)"
+        );
+        assert_eq!(watched(lo_ns, Some(lo_ns + 1)), "24.6ms");
+    }
+
+    #[test]
+    fn an_upper_bound_that_says_little_is_left_out() {
+        assert_eq!(watched(24_600_000, None), "at least 24.6ms");
+        assert_eq!(watched(24_600_000, Some(60_000_000)), "at least 24.6ms");
     }
 }

@@ -22,7 +22,7 @@ use self::{
     width::Width,
 };
 use super::{Chosen, Thresholds, WallClock, clean, words};
-use crate::model::{Event, LongPoll, Notice, Session, Sink};
+use crate::model::{Event, LongPoll, Mode, Notice, Session, Sink};
 
 /// What to leave out of the text, and how much room there is.
 #[derive(Clone, Copy, Debug, Default)]
@@ -125,6 +125,9 @@ fn head(out: &mut impl Write, session: &Session, width: Width) -> io::Result<()>
         threshold => format!("polls >= {} are reported", Chosen(threshold)),
     };
     let found = match session.sites {
+        _ if session.mode == Some(Mode::Watch) => {
+            format!("{}, watched without probes", clean(&runtime))
+        }
         // A program that has not begun: its libraries are to come.
         0 => "no Tokio so far".to_owned(),
         sites => format!(

@@ -55,7 +55,11 @@ fn polls(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
     let duration = Measured(summary.duration_ns);
     write!(out, "{duration} ({}): ", clean(&summary.reason))?;
     let Some(polls) = summary.polls else {
-        return writeln!(out, "polls and percentiles unknown");
+        let said = match summary.possible_long_polls {
+            Some(_) => "polls were watched, not counted",
+            None => "polls and percentiles unknown",
+        };
+        return writeln!(out, "{said}");
     };
     let rate = per_second(polls, summary.duration_ns);
     write!(out, "{} ({}/s)", words::count(polls, "poll"), Count(rate))?;
@@ -99,15 +103,25 @@ fn long_polls(out: &mut impl Write, summary: &Summary, thresholds: Thresholds) -
             return Ok(());
         }
     }
+    let may_be = summary.possible_long_polls.filter(|&n| n > 0);
+    let may_be = may_be.map_or_else(String::new, |n| {
+        format!("; {} that long are possible", Count(n))
+    });
     if summary.long_polls == 0 {
         let threads = summary.lost.map_or(0, |lost| lost.unwalked_threads);
         write!(out, "no polls >= {}", thresholds)?;
+        if summary.possible_long_polls.is_some() {
+            write!(out, " for certain")?;
+        }
         return match threads {
-            0 => writeln!(out),
-            1 => writeln!(out, " were seen, but 1 thread could not be looked at"),
+            0 => writeln!(out, "{may_be}"),
+            1 => writeln!(
+                out,
+                " were seen, but 1 thread could not be looked at{may_be}"
+            ),
             _ => writeln!(
                 out,
-                " were seen, but {} threads could not be looked at",
+                " were seen, but {} threads could not be looked at{may_be}",
                 Count(threads)
             ),
         };
@@ -115,15 +129,20 @@ fn long_polls(out: &mut impl Write, summary: &Summary, thresholds: Thresholds) -
     let worker_ns = summary.worker_ns.unwrap_or(summary.long_ns);
     write!(
         out,
-        "{} >= {} blocked {} of worker time",
+        "{} >= {} blocked {}{} of worker time",
         words::count(summary.long_polls, "poll"),
         thresholds,
+        if summary.possible_long_polls.is_some() {
+            "at least "
+        } else {
+            ""
+        },
         Measured(worker_ns)
     )?;
     if let Some(share) = share_of_workers(worker_ns, summary) {
         write!(out, " ({share})")?;
     }
-    writeln!(out)
+    writeln!(out, "{may_be}")
 }
 
 fn outside(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
@@ -297,12 +316,16 @@ fn cost(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
     let Some(cost) = summary.cost else {
         return writeln!(out, "probe cost: could not be measured");
     };
-    let per_poll = cost.ns_per_poll / 1_000.0;
-    write!(
-        out,
-        "probe cost: {per_poll:.2}us a poll, {} of CPU time",
-        Measured(cost.total_ns)
-    )?;
+    let total = Measured(cost.total_ns);
+    if summary.possible_long_polls.is_some() {
+        write!(out, "cost, without probes: {total} of CPU time")?;
+    } else {
+        let per_poll = cost.ns_per_poll / 1_000.0;
+        write!(
+            out,
+            "probe cost: {per_poll:.2}us a poll, {total} of CPU time"
+        )?;
+    }
     if let Some(share) = share_of_workers(cost.total_ns, summary) {
         write!(out, " ({share})")?;
     }

@@ -19,6 +19,28 @@ pub struct TokioImage {
     pub header: HeaderLayout,
 }
 
+impl TokioImage {
+    /// What a task's header holds at this address, if it is one: its state, and its vtable's address in the process.
+    fn state_and_vtable(&self, memory: &Memory, header: u64) -> Option<(u64, ProcAddr)> {
+        // Headers are aligned at least to a word, and never in the first page.
+        if !header.is_multiple_of(8) || header < 0x1000 || header >> 47 != 0 {
+            return None;
+        }
+        let mut bytes = [0; HEADER_BYTES];
+        let vtable = usize::try_from(self.header.vtable).ok()?;
+        let bytes = bytes.get_mut(..vtable.checked_add(8)?)?;
+        if memory.read(ProcAddr(header), bytes) != bytes.len() {
+            return None;
+        }
+        let word = |at: usize| {
+            let bytes = bytes.get(at..at.checked_add(8)?)?;
+            Some(u64::from_le_bytes(bytes.try_into().ok()?))
+        };
+        let state = word(usize::try_from(self.header.state).ok()?)?;
+        Some((state, ProcAddr(word(vtable)?)))
+    }
+}
+
 /// Where a task's header keeps what is read from outside. Source: `tokio/src/runtime/task/core.rs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeaderLayout {
@@ -45,22 +67,13 @@ impl RuntimeImage for TokioImage {
     }
 
     fn running_task(&self, memory: &Memory, header: u64) -> Option<ProcAddr> {
-        // Headers are aligned at least to a word, and never in the first page.
-        if !header.is_multiple_of(8) || header < 0x1000 || header >> 47 != 0 {
-            return None;
-        }
-        let mut bytes = [0; HEADER_BYTES];
-        let vtable = usize::try_from(self.header.vtable).ok()?;
-        let bytes = bytes.get_mut(..vtable.checked_add(8)?)?;
-        if memory.read(ProcAddr(header), bytes) != bytes.len() {
-            return None;
-        }
-        let word = |at: usize| {
-            let bytes = bytes.get(at..at.checked_add(8)?)?;
-            Some(u64::from_le_bytes(bytes.try_into().ok()?))
-        };
-        let state = word(usize::try_from(self.header.state).ok()?)?;
-        (state & RUNNING != 0).then_some(ProcAddr(word(vtable)?))
+        let (state, vtable) = self.state_and_vtable(memory, header)?;
+        (state & RUNNING != 0).then_some(vtable)
+    }
+
+    fn task_key(&self, memory: &Memory, header: u64) -> Option<ProcAddr> {
+        let (_, vtable) = self.state_and_vtable(memory, header)?;
+        Some(vtable)
     }
 
     fn await_chains(&self, debug: &Sections) -> Option<Box<dyn AwaitChains>> {

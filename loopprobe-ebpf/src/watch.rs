@@ -1,0 +1,266 @@
+//! Polls without probes: at each switch and sample of one of the target's threads, what its own variables say that it polls.
+
+use core::mem::MaybeUninit;
+
+use aya_ebpf::helpers::{
+    bpf_probe_read_kernel, bpf_probe_read_user,
+    generated::{bpf_get_current_task, bpf_probe_read_user as probe_read_user},
+};
+use loopprobe_common::{
+    config::UNKNOWN_TYPE,
+    counters::Counter,
+    records::Kind,
+    thread::{OpenPoll, Thread},
+    watch::{MAX_WORDS, Wait, Watch, WatchRecord, Words, is_root},
+};
+
+use crate::{
+    maps::{CONFIG, EVENTS, WORDS, count, task_flags_offset, task_fsbase_offset},
+    sched::task_field,
+    thread::{create, current_tid, scheduled, visible_tid},
+};
+
+/// `PF_EXITING` in `include/linux/sched.h`.
+const PF_EXITING: u32 = 4;
+
+/// The state of the current thread if it is the target's, made on first use.
+#[inline(always)]
+pub fn current() -> Option<&'static mut Thread> {
+    let tid = current_tid();
+    if let Some(thread) = scheduled(tid) {
+        return Some(thread);
+    }
+    visible_tid()?;
+    // A thread that is at its end still goes off its CPU once; its state is gone by then.
+    // SAFETY: the helper takes nothing.
+    let flags = task_field(unsafe { bpf_get_current_task() }, task_flags_offset())?;
+    if flags & PF_EXITING != 0 {
+        return None;
+    }
+    create(tid)
+}
+
+/// What a thread polls.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Polled {
+    is_poll: bool,
+    /// 0 where there is none: of a poll, the root future's.
+    task_id: u64,
+}
+
+/// Looks at the current thread, whose state `thread` is.
+#[inline(never)]
+pub fn look(thread: &mut Thread, now: u64) {
+    let was_open = thread.depth > 0;
+    let Some(polled) = polled() else {
+        // What it polled may go on, or not.
+        count(Counter::Unreadable);
+        lose_sight(thread, now);
+        return;
+    };
+    let is_same = thread.watch.task_id == polled.task_id;
+    if was_open && polled.is_poll && is_same {
+        thread.watch.last_ns = now;
+    } else {
+        // A poll has no budget in `block_in_place` and `unconstrained`, but goes on.
+        let goes_on = is_same && polled.task_id != 0 && was_open != polled.is_poll;
+        // A root future may poll tasks itself (`LocalSet`), and is not seen then.
+        let idle_id = thread.watch.idle_id;
+        let nests = |task_id| was_open && polled.is_poll && is_root(task_id, idle_id);
+        if was_open {
+            let is_open = goes_on || nests(thread.watch.task_id);
+            end(thread, is_open, now);
+        }
+        if polled.is_poll {
+            begin(
+                thread,
+                polled.task_id,
+                goes_on || nests(polled.task_id),
+                now,
+            );
+        } else {
+            thread.watch.idle_id = polled.task_id;
+        }
+    }
+    thread.watch.task_id = polled.task_id;
+    thread.watch.seen_ns = now;
+}
+
+/// What the thread does is not known any more.
+#[inline(always)]
+fn lose_sight(thread: &mut Thread, now: u64) {
+    if thread.depth > 0 {
+        end(thread, true, now);
+    }
+    thread.watch.seen_ns = 0;
+}
+
+/// The thread is back on a CPU after the wait; `has_run`: unseen, it was on one in between.
+#[inline(always)]
+pub fn back(thread: &mut Thread, wait: Wait, has_run: bool, now: u64) {
+    if has_run {
+        count(Counter::SwitchLost);
+        lose_sight(thread, now);
+        return;
+    }
+    if thread.depth > 0 {
+        thread.watch.last_ns = now;
+        if wait.ns > thread.watch.longest.ns {
+            thread.watch.longest = wait;
+        }
+    }
+    if thread.watch.seen_ns != 0 {
+        thread.watch.seen_ns = now;
+    }
+}
+
+#[inline(always)]
+fn begin(thread: &mut Thread, task_id: u64, is_older: bool, now: u64) {
+    let seen_ns = thread.watch.seen_ns;
+    let is_older = is_older || seen_ns == 0;
+    thread.watch = Watch {
+        lo_ns: if seen_ns == 0 { now } else { seen_ns },
+        last_ns: now,
+        flags: if is_older { WatchRecord::OLDER } else { 0 },
+        longest: Wait::default(),
+        ..thread.watch
+    };
+    let poll = &mut thread.polls[0];
+    poll.start_ns = now;
+    poll.stack_pointer = 0;
+    poll.header = 0;
+    poll.task_id = task_id;
+    poll.scheduler = 0;
+    poll.blocked_ns = thread.blocked_ns;
+    poll.runnable_ns = thread.runnable_ns;
+    poll.task_type = UNKNOWN_TYPE;
+    poll.flags = 0;
+    poll.outer = 0;
+    thread.unsent_ns = 0;
+    thread.depth = 1;
+}
+
+/// The thread no longer polls what it did, or is not seen to.
+#[inline(always)]
+fn end(thread: &mut Thread, goes_on: bool, now: u64) {
+    thread.depth = 0;
+    thread.unsent_ns = 0;
+    let Some(config) = CONFIG.get(0) else { return };
+    let (poll, watch): (&OpenPoll, &Watch) = (&thread.polls[0], &thread.watch);
+    if now.saturating_sub(watch.lo_ns) < config.threshold_ns {
+        return;
+    }
+    let goes_on = if goes_on { WatchRecord::GOES_ON } else { 0 };
+    let Some(mut entry) = EVENTS.reserve::<WatchRecord>(0) else {
+        count(Counter::EventLost);
+        return;
+    };
+    entry.write(WatchRecord {
+        kind: Kind::Watched as u32,
+        tid: thread.tid,
+        task_id: poll.task_id,
+        idle_id: watch.idle_id,
+        flags: watch.flags | goes_on,
+        lo_ns: watch.lo_ns,
+        first_ns: poll.start_ns,
+        last_ns: watch.last_ns,
+        hi_ns: now,
+        longest: watch.longest,
+        blocked_ns: thread.blocked_ns - poll.blocked_ns,
+        runnable_ns: thread.runnable_ns - poll.runnable_ns,
+    });
+    entry.submit(0);
+}
+
+/// The process executes another program: what was mapped is gone.
+#[inline(always)]
+pub fn executed() {
+    for index in 0..MAX_WORDS {
+        let Some(words) = WORDS.get_ptr_mut(index) else {
+            return;
+        };
+        // SAFETY: an array's elements live as long as the map; user space writes to it only once it knows of this.
+        let words = unsafe { &mut *words };
+        words.state = if words.state == Words::FROM_EXEC {
+            Words::USED
+        } else {
+            Words::UNUSED
+        };
+    }
+}
+
+/// What the current thread polls. `None` if its variables cannot be read.
+#[inline(always)]
+fn polled() -> Option<Polled> {
+    // SAFETY: the helper takes nothing.
+    let task = unsafe { bpf_get_current_task() };
+    // SAFETY: the helper fails on a bad address.
+    let thread_pointer =
+        unsafe { bpf_probe_read_kernel((task + task_fsbase_offset()) as *const u64) }.ok()?;
+    let mut first = Polled {
+        is_poll: false,
+        task_id: 0,
+    };
+    for index in 0..MAX_WORDS {
+        let words = WORDS.get(index)?;
+        if words.state != Words::USED || thread_pointer == 0 {
+            break;
+        }
+        let polled = polled_by(words, thread_pointer)?;
+        if polled.is_poll {
+            return Some(polled);
+        }
+        if index == 0 {
+            first = polled;
+        }
+    }
+    Some(first)
+}
+
+/// What it polls of one image.
+#[inline(always)]
+fn polled_by(words: &Words, thread_pointer: u64) -> Option<Polled> {
+    let Some(task_id_at) = task_id_at(words, thread_pointer)? else {
+        return Some(Polled {
+            is_poll: false,
+            task_id: 0,
+        });
+    };
+    let budget_at = task_id_at.wrapping_add(words.budget_distance);
+    // SAFETY: the helper fails on a bad address.
+    let has_budget = unsafe { bpf_probe_read_user(budget_at as *const u8) }.ok()? == 1;
+    let mut pair = MaybeUninit::<[u64; 2]>::uninit();
+    // SAFETY: the helper writes the given size to `pair`, zeros if the address is bad.
+    let failed = unsafe {
+        probe_read_user(
+            pair.as_mut_ptr().cast(),
+            size_of_val(&pair) as u32,
+            task_id_at.wrapping_sub(8) as *const _,
+        )
+    };
+    if failed != 0 {
+        return None;
+    }
+    // SAFETY: the helper has filled it.
+    let [tag, task_id] = unsafe { pair.assume_init() };
+    let is_there = words.has_tag == 0 || tag == 1;
+    Some(Polled {
+        is_poll: has_budget,
+        task_id: if is_there { task_id } else { 0 },
+    })
+}
+
+/// Where the current thread keeps its task's number. The inner `None`: its module's block has not been made yet.
+#[inline(always)]
+fn task_id_at(words: &Words, thread_pointer: u64) -> Option<Option<u64>> {
+    if words.module == 0 {
+        return Some(Some(thread_pointer.wrapping_add(words.task_id)));
+    }
+    // SAFETY: the helper fails on a bad address; the second word is the table of modules' blocks, with glibc and with musl.
+    let table = unsafe { bpf_probe_read_user((thread_pointer + 8) as *const u64) }.ok()?;
+    let entry = table.wrapping_add(words.module.wrapping_mul(words.entry_size));
+    // SAFETY: as above. A thread that is older than the module may have a shorter table.
+    let block = unsafe { bpf_probe_read_user(entry as *const u64) }.unwrap_or(u64::MAX);
+    let is_made = block != u64::MAX && block != 0;
+    Some(is_made.then(|| block.wrapping_add(words.task_id)))
+}

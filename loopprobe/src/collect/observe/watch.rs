@@ -1,0 +1,286 @@
+//! Polls that are watched instead of probed.
+
+use std::io;
+
+use loopprobe_common::{
+    thread::Thread,
+    watch::{WatchRecord, is_root},
+};
+
+use super::{Observer, changes::notice};
+use crate::{
+    attach::PlannedImage,
+    clock::{nanoseconds, now_ns},
+    collect::{
+        advice::advise,
+        images::Images,
+        polls::{PollKey, root_type},
+        stacks::Stacks,
+        watch::{Owner, Proven, Watchable, Watching, hi_ns, proven, proven_so_far, words_of},
+    },
+    model::{Event, LongPoll, Sink, TaskKind, TaskType},
+};
+
+/// Begins to watch what the images hold that the process has mapped.
+pub(super) fn begin(
+    pid: u32,
+    images: &Images,
+    planned: &[PlannedImage],
+    stacks: Option<&mut Stacks>,
+) -> Watching {
+    let mut watching = Watching::new(images.watchable.iter().filter_map(unwatched).collect());
+    if let Some(stacks) = stacks {
+        watching.tell_runtimes(pid, planned, stacks);
+    }
+    watching
+}
+
+/// Why an image is not watched, for people.
+fn unwatched(image: &Watchable) -> Option<String> {
+    let why = image.words.err()?;
+    Some(format!("not watched: {}: {why}", image.path.display()))
+}
+
+impl Observer {
+    /// A poll is over, or several ones of the same task.
+    pub(super) fn watched(&mut self, record: &WatchRecord, sink: &mut dyn Sink) -> io::Result<()> {
+        let Some(watching) = &mut self.watching else {
+            return Ok(());
+        };
+        let key = (record.tid, record.first_ns);
+        self.polls.forget(key);
+        let told_ns = watching.told.remove(&key);
+        let threshold_ns = nanoseconds(self.options.threshold);
+        let is_task = watching.task(record.task_id).is_some_and(Owner::is_task);
+        let proven = proven(record, is_task);
+        let hi_ns = hi_ns(record.flags, record.lo_ns, record.hi_ns);
+        // A poll from before the attach is told as such, if it is long.
+        let is_older = record.flags & WatchRecord::OLDER != 0;
+        let is_told = self
+            .stuck
+            .as_ref()
+            .is_some_and(|stuck| is_older && stuck.tids().any(|tid| tid == record.tid));
+        if proven.ns < threshold_ns || is_told {
+            // Shorter ones are not sent, but the threshold may have been raised.
+            let is_possible = record.hi_ns.saturating_sub(record.lo_ns) >= threshold_ns && !is_told;
+            watching.possible += u64::from(is_possible);
+            if let Some(stacks) = &mut self.stacks {
+                stacks.forget(key);
+            }
+            return Ok(());
+        }
+        let mut poll = self
+            .polls
+            .watched(record.tid, record.task_id, &proven, hi_ns, true);
+        let end_ns = proven.start_ns + proven.ns;
+        let owner = self
+            .stacks
+            .as_mut()
+            .and_then(|stacks| stacks.explain_watched(key, &mut poll, &proven, end_ns));
+        // What has been told while it was open keeps its beginning.
+        poll.start_ns = told_ns.unwrap_or(poll.start_ns);
+        self.name_watched(&mut poll, (record.task_id, record.idle_id), owner);
+        self.count_unnamed(&poll);
+        self.totals.count_unprobed(&poll);
+        sink.event(&Event::LongPoll(poll))
+    }
+
+    /// Says whose poll it is. `ids`: the thread's number in the poll, and outside of any.
+    fn name_watched(&mut self, poll: &mut LongPoll, ids: (u64, u64), owner: Option<Owner>) {
+        if is_root(ids.0, ids.1) {
+            poll.task = if ids.0 == 0 {
+                root_type()
+            } else {
+                likely_root()
+            };
+            poll.task_id = None;
+            return;
+        }
+        let watching = self.watching.as_ref();
+        let known = watching.and_then(|watching| watching.task(ids.0)).cloned();
+        let owner = match (known, owner) {
+            (Some(known), Some(owner)) => owner.better(Some(known)),
+            (Some(owner), None) | (None, Some(owner)) => owner,
+            (None, None) => return,
+        };
+        if owner.task.kind == TaskKind::Async {
+            poll.task = owner.task;
+            advise(poll, owner.runtime);
+        } else {
+            poll.task = likely_root();
+            poll.task_id = None;
+        }
+    }
+
+    fn count_unnamed(&mut self, poll: &LongPoll) {
+        if let Some(watching) = &mut self.watching {
+            let is_unnamed = poll.task == TaskType::unseen();
+            watching.unnamed += u64::from(is_unnamed && self.stacks.is_some());
+        }
+    }
+
+    /// The watched polls that are open for certain for as long as the threshold.
+    fn watched_open(&self, threads: &[(u32, Thread)]) -> Vec<(u32, Thread, Proven)> {
+        let Some(watching) = &self.watching else {
+            return Vec::new();
+        };
+        let threshold_ns = nanoseconds(self.options.threshold);
+        let open = threads.iter().filter(|(_, thread)| thread.depth > 0);
+        open.map(|(kernel_tid, thread)| {
+            let is_task = watching
+                .task(thread.polls[0].task_id)
+                .is_some_and(Owner::is_task);
+            let proven = proven_so_far(thread, is_task, watching.looked_ns);
+            (*kernel_tid, *thread, proven)
+        })
+        .filter(|(.., proven)| proven.ns >= threshold_ns)
+        .collect()
+    }
+
+    /// Those that are due to be reported.
+    pub(super) fn watched_due(&mut self, threads: &[(u32, Thread)]) -> Vec<LongPoll> {
+        let threshold_ns = nanoseconds(self.options.threshold);
+        let mut due = Vec::new();
+        for (kernel_tid, thread, proven) in self.watched_open(threads) {
+            let key = key(&thread);
+            if self.polls.is_due(key, proven.ns, threshold_ns) {
+                let poll = self.watched_so_far(kernel_tid, &thread, &proven);
+                if let Some(watching) = &mut self.watching {
+                    watching.told.insert(key, poll.start_ns);
+                }
+                due.push(poll);
+            }
+        }
+        due
+    }
+
+    fn watched_so_far(&mut self, kernel_tid: u32, thread: &Thread, proven: &Proven) -> LongPoll {
+        let (open, key) = (&thread.polls[0], key(thread));
+        let now_ns = self
+            .watching
+            .as_ref()
+            .map_or(0, |watching| watching.looked_ns);
+        let hi_ns = hi_ns(thread.watch.flags, thread.watch.lo_ns, now_ns);
+        let mut poll = self
+            .polls
+            .watched(thread.tid, open.task_id, proven, hi_ns, false);
+        let slot = (thread.off == Thread::OFF_BLOCKED)
+            .then(|| self.kernel.slot(kernel_tid).ok())
+            .flatten();
+        // The slot may hold an older stack, or another thread's.
+        let slot = slot.filter(|slot| {
+            let record = &slot.record;
+            record.tid == thread.tid && record.start_ns == thread.off_ns && record.poll_ns == key.1
+        });
+        let mut owner = None;
+        if let Some(stacks) = &mut self.stacks {
+            let polls = self.watching.as_ref().and_then(Watching::polls);
+            let current = slot.as_ref().zip(polls).map(|(slot, polls)| {
+                let len = (slot.record.len as usize).min(slot.bytes.len());
+                (&slot.record, &slot.bytes[..len], polls)
+            });
+            owner = stacks.explain_watched_open(key, &mut poll, proven, current, now_ns);
+        }
+        let watching = self.watching.as_ref();
+        if let Some(told_ns) = watching.and_then(|watching| watching.told.get(&key)) {
+            poll.start_ns = *told_ns;
+        }
+        self.name_watched(&mut poll, (open.task_id, thread.watch.idle_id), owner);
+        poll
+    }
+
+    /// Counts the long polls that the session's end finds open, and those that may be.
+    pub(super) fn count_watched(&mut self, threads: &[(u32, Thread)]) {
+        let threshold_ns = nanoseconds(self.options.threshold);
+        let now_ns = self.span.now();
+        let Some(watching) = &mut self.watching else {
+            return;
+        };
+        watching.looked_ns = now_ns;
+        let may_be_long = threads.iter().filter(|(_, thread)| {
+            thread.depth > 0 && now_ns.saturating_sub(thread.watch.lo_ns) >= threshold_ns
+        });
+        watching.possible += may_be_long.count() as u64;
+        let certain = self.watched_open(threads);
+        if let Some(watching) = &mut self.watching {
+            watching.possible -= certain.len() as u64;
+        }
+        for (kernel_tid, thread, proven) in certain {
+            let poll = self.watched_so_far(kernel_tid, &thread, &proven);
+            self.count_unnamed(&poll);
+            self.totals.count_unprobed(&poll);
+        }
+        if let Some(watching) = &self.watching {
+            self.totals.possible = Some(watching.possible);
+            self.totals.lost.unnamed_polls = watching.unnamed;
+        }
+    }
+
+    /// The process has executed another program.
+    pub(super) fn watch_anew(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
+        if let Some(watching) = &mut self.watching {
+            watching.forget_tasks();
+        }
+        self.look_for_watchable(sink)?;
+        self.tell_poll_functions();
+        self.tell_words(sink)
+    }
+
+    /// Watches libraries that have been loaded since.
+    pub(super) fn look_for_watchable(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
+        let known = self.images.watchable.len();
+        // The process may be gone; its end is noticed elsewhere.
+        let Ok(planned) = self.images.plan_mapped(self.options.pid, &mut self.plan) else {
+            return Ok(());
+        };
+        if planned.is_empty() && self.images.watchable.len() == known {
+            return Ok(());
+        }
+        self.polls.instances.refresh();
+        self.planned.extend(planned);
+        self.tell_poll_functions();
+        for image in &self.images.watchable[known..] {
+            let said = unwatched(image);
+            let said = said.unwrap_or_else(|| format!("now watched too: {}", image.path.display()));
+            notice(sink, now_ns(), said)?;
+        }
+        self.tell_words(sink)
+    }
+
+    /// Says which functions poll tasks, in what is mapped now.
+    fn tell_poll_functions(&mut self) {
+        if let (Some(stacks), Some(watching)) = (&mut self.stacks, &mut self.watching) {
+            stacks.tell_runtimes(&self.planned);
+            watching.tell_runtimes(self.options.pid, &self.planned, stacks);
+        }
+    }
+
+    /// Tells the kernel side where the threads of what is mapped now keep what they poll.
+    fn tell_words(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
+        let (words, all) = words_of(self.options.pid, &self.images.watchable, false);
+        if all > words.len() {
+            let missed = all - words.len();
+            notice(
+                sink,
+                now_ns(),
+                format!(
+                    "{missed} more files with a runtime in them are not watched: there are too many"
+                ),
+            )?;
+        }
+        self.kernel.set_words(&words).map_err(io::Error::other)
+    }
+}
+
+/// The root future of a thread that runs a closure of the blocking pool, which may block.
+fn likely_root() -> TaskType {
+    TaskType {
+        certain: false,
+        ..root_type()
+    }
+}
+
+/// Which poll a thread is in.
+fn key(thread: &Thread) -> PollKey {
+    (thread.tid, thread.polls[0].start_ns)
+}
