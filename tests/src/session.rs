@@ -164,6 +164,26 @@ impl Session {
         }
     }
 
+    /// The next interval at whose end so many tasks live; the final report has it too.
+    ///
+    /// # Errors
+    /// When none comes within `timeout`.
+    pub fn next_interval(&mut self, active: u64, timeout: Duration) -> Result<Interval> {
+        let until = Instant::now() + timeout;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            for line in self.lines.until("interval", left)? {
+                self.seen.push(parse(&line)?);
+            }
+            match self.seen.last() {
+                Some(Event::Interval(found)) if found.active_tasks == Some(active) => {
+                    return Ok(found.clone());
+                }
+                _ => {}
+            }
+        }
+    }
+
     /// Interrupts loopprobe, as Ctrl-C does, and reads the rest.
     ///
     /// # Errors
