@@ -44,6 +44,7 @@ fn what_comes_and_goes_is_counted_exactly() -> Result<()> {
         // Both runtimes have tasks then, so that both are found.
         asked(&mut target, "tasks")?;
         let mut session = Session::attach(target.pid(), &["--interval", "200ms"])?;
+        session.next_interval(1000, Duration::from_secs(60))?;
         // The loop of a thread is looked for once that has polled in the session; the second of these lets it.
         asked(&mut target, "tasks")?;
         let alive = asked(&mut target, "tasks")?;

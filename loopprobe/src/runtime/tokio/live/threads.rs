@@ -116,7 +116,12 @@ impl Known {
         if self.channel.is_none() {
             self.channel = Channel::of(memory, shape.sender(&words));
         }
-        (reading.at == self.reading.at).then_some(reading)
+        // Where an unused pool's numbers lie is only seen once it has threads.
+        if reading.at != self.reading.at && !self.reading.is_unused() {
+            return None;
+        }
+        self.reading = reading;
+        Some(reading)
     }
 }
 
