@@ -154,19 +154,39 @@ fn is_in(word: u64, modules: &[&Module], functions: &PollFunctions) -> bool {
         .any(|module| module.contains(place) && functions.may_poll_tasks(module, place))
 }
 
-/// The threads of a process.
+/// The threads of a process, without those of io_uring that never leave the kernel: no poll can be on them.
 pub fn threads(pid: u32) -> Vec<u32> {
-    let entries = std::fs::read_dir(Path::new("/proc").join(pid.to_string()).join("task"));
-    entries
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .collect()
+    let folder = Path::new("/proc").join(pid.to_string()).join("task");
+    let entries = std::fs::read_dir(&folder).into_iter().flatten();
+    let tids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let runs_code = |tid: &u32| {
+        let stat = std::fs::read_to_string(folder.join(tid.to_string()).join("stat"));
+        !stat.is_ok_and(|stat| is_kernel_worker(&stat))
+    };
+    tids.filter(runs_code).collect()
+}
+
+/// Whether a line of `/proc/PID/task/TID/stat` is that of a thread that the kernel made in the process for itself: its flags, the
+/// ninth field (proc_pid_stat(5)), have `PF_IO_WORKER` (`include/linux/sched.h`, Linux 5.15 and 6.18).
+fn is_kernel_worker(stat: &str) -> bool {
+    const PF_IO_WORKER: u64 = 0x10;
+    // The name may hold anything, closing brackets too; the state, the third field, comes behind it.
+    let rest = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+    let flags = rest.split_ascii_whitespace().nth(6);
+    flags.and_then(|flags| flags.parse().ok()).unwrap_or(0) & PF_IO_WORKER != 0
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn threads_of_io_uring_are_no_threads_of_the_program() {
+        let stat = |flags: u64| format!("7 (iou) sqp) S 1 2 3 4 5 {flags} 0 0");
+        assert!(is_kernel_worker(&stat(0x4010)));
+        assert!(!is_kernel_worker(&stat(0x40)));
+        assert!(!is_kernel_worker(""));
+    }
 
     #[test]
     fn a_thread_is_doubted_until_it_is_cleared() {
