@@ -131,10 +131,10 @@ pub struct Thread {
     pub driver: u32,
     /// Keeps the layout free of padding.
     pub reserved: u32,
-    /// What is seen of its poll where it is watched instead of probed.
-    pub watch: Watch,
     /// Open polls, outermost first.
     pub polls: [OpenPoll; MAX_DEPTH],
+    /// What is seen of its poll where it is watched instead of probed. Behind all that a probe touches.
+    pub watch: Watch,
 }
 
 impl Thread {

@@ -124,6 +124,7 @@ pub fn read(path: &Path, keys: Keys, typed: &ArgMatches) -> Result<Vec<OsString>
         wrong(at, error.message().to_owned())
     })?;
     let options = options(keys);
+    let command = keys.command();
     let mut arguments = Vec::new();
     for (name, value) in table.get_ref() {
         let at = name.span().start;
@@ -132,13 +133,25 @@ pub fn read(path: &Path, keys: Keys, typed: &ArgMatches) -> Result<Vec<OsString>
         let option = option.ok_or_else(|| wrong(at, unknown(name, &options)))?;
         let words = words(option, value.get_ref()).map_err(|message| wrong(at, message))?;
         check(keys, &words).map_err(|message| wrong(at, format!("`{name}`: {message}")))?;
-        let is_typed =
-            typed.value_source(option.get_id().as_str()) == Some(ValueSource::CommandLine);
-        if !is_typed {
+        let gives_way = |other: &Arg| other == option || exclude(&command, option, other);
+        if !options
+            .iter()
+            .any(|other| is_typed(other, typed) && gives_way(other))
+        {
             arguments.extend(words);
         }
     }
     Ok(arguments)
+}
+
+fn is_typed(option: &Arg, typed: &ArgMatches) -> bool {
+    typed.value_source(option.get_id().as_str()) == Some(ValueSource::CommandLine)
+}
+
+/// Whether only one of two options can be given.
+fn exclude(command: &Command, one: &Arg, other: &Arg) -> bool {
+    let names = |one: &Arg, other: &Arg| command.get_arg_conflicts_with(one).contains(&other);
+    names(one, other) || names(other, one)
 }
 
 fn unknown(name: &str, options: &[Arg]) -> String {

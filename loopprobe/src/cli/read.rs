@@ -59,6 +59,7 @@ mod tests {
     use crate::cli::{
         Command, GlobalArgs, OutputArgs, RecordArg, SessionArgs, TargetArgs, ViewArgs,
     };
+    use crate::model::Mode;
 
     fn read(file: &str, typed: &[&str]) -> Result<Cli, String> {
         read_for(&["attach", "--pid", "1"], file, typed)
@@ -106,6 +107,14 @@ mod tests {
         assert_eq!(typed.observe.threshold.first().as_millis(), 3);
         assert_eq!(typed.monitor.alert.ignore, ["c"]);
         assert!(typed.observe.light, "not typed");
+    }
+
+    #[test]
+    fn what_is_typed_wins_over_what_cannot_stand_beside_it() {
+        let mode = |file, typed: &[&str]| session(&read(file, typed).unwrap()).observe.mode();
+        assert_eq!(mode("light = true", &["--mode", "exact"]), Mode::Exact);
+        assert_eq!(mode("mode = 'exact'", &["--light"]), Mode::Light);
+        assert!(read("light = true\nmode = 'exact'", &[]).is_err());
     }
 
     #[test]

@@ -128,6 +128,13 @@ pub struct Awaited {
     pub location: Option<SourceLocation>,
 }
 
+impl Evidence {
+    /// Whether the thread was in long polls for less than half of the time, so that they do not explain it.
+    pub fn is_beside_polls(&self) -> bool {
+        self.in_polls_ns.is_some_and(|ns| ns < self.duration_ns / 2)
+    }
+}
+
 /// A poll that is part of a finding; the `long_poll` event with the same `tid` and `start_ns` has its stacks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FoundPoll {

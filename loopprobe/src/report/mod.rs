@@ -45,4 +45,4 @@ pub use text::{TextOptions, TextSink, write_threads};
 pub use thresholds::Thresholds;
 pub use timeline::Timeline;
 pub use units::{Chosen, Count, Measured};
-pub use wall_clock::WallClock;
+pub use wall_clock::{WallClock, rfc3339};

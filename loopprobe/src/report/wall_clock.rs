@@ -1,5 +1,7 @@
 //! The time of day of an event.
 
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
 use crate::model::Session;
 
 /// Turns the session's monotonic times into local times of day.
@@ -42,6 +44,14 @@ impl WallClock {
         let millis = unix_ns / 1_000_000 % 1_000;
         format!("{hours:02}:{minutes:02}:{seconds:02}.{millis:03}")
     }
+}
+
+/// `2026-11-28T19:58:43.216289953Z`, of nanoseconds since the Unix epoch.
+pub fn rfc3339(unix_ns: u64) -> String {
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(unix_ns))
+        .ok()
+        .and_then(|time| time.format(&Rfc3339).ok())
+        .unwrap_or_default()
 }
 
 fn local_time(unix_seconds: u64) -> (i32, i32, i32) {

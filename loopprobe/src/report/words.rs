@@ -118,7 +118,7 @@ pub fn finding(finding: &Finding) -> String {
                 None => String::new(),
             },
             match evidence.in_polls_ns {
-                Some(ns) if ns < evidence.duration_ns / 2 =>
+                Some(ns) if evidence.is_beside_polls() =>
                     format!("for {} of it long polls kept", Measured(ns)),
                 _ => "a poll kept".to_owned(),
             }

@@ -205,15 +205,24 @@ impl Kernel {
         }
     }
 
-    /// What is kept of a thread that is off its CPU.
-    ///
-    /// # Errors
-    ///
-    /// [`AttachError::Map`].
-    pub fn slot(&self, tid: u32) -> Result<Box<StackSlot>, AttachError> {
-        let map: Array<_, StackSlot> = self.map("SLOTS")?;
-        let index = tid % STACK_SLOTS;
-        map.get(&index, 0).map(Box::new).map_err(map_error("SLOTS"))
+    /// The stack that is kept of a thread, the kernel's `kernel_tid`, which waits in the poll that began at `poll_ns`.
+    pub fn stack_of(
+        &self,
+        kernel_tid: u32,
+        thread: &Thread,
+        poll_ns: u64,
+    ) -> Option<Box<StackSlot>> {
+        if thread.off != Thread::OFF_BLOCKED {
+            return None;
+        }
+        let map: Array<_, StackSlot> = self.map("SLOTS").ok()?;
+        let slot = map.get(&(kernel_tid % STACK_SLOTS), 0).map(Box::new).ok()?;
+        let record = &slot.record;
+        // It may hold an older stack, or another thread's.
+        let is_its = record.tid == thread.tid
+            && record.start_ns == thread.off_ns
+            && record.poll_ns == poll_ns;
+        is_its.then_some(slot)
     }
 
     fn map<'a, T>(&'a self, name: &'static str) -> Result<T, AttachError>

@@ -1,6 +1,6 @@
 //! What to do about what is wrong with a loop as a whole.
 
-use crate::model::{Cause, FoundPoll, ThreadState};
+use crate::model::{Cause, Evidence, FoundPoll, ThreadState};
 
 /// Polls that wait for each other.
 pub const DEADLOCK: &str = "take locks in one order everywhere, and hold none while waiting for another thread; a lock that is held \
@@ -31,29 +31,24 @@ pub fn all_blocked(polls: &[FoundPoll]) -> String {
     }
 }
 
-/// Nobody turned the driver for `lag_ns`; `in_polls_ns` of it the thread that turned it last was in long polls, of which this is the
-/// longest. So many workers of the runtime were parked.
-pub fn driver_lag(idle: u64, lag_ns: u64, in_polls_ns: u64, poll: &FoundPoll) -> String {
-    let why = if idle > 0 {
-        "idle workers do not take the driver over while the one that turned it last is busy"
-    } else {
-        "timers and I/O of this runtime are late by that much"
+/// Nobody turned the driver meanwhile; the evidence has the longest poll of the thread that turned it last.
+pub fn driver_lag(evidence: &Evidence) -> String {
+    let why = match evidence.idle_workers {
+        Some(_) => {
+            "idle workers do not take the driver over while the one that turned it last is busy"
+        }
+        None => "timers and I/O of this runtime are late by that much",
     };
-    if is_rest(lag_ns, in_polls_ns) {
+    if evidence.is_beside_polls() {
         return format!(
             "{why}: most of it was in no long poll, but in shorter ones in a row, in the runtime itself, as when very many timers fire at \
              once, or in waiting for a CPU"
         );
     }
-    match of_poll(poll) {
+    match evidence.polls.first().and_then(of_poll) {
         Some(advice) => format!("{why}: {advice}"),
         None => format!("{why}: see what this poll does"),
     }
-}
-
-/// Whether long polls are the smaller part of a time.
-fn is_rest(lag_ns: u64, in_polls_ns: u64) -> bool {
-    in_polls_ns < lag_ns / 2
 }
 
 /// What to do about one poll, after the name of its call.
@@ -112,20 +107,28 @@ mod tests {
         }
     }
 
+    fn lag(duration_ns: u64, in_polls_ns: u64, poll: FoundPoll) -> String {
+        driver_lag(&Evidence {
+            duration_ns,
+            in_polls_ns: Some(in_polls_ns),
+            polls: vec![poll],
+            ..Evidence::default()
+        })
+    }
+
     #[test]
     fn a_loop_is_told_what_its_poll_is_told() {
         let preempted = poll(Cause::Preempted, Some("others had the CPU"));
-        assert!(driver_lag(0, 20, 20, &preempted).ends_with(": others had the CPU"));
+        assert!(lag(20, 20, preempted.clone()).ends_with(": others had the CPU"));
         assert!(all_blocked(&[preempted]).ends_with(": others had the CPU"));
-        let unknown = poll(Cause::Unknown, None);
-        assert!(!driver_lag(0, 20, 20, &unknown).contains("spawn_blocking"));
+        assert!(!lag(20, 20, poll(Cause::Unknown, None)).contains("spawn_blocking"));
     }
 
     #[test]
     fn a_poll_is_not_blamed_for_what_lies_beside_it() {
         let blocked = poll(Cause::Sleep, Some("do not sleep"));
-        assert!(driver_lag(0, 100, 60, &blocked).contains("do not sleep"));
-        let text = driver_lag(0, 100, 20, &blocked);
+        assert!(lag(100, 60, blocked.clone()).contains("do not sleep"));
+        let text = lag(100, 20, blocked);
         assert!(
             text.contains("in no long poll") && !text.contains("do not sleep"),
             "{text}"

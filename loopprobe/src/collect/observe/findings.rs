@@ -144,8 +144,6 @@ impl Observer {
                 .filter(|seen| overlap(seen) >= least_ns)
                 .max_by_key(|seen| overlap(seen));
             let Some(kept) = kept else { continue };
-            let lag_ns = lag.end_ns - lag.left_ns;
-            let in_polls_ns = in_polls_ns(&polls, &lag);
             let subject = format!("{} {}", lag.descriptor, kept.poll.task);
             const KIND: FindingKind = FindingKind::DriverLag;
             if self.findings.goes_on(KIND, &subject, lag.end_ns) {
@@ -153,23 +151,22 @@ impl Observer {
             }
             self.findings.begins(KIND, &subject, lag.end_ns);
             let idle = shared.then(|| idle_workers(threads, &lag));
-            let kept = self.explained(kept, threads, now);
-            let advice = advice::driver_lag(idle.unwrap_or(0), lag_ns, in_polls_ns, &kept);
+            let evidence = Evidence {
+                since_ns: lag.left_ns,
+                duration_ns: lag.end_ns - lag.left_ns,
+                certain: true,
+                tid: Some(lag.tid),
+                idle_workers: idle.filter(|idle| *idle > 0),
+                in_polls_ns: Some(in_polls_ns(&polls, &lag)),
+                polls: vec![self.explained(kept, threads, now)],
+                ..Evidence::default()
+            };
             let finding = Finding {
                 time_ns: now,
                 pid: self.options.pid,
                 kind: KIND,
-                evidence: Evidence {
-                    since_ns: lag.left_ns,
-                    duration_ns: lag_ns,
-                    certain: true,
-                    tid: Some(lag.tid),
-                    idle_workers: idle.filter(|idle| *idle > 0),
-                    in_polls_ns: Some(in_polls_ns),
-                    polls: vec![kept],
-                    ..Evidence::default()
-                },
-                advice,
+                advice: advice::driver_lag(&evidence),
+                evidence,
             };
             self.say(finding, sink)?;
         }

@@ -1,6 +1,7 @@
 //! A session, from the attach to the summary.
 
 mod changes;
+mod ending;
 mod findings;
 mod interval;
 mod light;
@@ -10,6 +11,7 @@ mod open;
 mod pool;
 mod prepare;
 mod price;
+mod records;
 mod root;
 mod settings;
 mod span;
@@ -26,16 +28,10 @@ use std::{
     time::Duration,
 };
 
-use loopprobe_common::{
-    counters::Counter,
-    health::Driver,
-    records::{Kind, PollRecord, StackRecord},
-    thread::{OpenPoll, Thread},
-};
+use loopprobe_common::{health::Driver, records::PollRecord, thread::Thread};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use self::{
-    light::{key, type_of},
     prepare::{Prepared, prepare},
     settings::{config, dead_time, sample},
     span::Span,
@@ -43,7 +39,6 @@ use self::{
 };
 use super::{
     ObserveError, Options, Stop,
-    advice::advise,
     auto_threshold::Fitting,
     drain::{Drain, Rings},
     findings::Findings,
@@ -55,7 +50,6 @@ use super::{
     live,
     naming::Naming,
     polls::{PollKey, Polls, open_polls},
-    record::Record,
     stacks::Stacks,
     stuck::Stuck,
     stuck_tasks::StuckWatch,
@@ -374,98 +368,6 @@ impl Observer {
         })
     }
 
-    /// Looks at what the kernel side has sent, until `end_ns`.
-    fn drain(&mut self, sink: &mut dyn Sink, end_ns: Option<u64>) -> io::Result<()> {
-        if let Some(messages) = &mut self.messages {
-            messages.flush();
-        }
-        self.records.looked();
-        let mut executed = None;
-        // Not what comes meanwhile: that may be without end.
-        for _ in 0..self.records.len() {
-            if end_ns.is_some_and(|end_ns| now_ns() >= end_ns) {
-                break;
-            }
-            let Some(bytes) = self.records.next() else {
-                break;
-            };
-            match Record::parse(&bytes) {
-                Some(Record::Poll(record)) => self.ended(record, sink)?,
-                Some(Record::Unsettled(record)) => self.settle(record, sink)?,
-                Some(Record::Watched(record)) => self.watched(&record, sink)?,
-                Some(Record::Stack(record, stack)) => self.stack(&record, stack)?,
-                Some(Record::Taker(record)) => {
-                    if let Some(stacks) = &mut self.stacks {
-                        stacks.taken(&record);
-                    }
-                }
-                Some(Record::Driver(record)) => self.findings.lags.push(record),
-                Some(Record::Process(record)) => executed = Some(record),
-                None => self.totals.lost.events += 1,
-            }
-        }
-        match executed {
-            Some(record) => self.executed(&record, sink),
-            None => Ok(()),
-        }
-    }
-
-    /// A poll has ended.
-    fn ended(&mut self, mut record: PollRecord, sink: &mut dyn Sink) -> io::Result<()> {
-        if record.kind == Kind::Root as u32 {
-            return self.gap_ended(&record, sink);
-        }
-        if !self.is_news(&mut record) {
-            return Ok(());
-        }
-        if record.poll.flags & OpenPoll::PRESUMED != 0 {
-            self.totals.lost.undecided += 1;
-        }
-        let Some((record, is_cut)) = self.within(record) else {
-            return Ok(());
-        };
-        let mut poll = self.polls.ended(&record, &self.plan);
-        poll.ended = !is_cut;
-        if let Some(stacks) = &mut self.stacks {
-            stacks.explain(key(&record), &mut poll, record.end_ns);
-        }
-        if let Some((runtime, _)) = self.plan.served.get(type_of(&record)) {
-            advise(&mut poll, *runtime);
-        }
-        self.totals.groups.add(&poll);
-        self.remember(&record, &poll);
-        self.workers.reported(record.tid, true);
-        if record.poll.outer > 0 {
-            self.totals.nested_ns += poll.duration_ns;
-        }
-        if self.plan.types.get(type_of(&record)).is_none() {
-            self.totals.corrections.add(&poll.task, poll.duration_ns);
-        }
-        sink.event(&Event::LongPoll(poll))
-    }
-
-    fn stack(&mut self, record: &StackRecord, bytes: &[u8]) -> io::Result<()> {
-        match (&mut self.stacks, &mut self.stuck) {
-            _ if record.kind == Kind::Question as u32 => return self.answer(record, bytes),
-            _ if record.kind == Kind::Piece as u32 => {
-                if let Some(light) = &mut self.light {
-                    light.piece(record, bytes);
-                }
-            }
-            (Some(stacks), Some(stuck)) if record.kind == Kind::Scan as u32 => {
-                stuck.sample(record, bytes, record.start_ns, stacks);
-            }
-            (Some(stacks), _) if record.kind == Kind::Waker as u32 => stacks.woken(record, bytes),
-            (Some(stacks), _) if record.kind == Kind::Beside as u32 => stacks.beside(record, bytes),
-            (Some(stacks), _) => match &mut self.watching {
-                Some(watching) => watching.stack(record, bytes, stacks),
-                None => stacks.take(record, bytes),
-            },
-            (None, _) => {}
-        }
-        Ok(())
-    }
-
     fn tick(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
         self.follow_dial(sink)?;
         let all_seen = self.records.len() == 0;
@@ -495,9 +397,7 @@ impl Observer {
         if let Some(every) = sink.live_every()
             && self.live.take(now, every)
         {
-            let mut live = self.live(&threads, now)?;
-            live.lost.unwritten_events = sink.dropped();
-            sink.live(&live)?;
+            self.tell_live(&threads, now, false, sink)?;
         }
         if self.watching.is_some() {
             self.look_for_watchable(sink)
@@ -506,14 +406,17 @@ impl Observer {
         }
     }
 
-    /// The snapshot whose figures are those of the summary.
-    fn tell_last_live(&mut self, threads: &[(u32, Thread)], sink: &mut dyn Sink) -> io::Result<()> {
-        if sink.live_every().is_none() {
-            return Ok(());
-        }
-        let mut live = self.live(threads, self.span.now())?;
+    /// Gives the sink a snapshot; the figures of the last one are those of the summary.
+    fn tell_live(
+        &mut self,
+        threads: &[(u32, Thread)],
+        now: u64,
+        is_last: bool,
+        sink: &mut dyn Sink,
+    ) -> io::Result<()> {
+        let mut live = self.live(threads, now)?;
         live.lost.unwritten_events = sink.dropped();
-        live.is_last = true;
+        live.is_last = is_last;
         sink.live(&live)
     }
 
@@ -535,59 +438,6 @@ impl Observer {
             summary,
             interval,
         ))
-    }
-
-    fn finish(&mut self, sink: &mut dyn Sink, quiet: bool) -> Result<Summary, ObserveError> {
-        self.close()?;
-        self.totals.duration_ns = self.span.duration_ns();
-        self.kernel.detach();
-        self.wait_for_names().map_err(ObserveError::System)?;
-        // No program runs any more, so these are the threads as the session's end found them.
-        let threads = self.kernel.threads()?;
-        self.workers.see(&threads, self.span.start_ns);
-        self.records.close();
-        if !quiet {
-            self.drain(sink, None).map_err(ObserveError::Output)?;
-            self.settle_waiting(u64::MAX, sink)
-                .map_err(ObserveError::Output)?;
-            self.report_left(&threads, true, sink)
-                .map_err(ObserveError::Output)?;
-            self.report_gaps(&threads, sink)
-                .map_err(ObserveError::Output)?;
-            let now = self.span.now();
-            self.look_for_findings(&threads, now, sink)
-                .map_err(ObserveError::Output)?;
-            self.tell_last_interval(&threads, sink)
-                .map_err(ObserveError::Output)?;
-        }
-        self.count_open(&threads);
-        self.count_watched(&threads);
-        self.count_left();
-        let ended = self.kernel.counter(Counter::Worker)?;
-        self.totals.workers = self.workers.count(&threads, ended, self.span.start_ns);
-        self.totals.dead_time = dead_time(&self.options, self.dead_time);
-        let unread = self.records.lost();
-        self.totals.lost.events += unread.records;
-        self.totals.lost.stacks += unread.stacks;
-        if let Some(stacks) = &self.stacks {
-            self.totals.lost.stacks += stacks.lost.stacks;
-            self.totals.lost.incomplete_stacks += stacks.lost.incomplete_stacks;
-            self.totals.lost.unresolved_frames += stacks.lost.unresolved_frames;
-        }
-        self.totals.lost.unwalked_threads = self.stuck.as_ref().map_or(0, Stuck::uncertain);
-        if !quiet {
-            self.tell_unused(sink).map_err(ObserveError::Output)?;
-            self.tell_last_live(&threads, sink)
-                .map_err(ObserveError::Output)?;
-        }
-        let (mut summary, _) = summarize(&self.kernel, &self.plan.types, self.totals.clone())?;
-        if self.options.threads {
-            summary.threads = self.look_at_threads(&threads, true);
-        }
-        if summary.polls == Some(0) {
-            summary.no_polls = self.no_polls(&threads);
-        }
-        Ok(summary)
     }
 }
 

@@ -177,14 +177,7 @@ impl Observer {
         let Some(stacks) = &mut self.stacks else {
             return;
         };
-        let slot = (thread.off == Thread::OFF_BLOCKED)
-            .then(|| self.kernel.slot(kernel_tid).ok())
-            .flatten();
-        // The slot may hold an older stack, or another thread's.
-        let slot = slot.filter(|slot| {
-            let record = &slot.record;
-            record.tid == thread.tid && record.start_ns == thread.off_ns && record.poll_ns == key.1
-        });
+        let slot = self.kernel.stack_of(kernel_tid, thread, key.1);
         let current = slot.as_ref().map(|slot| {
             let len = (slot.record.len as usize).min(slot.bytes.len());
             (&slot.record, &slot.bytes[..len])

@@ -23,37 +23,15 @@ impl Observer {
         now: u64,
         sink: &mut dyn Sink,
     ) -> io::Result<()> {
-        const KIND: FindingKind = FindingKind::PoolExhausted;
-        let pools = self.tasks.as_ref().and_then(|tasks| tasks.pools.clone());
-        let least_ns = nanoseconds(self.options.threshold).max(LEAST_NS);
-        let pools = pools.unwrap_or_default();
-        for pool in &pools {
-            let Some(oldest_ns) = pool.oldest_ns.filter(|_| is_full(pool)) else {
-                continue;
-            };
-            let subject = pool.count.address.0.to_string();
-            if oldest_ns < least_ns || self.findings.goes_on(KIND, &subject, now) {
-                continue;
-            }
-            self.findings.begins(KIND, &subject, now);
-            let closures = self.closures_of(pool, &pools, threads);
-            let finding = Finding {
-                time_ns: now,
-                pid: self.options.pid,
-                kind: KIND,
-                advice: advice::pool_exhausted(&closures),
-                evidence: Evidence {
-                    since_ns: now.saturating_sub(oldest_ns),
-                    duration_ns: oldest_ns,
-                    certain: true,
-                    pool: Some(told(pool)),
-                    threads: closures,
-                    ..Evidence::default()
-                },
-            };
-            self.say(finding, sink)?;
-        }
-        Ok(())
+        let full = self.pools().into_iter().filter(is_full);
+        let waits = full.filter_map(|pool| Some((pool, pool.oldest_ns?)));
+        self.tell_waits(
+            FindingKind::PoolExhausted,
+            waits.collect(),
+            threads,
+            now,
+            sink,
+        )
     }
 
     /// Runtimes whose end waits for the threads of their pools.
@@ -63,39 +41,54 @@ impl Observer {
         now: u64,
         sink: &mut dyn Sink,
     ) -> io::Result<()> {
-        const KIND: FindingKind = FindingKind::Shutdown;
-        let pools = self.tasks.as_ref().and_then(|tasks| tasks.pools.clone());
-        let pools = pools.unwrap_or_default();
-        let waited_for = |pool: &&PoolNow| {
+        let mut closing = self.pools();
+        closing.retain(|pool| {
             let state = pool.count.state;
             matches!(state, PoolState::Closing { is_waited_for } if is_waited_for)
-        };
-        let closing: Vec<_> = pools.iter().filter(waited_for).collect();
+        });
         let is_closing = |address: &u64| closing.iter().any(|p| p.count.address.0 == *address);
         self.findings
             .closing_ns
             .retain(|address, _| is_closing(address));
+        let waits = closing.into_iter().map(|pool| {
+            let seen_ns = &mut self.findings.closing_ns;
+            let since_ns = *seen_ns.entry(pool.count.address.0).or_insert(now);
+            (pool, now.saturating_sub(since_ns))
+        });
+        let waits = waits.collect();
+        self.tell_waits(FindingKind::Shutdown, waits, threads, now, sink)
+    }
+
+    /// Tells of pools for which something has waited so long, each occurrence once.
+    fn tell_waits(
+        &mut self,
+        kind: FindingKind,
+        waits: Vec<(PoolNow, u64)>,
+        threads: &[(u32, Thread)],
+        now: u64,
+        sink: &mut dyn Sink,
+    ) -> io::Result<()> {
         let least_ns = nanoseconds(self.options.threshold).max(LEAST_NS);
-        for pool in closing {
-            let address = pool.count.address.0;
-            let since_ns = *self.findings.closing_ns.entry(address).or_insert(now);
-            let duration_ns = now.saturating_sub(since_ns);
-            let subject = address.to_string();
-            if duration_ns < least_ns || self.findings.goes_on(KIND, &subject, now) {
+        for (pool, waited_ns) in waits {
+            let subject = pool.count.address.0.to_string();
+            if waited_ns < least_ns || self.findings.goes_on(kind, &subject, now) {
                 continue;
             }
-            self.findings.begins(KIND, &subject, now);
-            let closures = self.closures_of(pool, &pools, threads);
+            self.findings.begins(kind, &subject, now);
+            let closures = self.closures_of(&pool, threads);
             let finding = Finding {
                 time_ns: now,
                 pid: self.options.pid,
-                kind: KIND,
-                advice: advice::shutdown(&closures),
+                kind,
+                advice: match kind {
+                    FindingKind::Shutdown => advice::shutdown(&closures),
+                    _ => advice::pool_exhausted(&closures),
+                },
                 evidence: Evidence {
-                    since_ns,
-                    duration_ns,
+                    since_ns: now.saturating_sub(waited_ns),
+                    duration_ns: waited_ns,
                     certain: true,
-                    pool: Some(told(pool)),
+                    pool: Some(told(&pool)),
                     threads: closures,
                     ..Evidence::default()
                 },
@@ -105,16 +98,19 @@ impl Observer {
         Ok(())
     }
 
+    fn pools(&self) -> Vec<PoolNow> {
+        let pools = self.tasks.as_ref().and_then(|tasks| tasks.pools.clone());
+        pools.unwrap_or_default()
+    }
+
     /// The threads that run this pool's closures, where those of another one cannot be among them.
-    fn closures_of(
-        &mut self,
-        pool: &PoolNow,
-        pools: &[PoolNow],
-        threads: &[(u32, Thread)],
-    ) -> Vec<ThreadState> {
-        let is_other = |other: &&PoolNow| other.count.address != pool.count.address;
-        let mut others = pools.iter().filter(is_other);
-        if others.any(|other| other.count.busy > 0) {
+    fn closures_of(&mut self, pool: &PoolNow, threads: &[(u32, Thread)]) -> Vec<ThreadState> {
+        let is_other = |other: &PoolNow| other.count.address != pool.count.address;
+        let pools = self.pools();
+        if pools
+            .iter()
+            .any(|other| is_other(other) && other.count.busy > 0)
+        {
             return Vec::new();
         }
         let closures = self.closures(threads);

@@ -164,14 +164,7 @@ impl Observer {
         let mut poll = self
             .polls
             .watched(thread.tid, open.task_id, proven, hi_ns, false);
-        let slot = (thread.off == Thread::OFF_BLOCKED)
-            .then(|| self.kernel.slot(kernel_tid).ok())
-            .flatten();
-        // The slot may hold an older stack, or another thread's.
-        let slot = slot.filter(|slot| {
-            let record = &slot.record;
-            record.tid == thread.tid && record.start_ns == thread.off_ns && record.poll_ns == key.1
-        });
+        let slot = self.kernel.stack_of(kernel_tid, thread, key.1);
         let mut owner = None;
         if let Some(stacks) = &mut self.stacks {
             let polls = self.watching.as_ref().and_then(Watching::polls);

@@ -12,7 +12,7 @@ use quick_xml::{
 };
 
 use super::{Check, Failure, Gate, Outcome, kinds::Kind, place::in_repository};
-use crate::report::{WallClock, clean, words};
+use crate::report::{WallClock, clean, rfc3339, words};
 
 /// The file's name; `%p` in it stands for loopprobe's own process id, so that many can run at once.
 pub fn file_name(path: &Path) -> PathBuf {
@@ -148,7 +148,9 @@ fn suite<W: Write>(
         .as_deref()
         .or(session.map(|session| session.name.as_str()));
     let begun = session.map_or_else(String::new, |session| {
-        rfc3339(WallClock::of(session).unix_ns(session.start_ns))
+        let unix_ns = WallClock::of(session).unix_ns(session.start_ns);
+        // JUnit's times have no fractions.
+        rfc3339(unix_ns - unix_ns % 1_000_000_000)
     });
     let name = legal(name.unwrap_or("?"));
     let seconds = format!("{:.6}", outcome.summary.duration_ns as f64 / 1e9);
@@ -208,12 +210,4 @@ fn write_case<W: Write>(xml: &mut Writer<W>, case: &Case) -> io::Result<()> {
 /// Names come from the target's file, and XML has no way to write most control characters.
 fn legal(text: &str) -> String {
     clean(text).replace(['\u{fffe}', '\u{ffff}'], "\u{fffd}")
-}
-
-fn rfc3339(unix_ns: u64) -> String {
-    use time::{OffsetDateTime, format_description::well_known::Rfc3339};
-    let seconds = i64::try_from(unix_ns / 1_000_000_000).unwrap_or_default();
-    let time = OffsetDateTime::from_unix_timestamp(seconds).ok();
-    time.and_then(|time| time.format(&Rfc3339).ok())
-        .unwrap_or_default()
 }

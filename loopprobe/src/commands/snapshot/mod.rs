@@ -25,7 +25,7 @@ use crate::{
     collect::{Options, Stop, debug_files::GivenDebugFiles},
     inventory::{Census, Inventory, InventoryError},
     model::{Event, Session, Sink, Summary},
-    process,
+    process::{self, About},
     runtime::RUNTIMES,
 };
 
@@ -90,7 +90,7 @@ pub(super) fn run(args: &SnapshotArgs, global: &GlobalArgs) -> anyhow::Result<Ex
         kernel_log: global.kernel_log(),
         ..Options::new(pid)
     };
-    let (name, command) = (process::name(pid)?, command(pid));
+    let (name, command) = (process::name(pid)?, About::read(pid).command);
     privileges::observe(&options, &mut output, &stop)?;
     let kept = kept.take();
     let snapshot = Snapshot {
@@ -121,17 +121,6 @@ fn tasks(pid: u32, args: &SnapshotArgs) -> Result<Census, InventoryError> {
     let mut debug_files = GivenDebugFiles::new(&args.debug_file);
     let mut inventory = Inventory::of(RUNTIMES, pid, &mut |image| debug_files.of(image))?;
     Ok(inventory.take()?)
-}
-
-/// The words of its command line.
-fn command(pid: u32) -> Vec<String> {
-    let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let words = bytes
-        .split(|byte| *byte == 0)
-        .filter(|word| !word.is_empty());
-    words
-        .map(|word| String::from_utf8_lossy(word).into_owned())
-        .collect()
 }
 
 /// The events of a session.

@@ -1,7 +1,7 @@
 //! What the machine says of a process: its file locks, its control groups' limits and use, and the pressure it is under.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs,
     os::linux::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -36,8 +36,9 @@ const COUNTERS: [&str; 2] = ["cpu.stat", "memory.events"];
 #[derive(Debug, Default, Serialize)]
 pub(super) struct System {
     /// Locks on files that the process holds or waits for, as `/proc/locks` has them, with the path where a descriptor of the process
-    /// shows it.
-    pub locks: Vec<Lock>,
+    /// shows it; `None` if that cannot be read. Locks of open file descriptions (`fcntl`'s OFD locks) are nobody's there: those on files
+    /// that the process has open are among them.
+    pub locks: Option<Vec<Lock>>,
     /// Lines of the files of its control groups.
     pub control_groups: Vec<Line>,
     /// Lines of `/proc/pressure`: the whole machine's.
@@ -61,14 +62,8 @@ pub(super) struct Line {
 impl System {
     /// As it is now. What cannot be read is not there.
     pub(super) fn of(pid: u32) -> Self {
-        let text = fs::read_to_string("/proc/locks").unwrap_or_default();
-        let mut locks = locks(&text, pid);
-        if !locks.is_empty() {
-            let paths = open_files(pid);
-            for lock in &mut locks {
-                lock.path = file_of(&lock.line).and_then(|file| paths.get(&file).cloned());
-            }
-        }
+        let text = fs::read_to_string("/proc/locks").ok();
+        let locks = text.map(|text| locks(&text, pid, &open_files(pid)));
         Self {
             locks,
             control_groups: control_groups(pid),
@@ -80,32 +75,29 @@ impl System {
     }
 }
 
-/// The locks that a process is part of, those that wait for one of its own included.
-fn locks(text: &str, pid: u32) -> Vec<Lock> {
-    let number = |line: &str| line.split_once(':').map(|(number, _)| number.to_owned());
-    let is_own = |line: &str| {
-        let words = line.split_ascii_whitespace().filter(|word| *word != "->");
-        words.clone().nth(4) == Some(&pid.to_string())
+/// The locks that a process is part of, those that wait for one of its own included. `files`: the paths of those that it has open.
+fn locks(text: &str, pid: u32, files: &HashMap<String, String>) -> Vec<Lock> {
+    const NOBODY: &str = "-1";
+    let path = |line: &str| files.get(file_of(line)?).cloned();
+    let is_own = |line: &&str| {
+        let mut words = line.split_ascii_whitespace().filter(|word| *word != "->");
+        let holder = words.nth(4).unwrap_or_default();
+        holder == pid.to_string() || holder == NOBODY && path(line).is_some()
     };
-    let own: Vec<_> = text
-        .lines()
-        .filter(|line| is_own(line))
-        .map(number)
-        .collect();
+    let number = |line: &str| Some(line.split_once(':')?.0.to_owned());
+    let own: HashSet<_> = text.lines().filter(is_own).map(number).collect();
     let lines = text.lines().filter(|line| own.contains(&number(line)));
     let lock = |line: &str| Lock {
         line: line.to_owned(),
-        path: None,
+        path: path(line),
     };
     lines.map(lock).collect()
 }
 
 /// The device and inode of a lock's file, as `/proc/locks` writes them.
-fn file_of(line: &str) -> Option<String> {
+fn file_of(line: &str) -> Option<&str> {
     let mut words = line.split_ascii_whitespace();
-    words
-        .find(|word| word.split(':').count() == 3)
-        .map(str::to_owned)
+    words.find(|word| word.split(':').count() == 3)
 }
 
 /// The paths of the files that a process has open, by device and inode.
@@ -180,16 +172,26 @@ mod tests {
 1: POSIX  ADVISORY  WRITE 708 fd:00:1234 0 EOF
 1: -> POSIX  ADVISORY  WRITE 709 fd:00:1234 0 EOF
 2: FLOCK  ADVISORY  WRITE 55 fd:00:77 0 EOF
+3: OFDLCK ADVISORY  WRITE -1 fd:00:99 0 EOF
 ";
 
     #[test]
     fn locks_are_told_with_who_waits_for_them_and_whom_they_wait_for() {
+        let none = HashMap::new();
         for pid in [708, 709] {
-            let found = locks(LOCKS, pid);
+            let found = locks(LOCKS, pid, &none);
             assert_eq!(found.len(), 2, "{pid}: {found:?}");
-            assert_eq!(file_of(&found[1].line).as_deref(), Some("fd:00:1234"));
+            assert_eq!(file_of(&found[1].line), Some("fd:00:1234"));
         }
-        assert_eq!(locks(LOCKS, 55).len(), 1);
-        assert_eq!(locks(LOCKS, 1234), []);
+        assert_eq!(locks(LOCKS, 55, &none).len(), 1);
+        assert_eq!(locks(LOCKS, 1234, &none), []);
+    }
+
+    #[test]
+    fn a_lock_of_nobodys_is_told_if_its_file_is_open() {
+        let files = HashMap::from([("fd:00:99".to_owned(), "/a".to_owned())]);
+        let found = locks(LOCKS, 1234, &files);
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].path.as_deref(), Some("/a"));
     }
 }

@@ -3,7 +3,6 @@
 use std::io::{self, Write};
 
 use serde_json::{Value, json};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
     super::tasks,
@@ -12,7 +11,7 @@ use super::{
 };
 use crate::{
     model::{Event, Sink},
-    report::{Html, TextOptions, TextSink, clean, write_threads},
+    report::{Html, TextOptions, TextSink, clean, rfc3339, write_threads},
 };
 
 /// Tasks shown of each type.
@@ -25,7 +24,7 @@ pub(super) fn text(snapshot: &Snapshot, columns: usize, out: &mut impl Write) ->
         "snapshot of {} (pid {}) at {}",
         clean(&snapshot.name),
         snapshot.pid,
-        now()
+        time(snapshot)
     )?;
     writeln!(out, "command: {}", clean(&snapshot.command.join(" ")))?;
     heading(out, "Polls")?;
@@ -56,11 +55,10 @@ fn the_rest(snapshot: &Snapshot, columns: usize, out: &mut impl Write) -> io::Re
         Err(error) => writeln!(out, "unknown: {}", clean(error))?,
     }
     heading(out, "File locks at the beginning")?;
-    for lock in &snapshot.system.locks {
-        write_lock(out, lock)?;
-    }
-    if snapshot.system.locks.is_empty() {
-        writeln!(out, "/proc/locks has none of this process")?;
+    match snapshot.system.locks.as_deref() {
+        None => writeln!(out, "/proc/locks cannot be read here")?,
+        Some([]) => writeln!(out, "/proc/locks has none of this process")?,
+        Some(locks) => locks.iter().try_for_each(|lock| write_lock(out, lock))?,
     }
     heading(out, "Control groups at the beginning")?;
     write_lines(out, &snapshot.system.control_groups)?;
@@ -102,7 +100,7 @@ pub(super) fn json(snapshot: &Snapshot, out: &mut impl Write) -> io::Result<()> 
     let object = json!({
         "type": "snapshot",
         "schema": 1,
-        "time": now(),
+        "time": time(snapshot),
         "pid": snapshot.pid,
         "name": snapshot.name,
         "command": snapshot.command,
@@ -161,8 +159,8 @@ fn escaped(text: &str) -> String {
     quick_xml::escape::escape(text).into_owned()
 }
 
-fn now() -> String {
-    let now = OffsetDateTime::now_utc();
-    now.format(&Rfc3339)
-        .unwrap_or_else(|_| "an unknown time".to_owned())
+/// When the session began.
+fn time(snapshot: &Snapshot) -> String {
+    let session = snapshot.session();
+    session.map_or_else(String::new, |session| rfc3339(session.start_unix_ns))
 }

@@ -7,7 +7,6 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use ureq::Agent;
 
 use super::{
@@ -16,7 +15,7 @@ use super::{
 };
 use crate::{
     model::Placement,
-    report::{clean, words},
+    report::{clean, rfc3339, words},
 };
 
 /// How often a delivery is tried, and how long the first pause is; each further one is twice as long.
@@ -155,11 +154,4 @@ fn one_alert(event: &AlertEvent, level: Level, is_over: bool) -> Value {
         alert["endsAt"] = rfc3339(event.start_unix_ns.saturating_add(poll.duration_ns)).into();
     }
     alert
-}
-
-fn rfc3339(unix_ns: u64) -> String {
-    OffsetDateTime::from_unix_timestamp_nanos(i128::from(unix_ns))
-        .ok()
-        .and_then(|time| time.format(&Rfc3339).ok())
-        .unwrap_or_default()
 }
