@@ -196,7 +196,8 @@ impl Observer {
         watching.possible += may_be_long.count() as u64;
         let certain = self.watched_open(threads);
         if let Some(watching) = &mut self.watching {
-            watching.possible -= certain.len() as u64;
+            // A state that was read while it changed may be in only one of the two.
+            watching.possible = watching.possible.saturating_sub(certain.len() as u64);
         }
         for (kernel_tid, thread, proven) in certain {
             let poll = self.watched_so_far(kernel_tid, &thread, &proven);

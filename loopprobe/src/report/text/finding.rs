@@ -61,7 +61,10 @@ fn closure(state: &ThreadState) -> String {
     let waits: Vec<_> = waits.map(|word| clean(word).into_owned()).collect();
     let call = state.call.as_ref();
     let call = call.map_or_else(String::new, |call| format!(" in {}", clean(call)));
-    format!("{thread}waits{call} ({})", waits.join(", "))
+    match waits.is_empty() {
+        true => format!("{thread}waits{call}"),
+        false => format!("{thread}waits{call} ({})", waits.join(", ")),
+    }
 }
 
 /// What one thread does.

@@ -31,7 +31,10 @@ pub fn write_threads(
         stack::write(out, &rows, width)?;
     }
     if threads.is_empty() {
-        writeln!(out, "  none: the process has ended")?;
+        writeln!(
+            out,
+            "  unknown: the process has ended, or its threads could not be looked at"
+        )?;
     }
     Ok(())
 }
