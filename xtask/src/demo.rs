@@ -22,7 +22,7 @@ const PAUSE: Duration = Duration::from_millis(150);
 
 /// What was typed for `demo`.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// How many seconds to watch
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=600))]
     seconds: u32,
@@ -43,7 +43,7 @@ enum Keep {
 }
 
 /// Builds both programs, starts the service and load on it, watches it, and ends it.
-pub fn run(args: &Args) -> anyhow::Result<()> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     eprintln!("1/3 building loopprobe: some minutes and 1 GB the first time");
     let loopprobe = workspace::build("Cargo.toml", "loopprobe")?.join("loopprobe");
     eprintln!("2/3 building a web service that blocks in six ways");

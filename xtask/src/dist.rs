@@ -19,14 +19,14 @@ const SUBCOMMANDS: [&str; 10] = [
 
 /// What was typed for `dist`.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Package this program instead of building one
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
 }
 
 /// Builds and packages into `target/dist`, and says what each file takes.
-pub fn run(args: &Args) -> anyhow::Result<()> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let built = match &args.binary {
         Some(binary) => binary.clone(),
         None => build()?,

@@ -17,7 +17,7 @@ const MEMORY_LIMIT_MB: u32 = 3000;
 
 /// What was typed for `fuzz`.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// The targets, by the names of the files in fuzz/fuzz_targets; all if none is named
     targets: Vec<String>,
     /// How long each target is fuzzed
@@ -27,7 +27,7 @@ pub struct Args {
 
 /// Fuzzes one target after the other, and fails with the first that fails. What is found beside the kept inputs lies in
 /// `fuzz/target/corpus`.
-pub fn run(args: &Args) -> anyhow::Result<()> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let root = workspace::root();
     let known = targets(&root.join("fuzz/fuzz_targets"))?;
     for target in &args.targets {

@@ -8,7 +8,7 @@ use std::{
 
 /// What to put before a command so that it runs as root: nothing for root, else sudo with this environment. sudo would
 /// replace PATH, on which cargo depends.
-pub fn prefix() -> Vec<OsString> {
+pub(crate) fn prefix() -> Vec<OsString> {
     if is_root() {
         return Vec::new();
     }
@@ -25,7 +25,7 @@ pub fn prefix() -> Vec<OsString> {
 }
 
 /// A command that runs as root.
-pub fn command(program: impl AsRef<OsStr>) -> Command {
+pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     match prefix().split_first() {
         None => Command::new(program),
         Some((sudo, rest)) => {

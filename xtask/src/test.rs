@@ -12,7 +12,7 @@ use crate::{build_ebpf, privileged, workspace};
 
 /// What was typed for `test`.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Run only the tests whose names contain this
     filter: Option<String>,
     /// Only the integration tests, with loopprobe and what it observes as an ordinary user's: three capabilities on its file
@@ -30,7 +30,7 @@ const MOST_AGAIN: usize = 6;
 ///
 /// Integration tests that fail are run again by themselves: what else a shared machine does for a while can fail a test that
 /// measures. Each that passes only then is named at the end.
-pub fn run(args: &Args) -> anyhow::Result<()> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     build_ebpf::check()?;
     let filter = args.filter.as_slice();
     let mut total = Counts::default();

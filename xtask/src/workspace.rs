@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, ensure};
 
 /// The workspace's folder.
-pub fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .expect("xtask lies in the workspace")
@@ -17,7 +17,7 @@ pub fn root() -> PathBuf {
 }
 
 /// The Rust sources and the manifest of a crate, as paths from the workspace's folder, sorted.
-pub fn source_files(root: &Path, krate: &str) -> anyhow::Result<Vec<String>> {
+pub(crate) fn source_files(root: &Path, krate: &str) -> anyhow::Result<Vec<String>> {
     let mut files = vec![format!("{krate}/Cargo.toml")];
     let mut folders = vec![format!("{krate}/src")];
     while let Some(folder) = folders.pop() {
@@ -39,12 +39,12 @@ pub fn source_files(root: &Path, krate: &str) -> anyhow::Result<Vec<String>> {
 
 /// Builds a package for release, and returns the folder with its programs. The manifest is a path from the workspace's folder.
 /// cargo shows its progress.
-pub fn build(manifest: &str, package: &str) -> anyhow::Result<PathBuf> {
+pub(crate) fn build(manifest: &str, package: &str) -> anyhow::Result<PathBuf> {
     build_with(manifest, package, &[])
 }
 
 /// The same, with settings of the release profile: `("DEBUG", "line-tables-only")`.
-pub fn build_with(
+pub(crate) fn build_with(
     manifest: &str,
     package: &str,
     profile: &[(&str, &str)],

@@ -27,13 +27,13 @@ use super::passed;
 static REMOVAL: RwLock<()> = RwLock::new(());
 
 /// To be held while probes are removed, all that belong together.
-pub fn removal() -> RwLockReadGuard<'static, ()> {
+pub(super) fn removal() -> RwLockReadGuard<'static, ()> {
     // The lock guards no data, so a panic of its holder spoils none.
     REMOVAL.read().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Waits for a removal of probes that has begun, after calling `waiting`; returns at once if there is none.
-pub fn await_removal(waiting: impl FnOnce()) {
+pub(crate) fn await_removal(waiting: impl FnOnce()) {
     if let Err(TryLockError::WouldBlock) = REMOVAL.try_write() {
         waiting();
         drop(REMOVAL.write());
@@ -49,7 +49,7 @@ pub fn await_removal(waiting: impl FnOnce()) {
 /// # Safety
 ///
 /// `make` is called in a child of a process with threads: it may make system calls, and must not allocate, lock or panic.
-pub unsafe fn make(
+pub(super) unsafe fn make(
     count: usize,
     links: &mut Vec<OwnedFd>,
     make: impl Fn(usize) -> io::Result<OwnedFd>,
@@ -85,7 +85,7 @@ pub unsafe fn make(
 }
 
 /// Closes links: each part by the death of a child, all parts at once. Returns when what they held is gone.
-pub fn close(parts: Vec<Vec<OwnedFd>>) {
+pub(super) fn close(parts: Vec<Vec<OwnedFd>>) {
     if let Err(error) = try_close(parts) {
         warn(&error);
     }

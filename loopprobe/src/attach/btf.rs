@@ -7,7 +7,7 @@ use super::AttachError;
 
 /// Offsets in `struct task_struct`, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TaskOffsets {
+pub(super) struct TaskOffsets {
     /// `pid`: the thread's id.
     pub pid: u64,
     /// `tgid`: the process's id.
@@ -41,7 +41,7 @@ impl TaskOffsets {
     /// # Errors
     ///
     /// [`AttachError::Btf`] if the kernel has no description, [`AttachError::BtfMissing`] if it lacks a field.
-    pub fn of_this_kernel() -> Result<Self, AttachError> {
+    pub(super) fn of_this_kernel() -> Result<Self, AttachError> {
         static KNOWN: OnceLock<TaskOffsets> = OnceLock::new();
         if let Some(known) = KNOWN.get() {
             return Ok(*known);
@@ -89,7 +89,7 @@ impl TaskOffsets {
 /// # Errors
 ///
 /// As [`TaskOffsets::of_this_kernel`].
-pub fn function_id(name: &'static str) -> Result<u32, AttachError> {
+pub(super) fn function_id(name: &'static str) -> Result<u32, AttachError> {
     let data = std::fs::read("/sys/kernel/btf/vmlinux").map_err(AttachError::Btf)?;
     let btf = Btf::new(&data).ok_or(AttachError::BtfMissing("valid header"))?;
     btf.find(KIND_FUNC, name)

@@ -1,4 +1,4 @@
 //! The kernel side, compiled: `cargo xtask build-ebpf` makes it from `loopprobe-ebpf`.
 
 /// The object file, aligned as an ELF parser wants it.
-pub static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/loopprobe.bpf.o");
+pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/loopprobe.bpf.o");

@@ -14,7 +14,7 @@ const COPIED: u64 = 16;
 /// # Errors
 ///
 /// Of reading. That the file ends before is none: the kernel looks at that itself.
-pub fn read(file: &File, offsets: impl Iterator<Item = u64>) -> io::Result<()> {
+pub(super) fn read(file: &File, offsets: impl Iterator<Item = u64>) -> io::Result<()> {
     let pages: BTreeSet<u64> = offsets
         .flat_map(|offset| [offset / PAGE, offset.saturating_add(COPIED - 1) / PAGE])
         .collect();

@@ -15,7 +15,7 @@ const DATA: u32 = size_of::<RawFd>() as u32;
 /// # Errors
 ///
 /// If no descriptor is left.
-pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+pub(super) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let mut ends = [-1; 2];
     // SAFETY: room for two descriptors.
     let result = unsafe {
@@ -34,7 +34,7 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
 }
 
 /// Sends a descriptor, or the error number in its place; `false` if nobody can receive it. Makes system calls only.
-pub fn send(socket: &OwnedFd, result: io::Result<OwnedFd>) -> bool {
+pub(super) fn send(socket: &OwnedFd, result: io::Result<OwnedFd>) -> bool {
     let (fd, mut errno) = match &result {
         Ok(fd) => (Some(fd.as_raw_fd()), 0),
         Err(error) => (None, error.raw_os_error().unwrap_or(libc::EIO)),
@@ -64,7 +64,7 @@ pub fn send(socket: &OwnedFd, result: io::Result<OwnedFd>) -> bool {
 ///
 /// The error that was sent in its place; [`io::ErrorKind::Interrupted`] if the sender has ended; `EMFILE` if this process has
 /// no descriptor left.
-pub fn receive(socket: &OwnedFd) -> io::Result<OwnedFd> {
+pub(super) fn receive(socket: &OwnedFd) -> io::Result<OwnedFd> {
     let (mut errno, mut control) = (0_i32, Control::default());
     let mut data = io_vector(&mut errno);
     let mut message = message(&mut data);

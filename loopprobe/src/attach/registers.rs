@@ -28,7 +28,7 @@ struct TaskSelection {
 /// # Errors
 ///
 /// What bpf(2) gives.
-pub fn read(program: &OwnedFd, pid: u32) -> io::Result<Vec<ThreadRegisters>> {
+pub(super) fn read(program: &OwnedFd, pid: u32) -> io::Result<Vec<ThreadRegisters>> {
     let selection = TaskSelection {
         pid,
         ..TaskSelection::default()

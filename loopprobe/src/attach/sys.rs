@@ -25,7 +25,7 @@ pub enum Purpose {
 /// # Errors
 ///
 /// [`AttachError::Verifier`].
-pub fn load(
+pub(super) fn load(
     name: &'static str,
     instructions: &[bpf_insn],
     purpose: Purpose,
@@ -92,7 +92,7 @@ fn last_lines(log: &[u8]) -> String {
 /// # Errors
 ///
 /// What the kernel says.
-pub fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
+pub(super) fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
     let size = size_of::<bpf_attr>();
     // SAFETY: `attr` is of the size given, and what it points to outlives the call.
     owned(unsafe {
@@ -110,7 +110,7 @@ pub fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
 /// # Errors
 ///
 /// That one.
-pub fn owned(fd: i64) -> io::Result<OwnedFd> {
+pub(super) fn owned(fd: i64) -> io::Result<OwnedFd> {
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }

@@ -138,7 +138,7 @@ impl Drop for Links {
 
 /// Whether the kernel has `uprobe_multi` links: where it does, it looks at the file, and a directory is not one
 /// (`bpf_uprobe_multi_link_attach` in `kernel/trace/bpf_trace.c`, Linux 6.6). Nothing is placed.
-pub fn knows_multi(program: &OwnedFd) -> bool {
+pub(super) fn knows_multi(program: &OwnedFd) -> bool {
     multi_link(program, Role::PollEnter, c"/", &[0], &[0], 0)
         .is_err_and(|error| error.raw_os_error() == Some(libc::EBADF))
 }
@@ -148,7 +148,7 @@ pub fn knows_multi(program: &OwnedFd) -> bool {
 /// # Errors
 ///
 /// [`AttachError::Probe`]; for [`Method::Multi`] with `EINVAL` or `EOPNOTSUPP` inside where the kernel does not know it.
-pub fn attach(
+pub(super) fn attach(
     method: Method,
     program: &OwnedFd,
     role: Role,

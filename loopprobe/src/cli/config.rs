@@ -52,7 +52,7 @@ const LIKENESS: f64 = 0.7;
 
 /// Which options a file may hold: those of a session, or those of `serve`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keys {
+pub(super) enum Keys {
     /// Of `attach`, `record` and `run`.
     Session,
     /// Of `serve`.
@@ -62,7 +62,7 @@ pub enum Keys {
 impl Keys {
     /// Of the subcommand `name`; `None` for one that takes no file. What was typed does not tell: in a release build clap takes each
     /// id for one of the command's.
-    pub fn of(name: &str) -> Option<Self> {
+    pub(super) fn of(name: &str) -> Option<Self> {
         let all = Cli::command();
         let command = all.find_subcommand(name)?;
         let has = |id: &str| command.get_arguments().any(|option| option.get_id() == id);
@@ -83,7 +83,7 @@ impl Keys {
 }
 
 /// The options that a file may hold.
-pub fn options(keys: Keys) -> Vec<Arg> {
+pub(super) fn options(keys: Keys) -> Vec<Arg> {
     let command = keys.command();
     let options = command.get_arguments();
     options
@@ -109,7 +109,11 @@ fn is_list(option: &Arg) -> bool {
 /// # Errors
 ///
 /// If it cannot be read, or a key or value is wrong.
-pub fn read(path: &Path, keys: Keys, typed: &ArgMatches) -> Result<Vec<OsString>, ConfigError> {
+pub(super) fn read(
+    path: &Path,
+    keys: Keys,
+    typed: &ArgMatches,
+) -> Result<Vec<OsString>, ConfigError> {
     let text = fs::read_to_string(path).map_err(|source| ConfigError::Read {
         path: path.to_owned(),
         source,

@@ -54,7 +54,7 @@ fn signal(text: &str) -> Result<Signal, String> {
 }
 
 /// How often something is sent.
-pub fn parse_export_interval(text: &str) -> Result<Duration, String> {
+pub(super) fn parse_export_interval(text: &str) -> Result<Duration, String> {
     let interval = parse_duration(text)?;
     if interval < Duration::from_secs(1) {
         return Err("every second at the most".to_owned());

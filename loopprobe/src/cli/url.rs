@@ -3,7 +3,7 @@
 use ureq::http::{Uri, uri::InvalidUri};
 
 /// Takes an `http` or `https` URL.
-pub fn parse_url(text: &str) -> Result<String, String> {
+pub(super) fn parse_url(text: &str) -> Result<String, String> {
     let rest = text
         .strip_prefix("http://")
         .or_else(|| text.strip_prefix("https://"));
@@ -24,7 +24,7 @@ pub fn parse_url(text: &str) -> Result<String, String> {
 }
 
 /// Takes the URL that paths are put behind.
-pub fn parse_base_url(text: &str) -> Result<String, String> {
+pub(super) fn parse_base_url(text: &str) -> Result<String, String> {
     let url = parse_url(text)?;
     if url.contains(['?', '#']) {
         return Err("it has a query or a fragment; give the receiver's address alone".to_owned());
@@ -33,7 +33,7 @@ pub fn parse_base_url(text: &str) -> Result<String, String> {
 }
 
 /// Takes the URL of a receiver of OTLP over HTTP: what is before `/v1/traces`.
-pub fn parse_otlp_url(text: &str) -> Result<String, String> {
+pub(super) fn parse_otlp_url(text: &str) -> Result<String, String> {
     if text.starts_with("grpc://") || text.starts_with("grpcs://") {
         return Err(
             "loopprobe speaks OTLP over HTTP only, not over gRPC; give the receiver's OTLP/HTTP address, whose port is 4318 by \

@@ -14,7 +14,7 @@ const MAX_TABLE: u64 = 1024;
 
 /// A place in memory, as an instruction names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Place {
+pub(super) struct Place {
     base: Register,
     displacement: u64,
 }
@@ -22,28 +22,28 @@ pub struct Place {
 impl Place {
     /// Whether it lies in the image's or the thread's own static memory, given what is known of the registers: what is
     /// there is no future's state.
-    pub fn is_static(&self, registers: &Registers) -> bool {
+    pub(super) fn is_static(&self, registers: &Registers) -> bool {
         registers.is_thread_local(self.base) || registers.get(self.base).is_some()
     }
 
     /// Whether a write of `size` bytes here may reach the byte at `other`. Registers are copied, so only the distances
     /// are compared.
-    pub fn may_hold(&self, size: u8, other: Self) -> bool {
+    pub(super) fn may_hold(&self, size: u8, other: Self) -> bool {
         other.displacement.wrapping_sub(self.displacement) < u64::from(size)
     }
 
     /// The register that the place is told from.
-    pub fn base(&self) -> Register {
+    pub(super) fn base(&self) -> Register {
         self.base
     }
 
     /// Bytes from where that register points to.
-    pub fn displacement(&self) -> u64 {
+    pub(super) fn displacement(&self) -> u64 {
         self.displacement
     }
 
     /// The one that an instruction names.
-    pub fn of(instruction: &Instruction) -> Self {
+    pub(super) fn of(instruction: &Instruction) -> Self {
         Self {
             base: instruction.memory_base(),
             displacement: instruction.memory_displacement64(),
@@ -53,7 +53,7 @@ impl Place {
 
 /// What one instruction does, as far as a walk wants to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Op {
+pub(super) enum Op {
     /// The register takes this address of the image.
     Address(Register, VirtAddr),
     /// The first register takes the second's value.
@@ -75,7 +75,7 @@ pub enum Op {
 
 /// How a block ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
+pub(super) enum Exit {
     /// The code goes on there.
     Next(VirtAddr),
     /// A jump, direct or through a word that the loader fills in.
@@ -101,7 +101,7 @@ pub enum Exit {
 
 /// A run of instructions without a jump in between. Calls do not end it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Block {
+pub(super) struct Block {
     /// What it does, in order.
     pub ops: Vec<Op>,
     /// How it ends.
@@ -113,7 +113,7 @@ pub struct Block {
 impl Block {
     /// Decodes the block at `start`. It ends with its function at the latest: a call that never returns may be the
     /// last instruction there.
-    pub fn decode(image: &Image, start: VirtAddr) -> Self {
+    pub(super) fn decode(image: &Image, start: VirtAddr) -> Self {
         let len = image.function_at(start).map_or(MAX_BYTES + 16, |f| {
             (f.end.0 - start.0).min(MAX_BYTES as u64 + 16) as usize
         });
@@ -153,7 +153,7 @@ impl Block {
 
 impl Op {
     /// Applies the operation to what is known of the registers.
-    pub fn apply(&self, registers: &mut Registers) {
+    pub(super) fn apply(&self, registers: &mut Registers) {
         match *self {
             Self::Address(register, address) => registers.set(register, Some(address)),
             Self::Copy(to, from) if registers.is_thread_local(from) => {
@@ -173,7 +173,7 @@ impl Op {
 }
 
 /// The entries of a table of 32-bit distances from its own start.
-pub fn relative_table(image: &Image, table: VirtAddr, limit: VirtAddr) -> Vec<VirtAddr> {
+pub(super) fn relative_table(image: &Image, table: VirtAddr, limit: VirtAddr) -> Vec<VirtAddr> {
     let entry = |index: u64| {
         let distance = image.u32_at(VirtAddr(table.0.checked_add(4 * index)?))? as i32;
         Some(VirtAddr(table.0.wrapping_add_signed(distance.into())))
@@ -182,7 +182,7 @@ pub fn relative_table(image: &Image, table: VirtAddr, limit: VirtAddr) -> Vec<Vi
 }
 
 /// The entries of a table of addresses.
-pub fn absolute_table(image: &Image, table: VirtAddr, limit: VirtAddr) -> Vec<VirtAddr> {
+pub(super) fn absolute_table(image: &Image, table: VirtAddr, limit: VirtAddr) -> Vec<VirtAddr> {
     let entry = |index: u64| image.pointer_at(VirtAddr(table.0.checked_add(8 * index)?));
     entries(image, (limit.0.saturating_sub(table.0)) / 8, entry)
 }

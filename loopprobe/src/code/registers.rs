@@ -6,14 +6,14 @@ use crate::elf::VirtAddr;
 
 /// What general-purpose registers are known to hold: addresses of the image, or of the thread's own variables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Registers {
+pub(super) struct Registers {
     values: [Option<VirtAddr>; 16],
     /// A bit for each register that points to thread-local memory.
     thread_local: u16,
 }
 
 /// Registers that a function may change. Source: System V ABI for x86-64, section 3.2.1.
-pub const CALLER_SAVED: [Register; 9] = [
+pub(super) const CALLER_SAVED: [Register; 9] = [
     Register::RAX,
     Register::RCX,
     Register::RDX,
@@ -27,12 +27,12 @@ pub const CALLER_SAVED: [Register; 9] = [
 
 impl Registers {
     /// What `register` or the register that it is a part of holds.
-    pub fn get(&self, register: Register) -> Option<VirtAddr> {
+    pub(super) fn get(&self, register: Register) -> Option<VirtAddr> {
         self.values[index(register)?]
     }
 
     /// Notes that the register now holds `value`.
-    pub fn set(&mut self, register: Register, value: Option<VirtAddr>) {
+    pub(super) fn set(&mut self, register: Register, value: Option<VirtAddr>) {
         if let Some(index) = index(register) {
             self.values[index] = value;
             self.thread_local &= !(1 << index);
@@ -40,12 +40,12 @@ impl Registers {
     }
 
     /// Whether the register points to thread-local memory.
-    pub fn is_thread_local(&self, register: Register) -> bool {
+    pub(super) fn is_thread_local(&self, register: Register) -> bool {
         index(register).is_some_and(|index| self.thread_local >> index & 1 == 1)
     }
 
     /// Notes that the register now points to thread-local memory.
-    pub fn set_thread_local(&mut self, register: Register) {
+    pub(super) fn set_thread_local(&mut self, register: Register) {
         self.set(register, None);
         if let Some(index) = index(register) {
             self.thread_local |= 1 << index;
@@ -53,7 +53,7 @@ impl Registers {
     }
 
     /// Forgets what a call may have changed.
-    pub fn after_call(&mut self) {
+    pub(super) fn after_call(&mut self) {
         for register in CALLER_SAVED {
             self.set(register, None);
         }

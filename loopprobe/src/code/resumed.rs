@@ -17,7 +17,7 @@ const MAX_PANIC_FUNCTION: u64 = 112;
 
 /// The panics of finished async state machines in one image.
 #[derive(Debug, Default)]
-pub struct ResumedPanics {
+pub(super) struct ResumedPanics {
     messages: HashSet<VirtAddr>,
     functions: HashSet<VirtAddr>,
     /// Whether no known function uses a message: then no walk will come to a panic.
@@ -26,7 +26,7 @@ pub struct ResumedPanics {
 
 impl ResumedPanics {
     /// Finds the messages, and the panic functions that load them.
-    pub fn find(image: &Image) -> Self {
+    pub(super) fn find(image: &Image) -> Self {
         let messages = messages(image);
         let holders: Vec<_> = references(image, &messages)
             .into_iter()
@@ -43,14 +43,14 @@ impl ResumedPanics {
     }
 
     /// Whether there are none: the image has no async function, or no unwind information that tells its functions.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.unused
     }
 
     /// If calling `target` with these registers is such a panic: the address of its location.
     ///
     /// `panic_const_async_fn_resumed*(&Location)`, or in older compilers `panic(message, length, &Location)`.
-    pub fn location(&self, target: VirtAddr, registers: &Registers) -> Option<VirtAddr> {
+    pub(super) fn location(&self, target: VirtAddr, registers: &Registers) -> Option<VirtAddr> {
         let first = registers.get(Register::RDI)?;
         if self.functions.contains(&target) {
             return Some(first);

@@ -40,7 +40,7 @@ struct Visit {
 
 /// How far from the first argument of `start` the byte lies that is tested at `entries`. `None` unless it is the same for all of
 /// them that are reached, and at least one is.
-pub fn find(
+pub(super) fn find(
     image: &Image,
     blocks: &mut Blocks,
     start: VirtAddr,

@@ -28,7 +28,7 @@ const MAX_QUEUED: usize = 4 * MAX_BLOCKS;
 
 /// A state machine that a walk came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sighting {
+pub(super) struct Sighting {
     /// The address of its panic location.
     pub location: VirtAddr,
     /// How many different bytes in memory were tested on the way, without those of static and thread-local variables, such
@@ -39,7 +39,7 @@ pub struct Sighting {
 
 /// What a walk found.
 #[derive(Debug)]
-pub struct Walked {
+pub(super) struct Walked {
     /// The state machines seen, nearest first: the outermost one, and those so close to it that they might be meant as well.
     pub found: Vec<Sighting>,
     /// Whether the first one polls all others itself: none is polled beside it, before or after.
@@ -51,7 +51,7 @@ pub struct Walked {
 }
 
 /// A byte in memory, and the end of the block that tested it first: blocks overlap, where one is jumped into.
-pub type Tested = (VirtAddr, Place);
+pub(super) type Tested = (VirtAddr, Place);
 
 #[derive(Clone, Debug)]
 struct Visit {
@@ -72,7 +72,7 @@ impl Visit {
 }
 
 /// A walk over code, nearest blocks first, that looks for the panics of state machines.
-pub struct Walk<'a> {
+pub(super) struct Walk<'a> {
     image: &'a Image,
     blocks: &'a mut Blocks,
     panics: &'a ResumedPanics,
@@ -102,7 +102,7 @@ struct Second {
 impl<'a> Walk<'a> {
     /// Prepares a walk.
     /// With `within`, it stays inside that function.
-    pub fn new(
+    pub(super) fn new(
         image: &'a Image,
         blocks: &'a mut Blocks,
         panics: &'a ResumedPanics,
@@ -124,7 +124,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Walks from `start`.
-    pub fn run(mut self, start: VirtAddr) -> Walked {
+    pub(super) fn run(mut self, start: VirtAddr) -> Walked {
         self.walk(start);
         let mut visited = self.seen.len();
         let mut is_alone = false;

@@ -3,7 +3,7 @@
 use crate::{model::LongPoll, runtime::Runtime};
 
 /// Lets a poll's runtime say what to do, where it has something of its own to say.
-pub fn advise(poll: &mut LongPoll, runtime: &dyn Runtime) {
+pub(super) fn advise(poll: &mut LongPoll, runtime: &dyn Runtime) {
     if let Some(diagnosis) = &mut poll.diagnosis
         && let Some(advice) = runtime.advice(diagnosis.cause)
     {

@@ -53,7 +53,7 @@ const TOLERANCE: f64 = 1.5;
 
 /// Follows a process's polls.
 #[derive(Debug)]
-pub struct Fitting {
+pub(super) struct Fitting {
     bounds: AutoThreshold,
     next_ns: u64,
     /// The polls up to the last fit.
@@ -63,7 +63,7 @@ pub struct Fitting {
 
 /// A new threshold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fit {
+pub(super) struct Fit {
     /// In nanoseconds.
     pub threshold_ns: u64,
     /// Of so many polls.
@@ -72,7 +72,7 @@ pub struct Fit {
 
 impl Fitting {
     /// Begins with the session.
-    pub fn new(bounds: AutoThreshold, start_ns: u64) -> Self {
+    pub(super) fn new(bounds: AutoThreshold, start_ns: u64) -> Self {
         Self {
             bounds,
             next_ns: start_ns.saturating_add(nanoseconds(FIRST)),
@@ -82,17 +82,22 @@ impl Fitting {
     }
 
     /// Between which bounds.
-    pub fn bounds(&self) -> AutoThreshold {
+    pub(super) fn bounds(&self) -> AutoThreshold {
         self.bounds
     }
 
     /// Whether to look at the polls now.
-    pub fn is_due(&self, now_ns: u64) -> bool {
+    pub(super) fn is_due(&self, now_ns: u64) -> bool {
         now_ns >= self.next_ns
     }
 
     /// The threshold that fits the polls since the last fit, if it is the first one, or another one than `current_ns`.
-    pub fn fit(&mut self, durations: &Distribution, current_ns: u64, now_ns: u64) -> Option<Fit> {
+    pub(super) fn fit(
+        &mut self,
+        durations: &Distribution,
+        current_ns: u64,
+        now_ns: u64,
+    ) -> Option<Fit> {
         let recent = durations.since(&self.seen);
         if recent.count < ENOUGH {
             return None;
@@ -113,7 +118,7 @@ impl Fitting {
 
 impl Fit {
     /// Why it is this one, for the report.
-    pub fn why(&self, bounds: AutoThreshold) -> String {
+    pub(super) fn why(&self, bounds: AutoThreshold) -> String {
         let threshold = Duration::from_nanos(self.threshold_ns);
         if threshold <= bounds.at_least {
             "the least that --threshold auto chooses".to_owned()

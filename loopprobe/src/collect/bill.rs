@@ -9,7 +9,7 @@ use crate::{
 
 /// What probes cost on this machine, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Prices {
+pub(super) struct Prices {
     /// Those of a poll.
     poll: f64,
     /// A single one.
@@ -33,7 +33,7 @@ impl From<&ProbeTiming> for Prices {
 /// # Errors
 ///
 /// [`AttachError::Map`].
-pub fn bill(
+pub(super) fn bill(
     kernel: &Kernel,
     prices: Prices,
     polls: u64,

@@ -7,13 +7,13 @@ use crate::model::TaskType;
 
 /// By task type.
 #[derive(Clone, Debug, Default)]
-pub struct Corrections {
+pub(super) struct Corrections {
     types: HashMap<TaskType, Correction>,
 }
 
 /// What is to be added to and taken off the kernel side's counts of one type.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Correction {
+pub(super) struct Correction {
     more: u64,
     more_ns: u64,
     fewer: u64,
@@ -24,36 +24,36 @@ pub struct Correction {
 
 impl Corrections {
     /// A long poll that the kernel side does not count.
-    pub fn add(&mut self, task: &TaskType, duration_ns: u64) {
+    pub(super) fn add(&mut self, task: &TaskType, duration_ns: u64) {
         let correction = self.of(task);
         correction.more += 1;
         correction.lengthen(duration_ns, duration_ns);
     }
 
     /// A long poll that the kernel side counts as `by_ns` shorter than its `duration_ns`.
-    pub fn lengthen(&mut self, task: &TaskType, duration_ns: u64, by_ns: u64) {
+    pub(super) fn lengthen(&mut self, task: &TaskType, duration_ns: u64, by_ns: u64) {
         self.of(task).lengthen(duration_ns, by_ns);
     }
 
     /// A poll that the kernel side counts as long with `counted_ns`, and that was not.
-    pub fn remove(&mut self, task: &TaskType, counted_ns: u64) {
+    pub(super) fn remove(&mut self, task: &TaskType, counted_ns: u64) {
         let correction = self.of(task);
         correction.fewer += 1;
         correction.fewer_ns += counted_ns;
     }
 
     /// A long poll that the kernel side counts as `by_ns` longer than it was.
-    pub fn shorten(&mut self, task: &TaskType, by_ns: u64) {
+    pub(super) fn shorten(&mut self, task: &TaskType, by_ns: u64) {
         self.of(task).fewer_ns += by_ns;
     }
 
     /// What there is of a type, if anything. It is not given a second time.
-    pub fn take(&mut self, task: &TaskType) -> Correction {
+    pub(super) fn take(&mut self, task: &TaskType) -> Correction {
         self.types.remove(task).unwrap_or_default()
     }
 
     /// What has not been taken.
-    pub fn rest(self) -> impl Iterator<Item = (TaskType, Correction)> {
+    pub(super) fn rest(self) -> impl Iterator<Item = (TaskType, Correction)> {
         self.types.into_iter()
     }
 
@@ -69,12 +69,12 @@ impl Correction {
     }
 
     /// The number of long polls for a number that the kernel side has.
-    pub fn polls(&self, counted: u64) -> u64 {
+    pub(super) fn polls(&self, counted: u64) -> u64 {
         (counted + self.more).saturating_sub(self.fewer)
     }
 
     /// The same for their total, in nanoseconds.
-    pub fn ns(&self, counted_ns: u64) -> u64 {
+    pub(super) fn ns(&self, counted_ns: u64) -> u64 {
         (counted_ns + self.more_ns).saturating_sub(self.fewer_ns)
     }
 }

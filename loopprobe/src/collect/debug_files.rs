@@ -18,7 +18,7 @@ struct Given {
 
 impl GivenDebugFiles {
     /// None has been used.
-    pub fn new(paths: &[PathBuf]) -> Self {
+    pub(crate) fn new(paths: &[PathBuf]) -> Self {
         let given = |path: &PathBuf| Given {
             path: path.clone(),
             used: false,
@@ -28,12 +28,12 @@ impl GivenDebugFiles {
     }
 
     /// The one that belongs to an image.
-    pub fn of(&mut self, image: &Image) -> Option<Sections> {
+    pub(crate) fn of(&mut self, image: &Image) -> Option<Sections> {
         self.0.iter_mut().find_map(|given| given.open(image))
     }
 
     /// The first that belonged to no image, and why not to the first: most debug files are the program's.
-    pub fn useless(&mut self) -> Option<(PathBuf, DebugFileError)> {
+    pub(crate) fn useless(&mut self) -> Option<(PathBuf, DebugFileError)> {
         let mut unused = self.0.iter_mut().filter(|given| !given.used);
         unused.find_map(|given| Some((given.path.clone(), given.problem.take()?)))
     }

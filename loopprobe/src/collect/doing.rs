@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Looks at the threads of a process.
-pub struct Threads<'a> {
+pub(super) struct Threads<'a> {
     pid: u32,
     memory: Memory,
     stacks: &'a mut Stacks,
@@ -30,7 +30,7 @@ pub struct Threads<'a> {
 
 impl<'a> Threads<'a> {
     /// Of a process, and the files in it that are probed.
-    pub fn of(pid: u32, planned: &[PlannedImage], stacks: &'a mut Stacks) -> Self {
+    pub(super) fn of(pid: u32, planned: &[PlannedImage], stacks: &'a mut Stacks) -> Self {
         Self {
             pid,
             memory: Memory::of(pid),
@@ -44,7 +44,7 @@ impl<'a> Threads<'a> {
     }
 
     /// All threads, by id, with their stacks if `frames`. Those in `polling` are known to be in a poll.
-    pub fn look(
+    pub(super) fn look(
         &mut self,
         kernel: &Kernel,
         polling: &HashSet<u32>,
@@ -84,7 +84,7 @@ impl<'a> Threads<'a> {
 
     /// Whether no thread but the `known` ones runs a closure of the blocking pool, which a worker is too, or polls a task, as far as
     /// stacks prove it.
-    pub fn run_no_closure(&mut self, kernel: &Kernel, known: &HashSet<u32>) -> bool {
+    pub(super) fn run_no_closure(&mut self, kernel: &Kernel, known: &HashSet<u32>) -> bool {
         let registers = kernel.thread_registers(self.pid).unwrap_or_default();
         let mut others = looked::threads(self.pid);
         others.retain(|tid| !known.contains(tid));

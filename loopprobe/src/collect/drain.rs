@@ -29,7 +29,7 @@ const ENOUGH: usize = 1 << 20;
 const LAST: Duration = Duration::from_secs(1);
 
 /// The ring buffers. Programs that are loaded later refer to them, so they live as long as the session.
-pub struct Rings {
+pub(super) struct Rings {
     /// Records of polls and of the process.
     pub events: RingBuf<MapData>,
     /// Stacks.
@@ -37,7 +37,7 @@ pub struct Rings {
 }
 
 /// Takes what the kernel side sends, at once, and holds it until somebody looks at it.
-pub struct Drain {
+pub(super) struct Drain {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<Rings>>,
     /// While there is no thread.
@@ -65,7 +65,7 @@ impl Drain {
     /// # Errors
     ///
     /// If the process has no descriptor or thread left.
-    pub fn start(rings: Rings) -> io::Result<Self> {
+    pub(super) fn start(rings: Rings) -> io::Result<Self> {
         let event = || {
             let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
             EventFd::from_value_and_flags(0, flags)
@@ -100,13 +100,13 @@ impl Drain {
     /// # Errors
     ///
     /// If the process has no thread left.
-    pub fn restart(&mut self) -> io::Result<()> {
+    pub(super) fn restart(&mut self) -> io::Result<()> {
         self.close();
         self.run()
     }
 
     /// Ends the thread. All that was sent before can be taken then.
-    pub fn close(&mut self) {
+    pub(super) fn close(&mut self) {
         let Some(thread) = self.thread.take() else {
             return;
         };
@@ -118,27 +118,27 @@ impl Drain {
     }
 
     /// The oldest record that has not been taken yet.
-    pub fn next(&self) -> Option<Box<[u8]>> {
+    pub(super) fn next(&self) -> Option<Box<[u8]>> {
         self.shared.inbox().pop()
     }
 
     /// How many records can be taken.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.shared.inbox().len()
     }
 
     /// What there was no room for.
-    pub fn lost(&self) -> InboxLost {
+    pub(super) fn lost(&self) -> InboxLost {
         self.shared.inbox().lost
     }
 
     /// Readable when there is something to look at.
-    pub fn ready(&self) -> BorrowedFd<'_> {
+    pub(super) fn ready(&self) -> BorrowedFd<'_> {
         self.shared.ready.as_fd()
     }
 
     /// From here on what comes anew makes it readable.
-    pub fn looked(&self) {
+    pub(super) fn looked(&self) {
         // It fails if it has not been written to.
         let _ = self.shared.ready.read();
     }

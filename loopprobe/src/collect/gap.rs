@@ -9,7 +9,7 @@ const MAX_STRETCHES: usize = 4096;
 
 /// What a stack shows of its thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub(super) enum Place {
     /// In `block_on`.
     Inside,
     /// In no function of the runtime's, from the innermost to the thread's first one.
@@ -20,7 +20,7 @@ pub enum Place {
 
 /// What was seen of one gap, in the order of time.
 #[derive(Clone, Debug, Default)]
-pub struct Gap(Vec<Stretch>);
+pub(super) struct Gap(Vec<Stretch>);
 
 /// Stacks that follow each other and show the same.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +34,7 @@ struct Stretch {
 
 /// A gap as the kernel side reports it.
 #[derive(Clone, Copy, Debug)]
-pub struct Bounds {
+pub(super) struct Bounds {
     /// When it began: in the runtime.
     pub start_ns: u64,
     /// When it ended.
@@ -47,7 +47,7 @@ pub struct Bounds {
 
 /// A part of a gap in which a root future was polled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Part {
+pub(super) struct Part {
     /// Not later than the true beginning by more than stacks can tell, and not before the time outside.
     pub start_ns: u64,
     /// When it ended, in the same way.
@@ -60,7 +60,7 @@ pub struct Part {
 
 impl Gap {
     /// Adds a stack that stood from `from_ns` to `to_ns`, of which the thread waited for something and for a CPU this long.
-    pub fn saw(
+    pub(super) fn saw(
         &mut self,
         place: Place,
         from_ns: u64,
@@ -90,7 +90,7 @@ impl Gap {
 
     /// The parts of the gap that are a root future's and that kept the loop for `threshold_ns`: by computing or waiting, not by
     /// waiting for a CPU.
-    pub fn parts(&self, gap: &Bounds, threshold_ns: u64) -> Vec<Part> {
+    pub(super) fn parts(&self, gap: &Bounds, threshold_ns: u64) -> Vec<Part> {
         if self.0.is_empty() && !gap.ends_outside {
             // Nothing was seen of it.
             return long(whole(gap, false), threshold_ns);

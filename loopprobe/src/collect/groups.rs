@@ -9,11 +9,11 @@ const MAX_GROUPS: usize = 10_000;
 
 /// Sums over a session.
 #[derive(Clone, Debug, Default)]
-pub struct Groups(HashMap<(String, Cause, Option<String>), Group>);
+pub(super) struct Groups(HashMap<(String, Cause, Option<String>), Group>);
 
 impl Groups {
     /// Adds a poll that has ended.
-    pub fn add(&mut self, poll: &LongPoll) {
+    pub(super) fn add(&mut self, poll: &LongPoll) {
         let Some(diagnosis) = &poll.diagnosis else {
             return;
         };
@@ -43,7 +43,7 @@ impl Groups {
     }
 
     /// Worst first.
-    pub fn ranked(self) -> Vec<Group> {
+    pub(super) fn ranked(self) -> Vec<Group> {
         let mut groups: Vec<Group> = self.0.into_values().collect();
         groups.sort_by(|a, b| {
             b.total_ns

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The head of a session that began at `start_ns`.
-pub fn head(options: &Options, plan: &Plan, images: &Images, start_ns: u64) -> Session {
+pub(super) fn head(options: &Options, plan: &Plan, images: &Images, start_ns: u64) -> Session {
     // Schema 1 has a field of its own for Tokio's versions.
     let (tokio, others): (Vec<_>, Vec<_>) = images
         .found
@@ -50,7 +50,7 @@ pub fn head(options: &Options, plan: &Plan, images: &Images, start_ns: u64) -> S
 }
 
 /// The process's name, `?` if it is gone.
-pub fn process_name(pid: u32) -> String {
+pub(super) fn process_name(pid: u32) -> String {
     process::name(pid).unwrap_or_else(|_| "?".into())
 }
 

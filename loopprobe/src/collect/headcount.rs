@@ -25,7 +25,7 @@ const LEAST_FRESH_NS: u64 = 1_000_000_000;
 
 /// Who polled since the last question: a loop that is not among those known has to be searched for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Seen {
+pub(super) struct Seen {
     /// Schedulers of tasks that were polled.
     pub schedulers: BTreeSet<u64>,
     /// Threads with a loop of their own, whose scheduler need not be known.
@@ -41,7 +41,7 @@ impl Seen {
 
 /// The tasks of the process at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Headcount {
+pub(super) struct Headcount {
     /// When (`CLOCK_MONOTONIC`, nanoseconds).
     pub time_ns: u64,
     /// The loops.
@@ -52,7 +52,7 @@ pub struct Headcount {
 
 /// A blocking pool at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PoolNow {
+pub(super) struct PoolNow {
     /// Its threads and closures.
     pub count: PoolCount,
     /// For how long the first closure of the queue has waited at least, if one waits.
@@ -61,7 +61,7 @@ pub struct PoolNow {
 
 impl Headcount {
     /// All pools together, but for those whose runtime ends. `None` if there are none.
-    pub fn pool(&self) -> Option<Pool> {
+    pub(super) fn pool(&self) -> Option<Pool> {
         let is_open = |pool: &&PoolNow| pool.count.state == PoolState::Open;
         let pools: Vec<_> = self.pools.as_ref()?.iter().filter(is_open).collect();
         (!pools.is_empty()).then_some(())?;
@@ -76,13 +76,13 @@ impl Headcount {
     }
 
     /// Tasks that are alive.
-    pub fn active(&self) -> u64 {
+    pub(super) fn active(&self) -> u64 {
         self.loops.iter().map(|count| count.active).sum()
     }
 
     /// Tasks spawned and completed since an earlier moment. `None` if a loop does not count what it spawns, or if loops have come
     /// or gone meanwhile: what they had spawned before is not known.
-    pub fn since(&self, earlier: &Self) -> Option<(u64, u64)> {
+    pub(super) fn since(&self, earlier: &Self) -> Option<(u64, u64)> {
         if self.loops.len() != earlier.loops.len() {
             return None;
         }
@@ -107,7 +107,7 @@ struct Question {
 
 /// Asks for headcounts.
 #[derive(Debug)]
-pub struct Headcounts {
+pub(super) struct Headcounts {
     /// `None` if there is no thread to ask.
     questions: Option<SyncSender<Question>>,
     answers: Receiver<Option<Headcount>>,
@@ -129,7 +129,7 @@ impl std::fmt::Debug for Question {
 
 impl Headcounts {
     /// Of a process. Without a thread nothing is ever known.
-    pub fn of(runtimes: Runtimes, pid: u32) -> Self {
+    pub(super) fn of(runtimes: Runtimes, pid: u32) -> Self {
         let (questions, asked) = sync_channel::<Question>(1);
         let (answer, answers) = sync_channel(4);
         let thread = thread::Builder::new().name("loopprobe-tasks".into());
@@ -152,19 +152,19 @@ impl Headcounts {
     }
 
     /// The process has executed another program: all that was known is gone.
-    pub fn forget(&mut self) {
+    pub(super) fn forget(&mut self) {
         self.images = None;
         self.last = None;
     }
 
     /// Somebody polled.
-    pub fn see(&mut self, seen: Seen) {
+    pub(super) fn see(&mut self, seen: Seen) {
         self.seen.add(seen);
     }
 
     /// How many tasks live now, as far as it is known; not older than `most_ns`, or than a second if that is longer. Takes
     /// milliseconds at most. `images` is all files that the process has mapped.
-    pub fn take(&mut self, images: &[MappedImage], most_ns: u64) -> Option<Headcount> {
+    pub(super) fn take(&mut self, images: &[MappedImage], most_ns: u64) -> Option<Headcount> {
         self.receive();
         if self.asked == 0 {
             self.ask(images);

@@ -18,7 +18,7 @@ use crate::model::{DriverLag, Interval, WorkerLoad};
 
 /// Compares each look with the one before, and adds it to the periods that are under way.
 #[derive(Debug)]
-pub struct Health {
+pub(super) struct Health {
     pid: u32,
     /// The look under way, as the kernel side is told.
     look: u64,
@@ -32,7 +32,7 @@ pub struct Health {
 
 /// What was seen since a moment.
 #[derive(Clone, Debug, Default)]
-pub struct Period {
+pub(super) struct Period {
     start_ns: u64,
     polls: u64,
     long_polls: u64,
@@ -52,7 +52,7 @@ struct Lag {
 
 impl Health {
     /// Of a process whose kernel side is at look 0.
-    pub fn of(pid: u32) -> Self {
+    pub(super) fn of(pid: u32) -> Self {
         Self {
             pid,
             look: 0,
@@ -63,14 +63,14 @@ impl Health {
     }
 
     /// A new look begins; what the kernel side is told of it.
-    pub fn next_look(&mut self) -> u64 {
+    pub(super) fn next_look(&mut self) -> u64 {
         self.look += 1;
         self.look
     }
 
     /// Adds what has happened since the look before. `threads` and `drivers` have been read after the new look had begun. Gives
     /// the drivers that are gone.
-    pub fn see(
+    pub(super) fn see(
         &mut self,
         threads: &[(u32, Thread)],
         drivers: &[(u32, Driver)],
@@ -113,7 +113,7 @@ impl Health {
     }
 
     /// Who has polled since this was asked last.
-    pub fn take_seen(&mut self) -> Seen {
+    pub(super) fn take_seen(&mut self) -> Seen {
         std::mem::take(&mut self.seen)
     }
 
@@ -183,7 +183,11 @@ fn is_epoll(pid: u32, descriptor: u32) -> bool {
 
 impl Period {
     /// Begins now, when so many polls and long polls have been counted, and these tasks live.
-    pub fn begin(start_ns: u64, (polls, long_polls): (u64, u64), tasks: Option<Headcount>) -> Self {
+    pub(super) fn begin(
+        start_ns: u64,
+        (polls, long_polls): (u64, u64),
+        tasks: Option<Headcount>,
+    ) -> Self {
         Self {
             start_ns,
             polls,
@@ -194,7 +198,7 @@ impl Period {
     }
 
     /// What the values come to, when by now so many polls and long polls have been counted, and these tasks live.
-    pub fn interval(
+    pub(super) fn interval(
         &self,
         now: u64,
         (polls, long_polls): (u64, u64),

@@ -22,7 +22,7 @@ type FileId = ((u32, u32), u64);
 
 /// The files that have been looked at, and what they gave.
 #[derive(Debug)]
-pub struct Images {
+pub(super) struct Images {
     /// What is looked for.
     runtimes: Runtimes,
     seen: HashSet<FileId>,
@@ -49,7 +49,7 @@ pub struct Images {
 
 /// A runtime of the process.
 #[derive(Debug)]
-pub struct FoundRuntime {
+pub(super) struct FoundRuntime {
     /// Which one.
     pub runtime: &'static dyn Runtime,
     /// Its versions, where known.
@@ -66,7 +66,7 @@ struct PlannedByPath {
 
 impl Images {
     /// No file has been looked at; `debug_files` were given by the user.
-    pub fn new(runtimes: Runtimes, debug_files: &[PathBuf]) -> Self {
+    pub(super) fn new(runtimes: Runtimes, debug_files: &[PathBuf]) -> Self {
         Self {
             runtimes,
             seen: HashSet::new(),
@@ -84,12 +84,12 @@ impl Images {
     }
 
     /// A debug file that belongs to none of the files that have been looked at, and why.
-    pub fn useless_debug_file(&mut self) -> Option<(PathBuf, DebugFileError)> {
+    pub(super) fn useless_debug_file(&mut self) -> Option<(PathBuf, DebugFileError)> {
         self.debug_files.useless()
     }
 
     /// How many files have been looked at.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.seen.len()
     }
 
@@ -98,7 +98,7 @@ impl Images {
     /// # Errors
     ///
     /// [`ObserveError::Process`] if the process is gone. Files that cannot be read are listed instead.
-    pub fn plan_mapped(
+    pub(super) fn plan_mapped(
         &mut self,
         pid: u32,
         plan: &mut Plan,
@@ -144,7 +144,7 @@ impl Images {
     /// # Errors
     ///
     /// If it cannot be read.
-    pub fn plan_program(
+    pub(super) fn plan_program(
         &mut self,
         path: &Path,
         plan: &mut Plan,

@@ -22,7 +22,7 @@ const OVERHEAD: usize = size_of::<Item>() + 16;
 
 /// Records in the order in which they are to be looked at: a poll's stacks before the poll.
 #[derive(Debug)]
-pub struct Inbox {
+pub(super) struct Inbox {
     items: VecDeque<Item>,
     stack_bytes: usize,
     record_bytes: usize,
@@ -35,7 +35,7 @@ pub struct Inbox {
 
 /// What an inbox had no room for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct InboxLost {
+pub(super) struct InboxLost {
     /// Stacks.
     pub stacks: u64,
     /// Records of polls and of the process.
@@ -44,7 +44,7 @@ pub struct InboxLost {
 
 /// One record.
 #[derive(Debug)]
-pub struct Item {
+pub(super) struct Item {
     bytes: Box<[u8]>,
     /// `None` if it is no stack.
     stack: Option<Head>,
@@ -85,7 +85,7 @@ enum Keep {
 
 impl Item {
     /// A record as the kernel side wrote it.
-    pub fn new(bytes: &[u8]) -> Self {
+    pub(super) fn new(bytes: &[u8]) -> Self {
         let stack = match Record::parse(bytes) {
             Some(Record::Stack(record, _)) => Some(Head::of(&record)),
             _ => None,
@@ -97,7 +97,7 @@ impl Item {
     }
 
     /// Whether somebody waits for it, or what it tells of is soon gone, as the descriptor of a system call is.
-    pub fn is_urgent(&self) -> bool {
+    pub(super) fn is_urgent(&self) -> bool {
         self.stack
             .is_none_or(|head| matches!(head.owner, Owner::Place(_)) || head.in_syscall)
     }
@@ -145,7 +145,7 @@ impl Inbox {
     }
 
     /// Adds a record behind all others, or counts it as lost.
-    pub fn push(&mut self, item: Item) {
+    pub(super) fn push(&mut self, item: Item) {
         let size = item.size();
         if item.stack.is_none() {
             if self.record_bytes + size > MOST_RECORDS {
@@ -167,7 +167,7 @@ impl Inbox {
     }
 
     /// Takes the oldest record out.
-    pub fn pop(&mut self) -> Option<Box<[u8]>> {
+    pub(super) fn pop(&mut self) -> Option<Box<[u8]>> {
         let item = self.items.pop_front()?;
         if item.stack.is_some() {
             self.stack_bytes -= item.size();
@@ -181,12 +181,12 @@ impl Inbox {
     }
 
     /// How many records there are.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.items.len()
     }
 
     /// How many bytes of stacks there are.
-    pub fn stack_bytes(&self) -> usize {
+    pub(super) fn stack_bytes(&self) -> usize {
         self.stack_bytes
     }
 

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Answers questions.
-pub struct Light {
+pub(super) struct Light {
     unwinder: Unwinder,
     functions: PollFunctions,
     places: Places,
@@ -39,7 +39,7 @@ impl Light {
     /// # Errors
     ///
     /// If its memory map cannot be read.
-    pub fn new(pid: u32, planned: &[PlannedImage]) -> Result<Self, ProcessError> {
+    pub(super) fn new(pid: u32, planned: &[PlannedImage]) -> Result<Self, ProcessError> {
         let unwinder = Unwinder::new(pid)?;
         Ok(Self {
             functions: poll_functions(&unwinder, planned),
@@ -54,7 +54,7 @@ impl Light {
     /// # Errors
     ///
     /// [`AttachError::Map`].
-    pub fn reload(
+    pub(super) fn reload(
         &mut self,
         planned: &[PlannedImage],
         kernel: &mut Kernel,
@@ -66,12 +66,12 @@ impl Light {
     }
 
     /// The functions that poll tasks.
-    pub fn functions(&self) -> &PollFunctions {
+    pub(super) fn functions(&self) -> &PollFunctions {
         &self.functions
     }
 
     /// Takes a piece of a stack that is too deep for one record. Its question follows.
-    pub fn piece(&mut self, record: &StackRecord, bytes: &[u8]) {
+    pub(super) fn piece(&mut self, record: &StackRecord, bytes: &[u8]) {
         self.pieces.add(record, bytes);
     }
 
@@ -80,7 +80,7 @@ impl Light {
     /// # Errors
     ///
     /// [`AttachError::Map`].
-    pub fn answer(
+    pub(super) fn answer(
         &mut self,
         record: &StackRecord,
         bytes: &[u8],
@@ -104,12 +104,12 @@ impl Light {
     }
 
     /// What was answered about a place; one of [`answer`].
-    pub fn answered(&self, place: &Place) -> u32 {
+    pub(super) fn answered(&self, place: &Place) -> u32 {
         self.places.answered(place)
     }
 
     /// Whether a poll that the kernel side still holds for open has ended, or may have.
-    pub fn has_ended(&self, thread: &Thread, start_ns: u64) -> bool {
+    pub(super) fn has_ended(&self, thread: &Thread, start_ns: u64) -> bool {
         let question = &thread.question;
         let about = thread.polls.get((question.depth as usize).wrapping_sub(1));
         question.place.is_some()
@@ -127,7 +127,7 @@ impl Light {
 
 /// A file with a runtime in which entries alone tell nothing: most of its functions that poll tasks have no unwind information, so no walk
 /// can show whether they are on a stack.
-pub fn untimeable(planned: &[PlannedImage]) -> Option<&ImageFacts> {
+pub(super) fn untimeable(planned: &[PlannedImage]) -> Option<&ImageFacts> {
     planned
         .iter()
         .filter_map(|image| Some(image.runtime.as_ref()?.facts()))
@@ -135,7 +135,7 @@ pub fn untimeable(planned: &[PlannedImage]) -> Option<&ImageFacts> {
 }
 
 /// Whether an answer takes a poll for open.
-pub fn is_open(answer: u32) -> bool {
+pub(super) fn is_open(answer: u32) -> bool {
     answer == answer::OPEN || answer == answer::PRESUMED
 }
 

@@ -8,7 +8,7 @@ use crate::model::{
 };
 
 /// Puts a snapshot together from the kernel side's threads and a summary of the session so far.
-pub fn snapshot(
+pub(super) fn snapshot(
     threads: &[(u32, Thread)],
     now_ns: u64,
     threshold_ns: u64,

@@ -22,7 +22,7 @@ const PIECE: usize = 1 << 16;
 
 /// The threads that the process had at the attach.
 #[derive(Debug, Default)]
-pub struct Looked {
+pub(super) struct Looked {
     /// Of these it is not known yet.
     pending: HashSet<u32>,
     /// These had no poll open, or one that is known.
@@ -37,7 +37,7 @@ pub struct Looked {
 
 impl Looked {
     /// For these threads.
-    pub fn new(threads: impl IntoIterator<Item = u32>) -> Self {
+    pub(super) fn new(threads: impl IntoIterator<Item = u32>) -> Self {
         Self {
             pending: threads.into_iter().collect(),
             ..Self::default()
@@ -46,7 +46,7 @@ impl Looked {
 
     /// Whether there is nothing more to learn: no poll is open on the thread that began before the attach, or its stack
     /// cannot be followed.
-    pub fn is_settled(&self, tid: u32) -> bool {
+    pub(super) fn is_settled(&self, tid: u32) -> bool {
         self.cleared.contains(&tid)
             || self
                 .tries
@@ -55,25 +55,25 @@ impl Looked {
     }
 
     /// Whether there is more to learn of a thread.
-    pub fn wants(&self, tid: u32) -> bool {
+    pub(super) fn wants(&self, tid: u32) -> bool {
         let in_doubt = self.pending.contains(&tid) || self.uncertain.contains_key(&tid);
         in_doubt && !self.is_settled(tid)
     }
 
     /// Whether there is more to learn of any thread.
-    pub fn wants_any(&self) -> bool {
+    pub(super) fn wants_any(&self) -> bool {
         !self.pending.is_empty() || self.uncertain.keys().any(|tid| self.wants(*tid))
     }
 
     /// It is known of a thread whether a poll is open on it.
-    pub fn clear(&mut self, tid: u32) {
+    pub(super) fn clear(&mut self, tid: u32) {
         self.pending.remove(&tid);
         self.uncertain.remove(&tid);
         self.cleared.insert(tid);
     }
 
     /// A thread could not be looked at; its stack leads through the file at `path`.
-    pub fn doubt(&mut self, tid: u32, path: Option<PathBuf>) {
+    pub(super) fn doubt(&mut self, tid: u32, path: Option<PathBuf>) {
         self.pending.remove(&tid);
         if !self.cleared.contains(&tid) {
             self.uncertain.insert(tid, path);
@@ -82,7 +82,7 @@ impl Looked {
     }
 
     /// The time for looking is over: what has not been seen by now counts as not looked at, if it is still there.
-    pub fn give_up(&mut self, exists: impl Fn(u32) -> bool) {
+    pub(super) fn give_up(&mut self, exists: impl Fn(u32) -> bool) {
         for tid in std::mem::take(&mut self.pending) {
             if exists(tid) {
                 self.doubt(tid, None);
@@ -91,12 +91,12 @@ impl Looked {
     }
 
     /// How many threads could not be looked at.
-    pub fn uncertain(&self) -> u64 {
+    pub(super) fn uncertain(&self) -> u64 {
         self.uncertain.len() as u64
     }
 
     /// A sentence about the threads that could not be looked at, when there are more than the last time.
-    pub fn news(&mut self) -> Option<String> {
+    pub(super) fn news(&mut self) -> Option<String> {
         let count = self.uncertain.len();
         if count <= self.told {
             return None;
@@ -121,7 +121,7 @@ fn sentence<'a>(count: usize, paths: impl Iterator<Item = &'a PathBuf>) -> Strin
 }
 
 /// Whether no word on a stack, from `start` to its end, lies in a function that polls async tasks.
-pub fn is_clean(
+pub(super) fn is_clean(
     start: u64,
     memory: &Memory,
     modules: &[&Module],
@@ -155,7 +155,7 @@ fn is_in(word: u64, modules: &[&Module], functions: &PollFunctions) -> bool {
 }
 
 /// The threads of a process, without those of io_uring that never leave the kernel: no poll can be on them.
-pub fn threads(pid: u32) -> Vec<u32> {
+pub(super) fn threads(pid: u32) -> Vec<u32> {
     let folder = Path::new("/proc").join(pid.to_string()).join("task");
     let entries = std::fs::read_dir(&folder).into_iter().flatten();
     let tids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());

@@ -17,7 +17,7 @@ use crate::{
 
 /// A file that has been planned without the names of its tasks.
 #[derive(Debug)]
-pub struct Unnamed {
+pub(super) struct Unnamed {
     /// The file's code and data.
     pub image: Image,
     /// Its debug file.
@@ -28,7 +28,7 @@ pub struct Unnamed {
 
 /// A runtime in a file, with names.
 #[derive(Debug)]
-pub struct Named {
+pub(super) struct Named {
     /// What was planned of it.
     pub sketch: Arc<dyn RuntimeImage>,
     /// Where in the plan.
@@ -39,7 +39,7 @@ pub struct Named {
 
 /// Reads names in a thread of its own.
 #[derive(Debug)]
-pub struct Naming {
+pub(super) struct Naming {
     runtimes: Runtimes,
     thread: Option<JoinHandle<Vec<Named>>>,
     /// Readable once the thread is done.
@@ -52,7 +52,7 @@ impl Naming {
     /// # Errors
     ///
     /// If the process has no descriptor left.
-    pub fn new(runtimes: Runtimes) -> io::Result<Self> {
+    pub(super) fn new(runtimes: Runtimes) -> io::Result<Self> {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         Ok(Self {
             runtimes,
@@ -66,7 +66,7 @@ impl Naming {
     /// # Errors
     ///
     /// If the process has no thread left.
-    pub fn begin(&mut self, files: Vec<Unnamed>) -> io::Result<()> {
+    pub(super) fn begin(&mut self, files: Vec<Unnamed>) -> io::Result<()> {
         if files.is_empty() {
             return Ok(());
         }
@@ -85,17 +85,17 @@ impl Naming {
     }
 
     /// Whether there is something to take, now or later.
-    pub fn is_busy(&self) -> bool {
+    pub(super) fn is_busy(&self) -> bool {
         self.thread.is_some()
     }
 
     /// Readable once there is something to take.
-    pub fn ready(&self) -> BorrowedFd<'_> {
+    pub(super) fn ready(&self) -> BorrowedFd<'_> {
         self.done.as_fd()
     }
 
     /// What has been named, if all is done.
-    pub fn take(&mut self) -> Vec<Named> {
+    pub(super) fn take(&mut self) -> Vec<Named> {
         match &self.thread {
             Some(thread) if thread.is_finished() => self.wait(),
             _ => Vec::new(),
@@ -103,7 +103,7 @@ impl Naming {
     }
 
     /// Waits for the end, and takes what has been named.
-    pub fn wait(&mut self) -> Vec<Named> {
+    pub(super) fn wait(&mut self) -> Vec<Named> {
         let named = self.thread.take().map(JoinHandle::join);
         let _ = self.done.read();
         // Without names the tasks are known by the places of their types.

@@ -18,7 +18,7 @@ use crate::{
 
 /// Makes the model's long polls.
 #[derive(Debug)]
-pub struct Polls {
+pub(super) struct Polls {
     pid: u32,
     pub(super) threads: ThreadNames,
     pub(super) instances: Instances,
@@ -31,11 +31,11 @@ pub struct Polls {
 }
 
 /// A poll: its thread, and when the kernel side saw it begin.
-pub type PollKey = (u32, u64);
+pub(super) type PollKey = (u32, u64);
 
 impl Polls {
     /// For a session's process; `dead_time` is taken off measured durations.
-    pub fn new(options: &Options, dead_time: DeadTime) -> Self {
+    pub(super) fn new(options: &Options, dead_time: DeadTime) -> Self {
         let pid = options.pid;
         Self {
             pid,
@@ -48,7 +48,7 @@ impl Polls {
     }
 
     /// A poll that has ended.
-    pub fn ended(&mut self, record: &PollRecord, plan: &Plan) -> LongPoll {
+    pub(super) fn ended(&mut self, record: &PollRecord, plan: &Plan) -> LongPoll {
         self.next_report.remove(&(record.tid, record.poll.start_ns));
         let root = record.kind == Kind::Root as u32;
         let dead_ns = if root { 0 } else { self.dead_time.total_ns() };
@@ -69,7 +69,7 @@ impl Polls {
     }
 
     /// A poll that was watched: open for certain for the proven time, and for `hi_ns` at the most. Whose it is, is not known yet.
-    pub fn watched(
+    pub(super) fn watched(
         &mut self,
         tid: u32,
         task_id: u64,
@@ -100,12 +100,12 @@ impl Polls {
     }
 
     /// A poll has ended, and is not reported as open any more.
-    pub fn forget(&mut self, key: PollKey) {
+    pub(super) fn forget(&mut self, key: PollKey) {
         self.next_report.remove(&key);
     }
 
     /// The polls of a thread that are still open and due to be reported, outermost first.
-    pub fn due(
+    pub(super) fn due(
         &mut self,
         thread: &Thread,
         now: u64,
@@ -118,7 +118,7 @@ impl Polls {
     }
 
     /// The polls of a thread that are still open and as long as the threshold already, outermost first.
-    pub fn open(
+    pub(super) fn open(
         &mut self,
         thread: &Thread,
         now: u64,
@@ -207,7 +207,7 @@ impl Polls {
 }
 
 /// The polls that are open on a thread, outermost first.
-pub fn open_polls(thread: &Thread) -> &[OpenPoll] {
+pub(super) fn open_polls(thread: &Thread) -> &[OpenPoll] {
     &thread.polls[..(thread.depth as usize).min(thread.polls.len())]
 }
 

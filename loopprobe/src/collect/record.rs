@@ -9,7 +9,7 @@ use crate::attach::pod;
 
 /// One record of the ring buffer.
 #[derive(Debug)]
-pub enum Record<'a> {
+pub(super) enum Record<'a> {
     /// A poll ended.
     Poll(PollRecord),
     /// A poll ended now or earlier; the answer to its question says which.
@@ -28,7 +28,7 @@ pub enum Record<'a> {
 
 impl<'a> Record<'a> {
     /// `None` if the bytes are no record: then loopprobe and its eBPF object do not belong together.
-    pub fn parse(bytes: &'a [u8]) -> Option<Self> {
+    pub(super) fn parse(bytes: &'a [u8]) -> Option<Self> {
         const POLL: u32 = Kind::Poll as u32;
         const ROOT: u32 = Kind::Root as u32;
         const UNSETTLED: u32 = Kind::Unsettled as u32;

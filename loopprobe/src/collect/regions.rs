@@ -15,7 +15,7 @@ const MAX_REGIONS: usize = 4096;
 /// Regions that hold the stacks on which polls began. A thread's stack stays where it is as long as the thread lives; a first
 /// thread's grows downwards.
 #[derive(Debug)]
-pub struct Regions {
+pub(super) struct Regions {
     pid: u32,
     known: Vec<Range<u64>>,
     last_read: Option<Instant>,
@@ -23,7 +23,7 @@ pub struct Regions {
 
 impl Regions {
     /// For a process.
-    pub fn of(pid: u32) -> Self {
+    pub(super) fn of(pid: u32) -> Self {
         Self {
             pid,
             known: Vec::new(),
@@ -32,7 +32,7 @@ impl Regions {
     }
 
     /// The region around an address; `None` if it is not known.
-    pub fn of_address(&mut self, address: u64) -> Option<Range<u64>> {
+    pub(super) fn of_address(&mut self, address: u64) -> Option<Range<u64>> {
         if let Some(known) = self.known.iter().find(|region| region.contains(&address)) {
             return Some(known.clone());
         }

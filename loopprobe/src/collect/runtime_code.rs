@@ -18,7 +18,7 @@ use crate::{
 
 /// The code of the images with a runtime in them.
 #[derive(Debug, Default)]
-pub struct RuntimeCode {
+pub(super) struct RuntimeCode {
     /// By path: the runtimes there.
     images: HashMap<PathBuf, Vec<Arc<dyn RuntimeImage>>>,
     /// By module.
@@ -29,7 +29,7 @@ pub struct RuntimeCode {
 
 impl RuntimeCode {
     /// Of the files that are probed.
-    pub fn of(planned: &[PlannedImage]) -> Self {
+    pub(super) fn of(planned: &[PlannedImage]) -> Self {
         let mut code = Self::default();
         for image in planned
             .iter()
@@ -42,7 +42,7 @@ impl RuntimeCode {
     }
 
     /// What a stack shows that was walked to the thread's first function.
-    pub fn place(&mut self, unwound: &Unwound) -> Place {
+    pub(super) fn place(&mut self, unwound: &Unwound) -> Place {
         if unwound.frames.iter().any(|frame| self.is_loop(frame)) {
             return Place::Inside;
         }

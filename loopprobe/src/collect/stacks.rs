@@ -19,7 +19,7 @@ use self::{
     seen::{MAX_STACKS, Seen, Taken},
     wakers::Beside,
 };
-pub use self::{
+pub(super) use self::{
     record::{raw_stack, registers, syscall},
     seen::Left,
 };
@@ -47,7 +47,7 @@ const KEEP_NS: u64 = 2_000_000_000;
 const MAX_POLLS: usize = 1 << 15;
 
 /// Makes a long poll's stacks and diagnosis.
-pub struct Stacks {
+pub(super) struct Stacks {
     unwinder: Unwinder,
     symbolizer: Symbolizer,
     pid: u32,
@@ -83,7 +83,7 @@ impl Stacks {
     /// # Errors
     ///
     /// If its memory map cannot be read.
-    pub fn new(options: &Options) -> Result<Self, ProcessError> {
+    pub(super) fn new(options: &Options) -> Result<Self, ProcessError> {
         Ok(Self {
             unwinder: Unwinder::new(options.pid)?,
             symbolizer: Symbolizer::new(&options.debug_files)
@@ -105,35 +105,35 @@ impl Stacks {
     }
 
     /// The process has executed another program.
-    pub fn reload(&mut self) {
+    pub(super) fn reload(&mut self) {
         // If it has ended meanwhile, no stack will come any more.
         let _ = self.unwinder.reload();
     }
 
     /// Entry-only timing: stacks tell whether their polls are still open.
-    pub fn tell_ends(&mut self, functions: &PollFunctions) {
+    pub(super) fn tell_ends(&mut self, functions: &PollFunctions) {
         self.functions = Some(functions.clone());
     }
 
     /// Which files hold the runtime, where that has changed.
-    pub fn tell_runtimes(&mut self, planned: &[PlannedImage]) {
+    pub(super) fn tell_runtimes(&mut self, planned: &[PlannedImage]) {
         self.runtime = RuntimeCode::of(planned);
     }
 
     /// Where a thread was between two polls.
-    pub fn gap(&self, key: PollKey) -> Gap {
+    pub(super) fn gap(&self, key: PollKey) -> Gap {
         self.polls
             .get(&key)
             .map_or_else(Gap::default, |taken| taken.gap.clone())
     }
 
     /// Drops what was seen of a poll.
-    pub fn forget(&mut self, key: PollKey) {
+    pub(super) fn forget(&mut self, key: PollKey) {
         self.polls.remove(&key);
     }
 
     /// Adds stacks and diagnosis to a part of a gap.
-    pub fn explain_part(&mut self, key: PollKey, poll: &mut LongPoll, now_ns: u64) {
+    pub(super) fn explain_part(&mut self, key: PollKey, poll: &mut LongPoll, now_ns: u64) {
         let end_ns = poll.start_ns + poll.duration_ns;
         let mut part = Taken::default();
         if let Some(taken) = self.polls.get(&key) {
@@ -145,18 +145,18 @@ impl Stacks {
     }
 
     /// Where a poll was seen to have ended at the latest, if its end was not seen.
-    pub fn left(&self, key: PollKey) -> Option<Left> {
+    pub(super) fn left(&self, key: PollKey) -> Option<Left> {
         self.polls.get(&key)?.left
     }
 
     /// When a poll was last seen open on its stack; 0 if never.
-    pub fn seen_open_ns(&self, key: PollKey) -> u64 {
+    pub(super) fn seen_open_ns(&self, key: PollKey) -> u64 {
         self.polls.get(&key).map_or(0, |taken| taken.open_ns)
     }
 
     /// Reads what must be read a few times a second, and forgets polls that were not long. `all_seen`: no record waits to be looked
     /// at, but for those of the last moment, so a poll that is over at two such ticks was not long.
-    pub fn tick(&mut self, now_ns: u64, all_seen: bool, is_open: impl Fn(PollKey) -> bool) {
+    pub(super) fn tick(&mut self, now_ns: u64, all_seen: bool, is_open: impl Fn(PollKey) -> bool) {
         if let Some(quota) = &mut self.quota {
             quota.read(now_ns);
         }
@@ -177,7 +177,7 @@ impl Stacks {
     }
 
     /// Who had the CPU that a poll waited for.
-    pub fn taken(&mut self, record: &TakerRecord) {
+    pub(super) fn taken(&mut self, record: &TakerRecord) {
         let name = record.name.split(|&byte| byte == 0).next();
         let name = String::from_utf8_lossy(name.unwrap_or_default()).into_owned();
         let process = (record.process != self.pid).then_some(record.process);
@@ -197,7 +197,7 @@ impl Stacks {
     }
 
     /// A stack that the kernel side has taken.
-    pub fn take(&mut self, record: &StackRecord, bytes: &[u8]) {
+    pub(super) fn take(&mut self, record: &StackRecord, bytes: &[u8]) {
         let end_ns = if record.end_ns == 0 {
             record.start_ns
         } else {
@@ -310,7 +310,7 @@ impl Stacks {
     }
 
     /// Adds stacks and diagnosis to a poll that has ended.
-    pub fn explain(&mut self, key: PollKey, poll: &mut LongPoll, now_ns: u64) {
+    pub(super) fn explain(&mut self, key: PollKey, poll: &mut LongPoll, now_ns: u64) {
         let mut taken = self.polls.remove(&key).unwrap_or_default();
         // With entry-only timing, the thread may have stopped again before anything told that the poll had ended.
         taken.stacks.retain(|seen| seen.start_ns < now_ns);
@@ -318,7 +318,7 @@ impl Stacks {
     }
 
     /// Adds what is known so far to a poll that is still open. `current` is the stack of its thread, if that is off its CPU.
-    pub fn explain_open(
+    pub(super) fn explain_open(
         &mut self,
         key: PollKey,
         poll: &mut LongPoll,
@@ -340,7 +340,7 @@ impl Stacks {
     }
 
     /// Adds stack and diagnosis to a poll that was open before the attach.
-    pub fn explain_stuck(&mut self, poll: &mut LongPoll, seen: SeenStack, now_ns: u64) {
+    pub(super) fn explain_stuck(&mut self, poll: &mut LongPoll, seen: SeenStack, now_ns: u64) {
         let split = poll.split.unwrap_or_default();
         let object = seen.syscall.and_then(|call| self.objects.resolve(&call));
         let seen = Seen {
@@ -364,22 +364,22 @@ impl Stacks {
     }
 
     /// The frames of a whole stack, innermost first, without names.
-    pub fn walk(&mut self, raw: &RawStack) -> Unwound {
+    pub(super) fn walk(&mut self, raw: &RawStack) -> Unwound {
         self.unwinder.unwind_thread(raw)
     }
 
     /// The functions of frames, inlined ones included.
-    pub fn names(&mut self, frames: &[RawFrame]) -> Vec<Frame> {
+    pub(super) fn names(&mut self, frames: &[RawFrame]) -> Vec<Frame> {
         self.symbolizer.frames(frames)
     }
 
     /// What a system call is about.
-    pub fn object(&self, call: &RawSyscall) -> Option<Object> {
+    pub(super) fn object(&self, call: &RawSyscall) -> Option<Object> {
         self.objects.resolve(call)
     }
 
     /// The process's modules.
-    pub fn modules(&self) -> Vec<Arc<Module>> {
+    pub(super) fn modules(&self) -> Vec<Arc<Module>> {
         self.unwinder.modules().to_vec()
     }
 }

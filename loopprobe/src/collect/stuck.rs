@@ -35,7 +35,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
 /// Watches over the polls that were open at the attach.
 #[derive(Debug)]
-pub struct Stuck {
+pub(super) struct Stuck {
     pid: u32,
     attach_ns: u64,
     memory: Memory,
@@ -72,7 +72,7 @@ struct StuckPoll {
 
 /// The stack of such a poll when it was last looked at.
 #[derive(Clone, Debug)]
-pub struct SeenStack {
+pub(super) struct SeenStack {
     /// Innermost first, up to the poll function.
     pub frames: Vec<RawFrame>,
     /// The system call that the thread waits in; `None` if it computes.
@@ -83,7 +83,7 @@ pub struct SeenStack {
 
 impl Stuck {
     /// Looks at every thread of the process.
-    pub fn look(
+    pub(super) fn look(
         pid: u32,
         attach_ns: u64,
         planned: &[PlannedImage],
@@ -136,7 +136,7 @@ impl Stuck {
     }
 
     /// An image's tasks have names now.
-    pub fn name(&mut self, named: &Named) {
+    pub(super) fn name(&mut self, named: &Named) {
         for (_, image) in &mut self.images {
             if Arc::ptr_eq(image, &named.sketch) {
                 *image = Arc::clone(&named.image);
@@ -196,17 +196,23 @@ impl Stuck {
     }
 
     /// How many threads could not be looked at.
-    pub fn uncertain(&self) -> u64 {
+    pub(super) fn uncertain(&self) -> u64 {
         self.looked.uncertain()
     }
 
     /// A sentence about more threads that could not be looked at.
-    pub fn news(&mut self) -> Option<String> {
+    pub(super) fn news(&mut self) -> Option<String> {
         self.looked.news()
     }
 
     /// A thread on its CPU, of which no poll is known.
-    pub fn sample(&mut self, record: &StackRecord, bytes: &[u8], now_ns: u64, stacks: &mut Stacks) {
+    pub(super) fn sample(
+        &mut self,
+        record: &StackRecord,
+        bytes: &[u8],
+        now_ns: u64,
+        stacks: &mut Stacks,
+    ) {
         let known = self.open.contains_key(&record.tid);
         if !known && self.looked.is_settled(record.tid) {
             return;
@@ -230,18 +236,18 @@ impl Stuck {
     }
 
     /// Whether samples of threads without a known poll are wanted: for the first moments, and while one of them spins.
-    pub fn wants_samples(&self, now_ns: u64) -> bool {
+    pub(super) fn wants_samples(&self, now_ns: u64) -> bool {
         now_ns < self.attach_ns + PATIENCE_NS
             || self.open.values().any(|stuck| stuck.sampled_ns.is_some())
     }
 
     /// The threads that have such a poll.
-    pub fn tids(&self) -> impl Iterator<Item = u32> {
+    pub(super) fn tids(&self) -> impl Iterator<Item = u32> {
         self.open.keys().copied()
     }
 
     /// The threads that are in such a poll.
-    pub fn threads(&self) -> impl Iterator<Item = u32> {
+    pub(super) fn threads(&self) -> impl Iterator<Item = u32> {
         self.open.keys().copied()
     }
 

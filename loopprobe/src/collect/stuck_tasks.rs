@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use growing::Growing;
+pub(super) use growing::Growing;
 use growing::Growth;
 
 use super::debug_files::GivenDebugFiles;
@@ -34,7 +34,7 @@ const MOST_IDS: usize = 5;
 
 /// Tasks of one type, at one await.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StuckTasks {
+pub(super) struct StuckTasks {
     /// The type's name.
     pub task: String,
     /// The ids of some of them, those that were seen first.
@@ -49,7 +49,7 @@ pub struct StuckTasks {
 
 /// What a look finds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
+pub(super) enum Found {
     /// Tasks that nothing can wake.
     Stuck(StuckTasks),
     /// A type whose live tasks only become more.
@@ -60,7 +60,7 @@ pub enum Found {
 
 /// What to look for.
 #[derive(Clone, Debug)]
-pub struct Wanted {
+pub(super) struct Wanted {
     /// The process.
     pub pid: u32,
     /// The runtimes that are known.
@@ -73,14 +73,14 @@ pub struct Wanted {
 
 /// The thread that looks. It ends when this is dropped.
 #[derive(Debug)]
-pub struct StuckWatch {
+pub(super) struct StuckWatch {
     found: Receiver<Found>,
     _end: Sender<()>,
 }
 
 impl StuckWatch {
     /// Begins. Nothing is found if there is no thread left.
-    pub fn begin(wanted: Wanted) -> Self {
+    pub(super) fn begin(wanted: Wanted) -> Self {
         let (tell, found) = sync_channel(64);
         let (end, ended) = channel();
         let thread = thread::Builder::new().name("loopprobe-stuck".into());
@@ -89,7 +89,7 @@ impl StuckWatch {
     }
 
     /// What has been found since the last call.
-    pub fn take(&self) -> Vec<Found> {
+    pub(super) fn take(&self) -> Vec<Found> {
         self.found.try_iter().collect()
     }
 }

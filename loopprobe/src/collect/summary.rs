@@ -17,7 +17,7 @@ use crate::{
 
 /// What only the session itself knows.
 #[derive(Clone, Debug, Default)]
-pub struct Totals {
+pub(super) struct Totals {
     /// Why it ended.
     pub reason: String,
     /// How long it was.
@@ -48,7 +48,7 @@ pub struct Totals {
 
 impl Totals {
     /// Counts a long poll that the kernel side does not count.
-    pub fn count_unprobed(&mut self, poll: &LongPoll) {
+    pub(super) fn count_unprobed(&mut self, poll: &LongPoll) {
         self.groups.add(poll);
         self.corrections.add(&poll.task, poll.duration_ns);
     }
@@ -59,7 +59,7 @@ impl Totals {
 /// # Errors
 ///
 /// [`AttachError::Map`].
-pub fn summarize(
+pub(super) fn summarize(
     kernel: &Kernel,
     types: &[TaskType],
     totals: Totals,

@@ -4,14 +4,14 @@ use std::{collections::HashMap, fs};
 
 /// Thread names, read once a thread. A name is kept after its thread has ended.
 #[derive(Debug)]
-pub struct ThreadNames {
+pub(super) struct ThreadNames {
     pid: u32,
     names: HashMap<u32, String>,
 }
 
 impl ThreadNames {
     /// The names of a process's threads.
-    pub fn new(pid: u32) -> Self {
+    pub(super) fn new(pid: u32) -> Self {
         Self {
             pid,
             names: HashMap::new(),
@@ -19,7 +19,7 @@ impl ThreadNames {
     }
 
     /// A thread's name, or `?` if it ended before it could be read.
-    pub fn get(&mut self, tid: u32) -> &str {
+    pub(super) fn get(&mut self, tid: u32) -> &str {
         let pid = self.pid;
         self.names.entry(tid).or_insert_with(|| {
             fs::read(format!("/proc/{pid}/task/{tid}/comm")).map_or_else(

@@ -7,7 +7,7 @@ use loopprobe_common::thread::Thread;
 /// The threads that a session's polls ran on: those that polled async tasks, and those on which only another kind of long poll was
 /// seen (a root future's, or one that was open before the attach).
 #[derive(Debug, Default)]
-pub struct Workers {
+pub(super) struct Workers {
     /// Seen to have polled async tasks: alive, or counted by the kernel side at their end.
     polled: HashSet<u32>,
     /// Of all long polls.
@@ -16,7 +16,7 @@ pub struct Workers {
 
 impl Workers {
     /// Learns which of these threads have polled tasks since the session began.
-    pub fn see(&mut self, threads: &[(u32, Thread)], start_ns: u64) {
+    pub(super) fn see(&mut self, threads: &[(u32, Thread)], start_ns: u64) {
         let polled = threads
             .iter()
             .filter(|(_, thread)| thread.has_polled_since(start_ns));
@@ -24,7 +24,7 @@ impl Workers {
     }
 
     /// A long poll ran on a thread; `of_task` if the kernel side has seen it begin.
-    pub fn reported(&mut self, tid: u32, of_task: bool) {
+    pub(super) fn reported(&mut self, tid: u32, of_task: bool) {
         self.reported.insert(tid);
         if of_task {
             self.polled.insert(tid);
@@ -32,7 +32,7 @@ impl Workers {
     }
 
     /// How many there are at the end: `threads` are left, and the kernel side has counted `ended` others that had polled tasks.
-    pub fn count(&self, threads: &[(u32, Thread)], ended: u64, start_ns: u64) -> u64 {
+    pub(super) fn count(&self, threads: &[(u32, Thread)], ended: u64, start_ns: u64) -> u64 {
         let left = threads
             .iter()
             .filter(|(_, thread)| thread.has_polled_since(start_ns));

@@ -8,13 +8,13 @@ use crate::{cli::Exit, report::clean};
 /// What was typed makes no sense, in a way that only shows once it is looked at together.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct WrongUsage(pub String);
+pub(super) struct WrongUsage(pub String);
 
 /// Refuses what was typed, if there is a reason to.
 ///
 /// # Errors
 /// [`WrongUsage`].
-pub fn refuse(reason: Option<String>) -> anyhow::Result<()> {
+pub(super) fn refuse(reason: Option<String>) -> anyhow::Result<()> {
     match reason {
         Some(reason) => Err(WrongUsage(reason).into()),
         None => Ok(()),
@@ -22,7 +22,7 @@ pub fn refuse(reason: Option<String>) -> anyhow::Result<()> {
 }
 
 /// Tells the user what went wrong, and with which exit code to end.
-pub fn report(error: &anyhow::Error) -> Exit {
+pub(super) fn report(error: &anyhow::Error) -> Exit {
     if is_closed_pipe(error) {
         return Exit::Done;
     }
@@ -37,7 +37,7 @@ pub fn report(error: &anyhow::Error) -> Exit {
 }
 
 /// The error and its causes. Many an error says in its own words what its cause is; that is not said twice.
-pub fn sentence(error: &anyhow::Error) -> String {
+pub(super) fn sentence(error: &anyhow::Error) -> String {
     error.chain().fold(String::new(), |said, cause| {
         let cause = cause.to_string();
         match said.as_str() {

@@ -25,7 +25,7 @@ use super::invoking_user::InvokingUser;
 /// A child process that exists but has not executed its program yet. It waits in a read(2) on a pipe, so it needs no stop
 /// signal, and it ends by itself if loopprobe dies first.
 #[derive(Debug)]
-pub struct HeldChild {
+pub(super) struct HeldChild {
     /// Its process id, which stays the same through the exec.
     pub pid: u32,
     go: File,
@@ -38,7 +38,7 @@ impl HeldChild {
     /// # Errors
     ///
     /// If there is no process or descriptor left.
-    pub fn fork(program: &Path, args: &[OsString]) -> anyhow::Result<Self> {
+    pub(super) fn fork(program: &Path, args: &[OsString]) -> anyhow::Result<Self> {
         let (pid_reader, pid_writer) = pipe()?;
         let (go_reader, go_writer) = pipe()?;
         let mut command = Command::new(program);
@@ -83,7 +83,7 @@ impl HeldChild {
     /// # Errors
     ///
     /// If the program cannot be executed.
-    pub fn release(mut self) -> anyhow::Result<Child> {
+    pub(super) fn release(mut self) -> anyhow::Result<Child> {
         // A child that is gone is told apart below.
         let _ = self.go.write_all(&[1]);
         drop(self.go);
@@ -133,7 +133,7 @@ fn finished(spawning: JoinHandle<io::Result<Child>>) -> anyhow::Result<Child> {
 /// # Errors
 ///
 /// A sentence for the user if there is none.
-pub fn find_program(name: &OsString) -> anyhow::Result<PathBuf> {
+pub(super) fn find_program(name: &OsString) -> anyhow::Result<PathBuf> {
     if name.as_bytes().contains(&b'/') {
         let path = PathBuf::from(name);
         path.metadata()

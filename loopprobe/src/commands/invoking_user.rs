@@ -6,7 +6,7 @@ use nix::unistd::{Gid, Uid, User, geteuid, getgrouplist, setgroups, setresgid, s
 
 /// Who called sudo.
 #[derive(Clone, Debug)]
-pub struct InvokingUser {
+pub(super) struct InvokingUser {
     uid: Uid,
     gid: Gid,
     groups: Vec<libc::gid_t>,
@@ -16,7 +16,7 @@ pub struct InvokingUser {
 
 impl InvokingUser {
     /// The user that sudo names, if this process is root on that user's behalf.
-    pub fn from_sudo() -> Option<Self> {
+    pub(super) fn from_sudo() -> Option<Self> {
         let (uid, gid) = ids()?;
         let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
         let user = User::from_uid(uid).ok().flatten();
@@ -34,7 +34,7 @@ impl InvokingUser {
     }
 
     /// The user's own HOME, USER and LOGNAME, which sudo has replaced.
-    pub fn environment(&self) -> Vec<(String, String)> {
+    pub(super) fn environment(&self) -> Vec<(String, String)> {
         let home = self.home.as_ref().and_then(|home| home.to_str());
         let name = self.name.as_deref();
         [("HOME", home), ("USER", name), ("LOGNAME", name)]
@@ -44,7 +44,7 @@ impl InvokingUser {
     }
 
     /// Gives a command that environment.
-    pub fn set_environment(&self, command: &mut Command) {
+    pub(super) fn set_environment(&self, command: &mut Command) {
         command.envs(self.environment());
     }
 
@@ -53,7 +53,7 @@ impl InvokingUser {
     /// # Errors
     ///
     /// What the kernel gives.
-    pub fn become_user(&self) -> io::Result<()> {
+    pub(super) fn become_user(&self) -> io::Result<()> {
         // The raw calls, as libc's own would reach for the other threads, which do not exist after a fork.
         // SAFETY: the pointer and length are those of a live vector; the other arguments are integers.
         unsafe {
@@ -74,7 +74,7 @@ impl InvokingUser {
     /// # Errors
     ///
     /// What the kernel gives.
-    pub fn become_user_everywhere(&self) -> nix::Result<()> {
+    pub(super) fn become_user_everywhere(&self) -> nix::Result<()> {
         let groups: Vec<Gid> = self.groups.iter().copied().map(Gid::from_raw).collect();
         setgroups(&groups)?;
         setresgid(self.gid, self.gid, self.gid)?;
@@ -83,7 +83,7 @@ impl InvokingUser {
 }
 
 /// User and group that sudo was called by. `None` unless this process is root on somebody's behalf.
-pub fn ids() -> Option<(u32, u32)> {
+pub(super) fn ids() -> Option<(u32, u32)> {
     if !geteuid().is_root() {
         return None;
     }

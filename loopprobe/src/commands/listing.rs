@@ -18,7 +18,7 @@ use crate::{
 
 /// One process and one file with Tokio in it.
 #[derive(Debug)]
-pub struct Row {
+pub(super) struct Row {
     /// The process.
     pub pid: u32,
     name: String,
@@ -33,7 +33,7 @@ pub struct Row {
 
 impl Row {
     /// Reads what the table tells of a process besides.
-    pub fn new(pid: u32, (path, image): &(PathBuf, Presence)) -> Self {
+    pub(super) fn new(pid: u32, (path, image): &(PathBuf, Presence)) -> Self {
         let program = process::program(pid).ok();
         Self {
             pid,
@@ -82,11 +82,11 @@ fn without_folder(word: &mut String) {
 
 /// The table.
 #[derive(Debug)]
-pub struct Listing(Vec<Row>);
+pub(super) struct Listing(Vec<Row>);
 
 impl Listing {
     /// A table of these rows, which learn of each other who started whom.
-    pub fn new(mut rows: Vec<Row>) -> Self {
+    pub(super) fn new(mut rows: Vec<Row>) -> Self {
         let pids: Vec<u32> = rows.iter().map(|row| row.pid).collect();
         for row in &mut rows {
             row.starts = process::descendants(row.pid).unwrap_or_default();
@@ -100,7 +100,7 @@ impl Listing {
     /// # Errors
     ///
     /// Whatever writing gives.
-    pub fn write(&self, out: &mut impl Write, columns: Option<usize>) -> io::Result<()> {
+    pub(super) fn write(&self, out: &mut impl Write, columns: Option<usize>) -> io::Result<()> {
         let mut users = Users::default();
         let cells: Vec<_> = self.0.iter().map(|row| cells(row, &mut users)).collect();
         let heads = ["PID", "USER", "AGE", "CONTAINER", "TOKIO", "SYMBOLS", "IN"];

@@ -18,7 +18,7 @@ use crate::{
 
 /// Whoever is told of a session.
 #[derive(Debug, Default)]
-pub struct Told {
+pub(super) struct Told {
     /// What becomes of its alerts. To be told at its end.
     counts: Option<Counts>,
     /// Which polls alert.
@@ -28,14 +28,14 @@ pub struct Told {
 }
 
 /// Exports by name, with what became of them.
-pub type Exports = Vec<(&'static str, remote::Counts)>;
+pub(super) type Exports = Vec<(&'static str, remote::Counts)>;
 
 /// Alerts and shows figures as was asked for, of a session with these options.
 ///
 /// # Errors
 ///
 /// If the address for the figures cannot be listened at.
-pub fn add(
+pub(super) fn add(
     args: &MonitorArgs,
     options: &Options,
     global: &GlobalArgs,
@@ -68,7 +68,7 @@ pub fn add(
 }
 
 /// What alerts, if anything does, what says how bad a poll is, and what sends events to receivers.
-pub fn tellers(
+pub(super) fn tellers(
     args: &MonitorArgs,
     options: &Options,
     environment: &[(String, String)],
@@ -84,14 +84,14 @@ pub fn tellers(
 }
 
 /// What becomes of what they send.
-pub fn exports(exporters: &[Exporter]) -> Exports {
+pub(super) fn exports(exporters: &[Exporter]) -> Exports {
     let each = exporters.iter();
     each.map(|exporter| (exporter.name(), exporter.counts()))
         .collect()
 }
 
 /// Says on standard error what was not sent, and where `all` is wanted what was; `of` is behind the export's name.
-pub fn say_exports(exports: &Exports, of: &str, all: bool) {
+pub(super) fn say_exports(exports: &Exports, of: &str, all: bool) {
     for (name, counts) in exports {
         let tally = counts.tally();
         let said = format!("{name}{of}: {}", clean(&tally.to_string()));
@@ -105,7 +105,7 @@ pub fn say_exports(exports: &Exports, of: &str, all: bool) {
 
 impl Told {
     /// Says on standard error what was delivered, and always what was not.
-    pub fn say(&self, global: &GlobalArgs) {
+    pub(super) fn say(&self, global: &GlobalArgs) {
         say_exports(&self.exports, "", !global.quiet);
         let Some(counts) = &self.counts else { return };
         let tally = counts.tally();

@@ -16,11 +16,11 @@ use super::invoking_user;
 const WORLD_WRITABLE: u32 = 0o002;
 
 /// What stands for standard output where a file is asked for.
-pub const STDOUT: &str = "-";
+pub(super) const STDOUT: &str = "-";
 
 /// A file that the user asked for, or standard output for `-`. Its errors name it.
 #[derive(Debug)]
-pub struct OutputFile {
+pub(super) struct OutputFile {
     file: File,
     path: PathBuf,
 }
@@ -32,7 +32,7 @@ impl OutputFile {
     /// # Errors
     ///
     /// A sentence that names the path.
-    pub fn create(path: &Path) -> anyhow::Result<Self> {
+    pub(super) fn create(path: &Path) -> anyhow::Result<Self> {
         if path == Path::new(STDOUT) {
             return Self::stdout();
         }
@@ -77,7 +77,7 @@ impl OutputFile {
     /// # Errors
     ///
     /// A sentence that names the path, also when there is one already.
-    pub fn create_new(path: &Path) -> anyhow::Result<Self> {
+    pub(super) fn create_new(path: &Path) -> anyhow::Result<Self> {
         ensure!(
             path.symlink_metadata().is_err(),
             "{} exists already: name another file, or remove it",

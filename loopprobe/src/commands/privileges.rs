@@ -29,7 +29,11 @@ const KEPT: [Capability; 5] = [
 /// # Errors
 ///
 /// [`ObserveError`], or a sentence if the kernel refuses to take privileges away.
-pub fn observe(options: &Options, sink: &mut dyn Sink, stop: &Stop) -> anyhow::Result<Summary> {
+pub(super) fn observe(
+    options: &Options,
+    sink: &mut dyn Sink,
+    stop: &Stop,
+) -> anyhow::Result<Summary> {
     let observer = Observer::attach(options)?;
     give_up(&observer)?;
     observer.run(sink, stop).map_err(ObserveError::into)
@@ -42,7 +46,7 @@ pub fn observe(options: &Options, sink: &mut dyn Sink, stop: &Stop) -> anyhow::R
 /// # Errors
 ///
 /// If the kernel refuses.
-pub fn give_up(observer: &Observer) -> anyhow::Result<()> {
+pub(super) fn give_up(observer: &Observer) -> anyhow::Result<()> {
     become_invoking_user()?;
     if observer.places_perf_events() {
         keep_only(&[&KEPT[..], &[Capability::CAP_SYS_ADMIN]].concat())
@@ -57,7 +61,7 @@ pub fn give_up(observer: &Observer) -> anyhow::Result<()> {
 /// # Errors
 ///
 /// If the kernel refuses.
-pub fn keep_what_attaching_takes() -> anyhow::Result<()> {
+pub(super) fn keep_what_attaching_takes() -> anyhow::Result<()> {
     become_invoking_user()?;
     // Placing a probe may take CAP_SYS_ADMIN here: the first attach tells, and processes that come later need it again.
     keep_only(&[&KEPT[..], &[Capability::CAP_SYS_ADMIN]].concat())
@@ -77,7 +81,7 @@ fn become_invoking_user() -> anyhow::Result<()> {
 /// # Errors
 ///
 /// If the kernel refuses.
-pub fn give_up_but_signals() -> anyhow::Result<()> {
+pub(super) fn give_up_but_signals() -> anyhow::Result<()> {
     if next_user().is_some() {
         // The C library changes the user in all threads, and ends the process where one of them is not allowed to.
         return prctl::set_no_new_privs().context("cannot give up privileges");
@@ -91,7 +95,7 @@ pub fn give_up_but_signals() -> anyhow::Result<()> {
 /// # Errors
 ///
 /// If the kernel refuses.
-pub fn keep_only(kept: &[Capability]) -> anyhow::Result<()> {
+pub(super) fn keep_only(kept: &[Capability]) -> anyhow::Result<()> {
     reduce(kept).context("cannot give up privileges")
 }
 

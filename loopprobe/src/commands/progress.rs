@@ -14,14 +14,14 @@ use std::{
 use crate::{cli::GlobalArgs, report::clean};
 
 /// What discovery does, in a few words.
-pub const SCANNING: &str = "looking for poll sites and their names";
+pub(super) const SCANNING: &str = "looking for poll sites and their names";
 /// What takes longer than this says so.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// One line on a terminal's stderr while something takes longer than a second; wiped when dropped. A thread of its own
 /// writes it, so that it also shows while nothing can be counted.
 #[derive(Debug)]
-pub struct Progress {
+pub(super) struct Progress {
     work: Arc<Work>,
     shown: Option<Shown>,
 }
@@ -41,12 +41,12 @@ struct Shown {
 
 impl Progress {
     /// Begins something that may take long.
-    pub fn new(global: &GlobalArgs, what: impl Into<String>) -> Self {
+    pub(super) fn new(global: &GlobalArgs, what: impl Into<String>) -> Self {
         Self::shown_if(!global.quiet, what)
     }
 
     /// The same, with a further condition.
-    pub fn shown_if(wanted: bool, what: impl Into<String>) -> Self {
+    pub(super) fn shown_if(wanted: bool, what: impl Into<String>) -> Self {
         let work = Arc::new(Work {
             what: what.into(),
             events: AtomicU64::new(0),
@@ -58,7 +58,7 @@ impl Progress {
     }
 
     /// One event more has been handled.
-    pub fn step(&self) {
+    pub(super) fn step(&self) {
         self.work.events.fetch_add(1, Relaxed);
     }
 }

@@ -22,7 +22,7 @@ const CHANGEABLE: [&str; 6] = [
 
 /// A session's options, and what changes them.
 #[derive(Debug)]
-pub struct Reload {
+pub(super) struct Reload {
     typed: Vec<OsString>,
     global: GlobalArgs,
     session: SessionArgs,
@@ -32,7 +32,7 @@ pub struct Reload {
 }
 
 /// Options whose threshold can be changed.
-pub fn adjustable(options: Options) -> (Options, ThresholdDial) {
+pub(super) fn adjustable(options: Options) -> (Options, ThresholdDial) {
     let dial = ThresholdDial::default();
     let options = Options {
         threshold_dial: Some(dial.clone()),
@@ -42,7 +42,7 @@ pub fn adjustable(options: Options) -> (Options, ThresholdDial) {
 }
 
 /// What was typed, with the file as it is now; says what is wrong with that, and that nothing is changed.
-pub fn read_again(typed: &[OsString]) -> Option<Cli> {
+pub(super) fn read_again(typed: &[OsString]) -> Option<Cli> {
     let read = Cli::read(typed.to_vec());
     if let Err(error) = &read {
         let error = error.to_string();
@@ -52,7 +52,7 @@ pub fn read_again(typed: &[OsString]) -> Option<Cli> {
 }
 
 /// Says which settings hold from some time on.
-pub fn say_changed(when: &str, settings: &[&Setting]) {
+pub(super) fn say_changed(when: &str, settings: &[&Setting]) {
     let lines: Vec<_> = settings
         .iter()
         .map(|setting| clean(&setting.line()).into_owned())
@@ -62,7 +62,7 @@ pub fn say_changed(when: &str, settings: &[&Setting]) {
 
 impl Reload {
     /// `None` without a file.
-    pub fn new(
+    pub(super) fn new(
         cli: &Cli,
         session: &SessionArgs,
         config: &ConfigArgs,
@@ -81,7 +81,7 @@ impl Reload {
     }
 
     /// Reads the file again, takes over what can be changed, and says what came of it. A file that is wrong changes nothing.
-    pub fn reload(&mut self) {
+    pub(super) fn reload(&mut self) {
         systemd::reloading();
         if let Some(cli) = read_again(&self.typed) {
             self.follow(cli);

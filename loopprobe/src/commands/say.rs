@@ -12,22 +12,22 @@ const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 static IN_JOURNAL: LazyLock<bool> = LazyLock::new(|| is_journal(&io::stderr()));
 
 /// Something failed.
-pub fn error(message: &str) {
+pub(super) fn error(message: &str) {
     labelled(Priority::Error, ERROR, "error", message);
 }
 
 /// A limit was not kept.
-pub fn failed(message: &str) {
+pub(super) fn failed(message: &str) {
     labelled(Priority::Error, ERROR, "failed", message);
 }
 
 /// Something is not as it should be.
-pub fn warning(message: &str) {
+pub(super) fn warning(message: &str) {
     labelled(Priority::Warning, WARNING, "warning", message);
 }
 
 /// Something that is good to know.
-pub fn remark(message: &str) {
+pub(super) fn remark(message: &str) {
     write(Priority::Info, message);
 }
 

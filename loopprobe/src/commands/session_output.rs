@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Everything that a session's events go to: the report, the views that were asked for, and the gate.
-pub struct SessionOutput {
+pub(super) struct SessionOutput {
     sinks: Sinks,
     gate: Gate,
     /// Whether what takes long says so.
@@ -35,7 +35,11 @@ impl SessionOutput {
     /// # Errors
     ///
     /// If a file cannot be created.
-    pub fn open(output: &OutputArgs, gate: Gate, global: &GlobalArgs) -> anyhow::Result<Self> {
+    pub(super) fn open(
+        output: &OutputArgs,
+        gate: Gate,
+        global: &GlobalArgs,
+    ) -> anyhow::Result<Self> {
         Ok(Self {
             sinks: only(report(output, global)?),
             progress: !global.quiet,
@@ -50,7 +54,7 @@ impl SessionOutput {
     /// # Errors
     ///
     /// If a file cannot be created.
-    pub fn beside_program(
+    pub(super) fn beside_program(
         output: &OutputArgs,
         gate: Gate,
         global: &GlobalArgs,
@@ -77,7 +81,7 @@ impl SessionOutput {
     /// # Errors
     ///
     /// If a file cannot be created.
-    pub fn for_recording(output: &OutputArgs, global: &GlobalArgs) -> anyhow::Result<Self> {
+    pub(super) fn for_recording(output: &OutputArgs, global: &GlobalArgs) -> anyhow::Result<Self> {
         Ok(Self {
             sinks: only(report(output, global)?),
             progress: !global.quiet,
@@ -87,7 +91,7 @@ impl SessionOutput {
     }
 
     /// Only the views, and a recording: no report.
-    pub fn without_report(gate: Gate, global: &GlobalArgs) -> Self {
+    pub(super) fn without_report(gate: Gate, global: &GlobalArgs) -> Self {
         Self {
             sinks: Sinks::default(),
             progress: !global.quiet,
@@ -97,17 +101,17 @@ impl SessionOutput {
     }
 
     /// Views beside the report.
-    pub fn add(&mut self, sinks: Vec<Box<dyn Sink>>) {
+    pub(super) fn add(&mut self, sinks: Vec<Box<dyn Sink>>) {
         self.sinks.extend(sinks);
     }
 
     /// Whether nobody takes events any more.
-    pub fn is_closed(&self) -> bool {
+    pub(super) fn is_closed(&self) -> bool {
         self.sinks.is_empty()
     }
 
     /// How the session ended, but for errors. Says on standard error why it failed.
-    pub fn exit(&self, global: &GlobalArgs) -> Exit {
+    pub(super) fn exit(&self, global: &GlobalArgs) -> Exit {
         self.gate.conclude(global)
     }
 }

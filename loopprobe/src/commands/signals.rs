@@ -11,11 +11,11 @@ use crate::{attach::await_removal, collect::Stop};
 /// SIGINT, SIGTERM and SIGHUP, taken out of their usual way. To be created before any thread is started, for threads
 /// inherit the mask; child processes do not, as the standard library resets theirs.
 #[derive(Debug)]
-pub struct Signals(SignalFd);
+pub(super) struct Signals(SignalFd);
 
 impl Signals {
     /// Blocks the signals in this thread and those that it starts from now on.
-    pub fn block() -> anyhow::Result<Self> {
+    pub(super) fn block() -> anyhow::Result<Self> {
         let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
         signals.thread_block()?;
         Ok(Self(SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC)?))
@@ -23,12 +23,16 @@ impl Signals {
 
     /// Ends the session at the first signal, and loopprobe itself at the second, without a report, but not while probes are
     /// being removed.
-    pub fn stop(self, stop: &Stop) -> anyhow::Result<()> {
+    pub(super) fn stop(self, stop: &Stop) -> anyhow::Result<()> {
         self.stop_or_reload(stop, None)
     }
 
     /// The same, but a SIGHUP that a process sent (not a terminal that goes away) reads the configuration again, if there is one.
-    pub fn stop_or_reload(self, stop: &Stop, mut reload: Option<Reload>) -> anyhow::Result<()> {
+    pub(super) fn stop_or_reload(
+        self,
+        stop: &Stop,
+        mut reload: Option<Reload>,
+    ) -> anyhow::Result<()> {
         let stop = stop.clone();
         self.each_but_the_last(move |signal, from_terminal| {
             if let (Signal::SIGHUP, false, Some(reload)) = (signal, from_terminal, &mut reload) {
@@ -42,7 +46,7 @@ impl Signals {
 
     /// Calls `handle` for each signal, which says whether that is the end: the next one then ends loopprobe at once, without a report,
     /// but not while probes are being removed.
-    pub fn each_but_the_last(
+    pub(super) fn each_but_the_last(
         self,
         mut handle: impl FnMut(Signal, bool) -> Goes + Send + 'static,
     ) -> anyhow::Result<()> {
@@ -62,7 +66,7 @@ impl Signals {
 
     /// Calls `handle` for each signal on a thread of its own: with the signal, and whether the kernel sent it (a
     /// terminal's Ctrl-C) and not a process.
-    pub fn on_each(
+    pub(super) fn on_each(
         self,
         mut handle: impl FnMut(Signal, bool) + Send + 'static,
     ) -> anyhow::Result<()> {
@@ -83,7 +87,7 @@ impl Signals {
 
 /// What comes after a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Goes {
+pub(super) enum Goes {
     /// More of the same.
     On,
     /// The end, in good order.

@@ -15,7 +15,7 @@ use crate::{
 const MAX_FILE_BYTES: u64 = 4 << 30;
 
 /// Looks for Tokio in the files that processes have mapped, each file once.
-pub struct Survey<T> {
+pub(super) struct Survey<T> {
     /// What is told of a file, if it has Tokio.
     look: fn(File, &Path) -> Result<Option<T>, ElfError>,
     known: HashMap<FileKey, Option<T>>,
@@ -26,7 +26,7 @@ type FileKey = (u64, u64, u64, i64, i64);
 
 /// What a process has of Tokio.
 #[derive(Debug)]
-pub struct Found<T> {
+pub(super) struct Found<T> {
     /// The files that hold it, each with its path as the process has it.
     pub images: Vec<(PathBuf, T)>,
     /// How many files were looked at.
@@ -37,7 +37,7 @@ pub struct Found<T> {
 
 impl<T: Clone> Survey<T> {
     /// A survey that tells of each file what `look` does.
-    pub fn new(look: fn(File, &Path) -> Result<Option<T>, ElfError>) -> Self {
+    pub(super) fn new(look: fn(File, &Path) -> Result<Option<T>, ElfError>) -> Self {
         Self {
             look,
             known: HashMap::new(),
@@ -49,7 +49,7 @@ impl<T: Clone> Survey<T> {
     /// # Errors
     ///
     /// [`ProcessError`] if its memory map cannot be read. Files that cannot be are listed instead.
-    pub fn process(&mut self, pid: u32) -> Result<Found<T>, ProcessError> {
+    pub(super) fn process(&mut self, pid: u32) -> Result<Found<T>, ProcessError> {
         let mut found = Found {
             images: Vec::new(),
             files: 0,

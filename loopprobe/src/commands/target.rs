@@ -14,7 +14,7 @@ use crate::{cli::TargetArgs, process, report::clean, runtime::presence};
 /// # Errors
 ///
 /// A sentence for the user if no process is, or more than one may be.
-pub fn pid(args: &TargetArgs) -> anyhow::Result<u32> {
+pub(super) fn pid(args: &TargetArgs) -> anyhow::Result<u32> {
     match (args.pid, &args.name) {
         (Some(pid), _) => Ok(pid),
         (None, Some(name)) => by_name(name),

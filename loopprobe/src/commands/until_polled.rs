@@ -6,7 +6,7 @@ use crate::model::{Event, Live, Sink};
 
 /// Keeps a report back until there is something to tell: a long poll, or the end of a session in which tasks were polled. A test
 /// program that only lists its tests, or has no event loop, so has no report.
-pub struct UntilPolled<S> {
+pub(super) struct UntilPolled<S> {
     report: S,
     /// `None` once it is told.
     kept: Option<Vec<Event>>,
@@ -14,7 +14,7 @@ pub struct UntilPolled<S> {
 
 impl<S: Sink> UntilPolled<S> {
     /// Keeps `report` back.
-    pub fn new(report: S) -> Self {
+    pub(super) fn new(report: S) -> Self {
         Self {
             report,
             kept: Some(Vec::new()),

@@ -23,7 +23,7 @@ use crate::{
 /// # Errors
 ///
 /// If a file cannot be created.
-pub fn open(args: &ViewArgs) -> anyhow::Result<Vec<Box<dyn Sink>>> {
+pub(super) fn open(args: &ViewArgs) -> anyhow::Result<Vec<Box<dyn Sink>>> {
     let mut drawings = AtEnd::default();
     let flamegraph = Flamegraph {
         all_polls: args.all_polls,
@@ -51,7 +51,7 @@ pub fn open(args: &ViewArgs) -> anyhow::Result<Vec<Box<dyn Sink>>> {
 /// # Errors
 ///
 /// A sentence that names both options.
-pub fn refuse_same_file(
+pub(super) fn refuse_same_file(
     report: Option<&OutputArgs>,
     views: &ViewArgs,
     record: Option<&Path>,
@@ -91,7 +91,7 @@ pub fn refuse_same_file(
 /// # Errors
 ///
 /// If the file exists already, or cannot be written.
-pub fn record(args: &RecordArg) -> anyhow::Result<Vec<Box<dyn Sink>>> {
+pub(super) fn record(args: &RecordArg) -> anyhow::Result<Vec<Box<dyn Sink>>> {
     let Some(path) = &args.record else {
         return Ok(Vec::new());
     };

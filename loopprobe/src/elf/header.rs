@@ -36,7 +36,7 @@ impl ProgramHeader {
         })
     }
 
-    pub fn is_load(&self) -> bool {
+    pub(super) fn is_load(&self) -> bool {
         self.kind == elf::PT_LOAD.0
     }
 }
@@ -50,7 +50,7 @@ pub(super) struct FileHeader {
 }
 
 impl FileHeader {
-    pub fn read(source: &Source, path: &Path) -> Result<Self, ElfError> {
+    pub(super) fn read(source: &Source, path: &Path) -> Result<Self, ElfError> {
         let head = source.read(path, "the magic", 0, source.len().min(FILE_HEADER_SIZE))?;
         if !head.starts_with(&elf::ELFMAG) {
             return Err(ElfError::NotElf { path: path.into() });

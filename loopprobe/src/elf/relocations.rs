@@ -23,7 +23,7 @@ pub(super) struct Pointers {
 }
 
 impl Pointers {
-    pub fn get(&self, slot: VirtAddr) -> Option<VirtAddr> {
+    pub(super) fn get(&self, slot: VirtAddr) -> Option<VirtAddr> {
         let index = self
             .slots
             .binary_search_by_key(&slot, |(slot, _)| *slot)
@@ -31,18 +31,18 @@ impl Pointers {
         Some(self.slots[index].1)
     }
 
-    pub fn contains(&self, slot: VirtAddr) -> bool {
+    pub(super) fn contains(&self, slot: VirtAddr) -> bool {
         self.get(slot).is_some()
     }
 
     /// Whether the word at `slot` takes the number of a module with thread-local variables: the start of what
     /// `__tls_get_addr` wants.
-    pub fn is_module(&self, slot: VirtAddr) -> bool {
+    pub(super) fn is_module(&self, slot: VirtAddr) -> bool {
         self.modules.binary_search(&slot).is_ok()
     }
 
     /// Where the name stands of another file's symbol whose address the word at `slot` takes.
-    pub fn import(&self, slot: VirtAddr) -> Option<VirtAddr> {
+    pub(super) fn import(&self, slot: VirtAddr) -> Option<VirtAddr> {
         let imports = &self.imports;
         let index = imports
             .binary_search_by_key(&slot, |(slot, _)| *slot)
@@ -50,7 +50,7 @@ impl Pointers {
         Some(imports[index].1)
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = (VirtAddr, VirtAddr)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (VirtAddr, VirtAddr)> {
         self.slots.iter().copied()
     }
 }

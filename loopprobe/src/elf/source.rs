@@ -20,7 +20,7 @@ pub(super) enum Source {
 
 impl Source {
     /// Opens a regular file. A pipe or a device does not block and is refused.
-    pub fn open(path: &Path) -> Result<Self, ElfError> {
+    pub(super) fn open(path: &Path) -> Result<Self, ElfError> {
         let file = OpenOptions::new()
             .read(true)
             .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC)
@@ -32,7 +32,7 @@ impl Source {
         Self::from_file(file, path)
     }
 
-    pub fn from_file(file: File, path: &Path) -> Result<Self, ElfError> {
+    pub(super) fn from_file(file: File, path: &Path) -> Result<Self, ElfError> {
         let metadata = file.metadata().map_err(|source| ElfError::Read {
             path: path.into(),
             source,
@@ -46,7 +46,7 @@ impl Source {
         })
     }
 
-    pub fn len(&self) -> u64 {
+    pub(super) fn len(&self) -> u64 {
         match self {
             Self::File { len, .. } => *len,
             Self::Bytes(bytes) => bytes.len() as u64,
@@ -54,7 +54,7 @@ impl Source {
     }
 
     /// Reads `size` bytes at `offset`. The caller has bounded `size`; `what` names the part in the error.
-    pub fn read(
+    pub(super) fn read(
         &self,
         path: &Path,
         what: &'static str,

@@ -13,7 +13,7 @@ use crate::{
 
 /// The code of a file, which tells where its state machines keep their state.
 #[derive(Debug)]
-pub struct Source {
+pub(super) struct Source {
     image: Image,
     machines: StateMachines,
     /// What debug information tells.
@@ -27,7 +27,7 @@ const BATCH: usize = 1024;
 
 impl Source {
     /// Of an image with a runtime in it; `debug` is its separate debug file, where there is one.
-    pub fn of(image: Image, found: &dyn RuntimeImage, debug: Option<&Sections>) -> Self {
+    pub(super) fn of(image: Image, found: &dyn RuntimeImage, debug: Option<&Sections>) -> Self {
         let machines = StateMachines::default();
         let own = image.sections().ok();
         let mut with_types = own.iter().chain(debug).filter(|s| s.has(".debug_info"));
@@ -63,7 +63,7 @@ impl Source {
 }
 
 /// Where each of the tasks waits, in their order; `source_of` is the source of a task's image, if there is one.
-pub fn places(
+pub(super) fn places(
     memory: &Memory,
     sources: &mut [Source],
     tasks: &[LiveTask],
@@ -98,7 +98,7 @@ pub fn places(
 }
 
 /// The chains of awaits of the tasks, in their order.
-pub fn chains(
+pub(super) fn chains(
     memory: &Memory,
     sources: &mut [Source],
     tasks: &[LiveTask],

@@ -10,7 +10,7 @@ use crate::{
 
 /// The types of tasks, each once.
 #[derive(Debug, Default)]
-pub struct Types {
+pub(super) struct Types {
     types: Vec<TaskType>,
     by_name: HashMap<TaskType, usize>,
     /// By the type as the file tells it, where that is all.
@@ -21,7 +21,7 @@ pub struct Types {
 
 impl Types {
     /// The index of a task's type. Where the type as the file tells it says too little, the task's memory is asked.
-    pub fn index(
+    pub(super) fn index(
         &mut self,
         served: &Arc<ServedType>,
         runtime: &dyn Runtime,
@@ -48,7 +48,7 @@ impl Types {
     }
 
     /// All of them, by their indices.
-    pub fn into_types(self) -> Vec<TaskType> {
+    pub(super) fn into_types(self) -> Vec<TaskType> {
         self.types
     }
 

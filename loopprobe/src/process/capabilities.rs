@@ -4,7 +4,7 @@ use caps::{CapSet, Capability};
 
 /// A capability that every session needs.
 #[derive(Clone, Copy, Debug)]
-pub struct Needed {
+pub(crate) struct Needed {
     capability: Capability,
     /// As capabilities(7) writes it.
     pub name: &'static str,
@@ -13,7 +13,7 @@ pub struct Needed {
 }
 
 /// What a session needs.
-pub const NEEDED: [Needed; 3] = [
+pub(crate) const NEEDED: [Needed; 3] = [
     Needed {
         capability: Capability::CAP_BPF,
         name: "CAP_BPF",
@@ -33,24 +33,24 @@ pub const NEEDED: [Needed; 3] = [
 
 impl Needed {
     /// Whether this thread has it.
-    pub fn is_there(&self) -> bool {
+    pub(crate) fn is_there(&self) -> bool {
         has(self.capability)
     }
 }
 
 /// Those of [`NEEDED`] that this thread lacks, by name.
-pub fn missing() -> Vec<&'static str> {
+pub(crate) fn missing() -> Vec<&'static str> {
     let missing = NEEDED.iter().filter(|needed| !needed.is_there());
     missing.map(|needed| needed.name).collect()
 }
 
 /// Whether this thread may open files that were replaced since a process mapped them.
-pub fn opens_replaced_files() -> bool {
+pub(crate) fn opens_replaced_files() -> bool {
     has(Capability::CAP_CHECKPOINT_RESTORE)
 }
 
 /// Whether this thread may look into processes of others.
-pub fn traces_others() -> bool {
+pub(crate) fn traces_others() -> bool {
     has(Capability::CAP_SYS_PTRACE)
 }
 

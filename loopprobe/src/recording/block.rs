@@ -9,15 +9,15 @@ use std::{
 use flate2::{Compression, read::DeflateDecoder, write::DeflateEncoder};
 
 /// The first bytes of a recording; the control characters reveal a transfer in text mode.
-pub const MAGIC: [u8; 12] = *b"loopprobe\x1a\r\n";
+pub(super) const MAGIC: [u8; 12] = *b"loopprobe\x1a\r\n";
 /// The version of the format that this build writes and reads.
-pub const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 1;
 /// A block is written after this long at the latest.
 pub const FLUSH_INTERVAL: Duration = Duration::from_millis(250);
 /// A block is written once it holds so many raw bytes: four deflate windows and more, for the ratio.
-pub const FULL: usize = 256 << 10;
+pub(super) const FULL: usize = 256 << 10;
 /// No block holds more raw bytes. A reader allocates no more for one, whatever a file claims.
-pub const MAX_RAW: usize = 4 << 20;
+pub(super) const MAX_RAW: usize = 4 << 20;
 /// Deflate grows what it cannot compress by less than one part in a thousand.
 const MAX_COMPRESSED: usize = MAX_RAW + MAX_RAW / 1000 + 64;
 /// Three `u32`.
@@ -52,7 +52,7 @@ impl fmt::Display for Damage {
 /// # Errors
 ///
 /// Whatever writing gives.
-pub fn write(raw: &[u8], out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn write(raw: &[u8], out: &mut dyn Write) -> io::Result<()> {
     let mut block = vec![0; HEAD_LEN];
     let mut encoder = DeflateEncoder::new(&mut block, Compression::default());
     encoder.write_all(raw)?;
@@ -70,7 +70,7 @@ pub fn write(raw: &[u8], out: &mut dyn Write) -> io::Result<()> {
 }
 
 /// What a read at the start of a block found.
-pub enum Block {
+pub(super) enum Block {
     /// Its raw bytes.
     Whole(Vec<u8>),
     /// The end of the file.
@@ -84,7 +84,7 @@ pub enum Block {
 /// # Errors
 ///
 /// Whatever reading gives.
-pub fn read(input: &mut dyn Read) -> io::Result<Block> {
+pub(super) fn read(input: &mut dyn Read) -> io::Result<Block> {
     let head = read_up_to(input, HEAD_LEN)?;
     if head.is_empty() {
         return Ok(Block::End);

@@ -12,7 +12,7 @@ use super::{
 };
 
 /// The frame of time without a stack: a stretch too short to be kept, or a stack that was lost.
-pub const NO_STACK: &str = "[no stack]";
+pub(super) const NO_STACK: &str = "[no stack]";
 /// The frame above a stack that does not reach the poll's entry.
 const INCOMPLETE: &str = "[incomplete stack]";
 /// The frame that stands for stacks beyond [`MAX_STACKS`].

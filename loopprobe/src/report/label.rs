@@ -21,7 +21,7 @@ pub enum Owner {
 }
 
 /// Whose code `frame` is, in a session of a program.
-pub fn owner(frame: &Frame, session: Option<&Session>) -> Owner {
+pub(crate) fn owner(frame: &Frame, session: Option<&Session>) -> Owner {
     if frame.runtime {
         return Owner::Runtime;
     }
@@ -59,7 +59,7 @@ fn is_library(frame: &Frame) -> bool {
 }
 
 /// The crate that a frame's code belongs to, or the interpreter, by its source file's path or its name; `None` where neither tells.
-pub fn krate(frame: &Frame) -> Option<String> {
+pub(crate) fn krate(frame: &Frame) -> Option<String> {
     if let Some(interpreter) = frame.role.guest() {
         return Some(interpreter.to_owned());
     }
@@ -125,12 +125,12 @@ fn file_name(path: &str) -> &str {
 }
 
 /// Without what would break a folded line or a terminal: names come from the target.
-pub fn plain(name: &str) -> String {
+pub(crate) fn plain(name: &str) -> String {
     clean(name).replace(';', ",")
 }
 
 /// The leaf of a stack: what the thread did while it stood.
-pub fn leaf_name(poll: &LongPoll, stack: &Stack) -> String {
+pub(crate) fn leaf_name(poll: &LongPoll, stack: &Stack) -> String {
     match stack.kind {
         StackKind::OnCpu => computing_name(),
         StackKind::Runnable => waiting_name(poll),
@@ -139,7 +139,7 @@ pub fn leaf_name(poll: &LongPoll, stack: &Stack) -> String {
 }
 
 /// The leaf of computing.
-pub fn computing_name() -> String {
+pub(crate) fn computing_name() -> String {
     bracketed(words::cause(Cause::Cpu))
 }
 
@@ -149,10 +149,10 @@ fn bracketed(words: &str) -> String {
 }
 
 /// The leaf of waiting in the kernel for something unknown.
-pub const BLOCKED: &str = "[blocked]";
+pub(crate) const BLOCKED: &str = "[blocked]";
 
 /// The leaf of being ready to run, without running.
-pub fn waiting_name(poll: &LongPoll) -> String {
+pub(crate) fn waiting_name(poll: &LongPoll) -> String {
     bracketed(
         match poll.diagnosis.as_ref().map(|diagnosis| diagnosis.cause) {
             Some(Cause::Throttled) => words::cause(Cause::Throttled),

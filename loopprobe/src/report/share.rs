@@ -3,7 +3,7 @@
 /// Splits `total` in proportion to `weights`; the shares add up to `total`. Equal shares where all weights are zero.
 ///
 /// Largest remainder, so that no rounding is lost. No weights give no shares.
-pub fn share(total: u64, weights: &[u64]) -> Vec<u64> {
+pub(super) fn share(total: u64, weights: &[u64]) -> Vec<u64> {
     let sum: u128 = weights.iter().map(|&weight| u128::from(weight)).sum();
     if weights.is_empty() {
         return Vec::new();

@@ -13,15 +13,15 @@ impl fmt::Display for Measured {
 }
 
 /// What stands where a number is not known.
-pub const UNKNOWN: &str = "unknown";
+pub(super) const UNKNOWN: &str = "unknown";
 
 /// A number where it is known.
-pub fn known<T>(value: Option<T>, shown: impl FnOnce(T) -> String) -> String {
+pub(super) fn known<T>(value: Option<T>, shown: impl FnOnce(T) -> String) -> String {
     value.map_or_else(|| UNKNOWN.to_owned(), shown)
 }
 
 /// [`Measured`] as a string.
-pub fn ns(ns: u64) -> String {
+pub(super) fn ns(ns: u64) -> String {
     Measured(ns).to_string()
 }
 

@@ -61,7 +61,7 @@ impl WatchWords {
 }
 
 /// How far `to` lies behind `from`, if both lie in the same thread-local memory.
-pub fn distance(from: ThreadPlace, to: ThreadPlace) -> Option<i64> {
+pub(crate) fn distance(from: ThreadPlace, to: ThreadPlace) -> Option<i64> {
     match (from, to) {
         (ThreadPlace::Fixed(from), ThreadPlace::Fixed(to)) => to.checked_sub(from),
         (ThreadPlace::InModule { offset: from, .. }, ThreadPlace::InModule { offset: to, .. }) => {
@@ -72,7 +72,7 @@ pub fn distance(from: ThreadPlace, to: ThreadPlace) -> Option<i64> {
 }
 
 /// A place for people.
-pub fn in_words(place: ThreadPlace) -> String {
+pub(crate) fn in_words(place: ThreadPlace) -> String {
     let signed = |offset: i64| match offset {
         ..0 => format!("-{:#x}", offset.unsigned_abs()),
         _ => format!("+{offset:#x}"),

@@ -23,7 +23,7 @@ pub(crate) struct Definitions {
 impl Definitions {
     /// Reads a module's code; `None` for the system's libraries, which have no async functions, and where the file
     /// cannot be read.
-    pub fn of(module: &Module) -> Option<Self> {
+    pub(super) fn of(module: &Module) -> Option<Self> {
         if is_system_library(&module.path().to_string_lossy()) {
             return None;
         }
@@ -40,7 +40,7 @@ impl Definitions {
     }
 
     /// Where the async function or block is defined whose code stands at an address, if that is certain.
-    pub fn async_body(&mut self, address: VirtAddr) -> Option<SourceLocation> {
+    pub(super) fn async_body(&mut self, address: VirtAddr) -> Option<SourceLocation> {
         let function = self.function(address)?;
         self.machines
             .within(&self.image, function)
@@ -49,12 +49,12 @@ impl Definitions {
     }
 
     /// Where the module's code comes from.
-    pub fn origins(&self) -> &Origins {
+    pub(super) fn origins(&self) -> &Origins {
         &self.origins
     }
 
     /// Says of a nameless frame what can be said.
-    pub fn describe(&mut self, frame: &mut Frame, address: VirtAddr) {
+    pub(super) fn describe(&mut self, frame: &mut Frame, address: VirtAddr) {
         frame.definition = self.async_body(address);
         frame.async_body = frame.definition.is_some();
         if frame.definition.is_none() {
@@ -67,12 +67,12 @@ impl Definitions {
     }
 
     /// A source file that the function at an address refers to; a hint.
-    pub fn near(&self, address: VirtAddr) -> Option<SourceLocation> {
+    pub(super) fn near(&self, address: VirtAddr) -> Option<SourceLocation> {
         near(&self.image, self.function(address)?)
     }
 
     /// The function that a caller's frame has called, where its code says so.
-    pub fn callee(&self, caller: VirtAddr) -> Option<VirtAddr> {
+    pub(super) fn callee(&self, caller: VirtAddr) -> Option<VirtAddr> {
         callee(&self.image, caller)
     }
 

@@ -30,7 +30,7 @@ const STD_REFERENCES: usize = 100;
 
 impl Origins {
     /// Reads where a file's panic locations lie, and which code refers to them.
-    pub fn of(image: &Image) -> Self {
+    pub(super) fn of(image: &Image) -> Self {
         let mut dependencies = HashSet::new();
         let mut is_std = HashMap::new();
         for (address, _) in image.pointers() {

@@ -13,7 +13,7 @@ pub(crate) struct SeparateFiles {
 
 impl SeparateFiles {
     /// Reads the build ids of files; those without one cannot be matched and are left out.
-    pub fn new(paths: &[PathBuf]) -> Self {
+    pub(super) fn new(paths: &[PathBuf]) -> Self {
         let given = paths
             .iter()
             .filter_map(|path| Some((Image::open(path).ok()?.build_id()?.to_owned(), path.clone())))
@@ -23,7 +23,7 @@ impl SeparateFiles {
 
     /// The file with an image's debug information, if it is apart and was found: given by the user, or where distributions
     /// put it, or where the image's own link says, with the right checksum.
-    pub fn of(&self, image: &Image) -> Option<PathBuf> {
+    pub(super) fn of(&self, image: &Image) -> Option<PathBuf> {
         let given = |id| self.given.iter().find(|(given, _)| given == id);
         image
             .build_id()

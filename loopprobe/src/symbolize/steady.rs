@@ -42,7 +42,7 @@ impl Steady {
     /// # Errors
     ///
     /// If it cannot be read, is too large to be copied, or is made to harm blazesym.
-    pub fn of(file: &File) -> io::Result<Self> {
+    pub(super) fn of(file: &File) -> io::Result<Self> {
         let metadata = file.metadata()?;
         if metadata.uid() == 0 && metadata.mode() & WRITABLE_BY_OTHERS == 0 {
             return file.try_clone().map(Self);
@@ -55,7 +55,7 @@ impl Steady {
     }
 
     /// A path that this process can open it by.
-    pub fn path(&self) -> PathBuf {
+    pub(super) fn path(&self) -> PathBuf {
         format!("/proc/self/fd/{}", self.0.as_raw_fd()).into()
     }
 }

@@ -119,7 +119,7 @@ fn help(frame: &mut Frame<'_>) {
 }
 
 /// A pane's title; the one that gets the keys stands out.
-pub fn title(text: String, focused: bool) -> Line<'static> {
+pub(super) fn title(text: String, focused: bool) -> Line<'static> {
     let style = if focused {
         Style::new().add_modifier(Modifier::BOLD | Modifier::UNDERLINED)
     } else {

@@ -22,7 +22,7 @@ use super::{Focus, State, draw::title};
 const CHOSEN: Style = Style::new().add_modifier(Modifier::REVERSED);
 
 /// The workers: how busy, and what they are polling.
-pub fn workers(state: &State, frame: &mut Frame<'_>, area: Rect) {
+pub(super) fn workers(state: &State, frame: &mut Frame<'_>, area: Rect) {
     let room = usize::from(area.height.saturating_sub(1));
     let mut workers: Vec<&Worker> = state.live.workers.iter().collect();
     // Those with the oldest open poll matter most when there is no room for all.
@@ -94,7 +94,7 @@ fn bar(share: f64, width: usize) -> String {
 }
 
 /// Task types by blocked time.
-pub fn tasks(state: &State, frame: &mut Frame<'_>, area: Rect) {
+pub(super) fn tasks(state: &State, frame: &mut Frame<'_>, area: Rect) {
     let focused = state.focus == Focus::Tasks;
     // What the other columns and the gaps between them leave.
     let room = usize::from(area.width).saturating_sub(7 + 5 + 7 + 9 + 4);
@@ -130,7 +130,7 @@ pub fn tasks(state: &State, frame: &mut Frame<'_>, area: Rect) {
 }
 
 /// Long polls by duration.
-pub fn histogram(state: &State, frame: &mut Frame<'_>, area: Rect) {
+pub(super) fn histogram(state: &State, frame: &mut Frame<'_>, area: Rect) {
     let mut bars = state.histogram().bars();
     let room = usize::from(area.height.saturating_sub(1));
     // The longest polls matter most when there is no room for all.
@@ -149,7 +149,7 @@ pub fn histogram(state: &State, frame: &mut Frame<'_>, area: Rect) {
 }
 
 /// Long polls, newest first. A narrow screen has room for the call alone; its task is told below.
-pub fn polls(state: &State, frame: &mut Frame<'_>, area: Rect) {
+pub(super) fn polls(state: &State, frame: &mut Frame<'_>, area: Rect) {
     const WIDE: u16 = 110;
     const TIMES: u16 = 7 + 9;
     let focused = state.focus == Focus::Polls;
@@ -213,7 +213,7 @@ fn poll_row(state: &State, poll: &LongPoll, name: usize, wide: bool) -> Row<'sta
 }
 
 /// The chosen poll: cause, advice, stack.
-pub fn detail(state: &State, frame: &mut Frame<'_>, area: Rect) {
+pub(super) fn detail(state: &State, frame: &mut Frame<'_>, area: Rect) {
     let polls = state.polls();
     let Some((_, poll)) = polls.get(state.selected_poll()) else {
         let text = "No long poll yet.".dim();
@@ -225,7 +225,7 @@ pub fn detail(state: &State, frame: &mut Frame<'_>, area: Rect) {
 }
 
 /// How many rows the chosen poll takes when nothing is left out.
-pub fn detail_height(state: &State) -> u16 {
+pub(super) fn detail_height(state: &State) -> u16 {
     let polls = state.polls();
     let Some((_, poll)) = polls.get(state.selected_poll()) else {
         return 1;

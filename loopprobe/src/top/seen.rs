@@ -15,7 +15,7 @@ type Kind = Key;
 
 /// Every long poll by its kind and duration, so that what is counted follows the filter and the threshold.
 #[derive(Debug, Default)]
-pub struct Seen {
+pub(super) struct Seen {
     kinds: Vec<Kind>,
     ids: HashMap<Kind, u32>,
     polls: VecDeque<(u32, u64)>,
@@ -42,7 +42,7 @@ impl Counted {
 
 impl Seen {
     /// Takes a long poll, once.
-    pub fn add(&mut self, poll: &LongPoll) {
+    pub(super) fn add(&mut self, poll: &LongPoll) {
         let kind = key(poll);
         let id = *self.ids.entry(kind.clone()).or_insert_with(|| {
             self.kinds.push(kind);
@@ -55,7 +55,7 @@ impl Seen {
     }
 
     /// Counts of what the view shows, by task type.
-    pub fn by_task<'a>(&'a self, view: View<'a>) -> HashMap<&'a str, Counted> {
+    pub(super) fn by_task<'a>(&'a self, view: View<'a>) -> HashMap<&'a str, Counted> {
         let mut tasks: HashMap<&str, Counted> = HashMap::new();
         for (kind, ns) in self.shown(view) {
             tasks.entry(&kind.0).or_default().add(ns);
@@ -64,14 +64,14 @@ impl Seen {
     }
 
     /// Counts of all that the view shows.
-    pub fn all(&self, view: View<'_>) -> Counted {
+    pub(super) fn all(&self, view: View<'_>) -> Counted {
         let mut all = Counted::default();
         self.shown(view).for_each(|(_, ns)| all.add(ns));
         all
     }
 
     /// The durations of what the view shows.
-    pub fn histogram(&self, view: View<'_>) -> Histogram {
+    pub(super) fn histogram(&self, view: View<'_>) -> Histogram {
         let mut histogram = Histogram::default();
         self.shown(view).for_each(|(_, ns)| histogram.add(ns));
         histogram
@@ -88,7 +88,7 @@ impl Seen {
 
 /// What the user wants to see.
 #[derive(Clone, Copy, Debug)]
-pub struct View<'a> {
+pub(super) struct View<'a> {
     /// In lower case; empty for all.
     pub filter: &'a str,
     /// Shorter polls are not shown.
@@ -97,14 +97,14 @@ pub struct View<'a> {
 
 impl View<'_> {
     /// Whether polls of a kind are wanted.
-    pub fn wants(&self, (task, cause, call): &Kind) -> bool {
+    pub(super) fn wants(&self, (task, cause, call): &Kind) -> bool {
         self.matches(task)
             || self.matches(words::cause(*cause))
             || call.as_ref().is_some_and(|call| self.matches(call))
     }
 
     /// Whether a text has the filter in it.
-    pub fn matches(&self, text: &str) -> bool {
+    pub(super) fn matches(&self, text: &str) -> bool {
         self.filter.is_empty() || text.to_lowercase().contains(self.filter)
     }
 }

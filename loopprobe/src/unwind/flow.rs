@@ -53,7 +53,7 @@ pub(crate) struct Pointers {
 
 impl Pointers {
     /// Both have the values that the walk began with.
-    pub const START: Self = Self {
+    pub(super) const START: Self = Self {
         sp: Place {
             base: Base::Sp,
             offset: 0,
@@ -65,7 +65,7 @@ impl Pointers {
     };
 
     /// After an instruction that is no jump; `None` if the stack pointer is not known any more.
-    pub fn after(
+    pub(super) fn after(
         mut self,
         instruction: &Instruction,
         info: &mut InstructionInfoFactory,

@@ -71,7 +71,7 @@ pub(crate) struct Section {
 }
 
 impl Section {
-    pub fn range(&self) -> Range<u64> {
+    pub(crate) fn range(&self) -> Range<u64> {
         self.address..self.address.saturating_add(self.bytes.len() as u64)
     }
 }
@@ -88,7 +88,7 @@ pub(crate) struct Image {
 
 impl Image {
     /// Reads an image; `None` where the bytes are no 64-bit little-endian ELF file with segments that can be mapped.
-    pub fn read(source: &(impl ByteSource + ?Sized)) -> Option<Self> {
+    pub(crate) fn read(source: &(impl ByteSource + ?Sized)) -> Option<Self> {
         let header = source.read(0, size_of::<FileHeader64<Little>>())?;
         let (header, _) = pod::from_bytes::<FileHeader64<Little>>(&header).ok()?;
         if !header.is_supported() || !header.is_class_64() || !header.is_little_endian() {
@@ -122,18 +122,18 @@ impl Image {
     }
 
     /// Whether there is call frame information of any kind.
-    pub fn has_unwind_info(&self) -> bool {
+    pub(crate) fn has_unwind_info(&self) -> bool {
         self.eh_frame.is_some() || self.debug_frame.is_some()
     }
 
     /// The file offset of an address of the image.
-    pub fn file_offset(&self, address: VirtAddr) -> Option<FileOffset> {
+    pub(crate) fn file_offset(&self, address: VirtAddr) -> Option<FileOffset> {
         let segment = self.segment_at(address.0)?;
         Some(FileOffset(segment.offset + (address.0 - segment.address)))
     }
 
     /// Whether the unwind information for an address can be evaluated in bounded time.
-    pub fn is_bounded_at(&self, address: VirtAddr) -> bool {
+    pub(crate) fn is_bounded_at(&self, address: VirtAddr) -> bool {
         match (&self.eh_frame_hdr, &self.eh_frame) {
             (Some(header), Some(frames)) => bounded::at(header, frames, address),
             _ => true,
@@ -141,7 +141,7 @@ impl Image {
     }
 
     /// The function that covers an address, as the unwind table knows it.
-    pub fn function_at(&self, address: VirtAddr) -> Option<Range<VirtAddr>> {
+    pub(crate) fn function_at(&self, address: VirtAddr) -> Option<Range<VirtAddr>> {
         let header = self.eh_frame_hdr.as_ref()?;
         let frames = self.eh_frame.as_ref()?;
         let bases = BaseAddresses::default()
@@ -163,7 +163,7 @@ impl Image {
     }
 
     /// The segment whose file part holds an address.
-    pub fn segment_at(&self, address: u64) -> Option<&Segment> {
+    pub(crate) fn segment_at(&self, address: u64) -> Option<&Segment> {
         self.segments.iter().find(|segment| {
             address
                 .checked_sub(segment.address)

@@ -42,14 +42,14 @@ pub(crate) struct Modules {
 
 impl Modules {
     /// Reads all modules that are mapped now.
-    pub fn of(pid: u32) -> Result<Self, ProcessError> {
+    pub(super) fn of(pid: u32) -> Result<Self, ProcessError> {
         let mut modules = Self::empty(Some(pid));
         modules.reload()?;
         Ok(modules)
     }
 
     /// These modules of no process: there is nothing to read again.
-    pub fn fixed(modules: Vec<Module>) -> Self {
+    pub(super) fn fixed(modules: Vec<Module>) -> Self {
         let mut fixed = Self::empty(None);
         let mut current: Vec<_> = modules.into_iter().map(Arc::new).collect();
         current.sort_by_key(|module| module.range().start);
@@ -70,12 +70,12 @@ impl Modules {
     }
 
     /// All modules, by address.
-    pub fn all(&self) -> &[Arc<Module>] {
+    pub(super) fn all(&self) -> &[Arc<Module>] {
         &self.loaded
     }
 
     /// The module at an address, if it is known.
-    pub fn at(&self, address: ProcAddr) -> Option<&Arc<Module>> {
+    pub(super) fn at(&self, address: ProcAddr) -> Option<&Arc<Module>> {
         let after = self
             .loaded
             .partition_point(|module| module.range().start <= address.0);
@@ -84,7 +84,7 @@ impl Modules {
     }
 
     /// Whether code that was generated at run time may lie at an address.
-    pub fn is_generated(&self, address: ProcAddr) -> bool {
+    pub(super) fn is_generated(&self, address: ProcAddr) -> bool {
         let after = self
             .generated
             .partition_point(|range| range.start <= address);
@@ -95,12 +95,12 @@ impl Modules {
     }
 
     /// Whether an address lies in a page that the kernel has added for probes.
-    pub fn is_uprobe(&self, address: ProcAddr) -> bool {
+    pub(super) fn is_uprobe(&self, address: ProcAddr) -> bool {
         UPROBES.contains(&address.0) || self.uprobes.iter().any(|page| page.contains(&address))
     }
 
     /// Makes sure that a module that was mapped meanwhile is known; within the limit on how often mappings are read.
-    pub fn expect(&mut self, address: ProcAddr) {
+    pub(super) fn expect(&mut self, address: ProcAddr) {
         if self.at(address).is_none()
             && !self.is_generated(address)
             && !self.is_uprobe(address)
@@ -112,7 +112,7 @@ impl Modules {
     }
 
     /// Reads the mappings again: adds what is new, forgets what is gone.
-    pub fn reload(&mut self) -> Result<(), ProcessError> {
+    pub(super) fn reload(&mut self) -> Result<(), ProcessError> {
         let Some(pid) = self.pid else {
             return Ok(());
         };

@@ -55,7 +55,7 @@ pub(crate) struct Functions<R> {
 
 impl<R: Fn(u64, &mut [u8]) -> usize> Functions<R> {
     /// For one image.
-    pub fn of(read: R) -> Self {
+    pub(super) fn of(read: R) -> Self {
         Self {
             read,
             info: InstructionInfoFactory::new(),
@@ -87,7 +87,7 @@ impl<R: Fn(u64, &mut [u8]) -> usize> Functions<R> {
     }
 
     /// Follows a function with frame pointers from its first instruction.
-    pub fn reach(&mut self, start: u64) -> Reach {
+    pub(super) fn reach(&mut self, start: u64) -> Reach {
         let walk = Walk::new(self, start, MAX_INSTRUCTIONS, true).run();
         Reach {
             partial: walk.partial,

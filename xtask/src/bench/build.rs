@@ -11,27 +11,27 @@ use super::progress;
 use crate::workspace;
 
 /// loopprobe itself, for release.
-pub fn loopprobe() -> anyhow::Result<PathBuf> {
+pub(super) fn loopprobe() -> anyhow::Result<PathBuf> {
     cargo("Cargo.toml", "target", "", &["--package", "loopprobe"])?;
     Ok(release("target", "loopprobe"))
 }
 
 /// A program of the tests' crate, for release.
-pub fn tool(name: &str) -> anyhow::Result<PathBuf> {
+pub(super) fn tool(name: &str) -> anyhow::Result<PathBuf> {
     let args = ["--package", "loopprobe-tests", "--bin", name];
     cargo("Cargo.toml", "target", "", &args)?;
     Ok(release("target", name))
 }
 
 /// A target program of the tests.
-pub fn target(name: &str) -> anyhow::Result<PathBuf> {
+pub(super) fn target(name: &str) -> anyhow::Result<PathBuf> {
     const FOLDER: &str = "target/bench/targets";
     cargo("tests/targets/Cargo.toml", FOLDER, "", &["--bin", name])?;
     Ok(release(FOLDER, name))
 }
 
 /// The web service, as it is, or rebuilt for tokio-console.
-pub fn service(with_console: bool) -> anyhow::Result<PathBuf> {
+pub(super) fn service(with_console: bool) -> anyhow::Result<PathBuf> {
     let (folder, flags, args): (_, _, &[&str]) = if with_console {
         (
             "target/bench/console",

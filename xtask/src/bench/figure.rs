@@ -8,7 +8,7 @@ use super::statistics::Spread;
 
 /// One result.
 #[derive(Serialize)]
-pub struct Figure {
+pub(super) struct Figure {
     bench: &'static str,
     what: String,
     unit: &'static str,
@@ -20,7 +20,7 @@ pub struct Figure {
 }
 
 impl Figure {
-    pub fn new(
+    pub(super) fn new(
         bench: &'static str,
         what: impl Into<String>,
         unit: &'static str,
@@ -37,14 +37,14 @@ impl Figure {
         }
     }
 
-    pub fn at_most(self, bar: f64) -> Self {
+    pub(super) fn at_most(self, bar: f64) -> Self {
         Self {
             bar: Some(bar),
             ..self
         }
     }
 
-    pub fn is_missed(&self) -> bool {
+    pub(super) fn is_missed(&self) -> bool {
         // What could not be measured misses its bar too.
         self.bar
             .is_some_and(|bar| self.median.is_nan() || self.median > bar)

@@ -17,7 +17,7 @@ use clap::ValueEnum;
 
 /// What was typed for `bench`.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// What to measure; everything, if nothing is named
     #[arg(value_enum)]
     names: Vec<Name>,
@@ -47,7 +47,7 @@ enum Name {
 }
 
 /// Measures, prints a table, and fails if a bar is missed.
-pub fn run(args: &Args) -> anyhow::Result<()> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let names: &[Name] = if args.names.is_empty() {
         Name::value_variants()
     } else {

@@ -19,7 +19,7 @@ const MEMORY_MIB: f64 = 64.0;
 /// How long each rate is watched.
 const WATCH: Duration = Duration::from_secs(6);
 
-pub fn measure() -> anyhow::Result<Vec<Figure>> {
+pub(super) fn measure() -> anyhow::Result<Vec<Figure>> {
     let loopprobe = build::loopprobe()?;
     let busy = build::target("busy")?;
     let mut figures = Vec::new();

@@ -60,7 +60,7 @@ struct Tools {
 }
 
 /// Each state takes its turn on one running program.
-pub fn measure(turns: u32) -> anyhow::Result<Vec<Figure>> {
+pub(super) fn measure(turns: u32) -> anyhow::Result<Vec<Figure>> {
     let tools = Tools {
         loopprobe: build::loopprobe()?,
         empty_probes: build::tool("empty_probes")?,

@@ -19,7 +19,7 @@ use crate::privileged;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A program that runs beside the bench; ended by its id when dropped.
-pub struct Running {
+pub(super) struct Running {
     child: Child,
     name: String,
     input: Option<ChildStdin>,
@@ -28,7 +28,7 @@ pub struct Running {
 
 impl Running {
     /// Starts it, with its input and output at the bench's ends.
-    pub fn start(command: &mut Command) -> anyhow::Result<Self> {
+    pub(super) fn start(command: &mut Command) -> anyhow::Result<Self> {
         let name = format!("{command:?}");
         let mut child = command
             .stdin(Stdio::piped())
@@ -54,18 +54,18 @@ impl Running {
     }
 
     /// The next line.
-    pub fn line(&self) -> anyhow::Result<String> {
+    pub(super) fn line(&self) -> anyhow::Result<String> {
         let line = self.lines.recv_timeout(PATIENCE);
         line.with_context(|| format!("{} says nothing", self.name))
     }
 
     /// Drops what it has said so far.
-    pub fn skip_lines(&self) {
+    pub(super) fn skip_lines(&self) {
         while self.lines.try_recv().is_ok() {}
     }
 
     /// The next JSON object of this type.
-    pub fn next(&self, kind: &str) -> anyhow::Result<Value> {
+    pub(super) fn next(&self, kind: &str) -> anyhow::Result<Value> {
         loop {
             let line = self.line()?;
             let value: Value = serde_json::from_str(&line).with_context(|| line.clone())?;
@@ -76,7 +76,7 @@ impl Running {
     }
 
     /// Its id, or that of the program `name` which it runs (sudo does).
-    pub fn pid_of(&self, name: &str) -> anyhow::Result<u32> {
+    pub(super) fn pid_of(&self, name: &str) -> anyhow::Result<u32> {
         let mut pid = self.child.id();
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -96,12 +96,12 @@ impl Running {
         }
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(super) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Interrupts the program `name`, as Ctrl-C would, and waits for its end.
-    pub fn interrupt(mut self, name: &str) -> anyhow::Result<()> {
+    pub(super) fn interrupt(mut self, name: &str) -> anyhow::Result<()> {
         let pid = self.pid_of(name)?;
         privileged::command("kill")
             .args(["-INT", &pid.to_string()])
@@ -110,7 +110,7 @@ impl Running {
     }
 
     /// Ends its input and waits for its end.
-    pub fn end_input(mut self) -> anyhow::Result<()> {
+    pub(super) fn end_input(mut self) -> anyhow::Result<()> {
         self.input = None;
         self.wait()
     }
@@ -137,7 +137,7 @@ impl Drop for Running {
 }
 
 /// Whether a program is on PATH.
-pub fn is_installed(program: impl AsRef<OsStr>) -> bool {
+pub(super) fn is_installed(program: impl AsRef<OsStr>) -> bool {
     let mut command = Command::new(program);
     command.arg("--version");
     let output = command.stdout(Stdio::null()).stderr(Stdio::null()).status();

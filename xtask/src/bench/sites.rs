@@ -13,7 +13,7 @@ const BAR_MS: f64 = 500.0;
 /// How many probes there must be for the bar to mean anything: an entry and a return for each of a thousand sites.
 const PROBES: u64 = 2_000;
 
-pub fn measure(turns: u32) -> anyhow::Result<Vec<Figure>> {
+pub(super) fn measure(turns: u32) -> anyhow::Result<Vec<Figure>> {
     let many = build::target("many")?;
     let attach_time = build::tool("attach_time")?;
     progress("sites: attaching and detaching");

@@ -16,7 +16,7 @@ const BENCH: &str = "start";
 const BAR_MS: f64 = 500.0;
 
 /// With a program of this repository that has a thousand task types, or with the processes of others.
-pub fn measure(turns: u32, pids: &[u32]) -> anyhow::Result<Vec<Figure>> {
+pub(super) fn measure(turns: u32, pids: &[u32]) -> anyhow::Result<Vec<Figure>> {
     let loopprobe = build::loopprobe()?;
     if !pids.is_empty() {
         let figures = pids.iter().map(|pid| of(&loopprobe, *pid, turns));

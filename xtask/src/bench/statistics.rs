@@ -2,7 +2,7 @@
 
 /// The middle of several measurements, and how far they are apart.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Spread {
+pub(super) struct Spread {
     pub least: f64,
     pub median: f64,
     pub most: f64,
@@ -10,7 +10,7 @@ pub struct Spread {
 
 impl Spread {
     /// Of at least one value.
-    pub fn of(values: &[f64]) -> Self {
+    pub(super) fn of(values: &[f64]) -> Self {
         let mut values = values.to_vec();
         values.sort_by(f64::total_cmp);
         Self {
@@ -21,18 +21,18 @@ impl Spread {
     }
 
     /// Of one value.
-    pub fn one(value: f64) -> Self {
+    pub(super) fn one(value: f64) -> Self {
         Self::of(&[value])
     }
 }
 
 /// The values of one state less those of another, turn by turn.
-pub fn differences(of: &[f64], from: &[f64]) -> Vec<f64> {
+pub(super) fn differences(of: &[f64], from: &[f64]) -> Vec<f64> {
     of.iter().zip(from).map(|(a, b)| a - b).collect()
 }
 
 /// The values of one state over those of another, turn by turn.
-pub fn ratios(of: &[f64], over: &[f64]) -> Vec<f64> {
+pub(super) fn ratios(of: &[f64], over: &[f64]) -> Vec<f64> {
     of.iter().zip(over).map(|(a, b)| a / b).collect()
 }
 

@@ -16,7 +16,7 @@ use super::toolchain::Toolchain;
 const TARGET: &str = "bpfel-unknown-none";
 
 /// Compiles the eBPF crate and gives the stripped object.
-pub fn object(root: &Path, toolchain: &Toolchain) -> anyhow::Result<Vec<u8>> {
+pub(super) fn object(root: &Path, toolchain: &Toolchain) -> anyhow::Result<Vec<u8>> {
     let target_dir = root.join("target/ebpf");
     let status = Command::new(&toolchain.cargo)
         .args([

@@ -21,7 +21,7 @@ const PACKAGE: &str = "# package ";
 
 /// What an object was built from, in a form that `sha256sum --check` reads.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Manifest {
+pub(super) struct Manifest {
     /// Hashes by path: the sources and the object.
     files: BTreeMap<String, String>,
     /// The dependencies that end up in the object, as `name vVERSION`.
@@ -30,7 +30,7 @@ pub struct Manifest {
 
 impl Manifest {
     /// Hashes what lies in the work tree now.
-    pub fn of_tree(root: &Path) -> anyhow::Result<Self> {
+    pub(super) fn of_tree(root: &Path) -> anyhow::Result<Self> {
         let mut paths = vec![OBJECT.to_owned()];
         for name in CRATES {
             paths.extend(source_files(root, name)?);
@@ -50,7 +50,7 @@ impl Manifest {
     }
 
     /// Reads a manifest back. Lines that are none are ignored: a missing hash shows up as a difference.
-    pub fn parse(text: &str) -> Self {
+    pub(super) fn parse(text: &str) -> Self {
         let mut manifest = Self::default();
         for line in text.lines() {
             if let Some(package) = line.strip_prefix(PACKAGE) {
@@ -63,7 +63,7 @@ impl Manifest {
     }
 
     /// Names what is not the same in another manifest.
-    pub fn differences(&self, other: &Self) -> Vec<String> {
+    pub(super) fn differences(&self, other: &Self) -> Vec<String> {
         let paths: BTreeSet<_> = self.files.keys().chain(other.files.keys()).collect();
         let files = paths
             .into_iter()
@@ -73,7 +73,7 @@ impl Manifest {
     }
 
     /// The manifest's text.
-    pub fn to_string(&self, toolchain: &str) -> String {
+    pub(super) fn to_string(&self, toolchain: &str) -> String {
         let mut text = format!(
             "# What loopprobe.bpf.o was built from. Written by `cargo xtask build-ebpf`, checked by `--check`.\n\
              # toolchain {toolchain}\n"

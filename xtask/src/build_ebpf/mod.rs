@@ -19,14 +19,14 @@ const MANIFEST: &str = "loopprobe/bpf/loopprobe.bpf.manifest";
 
 /// What was typed for `build-ebpf`.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Build nothing; fail if the object does not belong to the sources
     #[arg(long)]
     check: bool,
 }
 
 /// Builds or checks the object.
-pub fn run(args: &Args) -> anyhow::Result<()> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if args.check { check() } else { build() }
 }
 
@@ -47,7 +47,7 @@ fn build() -> anyhow::Result<()> {
 }
 
 /// Fails if the committed object does not belong to the sources beside it.
-pub fn check() -> anyhow::Result<()> {
+pub(crate) fn check() -> anyhow::Result<()> {
     let root = workspace::root();
     let path = root.join(MANIFEST);
     let committed = fs::read_to_string(&path).with_context(|| {

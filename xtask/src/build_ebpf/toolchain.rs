@@ -9,7 +9,7 @@ use std::{
 use anyhow::bail;
 
 /// A compiler that can build its own `core`: rustc, the cargo beside it, and library sources of the very same version.
-pub struct Toolchain {
+pub(super) struct Toolchain {
     /// The compiler.
     pub rustc: PathBuf,
     /// Its cargo.
@@ -27,7 +27,7 @@ no Rust toolchain here has the sources of its own library, which the eBPF target
 
 impl Toolchain {
     /// Finds one: a rustup nightly, another rustup toolchain, or the system's.
-    pub fn find() -> anyhow::Result<Self> {
+    pub(super) fn find() -> anyhow::Result<Self> {
         let linker = first_line("bpf-linker", &["--version"]);
         let Some(linker) = linker else {
             bail!(

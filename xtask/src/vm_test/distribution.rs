@@ -4,7 +4,7 @@ use std::path::Path;
 
 /// A kernel that a distribution offers as a package.
 #[derive(Clone, Copy, Debug)]
-pub struct Kernel {
+pub(super) struct Kernel {
     /// What it is called on the command line.
     pub name: &'static str,
     /// The part of an archive that holds it.
@@ -15,7 +15,7 @@ pub struct Kernel {
 
 /// A part of a distribution's archive.
 #[derive(Clone, Copy, Debug)]
-pub struct Suite {
+pub(super) struct Suite {
     /// Its name there.
     pub name: &'static str,
     archive: Archive,
@@ -28,12 +28,12 @@ enum Archive {
 }
 
 /// Where the rest comes from.
-pub const BASE: Suite = Suite::debian("trixie");
+pub(super) const BASE: Suite = Suite::debian("trixie");
 /// A shell and tools that need no library, and the keys of Ubuntu's archive, as Debian vouches for them.
-pub const BASE_PACKAGES: [&str; 2] = ["busybox-static", "ubuntu-keyring"];
+pub(super) const BASE_PACKAGES: [&str; 2] = ["busybox-static", "ubuntu-keyring"];
 
 /// All that are tried, oldest first: the ends of what loopprobe supports, and in between kernels that lack something.
-pub const KERNELS: [Kernel; 5] = [
+pub(super) const KERNELS: [Kernel; 5] = [
     Kernel::ubuntu("5.15", "jammy"),
     Kernel::debian("6.1", "bookworm"),
     Kernel::ubuntu("6.8", "noble"),
@@ -72,7 +72,7 @@ impl Suite {
     }
 
     /// Its line in a list of sources. `ubuntu_keys` is where the file of Ubuntu's keys lies.
-    pub fn source(self, ubuntu_keys: &Path) -> String {
+    pub(super) fn source(self, ubuntu_keys: &Path) -> String {
         let (keys, address) = match self.archive {
             Archive::Debian => (
                 Path::new("/usr/share/keyrings/debian-archive-keyring.gpg"),

@@ -15,7 +15,7 @@ const DIRECTORY: u32 = 0o040_755;
 const PROGRAM: u32 = 0o100_755;
 
 /// Files that lie, in the guest, at the paths given.
-pub struct Initramfs {
+pub(super) struct Initramfs {
     archive: File,
     folders: BTreeSet<PathBuf>,
     files: BTreeSet<PathBuf>,
@@ -23,7 +23,7 @@ pub struct Initramfs {
 
 impl Initramfs {
     /// Begins one.
-    pub fn create(path: &Path) -> anyhow::Result<Self> {
+    pub(super) fn create(path: &Path) -> anyhow::Result<Self> {
         let archive = File::create(path).with_context(|| path.display().to_string())?;
         Ok(Self {
             archive,
@@ -33,7 +33,7 @@ impl Initramfs {
     }
 
     /// Adds a folder, and those that it lies in.
-    pub fn folder(&mut self, path: &Path) -> io::Result<()> {
+    pub(super) fn folder(&mut self, path: &Path) -> io::Result<()> {
         if let Some(parent) = path.parent().filter(|parent| *parent != Path::new("/"))
             && !self.folders.contains(parent)
         {
@@ -46,7 +46,7 @@ impl Initramfs {
     }
 
     /// Adds a program or library.
-    pub fn file(&mut self, path: &Path, content: &[u8]) -> io::Result<()> {
+    pub(super) fn file(&mut self, path: &Path, content: &[u8]) -> io::Result<()> {
         if !self.files.insert(path.to_owned()) {
             return Ok(());
         }
@@ -57,7 +57,7 @@ impl Initramfs {
     }
 
     /// Adds a program of this machine to `/bin`, and the libraries that it needs.
-    pub fn program(&mut self, program: &Path) -> anyhow::Result<()> {
+    pub(super) fn program(&mut self, program: &Path) -> anyhow::Result<()> {
         let read = |path: &Path| fs::read(path).with_context(|| path.display().to_string());
         let name = program.file_name().context("a program has a name")?;
         self.file(&Path::new("/bin").join(name), &read(program)?)?;
@@ -68,7 +68,7 @@ impl Initramfs {
     }
 
     /// Ends it.
-    pub fn finish(self) -> io::Result<()> {
+    pub(super) fn finish(self) -> io::Result<()> {
         newc::trailer(self.archive)?.sync_all()
     }
 

@@ -16,7 +16,7 @@ const QEMU: &str = "qemu-system-x86_64";
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Fails if QEMU is not there.
-pub fn check() -> anyhow::Result<()> {
+pub(super) fn check() -> anyhow::Result<()> {
     let version = Command::new(QEMU)
         .arg("--version")
         .stdout(Stdio::null())
@@ -29,7 +29,12 @@ pub fn check() -> anyhow::Result<()> {
 
 /// Boots a kernel with a file system and waits until it powers off. What the guest printed is in `folder`: the kernel's
 /// messages in `console.log`, the rest in `output.log`, which this returns.
-pub fn run(kernel: &Path, initramfs: &Path, folder: &Path, kvm: bool) -> anyhow::Result<String> {
+pub(super) fn run(
+    kernel: &Path,
+    initramfs: &Path,
+    folder: &Path,
+    kvm: bool,
+) -> anyhow::Result<String> {
     let (console, output) = (folder.join("console.log"), folder.join("output.log"));
     let mut command = Command::new("nice");
     command

@@ -25,7 +25,7 @@ use crate::workspace;
 
 /// What was typed for `vm-test`.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Which kernels: 5.15, 6.1, 6.8, 6.12, newest; all by default
     kernels: Vec<String>,
     /// Let the processor run the guest instead of emulating it, where /dev/kvm works
@@ -34,7 +34,7 @@ pub struct Args {
 }
 
 /// Fetches what is not in `target/vm` yet, boots each kernel, and judges.
-pub fn run(args: &Args) -> anyhow::Result<()> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let kernels = chosen(&args.kernels)?;
     machine::check()?;
     let folder = workspace::root().join("target/vm");

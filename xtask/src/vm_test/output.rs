@@ -6,11 +6,11 @@ use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
 /// Files by name, such as `sleep/truth`.
-pub struct Output(BTreeMap<String, String>);
+pub(super) struct Output(BTreeMap<String, String>);
 
 impl Output {
     /// Takes apart what `init.sh` prints.
-    pub fn parse(text: &str) -> anyhow::Result<Self> {
+    pub(super) fn parse(text: &str) -> anyhow::Result<Self> {
         let mut files: BTreeMap<String, String> = BTreeMap::new();
         let mut current = String::new();
         for line in text.lines() {
@@ -32,12 +32,12 @@ impl Output {
     }
 
     /// A file's text; empty if the guest had nothing to say.
-    pub fn text(&self, name: &str) -> &str {
+    pub(super) fn text(&self, name: &str) -> &str {
         self.0.get(name).map_or("", |text| text.trim_end())
     }
 
     /// A file of JSON, a value a line.
-    pub fn json(&self, name: &str) -> anyhow::Result<Vec<Value>> {
+    pub(super) fn json(&self, name: &str) -> anyhow::Result<Vec<Value>> {
         self.text(name)
             .lines()
             .map(|line| serde_json::from_str(line).with_context(|| format!("{name}: {line}")))
@@ -45,7 +45,7 @@ impl Output {
     }
 
     /// The value behind a word at the beginning of a line.
-    pub fn value(&self, file: &str, word: &str) -> Option<&str> {
+    pub(super) fn value(&self, file: &str, word: &str) -> Option<&str> {
         self.text(file)
             .lines()
             .find_map(|line| line.strip_prefix(word)?.strip_prefix(' '))

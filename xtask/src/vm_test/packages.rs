@@ -11,14 +11,14 @@ use anyhow::{Context as _, bail, ensure};
 use super::distribution::Suite;
 
 /// One suite's packages.
-pub struct Packages {
+pub(super) struct Packages {
     suite: Suite,
     folder: PathBuf,
 }
 
 impl Packages {
     /// Fetches the suite's list of packages.
-    pub fn list(suite: Suite, ubuntu_keys: &Path, folder: PathBuf) -> anyhow::Result<Self> {
+    pub(super) fn list(suite: Suite, ubuntu_keys: &Path, folder: PathBuf) -> anyhow::Result<Self> {
         for part in ["lists/partial", "cache/archives/partial", "packages"] {
             fs::create_dir_all(folder.join(part))?;
         }
@@ -29,7 +29,7 @@ impl Packages {
     }
 
     /// The packages with a kernel's image that a package depends on, at once or through others.
-    pub fn images(&self, package: &str) -> anyhow::Result<Vec<String>> {
+    pub(super) fn images(&self, package: &str) -> anyhow::Result<Vec<String>> {
         let tree = self.run(
             "apt-cache",
             &["depends", "--important", "--recurse", package],
@@ -48,7 +48,7 @@ impl Packages {
     }
 
     /// Fetches packages and unpacks them into `to`.
-    pub fn unpack(&self, names: &[String], to: &Path) -> anyhow::Result<()> {
+    pub(super) fn unpack(&self, names: &[String], to: &Path) -> anyhow::Result<()> {
         fs::create_dir_all(to)?;
         let mut args = vec!["--quiet", "download"];
         args.extend(names.iter().map(String::as_str));

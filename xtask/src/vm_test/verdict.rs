@@ -51,7 +51,7 @@ impl Scenario {
 }
 
 /// What was found wrong, a line each.
-pub fn failures(output: &Output) -> Vec<String> {
+pub(super) fn failures(output: &Output) -> Vec<String> {
     let mut failures = Vec::new();
     let mut note = |what: &str, result: anyhow::Result<()>| {
         if let Err(error) = result {

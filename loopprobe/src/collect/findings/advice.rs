@@ -3,24 +3,24 @@
 use crate::model::{Cause, Evidence, FoundPoll, ThreadState};
 
 /// Polls that wait for each other.
-pub const DEADLOCK: &str = "take locks in one order everywhere, and hold none while waiting for another thread; a lock that is held \
+pub(crate) const DEADLOCK: &str = "take locks in one order everywhere, and hold none while waiting for another thread; a lock that is held \
      across .await belongs in tokio::sync::Mutex";
 
 /// A task that is polled without end.
-pub const BUSY_TASK: &str = "if it waits for something in a loop of yield_now or try_ calls, await that instead; a waker that is called \
+pub(crate) const BUSY_TASK: &str = "if it waits for something in a loop of yield_now or try_ calls, await that instead; a waker that is called \
      although nothing is ready does the same; if it computes, move that to spawn_blocking";
 
 /// A task that waits, and of which nobody holds a waker.
-pub const STUCK_TASK: &str = "nothing can wake it: what it awaits kept no waker (pending(), or a future written by hand that returns \
+pub(crate) const STUCK_TASK: &str = "nothing can wake it: what it awaits kept no waker (pending(), or a future written by hand that returns \
      Pending without one), or dropped it without a call of wake; end such a task, or mend the future";
 
 /// The live tasks of a type only become more.
-pub const LEAK: &str = "see what the oldest of them await: give it an end (tokio::time::timeout, a CancellationToken, a channel whose other side \
+pub(crate) const LEAK: &str = "see what the oldest of them await: give it an end (tokio::time::timeout, a CancellationToken, a channel whose other side \
      is dropped); keep tasks in a JoinSet, which ends them with what they belong to; if they end but come faster, bound them with a \
      tokio::sync::Semaphore";
 
 /// All workers of a runtime in these polls at once.
-pub fn all_blocked(polls: &[FoundPoll]) -> String {
+pub(crate) fn all_blocked(polls: &[FoundPoll]) -> String {
     let what = "while this lasts nothing of the runtime runs, neither timers nor I/O";
     // What waits for another thread may wait for one of the others.
     let waits = |poll: &&FoundPoll| matches!(poll.cause, Some(Cause::Lock | Cause::ThreadWait));
@@ -32,7 +32,7 @@ pub fn all_blocked(polls: &[FoundPoll]) -> String {
 }
 
 /// Nobody turned the driver meanwhile; the evidence has the longest poll of the thread that turned it last.
-pub fn driver_lag(evidence: &Evidence) -> String {
+pub(crate) fn driver_lag(evidence: &Evidence) -> String {
     let why = match evidence.idle_workers {
         Some(_) => {
             "idle workers do not take the driver over while the one that turned it last is busy"
@@ -71,7 +71,7 @@ fn common(closures: &[ThreadState]) -> String {
 }
 
 /// The end of a runtime that waits for these closures. Those on a CPU are not among them.
-pub fn shutdown(closures: &[ThreadState]) -> String {
+pub(crate) fn shutdown(closures: &[ThreadState]) -> String {
     let what = common(closures);
     format!(
         "{what}a closure that has begun cannot be cancelled: tell it to end (a flag, a channel that is closed) before the runtime is \
@@ -80,7 +80,7 @@ pub fn shutdown(closures: &[ThreadState]) -> String {
 }
 
 /// A blocking pool whose threads run these closures, while others wait for a thread. Those on a CPU are not among them.
-pub fn pool_exhausted(closures: &[ThreadState]) -> String {
+pub(crate) fn pool_exhausted(closures: &[ThreadState]) -> String {
     let what = common(closures);
     format!(
         "{what}a closure must not wait for another one that may be queued behind it; bound how many are spawned with a \

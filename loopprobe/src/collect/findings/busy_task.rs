@@ -6,7 +6,7 @@
 use loopprobe_common::thread::Thread;
 
 /// How long a task is watched before anything is said of it.
-pub const WATCHED_NS: u64 = 1_000_000_000;
+pub(crate) const WATCHED_NS: u64 = 1_000_000_000;
 
 /// At how many of the last looks a task must be seen.
 const SEEN_AT: usize = 3;
@@ -27,7 +27,7 @@ const LEAST_SHARE: f64 = 0.5;
 
 /// Which task is watched.
 #[derive(Debug, Default)]
-pub struct Watch {
+pub(crate) struct Watch {
     /// The headers seen at the last looks.
     seen: Vec<Vec<u64>>,
     watched: Option<Watched>,
@@ -65,7 +65,7 @@ impl Counts {
 
 /// A task that was watched for a while.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Busy {
+pub(crate) struct Busy {
     /// Its header.
     pub header: u64,
     /// Its id.
@@ -80,13 +80,13 @@ pub struct Busy {
 
 impl Watch {
     /// The header that the kernel side is to count apart; 0 for none.
-    pub fn header(&self) -> u64 {
+    pub(crate) fn header(&self) -> u64 {
         self.watched.map_or(0, |watched| watched.header)
     }
 
     /// Looks at the threads. `id_of` reads the id of the task with a header now. Gives a task that is polled without end, and whether the
     /// kernel side has to be told of another header.
-    pub fn look(
+    pub(crate) fn look(
         &mut self,
         threads: &[(u32, Thread)],
         now: u64,

@@ -1,8 +1,8 @@
 //! What is wrong with a loop as a whole: told from long polls, drivers and threads together.
 
-pub mod advice;
-pub mod busy_task;
-pub mod together;
+pub(super) mod advice;
+pub(super) mod busy_task;
+pub(super) mod together;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -28,7 +28,7 @@ const MOST_REMEMBERED: usize = 1_024;
 
 /// A long poll, with what only the kernel side knows of it.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub(super) struct Seen {
     /// The poll.
     pub poll: FoundPoll,
     /// The scheduler of its task; 0 if unknown.
@@ -39,12 +39,12 @@ pub struct Seen {
 
 impl Seen {
     /// When it ended, or how far it is seen.
-    pub fn end_ns(&self) -> u64 {
+    pub(super) fn end_ns(&self) -> u64 {
         self.poll.start_ns.saturating_add(self.poll.duration_ns)
     }
 
     /// How much of it lies between two times.
-    pub fn overlap_ns(&self, from_ns: u64, to_ns: u64) -> u64 {
+    pub(super) fn overlap_ns(&self, from_ns: u64, to_ns: u64) -> u64 {
         let start_ns = self.poll.start_ns.max(from_ns);
         self.end_ns().min(to_ns).saturating_sub(start_ns)
     }
@@ -52,7 +52,7 @@ impl Seen {
 
 /// What is remembered to find what is wrong, and what has been said.
 #[derive(Debug, Default)]
-pub struct Findings {
+pub(super) struct Findings {
     /// Long polls that have ended lately.
     recent: VecDeque<Seen>,
     /// Times without a turn of a driver that are over and have not been looked at.
@@ -71,7 +71,7 @@ pub struct Findings {
 
 impl Findings {
     /// A long poll has ended.
-    pub fn ended(&mut self, seen: Seen) {
+    pub(super) fn ended(&mut self, seen: Seen) {
         self.recent.push_back(seen);
         if self.recent.len() > MOST_REMEMBERED {
             self.recent.pop_front();
@@ -79,12 +79,12 @@ impl Findings {
     }
 
     /// Those that ended lately, and these that are open.
-    pub fn polls(&self, open: &[Seen]) -> Vec<Seen> {
+    pub(super) fn polls(&self, open: &[Seen]) -> Vec<Seen> {
         self.recent.iter().chain(open).cloned().collect()
     }
 
     /// Forgets what is old.
-    pub fn forget(&mut self, now: u64) {
+    pub(super) fn forget(&mut self, now: u64) {
         self.recent
             .retain(|seen| now.saturating_sub(seen.end_ns()) < REMEMBERED_NS);
         // Longer than the polls, or a poll that is remembered would begin an occurrence that has been told.
@@ -94,7 +94,7 @@ impl Findings {
     }
 
     /// Whether an occurrence goes on that was seen before.
-    pub fn goes_on(&mut self, kind: FindingKind, subject: &str, at_ns: u64) -> bool {
+    pub(super) fn goes_on(&mut self, kind: FindingKind, subject: &str, at_ns: u64) -> bool {
         let key = (kind, subject.to_owned());
         let Some(seen_ns) = self.seen_ns.get_mut(&key) else {
             return false;
@@ -107,7 +107,7 @@ impl Findings {
     }
 
     /// One begins.
-    pub fn begins(&mut self, kind: FindingKind, subject: &str, at_ns: u64) {
+    pub(super) fn begins(&mut self, kind: FindingKind, subject: &str, at_ns: u64) {
         self.seen_ns.insert((kind, subject.to_owned()), at_ns);
     }
 }

@@ -6,7 +6,7 @@ use super::Seen;
 
 /// A time at which every one of some threads was in a long poll.
 #[derive(Clone, Debug)]
-pub struct Together {
+pub(crate) struct Together {
     /// Since when.
     pub since_ns: u64,
     /// How long.
@@ -16,7 +16,11 @@ pub struct Together {
 }
 
 /// The longest time, of at least `least_ns`, for which all of `threads` were in long polls.
-pub fn all_at_once(polls: &[Seen], threads: &HashSet<u32>, least_ns: u64) -> Option<Together> {
+pub(crate) fn all_at_once(
+    polls: &[Seen],
+    threads: &HashSet<u32>,
+    least_ns: u64,
+) -> Option<Together> {
     let theirs: Vec<&Seen> = polls
         .iter()
         .filter(|seen| !seen.may_block && threads.contains(&seen.poll.tid))

@@ -24,7 +24,7 @@ const SEARCH_SHARE: u32 = 50;
 const WALK_SHARE: u32 = 50;
 
 /// What the thread knows.
-pub struct Counter {
+pub(super) struct Counter {
     runtimes: Runtimes,
     pid: u32,
     images: Vec<MappedImage>,
@@ -50,7 +50,7 @@ pub struct Counter {
 type Found = (Population, Duration);
 
 impl Counter {
-    pub fn of(runtimes: Runtimes, pid: u32) -> Self {
+    pub(super) fn of(runtimes: Runtimes, pid: u32) -> Self {
         let now = Instant::now();
         Self {
             runtimes,
@@ -70,7 +70,7 @@ impl Counter {
         }
     }
 
-    pub fn answer(&mut self, question: Question) -> Option<Headcount> {
+    pub(super) fn answer(&mut self, question: Question) -> Option<Headcount> {
         if let Some(images) = question.images {
             // A search that is under way looks for the wrong types.
             *self = Self {

@@ -8,10 +8,10 @@ use crate::runtime::PoolCount;
 /// By pool, moments and the closure that came last at each. Closures are numbered and taken in the order in which they come, so the
 /// first one of the queue has waited since before the earliest moment at which the last one was not older.
 #[derive(Debug, Default)]
-pub struct Queues(BTreeMap<u64, VecDeque<(u64, u64)>>);
+pub(super) struct Queues(BTreeMap<u64, VecDeque<(u64, u64)>>);
 
 impl Queues {
-    pub fn see(&mut self, pools: &[PoolCount], time_ns: u64) -> Vec<PoolNow> {
+    pub(super) fn see(&mut self, pools: &[PoolCount], time_ns: u64) -> Vec<PoolNow> {
         let mut before = std::mem::take(&mut self.0);
         let pools = pools.iter().map(|pool| {
             let mut marks = before.remove(&pool.address.0).unwrap_or_default();

@@ -6,7 +6,7 @@ use loopprobe_common::light::{MAX_PLACES, Place, answer};
 
 /// Answers so far.
 #[derive(Debug, Default)]
-pub struct Places {
+pub(super) struct Places {
     answers: HashMap<Place, Answer>,
 }
 
@@ -22,7 +22,7 @@ impl Places {
     /// Takes over what one stack at a place has shown. Gives the new answer if there is one.
     ///
     /// What has been proven stays against a stack that proves nothing.
-    pub fn learn(&mut self, place: Place, seen: u32) -> Option<u32> {
+    pub(super) fn learn(&mut self, place: Place, seen: u32) -> Option<u32> {
         let old = self.answers.get(&place).copied();
         let new = match old {
             None => Answer {
@@ -44,19 +44,19 @@ impl Places {
     }
 
     /// What was answered about a place; one of [`answer`].
-    pub fn answered(&self, place: &Place) -> u32 {
+    pub(super) fn answered(&self, place: &Place) -> u32 {
         self.answers
             .get(place)
             .map_or(answer::NONE, |answer| answer.value)
     }
 
     /// Whether there is no room for another one.
-    pub fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.answers.len() >= MAX_PLACES as usize
     }
 
     /// Forgets all, and gives the places.
-    pub fn forget(&mut self) -> Vec<Place> {
+    pub(super) fn forget(&mut self) -> Vec<Place> {
         self.answers.drain().map(|(place, _)| place).collect()
     }
 }

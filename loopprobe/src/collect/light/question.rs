@@ -16,7 +16,7 @@ use crate::{
 
 /// Pieces of stacks whose question has not come yet: one stack a thread.
 #[derive(Debug, Default)]
-pub struct Pieces {
+pub(super) struct Pieces {
     stacks: HashMap<u32, Stack>,
 }
 
@@ -35,7 +35,7 @@ impl std::fmt::Debug for Stack {
 
 impl Pieces {
     /// Takes the next piece. One that does not follow the pieces before it is dropped, and what comes behind it too.
-    pub fn add(&mut self, record: &StackRecord, bytes: &[u8]) {
+    pub(super) fn add(&mut self, record: &StackRecord, bytes: &[u8]) {
         let address = record.registers.sp;
         let stack = self.stacks.entry(record.tid).or_insert_with(|| Stack {
             start_ns: record.start_ns,
@@ -56,7 +56,7 @@ impl Pieces {
     }
 
     /// The whole stack of a question.
-    pub fn stack(&mut self, record: &StackRecord, bytes: &[u8]) -> RawStack {
+    pub(super) fn stack(&mut self, record: &StackRecord, bytes: &[u8]) -> RawStack {
         let mut raw = raw_stack(record, bytes);
         let pieces = self.stacks.remove(&record.tid);
         let behind = record.registers.sp.wrapping_add(STACK_HEAD as u64);
@@ -70,7 +70,7 @@ impl Pieces {
 
 /// Whether a poll of which the stack tells nothing is taken to be open. So it is on a worker in its only poll that waits for
 /// something by which no worker parks, or is deeper on its stack than the scheduler ever needs.
-pub fn is_presumed_open(record: &StackRecord) -> bool {
+pub(super) fn is_presumed_open(record: &StackRecord) -> bool {
     let is_worker =
         record.depth == 1 && record.flags & (Thread::SHARED | Thread::LOCAL) == Thread::SHARED;
     is_worker && (record.place.distance == Place::DEEP || is_no_parking(record))

@@ -25,13 +25,13 @@ pub(super) struct Span {
 
 impl Span {
     /// Nothing is counted yet.
-    pub const BEFORE: Self = Self {
+    pub(super) const BEFORE: Self = Self {
         start_ns: u64::MAX,
         end_ns: None,
     };
 
     /// Begins now and, if a duration was asked for, ends after it.
-    pub fn begin(duration: Option<Duration>) -> Self {
+    pub(super) fn begin(duration: Option<Duration>) -> Self {
         let start_ns = now_ns();
         Self {
             start_ns,
@@ -40,17 +40,17 @@ impl Span {
     }
 
     /// The time, but none behind the end.
-    pub fn now(&self) -> u64 {
+    pub(super) fn now(&self) -> u64 {
         self.end_ns.map_or_else(now_ns, |end| end.min(now_ns()))
     }
 
     /// Whether the end has come.
-    pub fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         self.end_ns.is_some_and(|end| now_ns() >= end)
     }
 
     /// How long it is, up to now if its end is not known.
-    pub fn duration_ns(&self) -> u64 {
+    pub(super) fn duration_ns(&self) -> u64 {
         self.now().saturating_sub(self.start_ns)
     }
 

@@ -17,12 +17,12 @@ pub(super) fn is_at_entry(record: &StackRecord) -> bool {
 }
 
 /// The system call in a record.
-pub fn syscall(record: &StackRecord) -> Option<RawSyscall> {
+pub(crate) fn syscall(record: &StackRecord) -> Option<RawSyscall> {
     RawSyscall::of_thread(record.syscall, record.args)
 }
 
 /// The stack in a record: in one piece or, of a large one, its innermost and its outermost part.
-pub fn raw_stack(record: &StackRecord, bytes: &[u8]) -> RawStack {
+pub(crate) fn raw_stack(record: &StackRecord, bytes: &[u8]) -> RawStack {
     let above = record.registers.sp > record.entry_sp;
     let size = record
         .entry_sp
@@ -45,7 +45,7 @@ pub fn raw_stack(record: &StackRecord, bytes: &[u8]) -> RawStack {
 }
 
 /// The registers that an unwinder wants.
-pub fn registers(regs: &records::Registers) -> Registers {
+pub(crate) fn registers(regs: &records::Registers) -> Registers {
     let [_, bx, _, _, _, _, _, _, _, _, r12, r13, r14, r15] = regs.general;
     Registers {
         ip: regs.ip,

@@ -38,7 +38,7 @@ pub(super) struct Taken {
 
 /// A moment at which a poll had ended already, and what it had waited by then.
 #[derive(Clone, Copy, Debug)]
-pub struct Left {
+pub(crate) struct Left {
     /// When.
     pub ns: u64,
     /// How long the thread had been blocked since the poll began.

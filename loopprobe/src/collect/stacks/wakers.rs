@@ -31,7 +31,7 @@ pub(super) struct Beside {
 
 impl Stacks {
     /// The stack of a thread that ends a wait inside a poll.
-    pub fn woken(&mut self, record: &StackRecord, bytes: &[u8]) {
+    pub(crate) fn woken(&mut self, record: &StackRecord, bytes: &[u8]) {
         let frames = self
             .unwinder
             .unwind_thread(&raw_stack(record, bytes))
@@ -51,7 +51,7 @@ impl Stacks {
     }
 
     /// A sample of a thread that is in no poll, and may do what one waits for.
-    pub fn beside(&mut self, record: &StackRecord, bytes: &[u8]) {
+    pub(crate) fn beside(&mut self, record: &StackRecord, bytes: &[u8]) {
         let old = |sample: &Beside| sample.ns + KEEP_BESIDE_NS < record.start_ns;
         while self.beside.len() >= MAX_BESIDE || self.beside.front().is_some_and(old) {
             self.beside.pop_front();

@@ -14,7 +14,7 @@ use crate::{
 
 impl Stacks {
     /// A stack that the kernel side has taken; returns whose poll it shows.
-    pub fn take_watched(
+    pub(crate) fn take_watched(
         &mut self,
         record: &StackRecord,
         bytes: &[u8],
@@ -42,7 +42,7 @@ impl Stacks {
     }
 
     /// Adds stacks and diagnosis to a poll, of which only one wait is known to be its own; returns whose poll it is.
-    pub fn explain_watched(
+    pub(crate) fn explain_watched(
         &mut self,
         key: PollKey,
         poll: &mut LongPoll,
@@ -57,7 +57,7 @@ impl Stacks {
     }
 
     /// The same of a poll that is still open. `current` is the stack of its thread, if that is off its CPU.
-    pub fn explain_watched_open(
+    pub(crate) fn explain_watched_open(
         &mut self,
         key: PollKey,
         poll: &mut LongPoll,

@@ -17,7 +17,7 @@ use crate::{
 
 impl Stuck {
     /// The polls that are due to be reported, or have ended.
-    pub fn due(
+    pub(crate) fn due(
         &mut self,
         threads: &[(u32, Thread)],
         now_ns: u64,
@@ -71,7 +71,7 @@ impl Stuck {
     }
 
     /// The polls that have been reported and are still open, for the end of the session.
-    pub fn still_open(
+    pub(crate) fn still_open(
         &self,
         now_ns: u64,
         names: &mut ThreadNames,

@@ -15,7 +15,7 @@ const LEAST_GROWTH: u64 = 100;
 
 /// A type whose live tasks only became more.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Growing {
+pub(crate) struct Growing {
     /// The type's name.
     pub task: String,
     /// How many there were when that began, and are now.
@@ -43,11 +43,11 @@ struct Run {
 
 /// How many live tasks of each type there were.
 #[derive(Debug, Default)]
-pub struct Growth(HashMap<String, Run>);
+pub(super) struct Growth(HashMap<String, Run>);
 
 impl Growth {
     /// What has to be told after this look. One that may have missed tasks says nothing.
-    pub fn look(&mut self, census: &Census, now_ns: u64) -> Vec<Growing> {
+    pub(super) fn look(&mut self, census: &Census, now_ns: u64) -> Vec<Growing> {
         if census.is_partial() {
             return Vec::new();
         }

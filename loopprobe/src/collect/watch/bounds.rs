@@ -13,7 +13,7 @@ use crate::model::Split;
 
 /// A time for which one poll was open for certain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Proven {
+pub(crate) struct Proven {
     /// When it began.
     pub start_ns: u64,
     /// How long it was.
@@ -23,13 +23,13 @@ pub struct Proven {
 }
 
 /// The longest time for which a poll that is over was open for certain. `is_task`: the number is known to be an async task's.
-pub fn proven(record: &WatchRecord, is_task: bool) -> Proven {
+pub(crate) fn proven(record: &WatchRecord, is_task: bool) -> Proven {
     let is_task = is_task && !is_root(record.task_id, record.idle_id);
     of_wait(&record.longest, is_task)
 }
 
 /// The same of the poll that a thread is in, as it was at `now_ns` or later.
-pub fn proven_so_far(thread: &Thread, is_task: bool, now_ns: u64) -> Proven {
+pub(crate) fn proven_so_far(thread: &Thread, is_task: bool, now_ns: u64) -> Proven {
     let (poll, watch) = (&thread.polls[0], &thread.watch);
     let is_task = is_task && !is_root(poll.task_id, watch.idle_id);
     let longest = of_wait(&watch.longest, is_task);
@@ -56,7 +56,7 @@ pub fn proven_so_far(thread: &Thread, is_task: bool, now_ns: u64) -> Proven {
 }
 
 /// How long a poll was at most, or what was taken for one, from the time in which it lies; `None` if that is not known.
-pub fn hi_ns(flags: u64, lo_ns: u64, hi_ns: u64) -> Option<u64> {
+pub(crate) fn hi_ns(flags: u64, lo_ns: u64, hi_ns: u64) -> Option<u64> {
     (flags == 0).then(|| hi_ns.saturating_sub(lo_ns))
 }
 

@@ -4,9 +4,9 @@ mod bounds;
 mod owner;
 mod place;
 
-pub use bounds::{Proven, hi_ns, proven, proven_so_far};
-pub use owner::{Owner, find as find_owner};
-pub use place::{Watchable, words_of};
+pub(super) use bounds::{Proven, hi_ns, proven, proven_so_far};
+pub(super) use owner::{Owner, find as find_owner};
+pub(super) use place::{Watchable, words_of};
 
 use std::collections::HashMap;
 
@@ -17,7 +17,7 @@ use crate::attach::PlannedImage;
 
 /// What only a session has that watches.
 #[derive(Debug)]
-pub struct Watching {
+pub(super) struct Watching {
     /// What recognises polls on stacks; `None` if stacks are not wanted.
     polls: Option<Stuck>,
     /// How often a poll may have been long, but is not for certain.
@@ -39,7 +39,7 @@ const MAX_TASKS: usize = 1 << 16;
 
 impl Watching {
     /// Watches nothing yet.
-    pub fn new(unwatched: Vec<String>) -> Self {
+    pub(super) fn new(unwatched: Vec<String>) -> Self {
         Self {
             polls: None,
             possible: 0,
@@ -52,19 +52,24 @@ impl Watching {
     }
 
     /// Which files hold poll functions, where that has changed.
-    pub fn tell_runtimes(&mut self, pid: u32, planned: &[PlannedImage], stacks: &mut Stacks) {
+    pub(super) fn tell_runtimes(
+        &mut self,
+        pid: u32,
+        planned: &[PlannedImage],
+        stacks: &mut Stacks,
+    ) {
         self.polls = Some(Stuck::of(pid, 0, planned, stacks));
     }
 
     /// An image's tasks have names now.
-    pub fn name(&mut self, named: &Named) {
+    pub(super) fn name(&mut self, named: &Named) {
         if let Some(polls) = &mut self.polls {
             polls.name(named);
         }
     }
 
     /// The kernel side has taken a stack of a poll.
-    pub fn stack(&mut self, record: &StackRecord, bytes: &[u8], stacks: &mut Stacks) {
+    pub(super) fn stack(&mut self, record: &StackRecord, bytes: &[u8], stacks: &mut Stacks) {
         let Some(polls) = &self.polls else { return };
         if let Some(owner) = stacks.take_watched(record, bytes, polls)
             && owner.is_verified
@@ -81,17 +86,17 @@ impl Watching {
     }
 
     /// What is known of a task. It has its number for itself as long as the process runs.
-    pub fn task(&self, task_id: u64) -> Option<&Owner> {
+    pub(super) fn task(&self, task_id: u64) -> Option<&Owner> {
         self.tasks.get(&task_id)
     }
 
     /// The process has executed another program, whose tasks begin with the same numbers.
-    pub fn forget_tasks(&mut self) {
+    pub(super) fn forget_tasks(&mut self) {
         self.tasks.clear();
     }
 
     /// What recognises polls on stacks.
-    pub fn polls(&self) -> Option<&Stuck> {
+    pub(super) fn polls(&self) -> Option<&Stuck> {
         self.polls.as_ref()
     }
 }

@@ -11,7 +11,7 @@ use crate::{
 
 /// Whose poll a stack shows.
 #[derive(Clone, Debug)]
-pub struct Owner {
+pub(crate) struct Owner {
     /// The task's type. Of a closure of the blocking pool there is no poll but that of a future which it has given to `block_on`.
     pub task: TaskType,
     /// Whose tasks those are.
@@ -22,12 +22,12 @@ pub struct Owner {
 
 impl Owner {
     /// Whether it is a task that an event loop polls, for certain.
-    pub fn is_task(&self) -> bool {
+    pub(crate) fn is_task(&self) -> bool {
         self.is_verified && self.task.kind == TaskKind::Async
     }
 
     /// The better known one of two.
-    pub fn better(self, other: Option<Self>) -> Self {
+    pub(crate) fn better(self, other: Option<Self>) -> Self {
         match other {
             Some(other) if other.is_verified && !self.is_verified => other,
             _ => self,
@@ -36,7 +36,7 @@ impl Owner {
 }
 
 /// Finds the innermost poll on a stack, and cuts the stack off there. Its entry is not known, so the walk is whole if it came that far.
-pub fn find(
+pub(crate) fn find(
     polls: &Stuck,
     record: &StackRecord,
     raw: &RawStack,

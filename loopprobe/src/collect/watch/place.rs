@@ -17,7 +17,7 @@ const MUSL_ENTRY: u64 = 8;
 
 /// A file with a runtime in it, and where threads keep what it polls.
 #[derive(Debug)]
-pub struct Watchable {
+pub(crate) struct Watchable {
     /// The file.
     pub path: PathBuf,
     inode: u64,
@@ -29,7 +29,7 @@ pub struct Watchable {
 
 impl Watchable {
     /// Of an image with this inode.
-    pub fn new(image: &Image, inode: u64, words: Result<WatchWords, NotWatchable>) -> Self {
+    pub(crate) fn new(image: &Image, inode: u64, words: Result<WatchWords, NotWatchable>) -> Self {
         let starts = image.executable_ranges().map(|range| range.start);
         let words = words.and_then(|words| match words.budget_distance() {
             Some(_) => Ok(words),
@@ -94,7 +94,7 @@ impl Watchable {
 }
 
 /// All of a process that the kernel side can hold; and how many there were.
-pub fn words_of(pid: u32, images: &[Watchable], awaits_exec: bool) -> (Vec<Words>, usize) {
+pub(crate) fn words_of(pid: u32, images: &[Watchable], awaits_exec: bool) -> (Vec<Words>, usize) {
     let Ok(maps) = Maps::read(pid) else {
         return (Vec::new(), 0);
     };

@@ -8,7 +8,7 @@ use crate::report::clean;
 
 /// One thing that was looked at.
 #[derive(Debug)]
-pub struct Check {
+pub(super) struct Check {
     name: &'static str,
     finding: String,
     verdict: Verdict,
@@ -25,22 +25,30 @@ enum Verdict {
 
 impl Check {
     /// It is as it should be.
-    pub fn good(name: &'static str, finding: impl Into<String>) -> Self {
+    pub(super) fn good(name: &'static str, finding: impl Into<String>) -> Self {
         Self::new(name, finding, Verdict::Good)
     }
 
     /// Worth knowing.
-    pub fn note(name: &'static str, finding: impl Into<String>) -> Self {
+    pub(super) fn note(name: &'static str, finding: impl Into<String>) -> Self {
         Self::new(name, finding, Verdict::Note(None))
     }
 
     /// Worth knowing, and there is something that one can do.
-    pub fn advice(name: &'static str, finding: impl Into<String>, mend: impl Into<String>) -> Self {
+    pub(super) fn advice(
+        name: &'static str,
+        finding: impl Into<String>,
+        mend: impl Into<String>,
+    ) -> Self {
         Self::new(name, finding, Verdict::Note(Some(mend.into())))
     }
 
     /// loopprobe cannot work; with the command that mends it, or why none can.
-    pub fn bad(name: &'static str, finding: impl Into<String>, mend: impl Into<String>) -> Self {
+    pub(super) fn bad(
+        name: &'static str,
+        finding: impl Into<String>,
+        mend: impl Into<String>,
+    ) -> Self {
         Self::new(name, finding, Verdict::Bad(mend.into()))
     }
 
@@ -53,12 +61,12 @@ impl Check {
     }
 
     /// Whether loopprobe cannot work.
-    pub fn is_bad(&self) -> bool {
+    pub(super) fn is_bad(&self) -> bool {
         matches!(self.verdict, Verdict::Bad(_))
     }
 
     /// Writes it: one line, and a second one with the way out.
-    pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
+    pub(super) fn write(&self, out: &mut impl Write) -> io::Result<()> {
         let (word, colour) = match &self.verdict {
             Verdict::Good => ("ok  ", AnsiColor::Green),
             Verdict::Note(_) => ("note", AnsiColor::Yellow),

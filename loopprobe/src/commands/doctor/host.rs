@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use super::check::Check;
 use crate::process::capabilities::{self, Needed};
 
-pub fn checks() -> Vec<Check> {
+pub(super) fn checks() -> Vec<Check> {
     let mut checks = vec![machine(), type_information()];
     checks.extend(capabilities());
     checks.extend(

@@ -14,7 +14,7 @@ const ADMIN: &str =
     "run with sudo: without uprobe_multi (Linux 6.6) the kernel wants CAP_SYS_ADMIN for probes";
 const TOO_OLD: &str = "boot a kernel of version 5.15 or later with CONFIG_BPF_SYSCALL, CONFIG_UPROBES and CONFIG_PERF_EVENTS";
 
-pub fn checks() -> Vec<Check> {
+pub(super) fn checks() -> Vec<Check> {
     let mut checks = probes();
     match load() {
         Ok(kernel) => {

@@ -10,7 +10,7 @@ use crate::{
     runtime::{DebugInfoLevel, ImageFacts, RUNTIMES, RuntimeImage, detect},
 };
 
-pub fn checks(pid: u32) -> Vec<Check> {
+pub(super) fn checks(pid: u32) -> Vec<Check> {
     let mut checks = vec![program(pid)];
     checks.extend(
         Status::read(pid)

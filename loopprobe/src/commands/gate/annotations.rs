@@ -4,7 +4,7 @@ use super::place::in_repository;
 use crate::{model::SourceLocation, report::clean};
 
 /// A line that marks a place as an error.
-pub fn error(place: Option<&SourceLocation>, title: &str, message: &str) -> String {
+pub(super) fn error(place: Option<&SourceLocation>, title: &str, message: &str) -> String {
     let mut properties = Vec::new();
     if let Some(place) = place {
         properties.push(format!("file={}", property(&in_repository(&place.file))));

@@ -15,7 +15,7 @@ use super::{Check, Failure, Gate, Outcome, kinds::Kind, place::in_repository};
 use crate::report::{WallClock, clean, rfc3339, words};
 
 /// The file's name; `%p` in it stands for loopprobe's own process id, so that many can run at once.
-pub fn file_name(path: &Path) -> PathBuf {
+pub(super) fn file_name(path: &Path) -> PathBuf {
     match path.to_str() {
         Some(name) => name.replace("%p", &std::process::id().to_string()).into(),
         None => path.to_owned(),
@@ -41,7 +41,7 @@ enum CaseResult {
 }
 
 /// Writes the file.
-pub fn write(gate: &Gate, outcome: &Outcome, file: impl Write) -> io::Result<()> {
+pub(super) fn write(gate: &Gate, outcome: &Outcome, file: impl Write) -> io::Result<()> {
     let mut cases = verdicts(gate, outcome);
     let kinds = gate.kinds.worst_first();
     cases.extend(

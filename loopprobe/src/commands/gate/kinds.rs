@@ -10,13 +10,13 @@ use crate::{
 
 /// The limits that were given, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Limits {
+pub(super) struct Limits {
     pub own_ns: Option<u64>,
     pub wall_ns: Option<u64>,
 }
 
 impl Limits {
-    pub fn new(own: Option<Duration>, wall: Option<Duration>) -> Self {
+    pub(super) fn new(own: Option<Duration>, wall: Option<Duration>) -> Self {
         let ns = |limit: Duration| u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
         Self {
             own_ns: own.map(ns),
@@ -24,12 +24,12 @@ impl Limits {
         }
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.all().next().is_none()
     }
 
     /// Each as the option that gave it.
-    pub fn all(&self) -> impl Iterator<Item = (Check, String)> {
+    pub(super) fn all(&self) -> impl Iterator<Item = (Check, String)> {
         let own = self
             .own_ns
             .map(|ns| (Check::Own, format!("--fail-over {}", Chosen(ns))));
@@ -42,7 +42,7 @@ impl Limits {
 
 /// The long polls of one task type, cause and call.
 #[derive(Clone, Debug)]
-pub struct Kind {
+pub(super) struct Kind {
     pub key: Key,
     /// By what other builds know it.
     steady: Key,
@@ -57,7 +57,7 @@ pub struct Kind {
 
 /// How long polls of a kind took, in one sense.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Times {
+pub(super) struct Times {
     /// How many were over the limit.
     pub over: u64,
     /// The longest, in nanoseconds.
@@ -73,7 +73,7 @@ impl Times {
 
 /// Every kind of long poll of a session, each poll once.
 #[derive(Debug, Default)]
-pub struct Kinds {
+pub(super) struct Kinds {
     once: EachOnce,
     limits: Limits,
     index: HashMap<Key, usize>,
@@ -81,7 +81,7 @@ pub struct Kinds {
 }
 
 impl Kinds {
-    pub fn poll(&mut self, poll: &LongPoll, limits: &Limits) {
+    pub(super) fn poll(&mut self, poll: &LongPoll, limits: &Limits) {
         self.limits = *limits;
         if let Some(poll) = self.once.settle(poll) {
             self.add(poll);
@@ -89,7 +89,7 @@ impl Kinds {
     }
 
     /// Counts the polls that never ended.
-    pub fn end(&mut self) {
+    pub(super) fn end(&mut self) {
         for poll in self.once.rest() {
             self.add(&poll);
         }
@@ -113,7 +113,7 @@ impl Kinds {
     }
 
     /// All, the one with the longest poll first, each with its number.
-    pub fn worst_first(&self) -> Vec<(usize, &Kind)> {
+    pub(super) fn worst_first(&self) -> Vec<(usize, &Kind)> {
         let mut kinds: Vec<_> = self.kinds.iter().enumerate().collect();
         kinds.sort_by(|(_, a), (_, b)| {
             let by_name = || a.key.cmp(&b.key);
@@ -123,17 +123,17 @@ impl Kinds {
     }
 
     /// Where to mend one.
-    pub fn place(&self, kind: usize) -> Option<&SourceLocation> {
+    pub(super) fn place(&self, kind: usize) -> Option<&SourceLocation> {
         self.kinds.get(kind)?.place.as_ref()
     }
 
     /// The kind that another build knows by `steady`.
-    pub fn like(&self, steady: &Key) -> Option<usize> {
+    pub(super) fn like(&self, steady: &Key) -> Option<usize> {
         self.kinds.iter().position(|kind| kind.steady == *steady)
     }
 
     /// What passed the limits.
-    pub fn over(&self, limits: &Limits) -> Vec<Failure> {
+    pub(super) fn over(&self, limits: &Limits) -> Vec<Failure> {
         let mut failures = Vec::new();
         for (check, limit) in limits.all() {
             let kinds = self.worst_first();
@@ -194,7 +194,7 @@ impl Kind {
 }
 
 /// A kind in words: `api::upload, sleep in api::retry (src/upload.rs:57)`.
-pub fn describe((task, cause, call): &Key, place: Option<&SourceLocation>) -> String {
+pub(super) fn describe((task, cause, call): &Key, place: Option<&SourceLocation>) -> String {
     let call = call
         .as_deref()
         .map_or_else(String::new, |call| format!(" in {}", clean(call)));

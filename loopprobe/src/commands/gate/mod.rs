@@ -20,7 +20,7 @@ const MAX_TOLD: usize = 10;
 
 /// Watches whether a session passes its limits, and whether it is worse than a baseline.
 #[derive(Debug, Default)]
-pub struct Gate {
+pub(super) struct Gate {
     limits: Limits,
     /// With what this session is compared, and as what the option named it.
     baseline: Option<(Baseline, String)>,
@@ -66,7 +66,7 @@ impl Gate {
     /// # Errors
     ///
     /// If a file cannot be read or created.
-    pub fn new(args: &GateArgs, global: &GlobalArgs) -> anyhow::Result<Self> {
+    pub(super) fn new(args: &GateArgs, global: &GlobalArgs) -> anyhow::Result<Self> {
         let baseline = args.baseline.as_deref();
         let baseline = baseline.map(|path| read(path, global)).transpose()?;
         let junit = args.junit.as_deref().map(junit::file_name);
@@ -81,7 +81,7 @@ impl Gate {
     }
 
     /// Says what is observed.
-    pub fn name(&mut self, program: String) {
+    pub(super) fn name(&mut self, program: String) {
         self.program = Some(program);
     }
 
@@ -90,7 +90,7 @@ impl Gate {
     }
 
     /// Tells on standard error what failed, and how the session ended, but for errors.
-    pub fn conclude(&self, global: &GlobalArgs) -> Exit {
+    pub(super) fn conclude(&self, global: &GlobalArgs) -> Exit {
         let Some(outcome) = &self.outcome else {
             return Exit::Done;
         };

@@ -9,7 +9,7 @@ use crate::{
 
 /// The call, or else the innermost own function on the longest stack, or else where the task is defined: the first that lies in the
 /// program's own source.
-pub fn place(poll: &LongPoll) -> Option<SourceLocation> {
+pub(super) fn place(poll: &LongPoll) -> Option<SourceLocation> {
     let diagnosis = poll.diagnosis.as_ref();
     let call = diagnosis.and_then(|found| found.call.as_ref()?.location.as_ref());
     let innermost = diagnosis.and_then(|found| found.innermost.as_ref()?.location.as_ref());
@@ -35,7 +35,7 @@ fn is_own(file: &str) -> bool {
 
 /// The file's path from the repository's root, as GitHub wants it. Compilers write paths from the workspace's root; test programs run
 /// in a package's folder below it.
-pub fn in_repository(file: &str) -> String {
+pub(super) fn in_repository(file: &str) -> String {
     let root = env::var("GITHUB_WORKSPACE")
         .ok()
         .filter(|root| !root.is_empty());

@@ -13,13 +13,13 @@ use crate::{
 };
 
 /// What was found, and what was not and why.
-pub struct Inspected {
+pub(super) struct Inspected {
     pub files: Vec<FileReport>,
     pub remarks: Vec<String>,
 }
 
 /// Looks at a file, or at all executable files of a process.
-pub fn inspect(
+pub(super) fn inspect(
     path: Option<&Path>,
     pid: Option<u32>,
     debug_files: &[PathBuf],

@@ -13,13 +13,13 @@ use crate::{
 
 /// All that `inspect` prints: `docs/inspect.md` describes it.
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub(super) struct Report {
     pub files: Vec<FileReport>,
 }
 
 /// A file with a runtime in it.
 #[derive(Debug, Serialize)]
-pub struct FileReport {
+pub(super) struct FileReport {
     pub path: PathBuf,
     pub build_id: Option<String>,
     #[serde(skip)]
@@ -45,7 +45,7 @@ pub struct FileReport {
 
 /// A function that polls tasks.
 #[derive(Debug, Serialize)]
-pub struct SiteReport {
+pub(super) struct SiteReport {
     pub offset: FileOffset,
     pub address: VirtAddr,
     pub entry: String,
@@ -65,7 +65,7 @@ pub struct SiteReport {
 
 /// A task type that a site polls; several where the linker folded identical functions.
 #[derive(Debug, Serialize)]
-pub struct VtableReport {
+pub(super) struct VtableReport {
     pub address: VirtAddr,
     pub scheduler: &'static str,
     /// Bytes from the task's header to its trailer.
@@ -75,7 +75,7 @@ pub struct VtableReport {
 }
 
 impl FileReport {
-    pub fn new(found: &dyn RuntimeImage, file: &Image) -> Self {
+    pub(super) fn new(found: &dyn RuntimeImage, file: &Image) -> Self {
         let image = found.facts();
         let coverage = image.eh_frame;
         let Inspection { words, header } = found.inspection();

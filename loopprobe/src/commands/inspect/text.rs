@@ -13,7 +13,7 @@ const HEADINGS: [&str; 7] = [
     "ADDRESS", "OFFSET", "ENTRY", "KIND", "TYPES", "KNOWN BY", "TASK",
 ];
 
-pub fn write(report: &Report, out: &mut impl Write) -> io::Result<()> {
+pub(super) fn write(report: &Report, out: &mut impl Write) -> io::Result<()> {
     for (index, file) in report.files.iter().enumerate() {
         if index > 0 {
             writeln!(out)?;

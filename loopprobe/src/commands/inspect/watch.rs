@@ -9,7 +9,7 @@ use crate::{
 
 /// Whether a file's threads can be watched without probes, and by what.
 #[derive(Debug, Serialize)]
-pub struct WatchReport {
+pub(super) struct WatchReport {
     pub possible: bool,
     pub reason: Option<String>,
     pub task_id: Option<WordReport>,
@@ -20,7 +20,7 @@ pub struct WatchReport {
 
 /// A thread-local word.
 #[derive(Debug, Serialize)]
-pub struct WordReport {
+pub(super) struct WordReport {
     /// From the thread pointer, or into the module's block.
     pub offset: i64,
     /// The word in the file that holds the module's number once it is loaded.
@@ -34,7 +34,7 @@ pub struct WordReport {
 }
 
 impl WatchReport {
-    pub fn new(words: Result<WatchWords, NotWatchable>) -> Self {
+    pub(super) fn new(words: Result<WatchWords, NotWatchable>) -> Self {
         let reason = words.as_ref().err().map(ToString::to_string);
         let words = words.ok();
         Self {
@@ -47,7 +47,7 @@ impl WatchReport {
     }
 
     /// For people.
-    pub fn words(&self) -> String {
+    pub(super) fn words(&self) -> String {
         let (Some(task_id), Some(budget)) = (&self.task_id, &self.budget) else {
             let reason = self.reason.as_deref().unwrap_or_default();
             return format!("not possible: {reason}");

@@ -25,7 +25,7 @@ const RETRY: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 /// All of them.
-pub struct Fleet {
+pub(super) struct Fleet {
     keys: ServeKeys,
     global: GlobalArgs,
     selection: Selection,
@@ -61,7 +61,7 @@ enum Why {
 
 impl Fleet {
     /// Of what was chosen.
-    pub fn new(keys: ServeKeys, global: GlobalArgs, common: Common) -> Self {
+    pub(super) fn new(keys: ServeKeys, global: GlobalArgs, common: Common) -> Self {
         Self {
             selection: Selection::new(&keys.select),
             keys,
@@ -74,7 +74,7 @@ impl Fleet {
     }
 
     /// From now on by these options.
-    pub fn follow(&mut self, keys: ServeKeys) {
+    pub(super) fn follow(&mut self, keys: ServeKeys) {
         self.selection = Selection::new(&keys.select);
         for running in self.running.values() {
             running.follow(&keys, &self.global);
@@ -94,7 +94,7 @@ impl Fleet {
     /// # Errors
     ///
     /// If `/proc` cannot be read.
-    pub fn look(&mut self) -> anyhow::Result<()> {
+    pub(super) fn look(&mut self) -> anyhow::Result<()> {
         self.reap();
         let pids = process::all()?;
         let own = std::process::id();
@@ -190,7 +190,7 @@ impl Fleet {
     }
 
     /// Takes leave of sessions that are over.
-    pub fn reap(&mut self) {
+    pub(super) fn reap(&mut self) {
         let over: Vec<u32> = self
             .running
             .iter()
@@ -240,7 +240,7 @@ impl Fleet {
     }
 
     /// Lets all go, and waits for their reports.
-    pub fn end(&mut self) {
+    pub(super) fn end(&mut self) {
         for running in self.running.values() {
             running.stop();
         }
@@ -251,7 +251,7 @@ impl Fleet {
     }
 
     /// How many there are, by what became of them.
-    pub fn targets(&self) -> Targets {
+    pub(super) fn targets(&self) -> Targets {
         let count = |why: Why| {
             self.others
                 .values()

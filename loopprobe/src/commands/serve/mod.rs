@@ -57,7 +57,7 @@ const AT_ONCE: [&str; 15] = [
 
 /// What the fleet is told.
 #[derive(Debug)]
-pub enum Message {
+pub(super) enum Message {
     /// To end.
     Stop,
     /// To read the file again.

@@ -19,7 +19,7 @@ use crate::{
 
 /// Where all reports go.
 #[derive(Clone)]
-pub struct SharedOutput {
+pub(super) struct SharedOutput {
     out: Arc<Mutex<Box<dyn Write + Send>>>,
     format: Format,
     options: TextOptions,
@@ -30,7 +30,7 @@ pub struct SharedOutput {
 
 /// Whose report it is, in each line of its JSON.
 #[derive(Clone, Debug, Serialize)]
-pub struct Target {
+pub(super) struct Target {
     /// The process.
     pub pid: u32,
     /// Its name.
@@ -46,7 +46,7 @@ impl SharedOutput {
     /// # Errors
     ///
     /// If it cannot be created.
-    pub fn open(args: &OutputArgs, global: &GlobalArgs) -> anyhow::Result<Self> {
+    pub(super) fn open(args: &OutputArgs, global: &GlobalArgs) -> anyhow::Result<Self> {
         let to_stdout = args
             .output
             .as_deref()
@@ -69,7 +69,7 @@ impl SharedOutput {
     }
 
     /// The report of one process.
-    pub fn report(&self, target: &Target) -> Box<dyn Sink> {
+    pub(super) fn report(&self, target: &Target) -> Box<dyn Sink> {
         let label = format!("{}[{}] ", clean(&target.name), target.pid);
         let lines = Lines {
             out: Arc::clone(&self.out),

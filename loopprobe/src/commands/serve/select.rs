@@ -10,7 +10,7 @@ use crate::{
 
 /// What was chosen.
 #[derive(Clone, Debug)]
-pub struct Selection {
+pub(super) struct Selection {
     names: Vec<WildMatch>,
     commands: Vec<WildMatch>,
     units: Vec<WildMatch>,
@@ -22,7 +22,7 @@ pub struct Selection {
 
 /// A process that may be one of them.
 #[derive(Clone, Debug, Default)]
-pub struct Candidate {
+pub(super) struct Candidate {
     /// Its name.
     pub name: String,
     /// Its arguments, joined by spaces.
@@ -34,7 +34,7 @@ pub struct Candidate {
 
 impl Candidate {
     /// `None` if it is gone, or a thread of the kernel.
-    pub fn read(pid: u32) -> Option<Self> {
+    pub(super) fn read(pid: u32) -> Option<Self> {
         process::program(pid).ok()?;
         Some(Self {
             name: process::name(pid).ok()?,
@@ -47,7 +47,7 @@ impl Candidate {
 
 impl Selection {
     /// What was typed.
-    pub fn new(args: &SelectArgs) -> Self {
+    pub(super) fn new(args: &SelectArgs) -> Self {
         let patterns = |texts: &[String]| texts.iter().map(|text| WildMatch::new(text)).collect();
         Self {
             names: patterns(&args.name),
@@ -61,7 +61,7 @@ impl Selection {
     }
 
     /// Whether this process is to be observed, if it uses Tokio.
-    pub fn wants(&self, candidate: &Candidate) -> bool {
+    pub(super) fn wants(&self, candidate: &Candidate) -> bool {
         let fits = |patterns: &[WildMatch], text: &str| patterns.iter().any(|p| p.matches(text));
         let optional = |patterns: &[WildMatch], text: &Option<String>| {
             text.as_ref().is_some_and(|text| fits(patterns, text))

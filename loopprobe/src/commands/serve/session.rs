@@ -27,7 +27,7 @@ use crate::{
 
 /// What all sessions share.
 #[derive(Clone)]
-pub struct Common {
+pub(super) struct Common {
     /// Where reports go.
     pub output: SharedOutput,
     /// Where figures are shown.
@@ -41,7 +41,7 @@ pub struct Common {
 }
 
 /// A session that runs, or is about to.
-pub struct Running {
+pub(super) struct Running {
     /// Which process.
     pub target: Target,
     /// When that began, in the kernel's ticks: ids come again.
@@ -62,7 +62,7 @@ impl Running {
     /// # Errors
     ///
     /// If there is no thread or descriptor left.
-    pub fn start(
+    pub(super) fn start(
         target: Target,
         started: u64,
         keys: &ServeKeys,
@@ -104,22 +104,22 @@ impl Running {
     }
 
     /// Whether its probes are in place.
-    pub fn is_attached(&self) -> bool {
+    pub(super) fn is_attached(&self) -> bool {
         self.is_attached.load(Ordering::Relaxed)
     }
 
     /// Lets the process go, soon.
-    pub fn stop(&self) {
+    pub(super) fn stop(&self) {
         self.stop.trigger();
     }
 
     /// Whether it is over.
-    pub fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         self.thread.is_finished()
     }
 
     /// Takes over what can be changed meanwhile.
-    pub fn follow(&self, keys: &ServeKeys, global: &GlobalArgs) {
+    pub(super) fn follow(&self, keys: &ServeKeys, global: &GlobalArgs) {
         let options = keys.options(self.target.pid, global);
         self.dial.turn(options.threshold());
         self.rules
@@ -127,7 +127,7 @@ impl Running {
     }
 
     /// How it ended, and what became of its alerts and exports. Waits for it.
-    pub fn end(self) -> Ended {
+    pub(super) fn end(self) -> Ended {
         let outcome = match self.thread.join() {
             Ok(result) => result.map_err(|error| error.to_string()),
             Err(_) => Err("the session's thread panicked".to_owned()),
@@ -142,7 +142,7 @@ impl Running {
 }
 
 /// What is left of a session.
-pub struct Ended {
+pub(super) struct Ended {
     /// Of which process.
     pub target: Target,
     /// Whether it ended well.

@@ -91,7 +91,7 @@ fn awaits<'a>(task: &'a Task, name: &'a str) -> Option<Vec<AwaitReport<'a>>> {
 }
 
 /// Writes one object and a newline.
-pub fn write(pid: u32, census: &Census, out: &mut impl Write) -> io::Result<()> {
+pub(crate) fn write(pid: u32, census: &Census, out: &mut impl Write) -> io::Result<()> {
     let counts = by_type(census);
     let types = census.types.iter().zip(&counts);
     let types = types.filter(|(_, count)| count.iter().any(|count| *count > 0));

@@ -6,7 +6,7 @@ use super::by_type;
 use crate::{cli::SortBy, inventory::Census};
 
 /// Puts the tasks in order; those of one type by id.
-pub fn sort(census: &mut Census, by: SortBy) {
+pub(super) fn sort(census: &mut Census, by: SortBy) {
     let counts: Vec<u64> = by_type(census)
         .iter()
         .map(|count| count.iter().sum())

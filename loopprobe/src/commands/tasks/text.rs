@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Counts by type first, then tasks.
-pub fn write(
+pub(crate) fn write(
     heading: &str,
     census: &Census,
     limit: usize,

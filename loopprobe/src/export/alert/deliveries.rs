@@ -23,7 +23,7 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// Where an event goes.
 #[derive(Clone, Debug)]
-pub enum Channel {
+pub(super) enum Channel {
     /// A command.
     Command(Arc<OnAlert>),
     /// A URL.
@@ -43,7 +43,7 @@ type Delivery = (Channel, Arc<Told>);
 
 /// Threads that deliver, each behind a queue. The events of one poll take the same one, so that its end comes after its beginning.
 #[derive(Debug)]
-pub struct Deliveries {
+pub(super) struct Deliveries {
     lanes: Vec<Lane>,
     /// Set once nobody waits any longer.
     hurry: Arc<AtomicBool>,
@@ -58,7 +58,7 @@ struct Lane {
 
 impl Deliveries {
     /// Starts the threads. They have the rights that the calling thread has now.
-    pub fn start(counts: Counts) -> std::io::Result<Self> {
+    pub(super) fn start(counts: Counts) -> std::io::Result<Self> {
         let hurry = Arc::new(AtomicBool::new(false));
         let start = |_| {
             let (queue, waiting) = sync_channel(WAITING);
@@ -76,7 +76,7 @@ impl Deliveries {
     }
 
     /// Puts an event in a queue, if there is room.
-    pub fn add(&self, channel: &Channel, event: &Arc<Told>) {
+    pub(super) fn add(&self, channel: &Channel, event: &Arc<Told>) {
         let lane = event.subject() % self.lanes.len() as u64;
         let delivery = (channel.clone(), Arc::clone(event));
         if self.lanes[lane as usize].queue.try_send(delivery).is_err() {
@@ -85,7 +85,7 @@ impl Deliveries {
     }
 
     /// Waits for what is queued, but not for longer than `grace`: then commands that still run are killed.
-    pub fn finish(self, grace: Duration) {
+    pub(super) fn finish(self, grace: Duration) {
         let (queues, threads): (Vec<_>, Vec<_>) = self
             .lanes
             .into_iter()

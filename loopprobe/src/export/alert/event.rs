@@ -53,7 +53,7 @@ impl When {
 /// What is delivered.
 #[derive(Clone, Debug, Serialize)]
 #[serde(untagged)]
-pub enum Told {
+pub(super) enum Told {
     /// Of a long poll.
     Poll(Box<AlertEvent>),
     /// A finding.
@@ -80,7 +80,7 @@ impl Told {
 
 /// A finding. As JSON: the fields of a `finding` event, with the ones below before them.
 #[derive(Clone, Debug, Serialize)]
-pub struct FindingEvent {
+pub(super) struct FindingEvent {
     /// Always `finding`.
     #[serde(rename = "type")]
     pub kind: &'static str,
@@ -127,7 +127,7 @@ impl FindingEvent {
 
 /// A long poll. As JSON: the fields of a `long_poll` event, with the ones below before them.
 #[derive(Clone, Debug, Serialize)]
-pub struct AlertEvent {
+pub(super) struct AlertEvent {
     /// Always `alert`.
     #[serde(rename = "type")]
     pub kind: &'static str,

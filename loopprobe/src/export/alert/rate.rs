@@ -2,7 +2,7 @@
 
 /// So many at once, and as many a minute from then on: a token bucket.
 #[derive(Debug)]
-pub struct Rate {
+pub(super) struct Rate {
     a_minute: u32,
     /// How many are left, in billionths.
     left: u64,
@@ -14,7 +14,7 @@ const ONE: u64 = 1_000_000_000;
 
 impl Rate {
     /// None so far.
-    pub fn new(a_minute: u32) -> Self {
+    pub(super) fn new(a_minute: u32) -> Self {
         Self {
             a_minute,
             left: u64::from(a_minute) * ONE,
@@ -23,7 +23,7 @@ impl Rate {
     }
 
     /// Takes one at `now_ns`, if there is one left.
-    pub fn take(&mut self, now_ns: u64) -> bool {
+    pub(super) fn take(&mut self, now_ns: u64) -> bool {
         let passed = u128::from(now_ns.saturating_sub(self.as_of_ns));
         let full = u64::from(self.a_minute) * ONE;
         let more = passed * u128::from(self.a_minute) / 60;

@@ -22,7 +22,7 @@ pub struct Board {
 
 /// What is shown.
 #[derive(Debug, Default)]
-pub struct Shown(Mutex<Content>);
+pub(super) struct Shown(Mutex<Content>);
 
 #[derive(Debug, Default)]
 struct Content {
@@ -74,7 +74,7 @@ impl Shown {
     }
 
     /// Shows a session's figures; returns by which number they are taken away.
-    pub fn add(&self, labels: Labels, figures: Arc<Mutex<Figures>>) -> u64 {
+    pub(super) fn add(&self, labels: Labels, figures: Arc<Mutex<Figures>>) -> u64 {
         let mut content = self.content();
         content.next += 1;
         let number = content.next;
@@ -83,12 +83,12 @@ impl Shown {
     }
 
     /// Takes a session's figures away.
-    pub fn remove(&self, number: u64) {
+    pub(super) fn remove(&self, number: u64) {
         self.content().panels.remove(&number);
     }
 
     /// All of it in OpenMetrics' text format.
-    pub fn text(&self) -> Result<String, std::fmt::Error> {
+    pub(super) fn text(&self) -> Result<String, std::fmt::Error> {
         let content = self.content();
         let mut texts = Vec::new();
         for panel in content.panels.values() {

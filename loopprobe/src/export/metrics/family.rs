@@ -10,7 +10,7 @@ use prometheus_client::{
 
 /// One metric and its series.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Family {
+pub(crate) struct Family {
     /// Without the endings that OpenMetrics gives it.
     pub name: &'static str,
     /// What it counts.
@@ -23,7 +23,7 @@ pub struct Family {
 
 /// The series of a metric, by its type.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Data {
+pub(crate) enum Data {
     /// As of now.
     Gauge(Vec<Series>),
     /// Since the session began.
@@ -34,7 +34,7 @@ pub enum Data {
 
 /// One series' value.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Series {
+pub(crate) struct Series {
     /// Names and values.
     pub labels: Vec<(&'static str, String)>,
     /// The value.
@@ -43,7 +43,7 @@ pub struct Series {
 
 /// A value.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Number {
+pub(crate) enum Number {
     /// Of things.
     Whole(u64),
     /// Of seconds, or a share.
@@ -52,7 +52,7 @@ pub enum Number {
 
 /// How many values lie where.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Histogram {
+pub(crate) struct Histogram {
     /// The sum of all values.
     pub sum: f64,
     /// The largest value.
@@ -65,13 +65,13 @@ pub struct Histogram {
 
 impl Series {
     /// The only series of a metric.
-    pub fn only(value: Number) -> Vec<Self> {
+    pub(crate) fn only(value: Number) -> Vec<Self> {
         let labels = Vec::new();
         vec![Self { labels, value }]
     }
 
     /// One of many, by one label.
-    pub fn labelled(name: &'static str, label: impl Into<String>, value: Number) -> Self {
+    pub(crate) fn labelled(name: &'static str, label: impl Into<String>, value: Number) -> Self {
         let labels = vec![(name, label.into())];
         Self { labels, value }
     }
@@ -79,7 +79,7 @@ impl Series {
 
 impl Family {
     /// The name with its endings, as Prometheus has it: `loopprobe_polls_total`.
-    pub fn full_name(&self) -> String {
+    pub(crate) fn full_name(&self) -> String {
         let unit = if self.in_seconds { "_seconds" } else { "" };
         let total = match self.data {
             Data::Counter(_) => "_total",
@@ -89,7 +89,7 @@ impl Family {
     }
 
     /// Writes it for Prometheus.
-    pub fn encode(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    pub(crate) fn encode(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let kind = match self.data {
             Data::Gauge(_) => MetricType::Gauge,
             Data::Counter(_) => MetricType::Counter,

@@ -19,7 +19,7 @@ const ENDS: std::ops::RangeInclusive<u32> = 10..=34;
 
 /// What is shown.
 #[derive(Clone, Debug, Default)]
-pub struct Figures {
+pub(crate) struct Figures {
     /// Labels that every series has from elsewhere.
     labels: Vec<&'static str>,
     session: Option<Session>,
@@ -35,7 +35,7 @@ pub struct Figures {
 
 impl Figures {
     /// Of a session whose series have these labels from elsewhere.
-    pub fn labelled(labels: Vec<&'static str>) -> Self {
+    pub(crate) fn labelled(labels: Vec<&'static str>) -> Self {
         Self {
             labels,
             ..Self::default()
@@ -43,7 +43,7 @@ impl Figures {
     }
 
     /// Takes an event.
-    pub fn event(&mut self, event: &Event) {
+    pub(crate) fn event(&mut self, event: &Event) {
         match event {
             Event::Session(session) => {
                 self.threshold_ns = Some(session.threshold_ns);
@@ -57,7 +57,7 @@ impl Figures {
     }
 
     /// Takes a snapshot.
-    pub fn live(&mut self, live: &Live) {
+    pub(crate) fn live(&mut self, live: &Live) {
         self.durations = live.durations.clone();
         self.lost = live.lost;
         self.cost = live.cost;
@@ -85,7 +85,7 @@ impl Collector for Figures {
 
 impl Figures {
     /// All metrics.
-    pub fn families(&self) -> Vec<Family> {
+    pub(crate) fn families(&self) -> Vec<Family> {
         let mut families = self.target();
         families.extend([self.polls(), self.poll_duration()]);
         families.extend(self.by_cause());

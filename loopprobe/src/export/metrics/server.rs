@@ -19,7 +19,7 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// A thread that answers `GET /metrics`.
-pub struct Server {
+pub(super) struct Server {
     http: Arc<tiny_http::Server>,
     address: SocketAddr,
     thread: Option<JoinHandle<()>>,
@@ -33,7 +33,7 @@ impl std::fmt::Debug for Server {
 
 impl Server {
     /// Answers with what is shown, until it is dropped.
-    pub fn start(listener: TcpListener, shown: Arc<Shown>) -> io::Result<Self> {
+    pub(super) fn start(listener: TcpListener, shown: Arc<Shown>) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let http = tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?;
         let http = Arc::new(http);
@@ -54,7 +54,7 @@ impl Server {
     }
 
     /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
+    pub(super) fn address(&self) -> SocketAddr {
         self.address
     }
 }

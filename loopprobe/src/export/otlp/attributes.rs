@@ -13,12 +13,12 @@ use crate::{model::Session, report::clean};
 const HOST_NAME: &str = "/proc/sys/kernel/hostname";
 
 /// A text. Names come from the target: no control character of theirs is passed on.
-pub fn text(key: &str, value: &str) -> KeyValue {
+pub(super) fn text(key: &str, value: &str) -> KeyValue {
     pair(key, Value::StringValue(clean(value).into_owned()))
 }
 
 /// A number.
-pub fn number(key: &str, value: u64) -> KeyValue {
+pub(super) fn number(key: &str, value: u64) -> KeyValue {
     pair(
         key,
         Value::IntValue(i64::try_from(value).unwrap_or(i64::MAX)),
@@ -26,7 +26,7 @@ pub fn number(key: &str, value: u64) -> KeyValue {
 }
 
 /// Yes or no.
-pub fn flag(key: &str, value: bool) -> KeyValue {
+pub(super) fn flag(key: &str, value: bool) -> KeyValue {
     pair(key, Value::BoolValue(value))
 }
 
@@ -40,7 +40,7 @@ fn pair(key: &str, value: Value) -> KeyValue {
 
 /// The process that is observed. `service.*`, `host.*`, `process.*` and `k8s.*` are of OpenTelemetry's semantic conventions; the others
 /// are called as in alerts.
-pub fn resource(session: &Session) -> Resource {
+pub(super) fn resource(session: &Session) -> Resource {
     let host = fs::read_to_string(HOST_NAME).unwrap_or_default();
     let host = host.trim();
     let mut attributes = vec![
@@ -60,7 +60,7 @@ pub fn resource(session: &Session) -> Resource {
 }
 
 /// Who says so.
-pub fn scope() -> InstrumentationScope {
+pub(super) fn scope() -> InstrumentationScope {
     InstrumentationScope {
         name: "loopprobe".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),

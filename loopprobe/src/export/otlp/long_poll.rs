@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// A poll with the times and ids that its span and its records share.
-pub struct Told<'a> {
+pub(super) struct Told<'a> {
     poll: &'a LongPoll,
     trace_id: Vec<u8>,
     span_id: Vec<u8>,
@@ -30,7 +30,7 @@ pub struct Told<'a> {
 
 impl<'a> Told<'a> {
     /// Of a session's poll.
-    pub fn new(poll: &'a LongPoll, session: &Session) -> Self {
+    pub(super) fn new(poll: &'a LongPoll, session: &Session) -> Self {
         let (trace_id, span_id) = ids(poll, session);
         let start_unix_ns = WallClock::of(session).unix_ns(poll.start_ns);
         Self {
@@ -43,7 +43,7 @@ impl<'a> Told<'a> {
     }
 
     /// From its beginning to its end, or as far as it was seen.
-    pub fn span(&self) -> Span {
+    pub(super) fn span(&self) -> Span {
         Span {
             trace_id: self.trace_id.clone(),
             span_id: self.span_id.clone(),
@@ -59,7 +59,7 @@ impl<'a> Told<'a> {
     }
 
     /// One that says so, with the span's ids.
-    pub fn record(&self, level: Option<Level>) -> LogRecord {
+    pub(super) fn record(&self, level: Option<Level>) -> LogRecord {
         let (verb, event) = if self.poll.ended {
             ("was blocked for", "loopprobe.long_poll")
         } else {
@@ -90,7 +90,7 @@ impl<'a> Told<'a> {
 }
 
 /// A finding as a log record.
-pub fn finding(finding: &Finding, session: &Session, level: Option<Level>) -> LogRecord {
+pub(super) fn finding(finding: &Finding, session: &Session, level: Option<Level>) -> LogRecord {
     LogRecord {
         time_unix_nano: WallClock::of(session).unix_ns(finding.time_ns),
         attributes: vec![

@@ -10,7 +10,7 @@ use crate::export::metrics::{self, Data, Family, Number, Series};
 
 /// The stretch of time that counters cover, in nanoseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug)]
-pub struct Stretch {
+pub(super) struct Stretch {
     /// Since when they count.
     pub start_unix_ns: u64,
     /// Up to when.
@@ -20,7 +20,7 @@ pub struct Stretch {
 /// One metric; `None` if it has no series.
 ///
 /// It has the name that Prometheus knows it by, endings included: a Prometheus that takes OTLP makes the very same name of that.
-pub fn metric(family: &Family, stretch: Stretch) -> Option<Metric> {
+pub(super) fn metric(family: &Family, stretch: Stretch) -> Option<Metric> {
     let data = match &family.data {
         Data::Gauge(series) if series.is_empty() => return None,
         Data::Counter(series) if series.is_empty() => return None,

@@ -53,7 +53,7 @@ pub(super) struct End(Arc<OnceLock<Instant>>);
 
 impl End {
     /// What is left has so long from now on.
-    pub fn set(&self, grace: Duration) {
+    pub(super) fn set(&self, grace: Duration) {
         let _ = self.0.set(Instant::now() + grace);
     }
 

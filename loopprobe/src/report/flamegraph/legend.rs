@@ -9,7 +9,7 @@ const HEIGHT: usize = 26;
 const CHARACTER: usize = 8;
 
 /// Adds a row of coloured squares with their names at the bottom of an SVG of inferno's.
-pub fn add(svg: &str, legend: &[(&str, Color)]) -> Option<String> {
+pub(super) fn add(svg: &str, legend: &[(&str, Color)]) -> Option<String> {
     let height = height(svg)?;
     let body = svg.strip_suffix("</svg>")?;
     let tall = height + HEIGHT;

@@ -97,7 +97,7 @@ pub(super) struct Picture<'a> {
 
 impl Picture<'_> {
     /// Draws folded lines of nanoseconds. No lines give a picture that says so.
-    pub fn draw(mut self, lines: &[String], out: &mut dyn Write) -> io::Result<()> {
+    pub(super) fn draw(mut self, lines: &[String], out: &mut dyn Write) -> io::Result<()> {
         let nothing = ["no long polls 1".to_owned()];
         let lines = if lines.is_empty() {
             &nothing[..]

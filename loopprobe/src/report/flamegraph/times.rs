@@ -3,10 +3,10 @@
 use super::units;
 
 /// The unit that inferno is given.
-pub const UNIT: &str = "ns";
+pub(super) const UNIT: &str = "ns";
 
 /// Writes `all (1,234,567 ns, 100%)` in titles as `all (1.23ms, 100%)`.
-pub fn in_units(svg: &str) -> String {
+pub(super) fn in_units(svg: &str) -> String {
     const BEGIN: &str = "<title>";
     const END: &str = "</title>";
     let mut out = String::with_capacity(svg.len());

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::super::{Chosen, Count, Histogram, words};
 
 /// A picture of the bars; its size is in `viewBox` units.
-pub fn svg(histogram: &Histogram) -> String {
+pub(super) fn svg(histogram: &Histogram) -> String {
     const BAR: usize = 56;
     const HEIGHT: usize = 150;
     // Half of an edge's label stands outside of the bars.

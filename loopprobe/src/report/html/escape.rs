@@ -5,7 +5,7 @@ use std::fmt;
 use crate::report::{clean, escape::is_dangerous};
 
 /// Text in HTML, between tags or in a quoted attribute.
-pub struct Escaped<'a>(pub &'a str);
+pub(super) struct Escaped<'a>(pub &'a str);
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -25,7 +25,7 @@ impl fmt::Display for Escaped<'_> {
 
 /// JSON that stands in a `<script>`: nothing in it can end the element, nor change the direction of the text that is made
 /// from it.
-pub fn json(text: &str) -> String {
+pub(super) fn json(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -41,7 +41,7 @@ pub fn json(text: &str) -> String {
 }
 
 /// A document as a `data:` address, for a quoted attribute.
-pub fn data_url(kind: &str, document: &[u8]) -> String {
+pub(super) fn data_url(kind: &str, document: &[u8]) -> String {
     let mut url = format!("data:{kind};charset=utf-8,");
     for &byte in document {
         match byte {

@@ -13,7 +13,7 @@ const SCRIPT: &str = include_str!("flamegraph.js");
 const STYLE: &str = "#search:not(.show){display:none}";
 
 /// The flamegraph in a frame of its own: its script knows only its own document, and nothing in it reaches the page.
-pub fn section(fold: &Fold) -> io::Result<String> {
+pub(super) fn section(fold: &Fold) -> io::Result<String> {
     let mut svg = Vec::new();
     Flamegraph::default().draw(fold, &mut svg)?;
     let svg = embeddable(&String::from_utf8_lossy(&svg));

@@ -11,13 +11,13 @@ use crate::model::{Event, LongPoll, Notice, Session, Summary};
 use super::super::{EachOnce, Fold, Histogram, Ranking};
 
 /// The timeline shows so many polls, the longest: a page with more is slow to open and not readable.
-pub const MAX_POLLS: usize = 2_000;
+pub(super) const MAX_POLLS: usize = 2_000;
 /// So many remarks are kept.
 const MAX_NOTICES: usize = 100;
 
 /// What a page is made of.
 #[derive(Default)]
-pub struct Gathered {
+pub(super) struct Gathered {
     pub fold: Fold,
     pub ranking: Ranking,
     pub histogram: Histogram,
@@ -30,14 +30,14 @@ pub struct Gathered {
 
 /// What long polls did to one thread.
 #[derive(Clone, Debug, Default)]
-pub struct Thread {
+pub(super) struct Thread {
     pub name: String,
     pub polls: u64,
     pub total_ns: u64,
 }
 
 impl Gathered {
-    pub fn event(&mut self, event: &Event) -> io::Result<()> {
+    pub(super) fn event(&mut self, event: &Event) -> io::Result<()> {
         self.fold.event(event);
         match event {
             Event::Session(_) | Event::Interval(_) | Event::Finding(_) => {}
@@ -84,17 +84,17 @@ impl Gathered {
     }
 
     /// The longest polls, by their start.
-    pub fn polls(&self) -> Vec<&LongPoll> {
+    pub(super) fn polls(&self) -> Vec<&LongPoll> {
         let mut polls: Vec<_> = self.longest.iter().map(|Reverse(poll)| &poll.0).collect();
         polls.sort_by_key(|poll| (poll.start_ns, poll.tid));
         polls
     }
 
-    pub fn session(&self) -> Option<&Session> {
+    pub(super) fn session(&self) -> Option<&Session> {
         self.fold.session.as_ref()
     }
 
-    pub fn summary(&self) -> Option<&Summary> {
+    pub(super) fn summary(&self) -> Option<&Summary> {
         self.fold.summary.as_ref()
     }
 }

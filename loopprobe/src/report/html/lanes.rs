@@ -21,7 +21,7 @@ const AXIS: f64 = 24.0;
 const MAX_LANES: usize = 64;
 
 /// The long polls on a lane for each worker.
-pub fn section(gathered: &Gathered) -> String {
+pub(super) fn section(gathered: &Gathered) -> String {
     let polls = gathered.polls();
     let Some(window) = Window::of(gathered, &polls) else {
         return String::new();
@@ -82,7 +82,7 @@ fn class(poll: &LongPoll) -> &'static str {
 }
 
 /// The style sheet's name of a cause's colour.
-pub fn cause_class(cause: Cause) -> &'static str {
+pub(super) fn cause_class(cause: Cause) -> &'static str {
     // A disk that is asked to write at once is another thing than a file that is read.
     if cause == Cause::Fsync {
         return "sync";

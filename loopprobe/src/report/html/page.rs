@@ -21,7 +21,7 @@ const POLICY: &str =
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; frame-src data:";
 
 /// Writes the whole page.
-pub fn write(gathered: &Gathered, out: &mut impl Write) -> io::Result<()> {
+pub(super) fn write(gathered: &Gathered, out: &mut impl Write) -> io::Result<()> {
     let name = gathered.session().map_or("?", |session| &session.name);
     write!(
         out,

@@ -49,7 +49,7 @@ struct Stack {
 struct Frame(usize, Option<usize>, bool);
 
 /// The shown polls as JSON for a script element.
-pub fn json(gathered: &Gathered) -> serde_json::Result<String> {
+pub(super) fn json(gathered: &Gathered) -> serde_json::Result<String> {
     let start_ns = gathered.session().map_or(0, |session| session.start_ns);
     let mut builder = Builder::default();
     for poll in gathered.polls() {

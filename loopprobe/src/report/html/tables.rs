@@ -17,7 +17,7 @@ const MAX_ROWS: usize = 200;
 const UNKNOWN: &str = "-";
 
 /// What blocked, worst first; each row opens to its advice and the stack of its longest poll.
-pub fn ranked(gathered: &Gathered) -> String {
+pub(super) fn ranked(gathered: &Gathered) -> String {
     let rows = gathered.ranking.rows();
     if rows.is_empty() {
         return String::new();
@@ -124,7 +124,7 @@ fn longest(row: &Row, polls: &[&LongPoll]) -> String {
 }
 
 /// Every task type, most time first.
-pub fn tasks(summary: &Summary) -> String {
+pub(super) fn tasks(summary: &Summary) -> String {
     let mut html = "<h2>Task types</h2><table><thead><tr><th>Task<th>Kind<th class=\"n\">Polls<th class=\"n\">Total<th class=\"n\">p50\
          <th class=\"n\">p99<th class=\"n\">Max<th class=\"n\">Long</tr></thead><tbody>"
         .to_owned();

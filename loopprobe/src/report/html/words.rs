@@ -7,7 +7,7 @@ use super::{
 };
 
 /// What happened, in a paragraph of HTML.
-pub fn paragraph(gathered: &Gathered) -> String {
+pub(super) fn paragraph(gathered: &Gathered) -> String {
     let (Some(session), Some(summary)) = (gathered.session(), gathered.summary()) else {
         return "<p>The session did not begin.</p>".to_owned();
     };
@@ -84,7 +84,7 @@ fn worker_share(total_ns: u64, workers: Option<u64>, duration_ns: u64) -> String
 }
 
 /// `part` of `whole`, in percent.
-pub fn percent(part: u64, whole: u64) -> f64 {
+pub(super) fn percent(part: u64, whole: u64) -> f64 {
     if whole == 0 {
         return 0.0;
     }

@@ -2,7 +2,7 @@
 //! with the fields that are written here.
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Profile {
+pub(super) struct Profile {
     #[prost(message, repeated, tag = "1")]
     pub sample_type: Vec<ValueType>,
     #[prost(message, repeated, tag = "2")]
@@ -30,7 +30,7 @@ pub struct Profile {
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]
-pub struct ValueType {
+pub(super) struct ValueType {
     #[prost(int64, tag = "1")]
     pub r#type: i64,
     #[prost(int64, tag = "2")]
@@ -38,7 +38,7 @@ pub struct ValueType {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Sample {
+pub(super) struct Sample {
     #[prost(uint64, repeated, tag = "1")]
     pub location_id: Vec<u64>,
     #[prost(int64, repeated, tag = "2")]
@@ -48,7 +48,7 @@ pub struct Sample {
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]
-pub struct Label {
+pub(super) struct Label {
     #[prost(int64, tag = "1")]
     pub key: i64,
     #[prost(int64, tag = "2")]
@@ -56,7 +56,7 @@ pub struct Label {
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]
-pub struct Mapping {
+pub(super) struct Mapping {
     #[prost(uint64, tag = "1")]
     pub id: u64,
     #[prost(int64, tag = "5")]
@@ -70,7 +70,7 @@ pub struct Mapping {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Location {
+pub(super) struct Location {
     #[prost(uint64, tag = "1")]
     pub id: u64,
     #[prost(uint64, tag = "2")]
@@ -80,7 +80,7 @@ pub struct Location {
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]
-pub struct Line {
+pub(super) struct Line {
     #[prost(uint64, tag = "1")]
     pub function_id: u64,
     #[prost(int64, tag = "2")]
@@ -88,7 +88,7 @@ pub struct Line {
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]
-pub struct Function {
+pub(super) struct Function {
     #[prost(uint64, tag = "1")]
     pub id: u64,
     #[prost(int64, tag = "2")]

@@ -15,7 +15,7 @@ use crate::{
 const NAMED: usize = 4;
 
 /// What is said first: a poll that goes on is one too.
-pub fn headline(found: Option<&NoPolls>) -> &'static str {
+pub(super) fn headline(found: Option<&NoPolls>) -> &'static str {
     let mut threads = found.iter().flat_map(|found| &found.threads);
     if threads.any(|thread| thread.doing == Doing::InPoll) {
         "no poll has ended"
@@ -25,7 +25,7 @@ pub fn headline(found: Option<&NoPolls>) -> &'static str {
 }
 
 /// Writes a sentence for each thing that threads were found doing, and one for each child process.
-pub fn write(out: &mut impl Write, found: &NoPolls) -> io::Result<()> {
+pub(super) fn write(out: &mut impl Write, found: &NoPolls) -> io::Result<()> {
     for child in &found.children {
         writeln!(
             out,

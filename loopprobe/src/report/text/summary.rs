@@ -17,7 +17,7 @@ use crate::{
 const ROWS: usize = 20;
 
 /// The end of a session: rate, percentiles, the worst calls, a table per task type, what was lost, what it cost.
-pub fn write(
+pub(super) fn write(
     out: &mut impl Write,
     summary: &Summary,
     thresholds: Thresholds,

@@ -7,13 +7,13 @@ use unicode_width::UnicodeWidthStr as _;
 use super::width::Width;
 
 /// A table with right-aligned columns, but for the last one, a name that is cut on its left where the line is too short.
-pub struct Table {
+pub(super) struct Table {
     heads: Vec<String>,
     rows: Vec<Row>,
 }
 
 /// Cells, then a name and, where there is one, a place in the source.
-pub struct Row {
+pub(super) struct Row {
     pub cells: Vec<String>,
     pub name: String,
     pub place: Option<String>,
@@ -21,7 +21,7 @@ pub struct Row {
 
 impl Table {
     /// A table with these column heads; the last is the name's.
-    pub fn new(heads: &[&str]) -> Self {
+    pub(super) fn new(heads: &[&str]) -> Self {
         Self {
             heads: heads.iter().map(|&head| head.to_owned()).collect(),
             rows: Vec::new(),
@@ -29,12 +29,12 @@ impl Table {
     }
 
     /// Adds a row with one cell fewer than there are heads.
-    pub fn row(&mut self, row: Row) {
+    pub(super) fn row(&mut self, row: Row) {
         self.rows.push(row);
     }
 
     /// Writes it, indented.
-    pub fn write(&self, out: &mut impl Write, width: Width) -> io::Result<()> {
+    pub(super) fn write(&self, out: &mut impl Write, width: Width) -> io::Result<()> {
         const GAP: usize = 2;
         let Some((name, heads)) = self.heads.split_last() else {
             return Ok(());

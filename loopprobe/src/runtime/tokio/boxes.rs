@@ -12,7 +12,7 @@ use crate::{
 
 /// Names boxed futures of one process.
 #[derive(Debug)]
-pub struct Boxes {
+pub(super) struct Boxes {
     futures: BoxedFutures,
     memory: Memory,
 }
@@ -23,7 +23,7 @@ impl Boxes {
     /// # Errors
     ///
     /// If it is gone.
-    pub fn of(pid: u32) -> Result<Self, ProcessError> {
+    pub(super) fn of(pid: u32) -> Result<Self, ProcessError> {
         Ok(Self {
             futures: BoxedFutures::new(pid)?,
             memory: Memory::of(pid),

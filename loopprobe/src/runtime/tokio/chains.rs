@@ -18,7 +18,7 @@ const MAX_DEPTH: usize = 64;
 
 /// Reads chains of awaits.
 #[derive(Debug)]
-pub struct Chains {
+pub(super) struct Chains {
     types: AwaitTypes,
     /// What has been told already, by the types and states of the futures.
     told: HashMap<Vec<(TypeId, u64)>, Arc<[AwaitPoint]>>,
@@ -26,7 +26,7 @@ pub struct Chains {
 
 impl Chains {
     /// For the task types whose poll functions are these. `None` if debug information tells nothing of them.
-    pub fn read(debug: &Sections, polls: &HashSet<VirtAddr>) -> Option<Self> {
+    pub(super) fn read(debug: &Sections, polls: &HashSet<VirtAddr>) -> Option<Self> {
         let types = AwaitTypes::read(debug, polls);
         (!types.tasks.is_empty()).then(|| Self {
             types,

@@ -29,7 +29,7 @@ fn functions(symbols: &SymbolTable, part: &str, test: impl Fn(&str) -> bool) -> 
 
 /// The functions that mark a turn of a loop. Source: `tokio/src/runtime/park.rs` (1.21 and later; `tokio/src/park/thread.rs`
 /// before).
-pub fn loop_marks(image: &Image, symbols: &SymbolTable) -> LoopMarks {
+pub(super) fn loop_marks(image: &Image, symbols: &SymbolTable) -> LoopMarks {
     let is_park = |name: &str| {
         matches!(
             plain(name).as_str(),
@@ -66,7 +66,7 @@ fn plain(name: &str) -> String {
 }
 
 /// The vtables of Tokio before 1.21, which have nothing but functions: the words that point to a `raw::poll` symbol.
-pub fn vtables_by_symbols(image: &Image, symbols: &SymbolTable) -> Vec<RawVtable> {
+pub(super) fn vtables_by_symbols(image: &Image, symbols: &SymbolTable) -> Vec<RawVtable> {
     let polls = functions(symbols, "3raw4poll", is_poll);
     if polls.is_empty() {
         return Vec::new();

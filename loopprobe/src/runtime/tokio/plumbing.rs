@@ -2,7 +2,7 @@
 
 use crate::runtime::Plumbing;
 
-pub const PLUMBING: Plumbing = Plumbing {
+pub(super) const PLUMBING: Plumbing = Plumbing {
     crates: &["tokio", "tokio_util", "tokio_stream", "mio"],
     functions: &[],
     loops: &[

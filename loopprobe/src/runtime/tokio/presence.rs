@@ -12,7 +12,7 @@ use crate::{
 ///
 /// # Errors
 /// When it is no ELF image that can be read.
-pub fn presence(file: File, path: &Path) -> Result<Option<Presence>, ElfError> {
+pub(super) fn presence(file: File, path: &Path) -> Result<Option<Presence>, ElfError> {
     let again = file.try_clone();
     let found = of_image(&Image::without_code(file, path)?);
     let found = match (found, again) {

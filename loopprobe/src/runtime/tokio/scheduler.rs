@@ -46,7 +46,7 @@ const MAX_CALLS: u32 = 3;
 
 /// The scheduler behind each `raw::schedule<S>` of `vtables`, as the panic locations in its code tell; functions that
 /// say nothing, or that speak of two, are left out.
-pub fn from_code(image: &Image, vtables: &[RawVtable]) -> HashMap<VirtAddr, Scheduler> {
+pub(super) fn from_code(image: &Image, vtables: &[RawVtable]) -> HashMap<VirtAddr, Scheduler> {
     let functions: BTreeSet<_> = vtables
         .iter()
         .filter_map(|vtable| vtable.schedule)

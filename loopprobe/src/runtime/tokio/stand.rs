@@ -66,7 +66,7 @@ const NEAR: usize = 12;
 ///
 /// A worker runs, and a runtime is dropped, wherever such a function is on the stack. A thread parks only if no code of the
 /// program's own was called since.
-pub fn stand(frames: &[Frame]) -> (Stand, bool) {
+pub(super) fn stand(frames: &[Frame]) -> (Stand, bool) {
     let own = frames.iter().position(|frame| !frame.runtime);
     let inside = &frames[..own.unwrap_or(frames.len())];
     for place in PLACES {

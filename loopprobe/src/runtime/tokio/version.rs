@@ -20,7 +20,7 @@ impl std::fmt::Display for Version {
 const MAX_VERSIONS: usize = 16;
 
 /// The versions named by the paths of Tokio's panic locations, `tokio-X.Y.Z/src/...`, which stripped files keep.
-pub fn from_locations(image: &Image) -> BTreeSet<Version> {
+pub(super) fn from_locations(image: &Image) -> BTreeSet<Version> {
     let finder = memmem::Finder::new(b"tokio-");
     let mut versions = BTreeSet::new();
     for range in image.data_ranges().chain(image.executable_ranges()) {

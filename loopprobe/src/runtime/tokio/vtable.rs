@@ -57,7 +57,7 @@ const MAX_SCHEDULER_SIZE: u64 = 64;
 const MAX_TRAILER_OFFSET: u64 = 1 << 31;
 
 /// All vtables of 1.23 and later, in ascending order.
-pub fn scan(image: &Image) -> Vec<RawVtable> {
+pub(super) fn scan(image: &Image) -> Vec<RawVtable> {
     code_runs(image, 7)
         .filter_map(|run| seven(image, run))
         .collect()
@@ -65,7 +65,7 @@ pub fn scan(image: &Image) -> Vec<RawVtable> {
 
 /// All tables with the shape of 1.21's and 1.22's, in ascending order. One word of constraint lets other tables pass:
 /// use it only where the image is known to contain such a version.
-pub fn scan_eight(image: &Image) -> Vec<RawVtable> {
+pub(super) fn scan_eight(image: &Image) -> Vec<RawVtable> {
     code_runs(image, 8)
         .filter_map(|run| eight(image, run))
         .collect()

@@ -5,18 +5,18 @@ use std::process::Command;
 use anyhow::{Context as _, ensure};
 
 /// What the clients of the service saw.
-pub struct Answers {
+pub(super) struct Answers {
     pub requests_a_second: f64,
     pub p99_us: f64,
 }
 
 /// Brings the service's memory and code into the caches.
-pub fn warm_up(address: &str) -> anyhow::Result<()> {
+pub(super) fn warm_up(address: &str) -> anyhow::Result<()> {
     wrk(address, "1s").map(drop)
 }
 
 /// Loads the service from another process.
-pub fn run(address: &str) -> anyhow::Result<Answers> {
+pub(super) fn run(address: &str) -> anyhow::Result<Answers> {
     parse(&wrk(address, "3s")?)
 }
 

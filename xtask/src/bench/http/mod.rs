@@ -28,7 +28,7 @@ struct Seen {
     p99_us: Vec<f64>,
 }
 
-pub fn measure(turns: u32) -> anyhow::Result<Vec<Figure>> {
+pub(super) fn measure(turns: u32) -> anyhow::Result<Vec<Figure>> {
     ensure!(
         is_installed("wrk"),
         "the load comes from wrk, which is not on PATH"

@@ -17,7 +17,7 @@ use crate::{privileged, workspace};
 
 /// What watches the service.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Tool {
+pub(super) enum Tool {
     Nothing,
     Light,
     Timing,
@@ -28,7 +28,7 @@ pub enum Tool {
 }
 
 impl Tool {
-    pub const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 7] = [
         Self::Nothing,
         Self::Light,
         Self::Timing,
@@ -39,11 +39,11 @@ impl Tool {
     ];
 
     /// Whether somebody else made it.
-    pub fn is_another(self) -> bool {
+    pub(super) fn is_another(self) -> bool {
         matches!(self, Self::Bpftrace | Self::Perf | Self::Console)
     }
 
-    pub fn is_installed(self) -> bool {
+    pub(super) fn is_installed(self) -> bool {
         match self {
             Self::Bpftrace => is_installed("bpftrace"),
             Self::Perf => is_installed("perf"),
@@ -67,18 +67,18 @@ impl fmt::Display for Tool {
 }
 
 /// What the tools are run with.
-pub struct Tools {
+pub(super) struct Tools {
     loopprobe: PathBuf,
 }
 
 impl Tools {
-    pub fn build() -> anyhow::Result<Self> {
+    pub(super) fn build() -> anyhow::Result<Self> {
         let loopprobe = build::loopprobe()?;
         Ok(Self { loopprobe })
     }
 
     /// Starts a tool on the process `pid` of `program`, and waits until it works. Gives the name of its process too.
-    pub fn start(
+    pub(super) fn start(
         &self,
         tool: Tool,
         program: &Path,

@@ -16,15 +16,15 @@ const MAX_REFERENCES: u64 = 1 << 24;
 /// Ids are counted up from 1.
 const MAX_ID: u64 = 1 << 48;
 /// The vtable is the third word of a header, from 1.21 on. Source: `tokio/src/runtime/task/core.rs`.
-pub const VTABLE: u64 = 0x10;
+pub(super) const VTABLE: u64 = 0x10;
 /// Words of the header that are read: state, next in the queue, vtable, owner.
-pub const WORDS: usize = 4;
+pub(super) const WORDS: usize = 4;
 /// Headers read in one call of the kernel.
 const BATCH: usize = 340;
 
 /// A task's header, and what lies behind it.
 #[derive(Clone, Debug)]
-pub struct Header {
+pub(super) struct Header {
     /// Where it lies.
     pub address: ProcAddr,
     /// Its type.
@@ -43,7 +43,7 @@ pub struct Header {
 
 impl Header {
     /// From its first words and what was read with `layout`, if that is its type.
-    pub fn from_words(
+    pub(super) fn from_words(
         address: ProcAddr,
         layout: &Arc<Layout>,
         words: [u64; WORDS],
@@ -63,7 +63,11 @@ impl Header {
     }
 
     /// Reads what is at these addresses, some in each call; what is no header any longer is left out.
-    pub fn read_many(memory: &Memory, layouts: &Layouts, addresses: &[ProcAddr]) -> Vec<Self> {
+    pub(super) fn read_many(
+        memory: &Memory,
+        layouts: &Layouts,
+        addresses: &[ProcAddr],
+    ) -> Vec<Self> {
         let mut found = Vec::with_capacity(addresses.len());
         for batch in addresses.chunks(BATCH) {
             let first = read_all(memory, batch, |_, address| Some((address, WORDS)));
@@ -98,7 +102,7 @@ impl Header {
     }
 
     /// Whether a task with such a state can be: it has references, an id, and has not ended.
-    pub fn is_alive(&self) -> bool {
+    pub(super) fn is_alive(&self) -> bool {
         let references = self.word >> REFERENCES;
         (1..MAX_REFERENCES).contains(&references)
             && self.word & COMPLETE == 0
@@ -106,25 +110,25 @@ impl Header {
     }
 
     /// Whether a thread runs it.
-    pub fn is_running(&self) -> bool {
+    pub(super) fn is_running(&self) -> bool {
         self.word & RUNNING != 0
     }
 
     /// Whether it was never a member of a list or queue of tasks, as closures are not.
-    pub fn is_unowned(&self) -> bool {
+    pub(super) fn is_unowned(&self) -> bool {
         self.owner == 0 && self.queue_next == 0
     }
 
     /// Whether the task waits and nobody holds a waker of it. References to a task that waits: its list's, its `JoinHandle`'s while that
     /// lives, one for each waker and `AbortHandle` (`State::new` and `transition_to_idle`, 1.23 to 1.54).
-    pub fn has_no_waker(&self) -> bool {
+    pub(super) fn has_no_waker(&self) -> bool {
         let handle = u64::from(self.word & JOIN_INTEREST != 0);
         let references = self.word >> REFERENCES;
         self.state() == TaskState::Idle && !self.layout.is_blocking && references == 1 + handle
     }
 
     /// What the task does.
-    pub fn state(&self) -> TaskState {
+    pub(super) fn state(&self) -> TaskState {
         match self.word {
             word if word & COMPLETE != 0 => TaskState::Complete,
             word if word & RUNNING != 0 => TaskState::Running,

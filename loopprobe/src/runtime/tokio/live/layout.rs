@@ -9,7 +9,7 @@ use crate::{
 
 /// Where a task of one type keeps what is read.
 #[derive(Clone, Debug)]
-pub struct Layout {
+pub(super) struct Layout {
     /// The type.
     pub served: Arc<ServedType>,
     /// Its image's index.
@@ -26,7 +26,7 @@ pub struct Layout {
 
 /// The layouts of all types, by the addresses of their vtables in the process.
 #[derive(Debug, Default)]
-pub struct Layouts {
+pub(super) struct Layouts {
     by_vtable: HashMap<u64, Arc<Layout>>,
     low: u64,
     high: u64,
@@ -34,7 +34,7 @@ pub struct Layouts {
 
 impl Layouts {
     /// Those of images' types that tell all of it.
-    pub fn of(images: &[MappedImage]) -> Self {
+    pub(super) fn of(images: &[MappedImage]) -> Self {
         let mut by_vtable = HashMap::new();
         for (index, mapped) in images.iter().enumerate() {
             let sites = mapped.image.facts().sites.iter();
@@ -54,12 +54,12 @@ impl Layouts {
     }
 
     /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.by_vtable.is_empty()
     }
 
     /// The layout of the type with the vtable at `address`, if there is one.
-    pub fn at(&self, address: u64) -> Option<&Arc<Layout>> {
+    pub(super) fn at(&self, address: u64) -> Option<&Arc<Layout>> {
         match (self.low..=self.high).contains(&address) {
             true => self.by_vtable.get(&address),
             false => None,
@@ -67,7 +67,7 @@ impl Layouts {
     }
 
     /// Any of them.
-    pub fn any(&self) -> Option<&Arc<Layout>> {
+    pub(super) fn any(&self) -> Option<&Arc<Layout>> {
         self.by_vtable.values().next()
     }
 }
@@ -75,7 +75,7 @@ impl Layouts {
 #[cfg(test)]
 impl Layouts {
     /// One type, with its vtable at this address, and the trailer so many bytes behind the header.
-    pub fn of_one(vtable: u64, trailer: u64) -> Self {
+    pub(crate) fn of_one(vtable: u64, trailer: u64) -> Self {
         use crate::{elf::VirtAddr, model::TaskType};
         let mut served = ServedType::without_header(VirtAddr(1), TaskType::unknown(0));
         served.scheduler_offset = 0x20;

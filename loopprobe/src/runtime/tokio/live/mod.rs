@@ -41,7 +41,7 @@ const TIME_LIMIT: Duration = Duration::from_secs(20);
 
 /// Finds the live tasks of a process.
 #[derive(Debug)]
-pub struct Finder {
+pub(super) struct Finder {
     pid: u32,
     memory: Memory,
     layouts: Layouts,
@@ -56,7 +56,7 @@ pub struct Finder {
 impl Finder {
     /// For a process that has these files mapped. `None` if the layout of their tasks is not known: before Tokio 1.23 the vtables
     /// do not tell it.
-    pub fn new(pid: u32, images: &[MappedImage]) -> Option<Self> {
+    pub(super) fn new(pid: u32, images: &[MappedImage]) -> Option<Self> {
         let layouts = Layouts::of(images);
         (!layouts.is_empty()).then(|| Self {
             pid,

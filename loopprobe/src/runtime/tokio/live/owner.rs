@@ -8,7 +8,7 @@ use crate::{elf::ProcAddr, process::Memory, runtime::tokio::scheduler::Scheduler
 
 /// How far into the scheduler's allocation the list is looked for. It lies at 0x1f0 at most in all builds tried (Tokio 1.54,
 /// multi_thread).
-pub const SEARCHED_WORDS: usize = 512;
+pub(super) const SEARCHED_WORDS: usize = 512;
 /// How many words lie between a list and its owner's number.
 const MAX_DISTANCE: usize = 8;
 /// Shards of a list. Source: `OwnedTasks::gen_shared_list_size` (1.35 and later): four for each worker, and a power of two.
@@ -23,7 +23,7 @@ const TRIES: usize = 8;
 
 /// The owner of tasks: a runtime, or a `LocalSet`.
 #[derive(Clone, Debug)]
-pub struct Owner {
+pub(super) struct Owner {
     /// What its tasks point to as their scheduler.
     pub address: ProcAddr,
     /// Which scheduler.
@@ -60,7 +60,7 @@ struct Counters {
 
 impl Owner {
     /// The owner of a task.
-    pub fn find(walk: &mut Walk<'_>, memory: &Memory, task: &Header) -> Option<Self> {
+    pub(super) fn find(walk: &mut Walk<'_>, memory: &Memory, task: &Header) -> Option<Self> {
         if walk.is_late() || task.scheduler < 0x1000 || !task.scheduler.is_multiple_of(8) {
             return None;
         }
@@ -82,19 +82,19 @@ impl Owner {
     }
 
     /// Whether this is the owner of a task.
-    pub fn is_of(&self, task: &Header) -> bool {
+    pub(super) fn is_of(&self, task: &Header) -> bool {
         (self.number, self.address.0) == (task.owner, task.scheduler)
     }
 
     /// Which scheduler it is, where that is known.
-    pub fn kind(&self) -> Option<Scheduler> {
+    pub(super) fn kind(&self) -> Option<Scheduler> {
         use Scheduler::{CurrentThread, Local, MultiThread};
         let mut known = [MultiThread, CurrentThread, Local].into_iter();
         known.find(|kind| kind.word() == self.scheduler)
     }
 
     /// Whether it may have so many workers, as far as its lists tell.
-    pub fn may_have_workers(&self, workers: u64) -> bool {
+    pub(super) fn may_have_workers(&self, workers: u64) -> bool {
         match self.lists {
             Lists::Sharded { count, .. } => {
                 workers
@@ -108,7 +108,7 @@ impl Owner {
     }
 
     /// Whether it still is where it was.
-    pub fn is_there(&self, memory: &Memory) -> bool {
+    pub(super) fn is_there(&self, memory: &Memory) -> bool {
         let is_same_list = match self.lists {
             Lists::One(_) => true,
             Lists::Sharded {
@@ -122,7 +122,7 @@ impl Owner {
     }
 
     /// How many tasks it has, and has had, by its own counters.
-    pub fn counters(&self, memory: &Memory) -> Option<(u64, Option<u64>)> {
+    pub(super) fn counters(&self, memory: &Memory) -> Option<(u64, Option<u64>)> {
         let Lists::Sharded { counters, .. } = self.lists else {
             return None;
         };
@@ -135,7 +135,7 @@ impl Owner {
     }
 
     /// Its tasks.
-    pub fn tasks(&self, walk: &mut Walk<'_>) -> Walked {
+    pub(super) fn tasks(&self, walk: &mut Walk<'_>) -> Walked {
         let first = self.linked_at(walk, self.links);
         if first.is_whole {
             return first;
@@ -174,7 +174,7 @@ impl Owner {
 }
 
 /// The first words of a scheduler's allocation.
-pub fn words(memory: &Memory, address: ProcAddr) -> Vec<u64> {
+pub(super) fn words(memory: &Memory, address: ProcAddr) -> Vec<u64> {
     let mut bytes = vec![0; SEARCHED_WORDS * 8];
     let to_page_end = 4096 - (address.0 % 4096) as usize;
     let whole = memory.read(address, &mut bytes);

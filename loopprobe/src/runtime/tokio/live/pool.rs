@@ -19,7 +19,7 @@ const ELEMENT_WORDS: usize = 2;
 ///
 /// Source: `tokio/src/runtime/blocking/pool.rs` (1.23 to 1.54): a scheduler's handle has a pointer to the pool, whose queue is a
 /// `VecDeque` of tasks. It is known by its shape: all of its elements are closures.
-pub fn queued(memory: &Memory, layouts: &Layouts, owners: &[Owner]) -> HashSet<ProcAddr> {
+pub(super) fn queued(memory: &Memory, layouts: &Layouts, owners: &[Owner]) -> HashSet<ProcAddr> {
     let mut seen = HashSet::new();
     let mut found = HashSet::new();
     for owner in owners {

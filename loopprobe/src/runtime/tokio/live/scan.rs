@@ -12,7 +12,7 @@ const MAX_HEADERS: usize = 1 << 23;
 
 /// What a scan found.
 #[derive(Debug, Default)]
-pub struct Scanned {
+pub(super) struct Scanned {
     /// Where a word points to a vtable, as that of a header does: tasks, copies of them, and what is left of them.
     pub headers: Vec<ProcAddr>,
     /// Bytes that were read.
@@ -22,7 +22,7 @@ pub struct Scanned {
 }
 
 /// Looks for headers in memory.
-pub fn scan(memory: &Memory, ranges: &[Range<ProcAddr>], layouts: &Layouts) -> Scanned {
+pub(super) fn scan(memory: &Memory, ranges: &[Range<ProcAddr>], layouts: &Layouts) -> Scanned {
     let mut found = Scanned::default();
     let mut buffer = vec![0; CHUNK];
     for range in ranges {

@@ -35,7 +35,7 @@ const MAX_WORKERS: u64 = 1 << 12;
 
 /// A pool that has been found.
 #[derive(Clone, Copy, Debug)]
-pub struct Known {
+pub(super) struct Known {
     pool: ProcAddr,
     workers: u64,
     reading: Reading,
@@ -44,12 +44,12 @@ pub struct Known {
 
 /// The pools that have been found, by their owners.
 #[derive(Debug, Default)]
-pub struct Pools(BTreeMap<(u64, u64), Known>);
+pub(super) struct Pools(BTreeMap<(u64, u64), Known>);
 
 impl Pools {
     /// The pools of these owners, each once, and the closures at the ends of their queues. `None` if one of them is not known
     /// beyond doubt.
-    pub fn read(
+    pub(super) fn read(
         &mut self,
         memory: &Memory,
         layouts: &Layouts,

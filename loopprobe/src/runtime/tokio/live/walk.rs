@@ -19,7 +19,7 @@ const MAX_NODES: usize = 1 << 23;
 
 /// A task on a list.
 #[derive(Clone, Debug)]
-pub struct Node {
+pub(super) struct Node {
     /// Its header.
     pub header: Header,
     prev: u64,
@@ -28,14 +28,14 @@ pub struct Node {
 
 /// Where a list is kept: two words, its first and its last task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ends {
+pub(super) struct Ends {
     /// The address of the first word.
     pub at: ProcAddr,
 }
 
 /// Whose list it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Membership {
+pub(super) struct Membership {
     /// The number of the owner.
     pub owner: u64,
     /// Bytes from the trailer to the links.
@@ -44,7 +44,7 @@ pub struct Membership {
 
 /// What a walk found.
 #[derive(Debug, Default)]
-pub struct Walked {
+pub(super) struct Walked {
     /// The tasks, in the list's order.
     pub nodes: Vec<Node>,
     /// Whether the walk came to the end.
@@ -53,7 +53,7 @@ pub struct Walked {
 
 /// Walks along lists.
 #[derive(Debug)]
-pub struct Walk<'a> {
+pub(super) struct Walk<'a> {
     memory: &'a Memory,
     layouts: &'a Layouts,
     deadline: Instant,
@@ -63,7 +63,7 @@ pub struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     /// Prepares walks, which end at `deadline`.
-    pub fn new(memory: &'a Memory, layouts: &'a Layouts, deadline: Instant) -> Self {
+    pub(super) fn new(memory: &'a Memory, layouts: &'a Layouts, deadline: Instant) -> Self {
         Self {
             memory,
             layouts,
@@ -73,19 +73,19 @@ impl<'a> Walk<'a> {
     }
 
     /// Whether the time is up.
-    pub fn is_late(&self) -> bool {
+    pub(super) fn is_late(&self) -> bool {
         Instant::now() > self.deadline
     }
 
     /// Reads the first and the last task of a list.
-    pub fn ends(&self, ends: Ends) -> Option<(u64, u64)> {
+    pub(super) fn ends(&self, ends: Ends) -> Option<(u64, u64)> {
         let mut words = [0; 2];
         let read = self.memory.places(&[(ends.at, 2)], &mut words);
         (read == 1).then_some((words[0], words[1]))
     }
 
     /// The tasks of one list.
-    pub fn list(&mut self, ends: Ends, of: Membership) -> Walked {
+    pub(super) fn list(&mut self, ends: Ends, of: Membership) -> Walked {
         let mut walked = Walked::default();
         let Some((mut next, _)) = self.ends(ends) else {
             return walked;
@@ -163,7 +163,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The task at an address, if it belongs to this owner.
-    pub fn node(&mut self, address: ProcAddr, of: Membership) -> Option<Node> {
+    pub(super) fn node(&mut self, address: ProcAddr, of: Membership) -> Option<Node> {
         if !address.0.is_multiple_of(8) {
             return None;
         }
@@ -208,7 +208,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The task at an address, if its neighbours say that it is a member of a list. A task that is alone has none.
-    pub fn linked(&mut self, address: ProcAddr) -> Option<Node> {
+    pub(super) fn linked(&mut self, address: ProcAddr) -> Option<Node> {
         let header = Header::read_many(self.memory, self.layouts, &[address]).pop()?;
         let of = Membership {
             owner: header.owner,
@@ -228,7 +228,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Whether these two may be the ends of one list.
-    pub fn are_ends(&mut self, first: u64, last: u64, of: Membership) -> bool {
+    pub(super) fn are_ends(&mut self, first: u64, last: u64, of: Membership) -> bool {
         if self.is_late() {
             return false;
         }

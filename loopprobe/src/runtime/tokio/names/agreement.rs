@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Calls each type by its place whose certain name does not fit it.
-pub fn hold(context: &Context<'_>, names: &mut [Option<TaskName>]) {
+pub(super) fn hold(context: &Context<'_>, names: &mut [Option<TaskName>]) {
     let place = |poll| {
         let location = context.definition(poll)?;
         let certain = true;

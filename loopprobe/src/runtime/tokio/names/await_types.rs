@@ -29,11 +29,11 @@ const TIME_LIMIT: Duration = Duration::from_secs(20);
 const MAX_TYPES: usize = 1 << 18;
 
 /// A type: its index among all that were read.
-pub type TypeId = usize;
+pub(crate) type TypeId = usize;
 
 /// What a future's type is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FutureType {
+pub(crate) struct FutureType {
     /// Its path, such as `app::upload::{async_fn_env#0}`.
     pub name: String,
     /// How its state is kept; `None` for what is no async function or block.
@@ -42,7 +42,7 @@ pub struct FutureType {
 
 /// A state machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Machine {
+pub(crate) struct Machine {
     /// Where its state lies.
     pub state: Discriminant,
     /// By state, what it does then.
@@ -51,7 +51,7 @@ pub struct Machine {
 
 /// A number that tells which variant is there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Discriminant {
+pub(crate) struct Discriminant {
     /// Bytes from the value's beginning.
     pub offset: u64,
     /// Bytes that it takes.
@@ -60,7 +60,7 @@ pub struct Discriminant {
 
 /// A state in which something is awaited.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Suspended {
+pub(crate) struct Suspended {
     /// Where the await is.
     pub location: Option<SourceLocation>,
     /// What is awaited, and how many bytes from the machine's beginning it lies.
@@ -69,7 +69,7 @@ pub struct Suspended {
 
 /// A task's future.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TaskFuture {
+pub(crate) struct TaskFuture {
     /// Bytes from the scheduler's pointer to the future.
     pub from_scheduler: i64,
     /// Which variant of the stage says that it is there: where that is told, again from the scheduler's pointer, and the value;
@@ -81,7 +81,7 @@ pub struct TaskFuture {
 
 /// The futures of tasks.
 #[derive(Debug, Default)]
-pub struct AwaitTypes {
+pub(crate) struct AwaitTypes {
     /// All types.
     pub types: Vec<FutureType>,
     /// By the poll function of a task type, its future.
@@ -136,7 +136,7 @@ struct Reader<'a> {
 
 impl AwaitTypes {
     /// Reads what debug information tells of the futures that the functions at `polls` poll. What is malformed is left out.
-    pub fn read(sections: &Sections, polls: &HashSet<VirtAddr>) -> Self {
+    pub(crate) fn read(sections: &Sections, polls: &HashSet<VirtAddr>) -> Self {
         let load = |id: SectionId| {
             Ok::<_, crate::elf::ElfError>(sections.data(id.name())?.unwrap_or_default())
         };

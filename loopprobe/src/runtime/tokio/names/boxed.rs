@@ -27,7 +27,7 @@ pub trait ProcessMemory {
 }
 
 /// Whether tasks of this type may be boxed futures whose own type only their memory tells.
-pub fn may_be_boxed(task: &TaskType) -> bool {
+pub(crate) fn may_be_boxed(task: &TaskType) -> bool {
     let full_name = task.full_name.as_ref().unwrap_or(&task.name);
     let unknown = matches!(task.name_source, NameSource::None) || !task.certain;
     task.kind == TaskKind::Async && (unknown || full_name.contains("dyn "))

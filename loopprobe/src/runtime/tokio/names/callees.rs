@@ -12,14 +12,14 @@ const MAX_FUNCTION: usize = 1 << 18;
 const MAX_DECODED: usize = 1 << 15;
 
 /// Which functions a function refers to, decoded once each.
-pub struct Callees<'a> {
+pub(super) struct Callees<'a> {
     image: &'a Image,
     symbols: &'a SymbolTable,
     decoded: RefCell<HashMap<VirtAddr, Rc<[VirtAddr]>>>,
 }
 
 impl<'a> Callees<'a> {
-    pub fn new(image: &'a Image, symbols: &'a SymbolTable) -> Self {
+    pub(super) fn new(image: &'a Image, symbols: &'a SymbolTable) -> Self {
         Self {
             image,
             symbols,
@@ -28,7 +28,7 @@ impl<'a> Callees<'a> {
     }
 
     /// The functions that the one at `function` calls, jumps to, or takes the address of, in the order of its code.
-    pub fn of(&self, function: VirtAddr) -> Rc<[VirtAddr]> {
+    pub(super) fn of(&self, function: VirtAddr) -> Rc<[VirtAddr]> {
         if let Some(known) = self.decoded.borrow().get(&function) {
             return Rc::clone(known);
         }

@@ -30,7 +30,7 @@ use crate::{
 /// More possible names than this are no help.
 const MAX_NAMES: usize = 3;
 
-pub fn names(context: &Context<'_>) -> Vec<Option<TaskName>> {
+pub(super) fn names(context: &Context<'_>) -> Vec<Option<TaskName>> {
     if context.symbols.is_empty() {
         return vec![None; context.vtables.len()];
     }

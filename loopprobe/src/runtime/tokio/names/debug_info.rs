@@ -32,7 +32,7 @@ pub(super) type Entry<'a> = DebuggingInformationEntry<Slice<'a>>;
 
 /// The body of an async function, async block or closure.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Body {
+pub(crate) struct Body {
     /// Where it is defined.
     pub location: Option<SourceLocation>,
     /// Its symbol.
@@ -41,7 +41,7 @@ pub struct Body {
 
 /// What debug information says about the functions of task vtables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DebugInfo {
+pub(crate) struct DebugInfo {
     level: DebugInfoLevel,
     functions: HashMap<VirtAddr, Vec<String>>,
     bodies: HashMap<String, Body>,
@@ -52,7 +52,7 @@ pub struct DebugInfo {
 impl DebugInfo {
     /// Reads the debug information in `sections` about the functions that begin at `wanted`, and the bodies in their
     /// crates. What is malformed is left out.
-    pub fn read(sections: &Sections, wanted: &HashSet<VirtAddr>) -> Self {
+    pub(crate) fn read(sections: &Sections, wanted: &HashSet<VirtAddr>) -> Self {
         let mut info = Self::default();
         if !sections.has(".debug_info") {
             return info;
@@ -78,22 +78,22 @@ impl DebugInfo {
     }
 
     /// How much there is.
-    pub fn level(&self) -> DebugInfoLevel {
+    pub(crate) fn level(&self) -> DebugInfoLevel {
         self.level
     }
 
     /// The names, with generic arguments, of the functions that begin at `address`.
-    pub fn functions_at(&self, address: VirtAddr) -> &[String] {
+    pub(crate) fn functions_at(&self, address: VirtAddr) -> &[String] {
         self.functions.get(&address).map_or(&[], Vec::as_slice)
     }
 
     /// The body with this path, such as `app::upload::{async_fn#0}`.
-    pub fn body(&self, path: &str) -> Option<&Body> {
+    pub(crate) fn body(&self, path: &str) -> Option<&Body> {
         self.bodies.get(path)
     }
 
     /// Whether an async function or block of `file` begins on one of `lines`.
-    pub fn has_definition(&self, file: &str, lines: RangeInclusive<u32>) -> bool {
+    pub(crate) fn has_definition(&self, file: &str, lines: RangeInclusive<u32>) -> bool {
         let (first, last) = lines.into_inner();
         let at = |line| (file.to_owned(), line);
         first <= last

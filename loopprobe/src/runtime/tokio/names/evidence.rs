@@ -19,7 +19,7 @@ const MAX_ALIASES: usize = 64;
 
 /// What the functions behind a vtable say about its types.
 #[derive(Debug, Default)]
-pub struct Evidence {
+pub(super) struct Evidence {
     /// Bodies that the poll chain calls, nearest first.
     pub bodies: Vec<Body>,
     /// Drop glue and the types that its symbols name.
@@ -31,14 +31,14 @@ pub struct Evidence {
 /// A function of the poll chain that is the body of a future, and the types that its symbols name: several where
 /// functions were folded.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Body {
+pub(super) struct Body {
     pub address: VirtAddr,
     pub types: BTreeSet<String>,
 }
 
 impl Body {
     /// The one type that it names.
-    pub fn only(&self) -> Option<&str> {
+    pub(super) fn only(&self) -> Option<&str> {
         let mut types = self.types.iter();
         types
             .next()
@@ -48,7 +48,7 @@ impl Body {
 }
 
 /// Reads the evidence of all vtables of an image.
-pub fn read(context: &Context<'_>) -> Vec<Evidence> {
+pub(super) fn read(context: &Context<'_>) -> Vec<Evidence> {
     let walker = Walker {
         context,
         callees: Callees::new(context.image, context.symbols),

@@ -9,7 +9,7 @@ use crate::{
 
 /// The definition of the outermost async function or block of each async task type. Adapters around it, such as
 /// `Timeout<F>` or `Instrumented<F>`, do not show; a task that is none, or a `Pin<Box<dyn Future>>`, has no name here.
-pub fn names(context: &Context<'_>) -> Vec<Option<TaskName>> {
+pub(super) fn names(context: &Context<'_>) -> Vec<Option<TaskName>> {
     let mut machines = context.machines.borrow_mut();
     let mut name = |vtable: &RawVtable| {
         let is_async = vtable.scheduler_size().is_none_or(|size| size == 8);
@@ -22,7 +22,7 @@ pub fn names(context: &Context<'_>) -> Vec<Option<TaskName>> {
 }
 
 /// What a definition says of a task's type.
-pub fn from_definition(definition: Definition) -> TaskName {
+pub(super) fn from_definition(definition: Definition) -> TaskName {
     TaskName {
         type_name: readable(&definition.location),
         others: Vec::new(),

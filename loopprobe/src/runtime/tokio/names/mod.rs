@@ -30,9 +30,10 @@ use crate::{
     model::{NameSource, SourceLocation, TaskKind, TaskType},
 };
 
-pub use await_types::{AwaitTypes, TypeId};
-pub use boxed::{BoxedFutures, ProcessMemory, may_be_boxed};
-pub use debug_info::DebugInfo;
+pub(super) use await_types::{AwaitTypes, TypeId};
+pub(super) use boxed::may_be_boxed;
+pub use boxed::{BoxedFutures, ProcessMemory};
+pub(super) use debug_info::DebugInfo;
 pub use readable::readable;
 use readable::unwrap_blocking;
 pub(super) use rust_path::without_arguments;
@@ -41,7 +42,7 @@ pub(super) use symbols::{demangle, is_poll, mangling};
 
 /// What a source knows of a task's type.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TaskName {
+pub(super) struct TaskName {
     /// The full name of the future's type, as the source spells it.
     pub type_name: String,
     /// Other types that it could be as well.

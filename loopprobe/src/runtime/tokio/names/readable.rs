@@ -28,7 +28,7 @@ pub fn readable(type_name: &str, kind: TaskKind) -> String {
 }
 
 /// The closure inside of `tokio::runtime::blocking::task::BlockingTask<...>`.
-pub fn unwrap_blocking(type_name: &str) -> &str {
+pub(super) fn unwrap_blocking(type_name: &str) -> &str {
     match without_arguments(type_name) {
         "tokio::runtime::blocking::task::BlockingTask" => {
             arguments(type_name).first().copied().unwrap_or(type_name)

@@ -1,7 +1,7 @@
 //! Takes apart the names of types and functions as demangled symbols and DWARF spell them.
 
 /// The parts of `text` between `separator`s that lie outside of all brackets.
-pub fn split_top<'a>(text: &'a str, separator: &str) -> Vec<&'a str> {
+pub(super) fn split_top<'a>(text: &'a str, separator: &str) -> Vec<&'a str> {
     let bytes = text.as_bytes();
     let (mut parts, mut depth, mut start, mut at) = (Vec::new(), 0u32, 0, 0);
     while at < bytes.len() {
@@ -25,7 +25,7 @@ pub fn split_top<'a>(text: &'a str, separator: &str) -> Vec<&'a str> {
 }
 
 /// The generic arguments at the end of `name`: `T, U` in `path::name<T, U>` or `path::name::<T, U>`.
-pub fn arguments(name: &str) -> Vec<&str> {
+pub(super) fn arguments(name: &str) -> Vec<&str> {
     let segments = split_top(name, "::");
     let Some(last) = segments.last() else {
         return Vec::new();
@@ -40,7 +40,7 @@ pub fn arguments(name: &str) -> Vec<&str> {
 }
 
 /// `name` without the generic arguments at its end.
-pub fn without_arguments(name: &str) -> &str {
+pub(crate) fn without_arguments(name: &str) -> &str {
     let segments = split_top(name, "::");
     let last = segments.last().copied().unwrap_or_default();
     let head = &name[..name.len() - last.len()];
@@ -52,7 +52,7 @@ pub fn without_arguments(name: &str) -> &str {
 }
 
 /// The last segment of a path, without generic arguments: `Svc` of `my_app::handlers::Svc<T>`.
-pub fn last_segment(path: &str) -> &str {
+pub(super) fn last_segment(path: &str) -> &str {
     split_top(without_arguments(path), "::")
         .last()
         .copied()

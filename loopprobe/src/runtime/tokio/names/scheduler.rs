@@ -12,7 +12,7 @@ use crate::{
 ///
 /// Sources: `tokio/src/runtime/scheduler/{multi_thread,current_thread}`, `tokio/src/task/local.rs`,
 /// `tokio/src/runtime/blocking/schedule.rs`; until 1.20 `runtime/{thread_pool,basic_scheduler}`.
-pub fn from_type(scheduler: &str) -> Option<Scheduler> {
+pub(super) fn from_type(scheduler: &str) -> Option<Scheduler> {
     let is = |names: &[&str]| names.iter().any(|name| scheduler.contains(name));
     match () {
         () if is(&[
@@ -32,7 +32,7 @@ pub fn from_type(scheduler: &str) -> Option<Scheduler> {
 
 /// Vtables with the same `raw::schedule<S>` have the same scheduler: what is known of one holds for all, unless two of
 /// them disagree (then the functions were folded).
-pub fn share(vtables: &[RawVtable], names: &mut [Option<TaskName>]) {
+pub(super) fn share(vtables: &[RawVtable], names: &mut [Option<TaskName>]) {
     let mut known: HashMap<VirtAddr, Option<Scheduler>> = HashMap::new();
     for (vtable, name) in vtables.iter().zip(&*names) {
         let (Some(schedule), Some(scheduler)) =

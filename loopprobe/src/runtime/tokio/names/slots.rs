@@ -12,7 +12,7 @@ use crate::{
 /// The functions of a vtable that are generic over the future's type, poll first.
 ///
 /// All of them are `raw::f<F, S>` but `raw::schedule<S>`, slot 1 of the newest layout.
-pub fn functions(image: &Image, vtable: &RawVtable) -> Vec<VirtAddr> {
+pub(crate) fn functions(image: &Image, vtable: &RawVtable) -> Vec<VirtAddr> {
     let (count, without) = match vtable.layout {
         VtableLayout::Seven { .. } => (7, Some(1)),
         VtableLayout::Eight => (8, None),
@@ -28,7 +28,7 @@ pub fn functions(image: &Image, vtable: &RawVtable) -> Vec<VirtAddr> {
 ///
 /// Linkers and LLVM fold identical functions, and one name of several survives. So a name is certain only if it comes
 /// from a function that no other vtable shares, and no such function says otherwise.
-pub fn decide(
+pub(super) fn decide(
     context: &Context<'_>,
     source: NameSource,
     types_at: impl Fn(VirtAddr) -> Vec<(String, String)>,

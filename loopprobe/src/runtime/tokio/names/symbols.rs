@@ -13,7 +13,7 @@ use crate::{elf::SymbolTable, model::NameSource, runtime::Mangling};
 const MAX_DEMANGLED: usize = 1 << 16;
 
 /// A symbol's name without crate hashes, if it is Rust's.
-pub fn demangle(symbol: &str) -> Option<String> {
+pub(crate) fn demangle(symbol: &str) -> Option<String> {
     use std::fmt::Write as _;
     let mut name = Bounded(String::new());
     write!(name, "{:#}", try_demangle(symbol).ok()?).ok()?;
@@ -21,7 +21,7 @@ pub fn demangle(symbol: &str) -> Option<String> {
 }
 
 /// Whether a demangled name is `tokio::runtime::task::raw::poll`.
-pub fn is_poll(name: &str) -> bool {
+pub(crate) fn is_poll(name: &str) -> bool {
     without_arguments(name) == "tokio::runtime::task::raw::poll"
 }
 
@@ -30,7 +30,7 @@ fn is_raw(name: &str) -> bool {
 }
 
 /// How the Rust symbols are mangled.
-pub fn mangling(symbols: &SymbolTable) -> Mangling {
+pub(crate) fn mangling(symbols: &SymbolTable) -> Mangling {
     let any = |prefix: &str| symbols.iter().any(|symbol| symbol.name.starts_with(prefix));
     match (any("_ZN"), any("_R")) {
         (false, false) => Mangling::None,
@@ -41,7 +41,7 @@ pub fn mangling(symbols: &SymbolTable) -> Mangling {
 }
 
 /// The types of `raw::poll<F, S>` and its sisters, from their symbols in v0 mangling.
-pub fn names(context: &Context<'_>) -> Vec<Option<TaskName>> {
+pub(super) fn names(context: &Context<'_>) -> Vec<Option<TaskName>> {
     slots::decide(context, NameSource::V0, |address| {
         let names = context
             .symbols
@@ -58,7 +58,7 @@ pub fn names(context: &Context<'_>) -> Vec<Option<TaskName>> {
 }
 
 /// `F` and `S` of `poll<F, S>`.
-pub fn future_and_scheduler(name: &str) -> Option<(String, String)> {
+pub(super) fn future_and_scheduler(name: &str) -> Option<(String, String)> {
     match arguments(name)[..] {
         [future, scheduler, ..] => Some((future.to_owned(), scheduler.to_owned())),
         _ => None,
@@ -67,7 +67,7 @@ pub fn future_and_scheduler(name: &str) -> Option<(String, String)> {
 
 /// `name` with its `{impl#N}` replaced by what `other`, a name of the same function from symbols, says of the impl's
 /// type. `None` if there is no such segment or the two names do not match.
-pub fn with_impl_named(name: &str, other: &str) -> Option<String> {
+pub(super) fn with_impl_named(name: &str, other: &str) -> Option<String> {
     let (before, after) = name.split_once("{impl#")?;
     let (_, after) = after.split_once('}')?;
     let method = without_arguments(split_top(after.strip_prefix("::")?, "::").first()?);

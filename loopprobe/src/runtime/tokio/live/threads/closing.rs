@@ -18,7 +18,7 @@ const WAITS: u64 = 1;
 
 /// The channel over which the end of a runtime waits for the threads of its pool.
 #[derive(Clone, Copy, Debug)]
-pub struct Channel {
+pub(super) struct Channel {
     address: ProcAddr,
     /// Which of its words were zero before: its state is one of them.
     zeros: [bool; CHANNEL_WORDS],
@@ -26,7 +26,7 @@ pub struct Channel {
 
 impl Channel {
     /// Of a pool whose sender has not been taken out.
-    pub fn of(memory: &Memory, sender: u64) -> Option<Self> {
+    pub(super) fn of(memory: &Memory, sender: u64) -> Option<Self> {
         let sender = Some(sender).filter(|sender| is_pointer(*sender))?;
         let sender = words(memory, ProcAddr(sender), 3);
         let channel = *sender.get(2).filter(|_| are_references(&sender))?;
@@ -52,7 +52,7 @@ impl Channel {
 }
 
 /// The threads that are left of a pool that was known, if its runtime ends.
-pub fn closing(memory: &Memory, known: &Known) -> Option<PoolCount> {
+pub(super) fn closing(memory: &Memory, known: &Known) -> Option<PoolCount> {
     let size = allocated_words(memory, known.pool.0);
     let words = words(memory, known.pool, size);
     are_references(&words).then_some(())?;

@@ -29,7 +29,7 @@ const QUEUE_DISTANCE: usize = 14;
 
 /// Where a pool's threads and queue lie in its words.
 #[derive(Debug)]
-pub struct Shape {
+pub(super) struct Shape {
     /// The map of threads.
     map: usize,
     /// How many threads are in it.
@@ -40,7 +40,7 @@ pub struct Shape {
 
 /// What the numbers say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reading {
+pub(super) struct Reading {
     /// Where they lie.
     pub at: usize,
     /// Where the map lies, and the number of threads.
@@ -55,12 +55,12 @@ pub struct Reading {
 
 impl Reading {
     /// Whether no thread but workers is there.
-    pub fn is_unused(&self) -> bool {
+    pub(super) fn is_unused(&self) -> bool {
         self.busy + self.idle == 0
     }
 
     /// Of the pool at this address.
-    pub fn at_pool(self, address: ProcAddr) -> PoolCount {
+    pub(super) fn at_pool(self, address: ProcAddr) -> PoolCount {
         PoolCount {
             address,
             busy: self.busy,
@@ -75,7 +75,7 @@ impl Reading {
 
 impl Shape {
     /// Of the words of a pool; `None` of others.
-    pub fn of(memory: &Memory, layouts: &Layouts, words: &[u64]) -> Option<Self> {
+    pub(super) fn of(memory: &Memory, layouts: &Layouts, words: &[u64]) -> Option<Self> {
         let (map, entries) = next_map(words, 2)?;
         let from = map.saturating_sub(QUEUE_DISTANCE).max(2);
         let to = (map + QUEUE_DISTANCE).min(words.len());
@@ -88,12 +88,12 @@ impl Shape {
     }
 
     /// The sender that each thread has a clone of, the word behind the map (1.23 to 1.54, as compiled by Rust 1.95).
-    pub fn sender(&self, words: &[u64]) -> u64 {
+    pub(super) fn sender(&self, words: &[u64]) -> u64 {
         words.get(self.map + MAP_WORDS).copied().unwrap_or(0)
     }
 
     /// What the numbers say, if there are such that fit the threads, the queue, and so many workers.
-    pub fn reading(&self, words: &[u64], workers: u64) -> Option<Reading> {
+    pub(super) fn reading(&self, words: &[u64], workers: u64) -> Option<Reading> {
         let behind = self.map + MAP_WORDS;
         let mut fitting: Vec<Reading> = Vec::new();
         for at in behind..self.end(words) {
@@ -155,7 +155,7 @@ impl Shape {
 
 /// How many threads of a pool are left, and how many closures wait, once the table of threads and the sender have been taken out of
 /// it. `None` if they have not, or no thread is left. Those that were idle have ended; before Tokio 1.54 they are still counted as idle.
-pub fn left(words: &[u64], before: &Reading) -> Option<(u64, u64)> {
+pub(super) fn left(words: &[u64], before: &Reading) -> Option<(u64, u64)> {
     let (map, entries) = next_map(words, before.map)?;
     let is_taken_out = map == before.map && entries == 0 && words.get(map + MAP_WORDS) == Some(&0);
     let numbers = words.get(before.threads..).filter(|_| is_taken_out)?;
