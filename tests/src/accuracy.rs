@@ -134,16 +134,14 @@ pub fn compare(
         }
         // Waiting for a CPU does not make a root future's poll long.
         let waited = kind == "root" && (1..threshold_ns).contains(&poll.asked_ns);
-        if found.is_none() && waited {
-            continue;
+        ensure!(
+            found.is_some() || waited,
+            "no report of {poll:?}; of the same task: {:?}",
+            same_task(poll, &reports)
+        );
+        if let Some(index) = found {
+            result.add(poll, reports.remove(index), disturbed);
         }
-        let Some(index) = found else {
-            anyhow::bail!(
-                "no report of {poll:?}; of the same task: {:?}",
-                same_task(poll, &reports)
-            );
-        };
-        result.add(poll, reports.remove(index), disturbed);
     }
     let unknown: Vec<_> = reports
         .iter()

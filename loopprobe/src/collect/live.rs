@@ -1,30 +1,29 @@
-//! What a session knows at one moment.
+//! What a session knows at one look.
 
 use loopprobe_common::thread::{OpenPoll, Thread};
 
-use super::threads::ThreadNames;
+use super::{look::Look, threads::ThreadNames};
 use crate::model::{
     CurrentPoll, Distribution, Interval, Live, Summary, TaskKind, TaskType, Worker,
 };
 
 /// Puts a snapshot together from the kernel side's threads and a summary of the session so far.
 pub(super) fn snapshot(
-    threads: &[(u32, Thread)],
-    now_ns: u64,
-    threshold_ns: u64,
+    look: Look<'_>,
     types: &[TaskType],
     names: &mut ThreadNames,
     (summary, durations): (Summary, Distribution),
     interval: Interval,
 ) -> Live {
-    let mut workers: Vec<Worker> = threads
+    let mut workers: Vec<Worker> = look
+        .threads
         .iter()
-        .filter_map(|(_, thread)| worker(thread, now_ns, types, names))
+        .filter_map(|(_, thread)| worker(thread, look.now_ns, types, names))
         .collect();
     workers.sort_by_key(|worker| worker.tid);
     Live {
-        time_ns: now_ns,
-        threshold_ns,
+        time_ns: look.now_ns,
+        threshold_ns: look.threshold_ns,
         workers,
         interval,
         tasks: summary.tasks,

@@ -20,6 +20,7 @@ mod images;
 mod inbox;
 mod light;
 mod live;
+mod look;
 mod looked;
 mod naming;
 mod observe;

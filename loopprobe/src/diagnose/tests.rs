@@ -91,6 +91,7 @@ fn file(path: &str) -> Option<Object> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table")]
 fn each_way_to_block_has_its_cause() {
     let unnamed: &[&str] = &[];
     for (inner, number, object, expected) in [

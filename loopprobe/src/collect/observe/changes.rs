@@ -25,7 +25,7 @@ impl Observer {
         }
         self.polls.instances.refresh();
         self.images.mapped.clear();
-        if let Some(headcounts) = &mut self.headcounts {
+        if let Some(headcounts) = &mut self.values.headcounts {
             headcounts.forget();
         }
         let name = process_name(self.options.pid);

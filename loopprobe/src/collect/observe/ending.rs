@@ -1,6 +1,8 @@
 //! The end of a session: what is still to be told once no program runs any more, and the summary.
 
-use loopprobe_common::counters::Counter;
+use std::io;
+
+use loopprobe_common::{counters::Counter, thread::Thread};
 
 use super::{Observer, settings::dead_time};
 use crate::{
@@ -23,17 +25,7 @@ impl Observer {
         self.workers.see(&threads, self.span.start_ns);
         self.records.close();
         if !quiet {
-            self.drain(sink, None).map_err(ObserveError::Output)?;
-            self.settle_waiting(u64::MAX, sink)
-                .map_err(ObserveError::Output)?;
-            self.report_left(&threads, true, sink)
-                .map_err(ObserveError::Output)?;
-            self.report_gaps(&threads, sink)
-                .map_err(ObserveError::Output)?;
-            let now = self.span.now();
-            self.look_for_findings(&threads, now, sink)
-                .map_err(ObserveError::Output)?;
-            self.tell_last_interval(&threads, sink)
+            self.tell_rest(&threads, sink)
                 .map_err(ObserveError::Output)?;
         }
         self.count_open(&threads);
@@ -42,15 +34,7 @@ impl Observer {
         let ended = self.kernel.counter(Counter::Worker)?;
         self.totals.workers = self.workers.count(&threads, ended, self.span.start_ns);
         self.totals.dead_time = dead_time(&self.options, self.dead_time);
-        let unread = self.records.lost();
-        self.totals.lost.events += unread.records;
-        self.totals.lost.stacks += unread.stacks;
-        if let Some(stacks) = &self.stacks {
-            self.totals.lost.stacks += stacks.lost.stacks;
-            self.totals.lost.incomplete_stacks += stacks.lost.incomplete_stacks;
-            self.totals.lost.unresolved_frames += stacks.lost.unresolved_frames;
-        }
-        self.totals.lost.unwalked_threads = self.stuck.as_ref().map_or(0, Stuck::uncertain);
+        self.count_lost();
         if !quiet {
             self.tell_unused(sink).map_err(ObserveError::Output)?;
             if sink.live_every().is_some() {
@@ -66,5 +50,29 @@ impl Observer {
             summary.no_polls = self.no_polls(&threads);
         }
         Ok(summary)
+    }
+
+    /// What was still in the rings, and what only the end shows.
+    fn tell_rest(&mut self, threads: &[(u32, Thread)], sink: &mut dyn Sink) -> io::Result<()> {
+        self.drain(sink, None)?;
+        self.settle_waiting(u64::MAX, sink)?;
+        self.report_left(threads, true, sink)?;
+        self.report_gaps(threads, sink)?;
+        let now = self.span.now();
+        self.look_for_findings(threads, now, sink)?;
+        self.tell_last_interval(threads, sink)
+    }
+
+    fn count_lost(&mut self) {
+        let lost = &mut self.totals.lost;
+        let unread = self.records.lost();
+        lost.events += unread.records;
+        lost.stacks += unread.stacks;
+        if let Some(stacks) = &self.stacks {
+            lost.stacks += stacks.lost.stacks;
+            lost.incomplete_stacks += stacks.lost.incomplete_stacks;
+            lost.unresolved_frames += stacks.lost.unresolved_frames;
+        }
+        lost.unwalked_threads = self.stuck.as_ref().map_or(0, Stuck::uncertain);
     }
 }

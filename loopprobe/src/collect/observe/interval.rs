@@ -2,20 +2,41 @@
 
 use std::{io, time::Duration};
 
-use loopprobe_common::thread::Thread;
+use loopprobe_common::{health::Driver, thread::Thread};
 
 use super::{Observer, TICK};
 use crate::{
     attach::AttachError,
     clock::nanoseconds,
-    collect::{headcount::Headcounts, health::Period},
+    collect::{
+        headcount::{Headcount, Headcounts},
+        health::Period,
+    },
     model::{Event, Sink, TaskKind},
 };
+
+/// What is known of the loop over time.
+#[derive(Default)]
+pub(super) struct Values {
+    /// `None` if nobody wants to know how many tasks there are.
+    pub(super) headcounts: Option<Headcounts>,
+    /// What they said at the look under way, where that is known.
+    pub(super) tasks: Option<Headcount>,
+    /// The look under way.
+    pub(super) look: u64,
+    /// Of the interval that is under way, and when it ends if they are wanted.
+    pub(super) interval: Period,
+    pub(super) next_interval: Option<u64>,
+    /// Since the last snapshot.
+    pub(super) since_live: Period,
+    /// As the look under way has found them.
+    pub(super) drivers: Vec<(u32, Driver)>,
+}
 
 impl Observer {
     /// Before the threads are read: what ends from here on belongs to the next look.
     pub(super) fn begin_look(&mut self) -> io::Result<()> {
-        self.look = self.health.next_look();
+        self.values.look = self.health.next_look();
         if let Some(watching) = &mut self.watching {
             watching.looked_ns = self.span.now();
         }
@@ -26,42 +47,43 @@ impl Observer {
     pub(super) fn begin_health(&mut self, live_every: Option<Duration>) -> io::Result<()> {
         if live_every.is_some() || self.options.interval.is_some() {
             let counts = Headcounts::of(self.options.runtimes, self.options.pid);
-            self.headcounts = Some(counts);
+            self.values.headcounts = Some(counts);
         }
         self.begin_look()?;
         let threads = self.kernel.threads().map_err(io::Error::other)?;
         self.see_health(&threads, self.span.start_ns)?;
         let counted = self.counted().map_err(io::Error::other)?;
-        self.interval = Period::begin(self.span.start_ns, counted, None);
-        self.since_live = self.interval.clone();
-        self.next_interval = self.options.interval.map(|every| self.due_after(every));
+        self.values.interval = Period::begin(self.span.start_ns, counted, None);
+        self.values.since_live = self.values.interval.clone();
+        self.values.next_interval = self.options.interval.map(|every| self.due_after(every));
         Ok(())
     }
 
     /// Adds what has been seen since the last look.
     pub(super) fn see_health(&mut self, threads: &[(u32, Thread)], now: u64) -> io::Result<()> {
         let drivers = self.kernel.drivers().map_err(io::Error::other)?;
-        let periods = &mut [&mut self.interval, &mut self.since_live];
+        let periods = &mut [&mut self.values.interval, &mut self.values.since_live];
         let gone = self.health.see(threads, &drivers, now, periods);
         for descriptor in &gone {
             let forgotten = self.kernel.forget_driver(*descriptor);
             forgotten.map_err(io::Error::other)?;
         }
-        self.drivers = drivers;
-        self.drivers
+        self.values.drivers = drivers;
+        self.values
+            .drivers
             .retain(|(descriptor, _)| !gone.contains(descriptor));
         let seen = self.health.take_seen();
-        if let Some(headcounts) = &mut self.headcounts {
+        if let Some(headcounts) = &mut self.values.headcounts {
             let every = self.options.interval.unwrap_or(TICK);
             headcounts.see(seen);
-            self.tasks = headcounts.take(&self.images.mapped, nanoseconds(every));
+            self.values.tasks = headcounts.take(&self.images.mapped, nanoseconds(every));
         }
         Ok(())
     }
 
     /// When the next interval ends, if they are wanted.
     pub(super) fn interval_due(&self) -> u64 {
-        self.next_interval.unwrap_or(u64::MAX)
+        self.values.next_interval.unwrap_or(u64::MAX)
     }
 
     /// Tells of an interval that is over.
@@ -72,7 +94,7 @@ impl Observer {
         if now < self.interval_due() {
             return Ok(());
         }
-        self.next_interval = Some(
+        self.values.next_interval = Some(
             self.interval_due()
                 .saturating_add(nanoseconds(every))
                 .max(now),
@@ -101,9 +123,9 @@ impl Observer {
 
     fn end_interval(&mut self, now: u64, sink: &mut dyn Sink) -> io::Result<()> {
         let counted = self.counted().map_err(io::Error::other)?;
-        let (tasks, names) = (self.tasks.as_ref(), &mut self.polls.threads);
-        let interval = self.interval.interval(now, counted, tasks, names);
-        self.interval = Period::begin(now, counted, self.tasks.clone());
+        let (tasks, names) = (self.values.tasks.as_ref(), &mut self.polls.threads);
+        let interval = self.values.interval.interval(now, counted, tasks, names);
+        self.values.interval = Period::begin(now, counted, self.values.tasks.clone());
         sink.event(&Event::Interval(interval))
     }
 

@@ -1,10 +1,13 @@
 //! A session, from the attach to the summary.
 
+mod attach;
 mod changes;
+mod driver_lag;
 mod ending;
 mod findings;
 mod interval;
 mod light;
+mod live;
 mod names;
 mod no_polls;
 mod open;
@@ -28,39 +31,32 @@ use std::{
     time::Duration,
 };
 
-use loopprobe_common::{health::Driver, records::PollRecord, thread::Thread};
+use loopprobe_common::records::PollRecord;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use self::{
-    prepare::{Prepared, prepare},
-    settings::{config, dead_time, sample},
-    span::Span,
-    threshold::fitting,
-};
+use self::{interval::Values, span::Span};
 use super::{
     ObserveError, Options, Stop,
     auto_threshold::Fitting,
-    drain::{Drain, Rings},
+    drain::Drain,
     findings::Findings,
     head::head,
-    headcount::{Headcount, Headcounts},
-    health::{Health, Period},
+    health::Health,
     images::Images,
     light::Light,
-    live,
     naming::Naming,
     polls::{PollKey, Polls, open_polls},
     stacks::Stacks,
     stuck::Stuck,
     stuck_tasks::StuckWatch,
-    summary::{Totals, summarize},
+    summary::Totals,
     watch::Watching,
     workers::Workers,
 };
 use crate::{
     attach::{DeadTime, Kernel, Messages, Method, Plan, PlannedImage},
     clock::{nanoseconds, now_ns},
-    model::{Due, Event, Live, Session, Sink, Summary, TaskType},
+    model::{Due, Event, Session, Sink, Summary, TaskType},
 };
 
 /// How often open polls and newly loaded libraries are looked for.
@@ -103,21 +99,9 @@ pub struct Observer {
     /// When the next snapshot is due.
     live: Due,
     health: Health,
-    /// `None` if nobody wants to know how many tasks there are.
-    headcounts: Option<Headcounts>,
-    /// What they said at the look under way, where that is known.
-    tasks: Option<Headcount>,
-    /// The look under way.
-    look: u64,
-    /// Values of the interval that is under way, and when the next one ends if they are wanted.
-    interval: Period,
-    next_interval: Option<u64>,
-    /// Values since the last snapshot.
-    since_live: Period,
+    values: Values,
     /// `None` if tasks that nothing wakes are not wanted.
     stuck_watch: Option<StuckWatch>,
-    /// As the look under way has found them.
-    drivers: Vec<(u32, Driver)>,
     findings: Findings,
     /// `None` for a threshold that was chosen.
     fitting: Option<Fitting>,
@@ -139,109 +123,6 @@ impl std::fmt::Debug for Observer {
 }
 
 impl Observer {
-    /// Finds the process's poll sites and places the probes.
-    ///
-    /// # Errors
-    ///
-    /// [`ObserveError`]; nothing is left behind.
-    pub fn attach(options: &Options) -> Result<Self, ObserveError> {
-        let exit = exit_watch(options.pid)?;
-        let Prepared {
-            options,
-            images,
-            plan,
-            planned,
-            mut kernel,
-            prices,
-            dead_time: measured_dead_time,
-            probes,
-            exact_because_of,
-        } = prepare(options)?;
-        let (pid, options) = (options.pid, &options);
-        let records = Drain::start(Rings {
-            events: kernel.take_events()?,
-            stacks: kernel.take_stacks()?,
-        })
-        .map_err(ObserveError::System)?;
-        let messages = options.kernel_log.then(|| kernel.messages()).transpose()?;
-        let mut stacks = if options.stacks {
-            Some(Stacks::new(options)?)
-        } else {
-            None
-        };
-        let light = options
-            .is_light()
-            .then(|| Light::new(pid, &planned))
-            .transpose()?;
-        if let (Some(stacks), Some(light)) = (&mut stacks, &light) {
-            stacks.tell_ends(light.functions());
-        }
-        if let Some(stacks) = &mut stacks {
-            stacks.tell_runtimes(&planned);
-        }
-        let watching = options
-            .is_watch()
-            .then(|| watch::begin(pid, &images, &planned, stacks.as_mut()));
-        if watching.is_some() {
-            kernel.attach_watch()?;
-        } else {
-            kernel.attach_tracepoints()?;
-        }
-        // Without stacks, samples still tell that a poll takes long.
-        let sampled = sample(options, &mut kernel, measured_dead_time)?;
-        for image in planned.iter().filter(|_| watching.is_none()) {
-            kernel.attach(image)?;
-        }
-        let span = Span::begin(options.duration);
-        kernel.set_config(&config(&sampled, options.stacks, measured_dead_time, span))?;
-        let naming = Naming::new(options.runtimes).map_err(ObserveError::System)?;
-        let mut stuck = stacks
-            .as_mut()
-            .map(|stacks| Stuck::look(pid, span.start_ns, &planned, &kernel, stacks));
-        Ok(Self {
-            kernel,
-            records,
-            exit,
-            plan,
-            images,
-            polls: Polls::new(options, dead_time(options, measured_dead_time)),
-            dead_time: measured_dead_time,
-            stacks,
-            unwalked: stuck.as_mut().and_then(Stuck::news),
-            stuck,
-            light,
-            watching,
-            scans: options.stacks,
-            exact_because_of,
-            unsampled: sampled.sample_hz < options.sample_hz,
-            options: sampled,
-            messages,
-            workers: Workers::default(),
-            reported: HashMap::new(),
-            unsettled: Vec::new(),
-            totals: Totals {
-                prices: Some(prices),
-                ..Totals::default()
-            },
-            live: Due::default(),
-            health: Health::of(pid),
-            headcounts: None,
-            tasks: None,
-            look: 0,
-            interval: Period::default(),
-            next_interval: None,
-            since_live: Period::default(),
-            drivers: Vec::new(),
-            stuck_watch: None,
-            findings: Findings::default(),
-            fitting: fitting(options, span.start_ns),
-            span,
-            planned,
-            measured: probes,
-            naming,
-        })
-    }
-
     /// The session's head.
     pub fn session(&self) -> Session {
         let mut session = head(&self.options, &self.plan, &self.images, self.span.start_ns);
@@ -405,40 +286,6 @@ impl Observer {
             self.look_for_images(sink)
         }
     }
-
-    /// Gives the sink a snapshot; the figures of the last one are those of the summary.
-    fn tell_live(
-        &mut self,
-        threads: &[(u32, Thread)],
-        now: u64,
-        is_last: bool,
-        sink: &mut dyn Sink,
-    ) -> io::Result<()> {
-        let mut live = self.live(threads, now)?;
-        live.lost.unwritten_events = sink.dropped();
-        live.is_last = is_last;
-        sink.live(&live)
-    }
-
-    fn live(&mut self, threads: &[(u32, Thread)], now: u64) -> io::Result<Live> {
-        let summary = summarize(&self.kernel, &self.plan.types, self.totals.clone())
-            .map_err(io::Error::other)?;
-        let counted = self.counted().map_err(io::Error::other)?;
-        let tasks = self.tasks.as_ref();
-        let interval = self
-            .since_live
-            .interval(now, counted, tasks, &mut self.polls.threads);
-        self.since_live = Period::begin(now, counted, self.tasks.clone());
-        Ok(live::snapshot(
-            threads,
-            now,
-            nanoseconds(self.options.threshold),
-            &self.plan.types,
-            &mut self.polls.threads,
-            summary,
-            interval,
-        ))
-    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -452,9 +299,4 @@ fn write(sink: &mut dyn Sink, event: &Event) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result,
     }
-}
-
-/// A descriptor that becomes readable when the process ends.
-fn exit_watch(pid: u32) -> Result<OwnedFd, ObserveError> {
-    crate::process::pidfd(pid).map_err(ObserveError::Process)
 }

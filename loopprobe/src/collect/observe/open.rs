@@ -10,6 +10,7 @@ use crate::{
     collect::{
         advice::advise,
         deadlock,
+        look::Look,
         polls::{PollKey, open_polls},
         stuck::Stuck,
     },
@@ -62,7 +63,6 @@ impl Observer {
         let (Some(stacks), Some(stuck)) = (&mut self.stacks, &mut self.stuck) else {
             return Ok(());
         };
-        let threshold = nanoseconds(self.options.threshold);
         let polling: HashSet<u32> = stuck.tids().chain(polling(threads)).collect();
         let mut dead = Vec::new();
         // Of threads that are watched, only their stacks tell that they are in another poll now: these are no beginnings.
@@ -71,14 +71,12 @@ impl Observer {
         } else {
             threads
         };
-        for mut poll in stuck.due(
-            begun,
-            now,
-            threshold,
-            &mut self.polls.threads,
-            &self.kernel,
-            stacks,
-        ) {
+        let look = Look {
+            threads: begun,
+            now_ns: now,
+            threshold_ns: nanoseconds(self.options.threshold),
+        };
+        for mut poll in stuck.due(look, &mut self.polls.threads, &self.kernel, stacks) {
             if poll.ended {
                 self.totals.count_unprobed(&poll);
             }

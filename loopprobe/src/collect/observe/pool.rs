@@ -99,7 +99,11 @@ impl Observer {
     }
 
     fn pools(&self) -> Vec<PoolNow> {
-        let pools = self.tasks.as_ref().and_then(|tasks| tasks.pools.clone());
+        let pools = self
+            .values
+            .tasks
+            .as_ref()
+            .and_then(|tasks| tasks.pools.clone());
         pools.unwrap_or_default()
     }
 

@@ -22,7 +22,7 @@ impl Observer {
     /// What is wanted now.
     pub(super) fn config(&self) -> Config {
         Config {
-            look: self.look,
+            look: self.values.look,
             watched: self.findings.watch.header(),
             ..config(&self.options, self.scans, self.dead_time, self.span)
         }

@@ -1,14 +1,12 @@
 //! What is said of polls that were open at the attach, and when.
 
-use loopprobe_common::thread::Thread;
-
 use super::{
     PATIENCE_NS, Stuck,
     waiting::{thread_exists, waiting},
 };
 use crate::{
     attach::Kernel,
-    collect::{advice::advise, stacks::Stacks, threads::ThreadNames},
+    collect::{advice::advise, look::Look, stacks::Stacks, threads::ThreadNames},
     elf::{ProcAddr, VirtAddr},
     model::{LongPoll, TaskType},
     runtime::ServedType,
@@ -19,13 +17,14 @@ impl Stuck {
     /// The polls that are due to be reported, or have ended.
     pub(crate) fn due(
         &mut self,
-        threads: &[(u32, Thread)],
-        now_ns: u64,
-        threshold_ns: u64,
+        look: Look<'_>,
         names: &mut ThreadNames,
         kernel: &Kernel,
         stacks: &mut Stacks,
     ) -> Vec<LongPoll> {
+        let Look {
+            threads, now_ns, ..
+        } = look;
         let mut due = Vec::new();
         // What a thread polls now it has begun since, so what it polled before has ended.
         let since = threads.iter().map(|(_, thread)| thread);
@@ -53,7 +52,8 @@ impl Stuck {
                 continue;
             };
             let until_ns = ended_ns.unwrap_or(now_ns);
-            let long = until_ns.saturating_sub(self.attach_ns) >= threshold_ns.max(PATIENCE_NS);
+            let long =
+                until_ns.saturating_sub(self.attach_ns) >= look.threshold_ns.max(PATIENCE_NS);
             let report = match ended_ns {
                 Some(_) => stuck.reported,
                 None => long && now_ns >= stuck.next_report_ns,

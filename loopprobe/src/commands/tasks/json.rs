@@ -90,8 +90,8 @@ fn awaits<'a>(task: &'a Task, name: &'a str) -> Option<Vec<AwaitReport<'a>>> {
     Some(points.collect())
 }
 
-/// Writes one object and a newline.
-pub(crate) fn write(pid: u32, census: &Census, out: &mut impl Write) -> io::Result<()> {
+/// The types that have live tasks, those with the most first.
+fn types(census: &Census) -> Vec<TypeReport<'_>> {
     let counts = by_type(census);
     let types = census.types.iter().zip(&counts);
     let types = types.filter(|(_, count)| count.iter().any(|count| *count > 0));
@@ -113,6 +113,11 @@ pub(crate) fn write(pid: u32, census: &Census, out: &mut impl Write) -> io::Resu
             .cmp(&a.tasks)
             .then_with(|| a.task.name.cmp(&b.task.name))
     });
+    types
+}
+
+/// Writes one object and a newline.
+pub(crate) fn write(pid: u32, census: &Census, out: &mut impl Write) -> io::Result<()> {
     let loops = census.loops.iter().map(|of_loop| LoopReport {
         scheduler: of_loop.scheduler,
         tasks: of_loop.tasks,
@@ -141,7 +146,7 @@ pub(crate) fn write(pid: u32, census: &Census, out: &mut impl Write) -> io::Resu
         unsure: census.unsure,
         unread_bytes: census.unread,
         loops: loops.collect(),
-        types,
+        types: types(census),
         tasks: tasks.collect(),
     };
     serde_json::to_writer(&mut *out, &report)?;

@@ -108,23 +108,7 @@ fn long_polls(out: &mut impl Write, summary: &Summary, thresholds: Thresholds) -
         format!("; {} that long are possible", Count(n))
     });
     if summary.long_polls == 0 {
-        let threads = summary.lost.map_or(0, |lost| lost.unwalked_threads);
-        write!(out, "no polls >= {}", thresholds)?;
-        if summary.possible_long_polls.is_some() {
-            write!(out, " for certain")?;
-        }
-        return match threads {
-            0 => writeln!(out, "{may_be}"),
-            1 => writeln!(
-                out,
-                " were seen, but 1 thread could not be looked at{may_be}"
-            ),
-            _ => writeln!(
-                out,
-                " were seen, but {} threads could not be looked at{may_be}",
-                Count(threads)
-            ),
-        };
+        return no_long_polls(out, summary, thresholds, &may_be);
     }
     let worker_ns = summary.worker_ns.unwrap_or(summary.long_ns);
     write!(
@@ -141,6 +125,25 @@ fn long_polls(out: &mut impl Write, summary: &Summary, thresholds: Thresholds) -
     )?;
     if let Some(share) = share_of_workers(worker_ns, summary) {
         write!(out, " ({share})")?;
+    }
+    writeln!(out, "{may_be}")
+}
+
+/// Says so only of threads that could be looked at.
+fn no_long_polls(
+    out: &mut impl Write,
+    summary: &Summary,
+    thresholds: Thresholds,
+    may_be: &str,
+) -> io::Result<()> {
+    write!(out, "no polls >= {thresholds}")?;
+    if summary.possible_long_polls.is_some() {
+        write!(out, " for certain")?;
+    }
+    let threads = summary.lost.map_or(0, |lost| lost.unwalked_threads);
+    if threads > 0 {
+        let threads = words::count(threads, "thread");
+        write!(out, " were seen, but {threads} could not be looked at")?;
     }
     writeln!(out, "{may_be}")
 }

@@ -1,9 +1,11 @@
 //! The model's enums in words.
 
+mod finding;
+
+pub use finding::finding;
+
 use super::{Count, Measured};
-use crate::model::{
-    Cause, Finding, FindingKind, Lost, NameSource, ProbeCost, SourceLocation, StackKind, TaskType,
-};
+use crate::model::{Cause, Lost, NameSource, ProbeCost, SourceLocation, StackKind, TaskType};
 
 /// A cause as a person would say it.
 pub fn cause(cause: Cause) -> &'static str {
@@ -89,82 +91,6 @@ pub fn cost_parts(cost: &ProbeCost) -> Vec<String> {
         .filter(|(_, ns)| *ns > 0)
         .map(|(name, ns)| format!("{name} {}", Measured(ns)))
         .collect()
-}
-
-/// What was found, in a sentence.
-pub fn finding(finding: &Finding) -> String {
-    let evidence = &finding.evidence;
-    let duration = Measured(evidence.duration_ns);
-    let task = || {
-        let name = evidence.task.as_deref().unwrap_or("?");
-        super::clean(name).into_owned()
-    };
-    match finding.kind {
-        FindingKind::AllWorkersBlocked => {
-            let workers = count(evidence.workers.unwrap_or_default(), "worker");
-            format!("all workers blocked: {workers} in long polls at once for {duration}")
-        }
-        FindingKind::Deadlock => format!(
-            "possible deadlock: every thread that polls has waited for a lock or another thread for {duration}, and no thread of \
-             the process runs"
-        ),
-        FindingKind::DriverLag => format!(
-            "driver lag: for {duration} nobody turned the I/O and timer driver{}: {} the thread that turned it last",
-            match evidence.idle_workers {
-                Some(idle) => format!(
-                    ", though {} idle",
-                    count(idle, "worker") + if idle == 1 { " was" } else { " were" }
-                ),
-                None => String::new(),
-            },
-            match evidence.in_polls_ns {
-                Some(ns) if evidence.is_beside_polls() =>
-                    format!("for {} of it long polls kept", Measured(ns)),
-                _ => "a poll kept".to_owned(),
-            }
-        ),
-        FindingKind::BusyTask => format!(
-            "busy task: {} is polled {} times a second, {:.0}% of a worker, without end",
-            task(),
-            Count(evidence.polls_per_second.unwrap_or_default()),
-            evidence.share.unwrap_or_default() * 100.0
-        ),
-        FindingKind::StuckTask => {
-            let tasks = match evidence.tasks.unwrap_or(1) {
-                1 => format!("task {} waits", task()),
-                tasks => format!("{} tasks {} wait", Count(tasks), task()),
-            };
-            format!(
-                "stuck: {tasks}, for at least {duration}, and nothing can wake {}",
-                if evidence.tasks == Some(1) {
-                    "it"
-                } else {
-                    "them"
-                }
-            )
-        }
-        FindingKind::Leak => format!(
-            "possible leak: live tasks {} only became more, from {} to {} in {duration}",
-            task(),
-            Count(evidence.tasks_before.unwrap_or_default()),
-            Count(evidence.tasks.unwrap_or_default()),
-        ),
-        FindingKind::Shutdown => format!(
-            "the end of a runtime has waited for {duration} for {} of its blocking pool",
-            count(evidence.pool.unwrap_or_default().busy, "thread")
-        ),
-        FindingKind::PoolExhausted => {
-            let pool = evidence.pool.unwrap_or_default();
-            let waits = match pool.queued.unwrap_or_default() {
-                1 => "1 closure waits, for".to_owned(),
-                queued => format!("{} closures wait, the oldest for", Count(queued)),
-            };
-            format!(
-                "blocking pool exhausted: all {} it may have are busy, and {waits} at least {duration}",
-                count(pool.cap.unwrap_or_default(), "thread")
-            )
-        }
-    }
 }
 
 #[cfg(test)]

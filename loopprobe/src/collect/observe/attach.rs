@@ -1,0 +1,160 @@
+//! The beginning of a session: what is prepared, and the order in which it starts.
+
+use std::{collections::HashMap, os::fd::OwnedFd};
+
+use super::{
+    Observer,
+    interval::Values,
+    prepare::{Prepared, prepare},
+    settings::{config, dead_time, sample},
+    span::Span,
+    threshold::fitting,
+    watch,
+};
+use crate::{
+    attach::Messages,
+    collect::{
+        ObserveError, Options,
+        drain::{Drain, Rings},
+        findings::Findings,
+        health::Health,
+        light::Light,
+        naming::Naming,
+        polls::Polls,
+        stacks::Stacks,
+        stuck::Stuck,
+        summary::Totals,
+        watch::Watching,
+        workers::Workers,
+    },
+    model::Due,
+};
+
+/// What reports, from the moment on at which the kernel side does.
+struct Started {
+    records: Drain,
+    messages: Option<Messages>,
+    stacks: Option<Stacks>,
+    light: Option<Light>,
+    watching: Option<Watching>,
+    /// With the rate of samples that there is.
+    options: Options,
+    span: Span,
+}
+
+impl Observer {
+    /// Finds the process's poll sites and places the probes.
+    ///
+    /// # Errors
+    ///
+    /// [`ObserveError`]; nothing is left behind.
+    pub fn attach(options: &Options) -> Result<Self, ObserveError> {
+        let exit = exit_watch(options.pid)?;
+        let mut prepared = prepare(options)?;
+        let started = start(&mut prepared)?;
+        Self::of(prepared, started, exit)
+    }
+
+    fn of(prepared: Prepared, started: Started, exit: OwnedFd) -> Result<Self, ObserveError> {
+        let Prepared {
+            options: wanted,
+            planned,
+            kernel,
+            dead_time: measured,
+            ..
+        } = prepared;
+        let (pid, start_ns) = (wanted.pid, started.span.start_ns);
+        let mut stacks = started.stacks;
+        let mut stuck = stacks
+            .as_mut()
+            .map(|stacks| Stuck::look(pid, start_ns, &planned, &kernel, stacks));
+        Ok(Self {
+            kernel,
+            records: started.records,
+            exit,
+            plan: prepared.plan,
+            images: prepared.images,
+            polls: Polls::new(&wanted, dead_time(&wanted, measured)),
+            dead_time: measured,
+            stacks,
+            unwalked: stuck.as_mut().and_then(Stuck::news),
+            stuck,
+            light: started.light,
+            watching: started.watching,
+            scans: wanted.stacks,
+            exact_because_of: prepared.exact_because_of,
+            unsampled: started.options.sample_hz < wanted.sample_hz,
+            messages: started.messages,
+            workers: Workers::default(),
+            reported: HashMap::new(),
+            unsettled: Vec::new(),
+            totals: Totals {
+                prices: Some(prepared.prices),
+                ..Totals::default()
+            },
+            live: Due::default(),
+            health: Health::of(pid),
+            values: Values::default(),
+            stuck_watch: None,
+            findings: Findings::default(),
+            fitting: fitting(&wanted, start_ns),
+            span: started.span,
+            planned,
+            measured: prepared.probes,
+            naming: Naming::new(wanted.runtimes).map_err(ObserveError::System)?,
+            options: started.options,
+        })
+    }
+}
+
+/// Starts what reads first, then what writes, and the probes last.
+fn start(prepared: &mut Prepared) -> Result<Started, ObserveError> {
+    let (options, planned) = (&prepared.options, &prepared.planned);
+    let kernel = &mut prepared.kernel;
+    let records = Drain::start(Rings {
+        events: kernel.take_events()?,
+        stacks: kernel.take_stacks()?,
+    })
+    .map_err(ObserveError::System)?;
+    let messages = options.kernel_log.then(|| kernel.messages()).transpose()?;
+    let mut stacks = options.stacks.then(|| Stacks::new(options)).transpose()?;
+    let light = options
+        .is_light()
+        .then(|| Light::new(options.pid, planned))
+        .transpose()?;
+    if let Some(stacks) = &mut stacks {
+        if let Some(light) = &light {
+            stacks.tell_ends(light.functions());
+        }
+        stacks.tell_runtimes(planned);
+    }
+    let watching = options
+        .is_watch()
+        .then(|| watch::begin(options.pid, &prepared.images, planned, stacks.as_mut()));
+    if watching.is_some() {
+        kernel.attach_watch()?;
+    } else {
+        kernel.attach_tracepoints()?;
+    }
+    // Without stacks, samples still tell that a poll takes long.
+    let sampled = sample(options, kernel, prepared.dead_time)?;
+    for image in planned.iter().filter(|_| watching.is_none()) {
+        kernel.attach(image)?;
+    }
+    let span = Span::begin(options.duration);
+    kernel.set_config(&config(&sampled, options.stacks, prepared.dead_time, span))?;
+    Ok(Started {
+        records,
+        messages,
+        stacks,
+        light,
+        watching,
+        options: sampled,
+        span,
+    })
+}
+
+/// A descriptor that becomes readable when the process ends.
+fn exit_watch(pid: u32) -> Result<OwnedFd, ObserveError> {
+    crate::process::pidfd(pid).map_err(ObserveError::Process)
+}

@@ -1,0 +1,52 @@
+//! Snapshots: what a session knows at one look.
+
+use std::io;
+
+use loopprobe_common::thread::Thread;
+
+use super::Observer;
+use crate::{
+    clock::nanoseconds,
+    collect::{health::Period, live, look::Look, summary::summarize},
+    model::{Live, Sink},
+};
+
+impl Observer {
+    /// Gives the sink a snapshot; the figures of the last one are those of the summary.
+    pub(super) fn tell_live(
+        &mut self,
+        threads: &[(u32, Thread)],
+        now: u64,
+        is_last: bool,
+        sink: &mut dyn Sink,
+    ) -> io::Result<()> {
+        let mut live = self.live(threads, now)?;
+        live.lost.unwritten_events = sink.dropped();
+        live.is_last = is_last;
+        sink.live(&live)
+    }
+
+    fn live(&mut self, threads: &[(u32, Thread)], now: u64) -> io::Result<Live> {
+        let summary = summarize(&self.kernel, &self.plan.types, self.totals.clone())
+            .map_err(io::Error::other)?;
+        let counted = self.counted().map_err(io::Error::other)?;
+        let values = &mut self.values;
+        let names = &mut self.polls.threads;
+        let interval = values
+            .since_live
+            .interval(now, counted, values.tasks.as_ref(), names);
+        values.since_live = Period::begin(now, counted, values.tasks.clone());
+        let look = Look {
+            threads,
+            now_ns: now,
+            threshold_ns: nanoseconds(self.options.threshold),
+        };
+        Ok(live::snapshot(
+            look,
+            &self.plan.types,
+            names,
+            summary,
+            interval,
+        ))
+    }
+}

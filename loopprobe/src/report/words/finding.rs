@@ -1,0 +1,87 @@
+//! What was found, in a sentence.
+
+use super::count;
+use crate::{
+    model::{Evidence, Finding, FindingKind},
+    report::{Count, Measured, clean},
+};
+
+/// What was found, in a sentence.
+pub fn finding(finding: &Finding) -> String {
+    let evidence = &finding.evidence;
+    let duration = Measured(evidence.duration_ns);
+    match finding.kind {
+        FindingKind::AllWorkersBlocked => {
+            let workers = count(evidence.workers.unwrap_or_default(), "worker");
+            format!("all workers blocked: {workers} in long polls at once for {duration}")
+        }
+        FindingKind::Deadlock => format!(
+            "possible deadlock: every thread that polls has waited for a lock or another thread for {duration}, and no thread of \
+             the process runs"
+        ),
+        FindingKind::DriverLag => driver_lag(evidence),
+        FindingKind::BusyTask => format!(
+            "busy task: {} is polled {} times a second, {:.0}% of a worker, without end",
+            task(evidence),
+            Count(evidence.polls_per_second.unwrap_or_default()),
+            evidence.share.unwrap_or_default() * 100.0
+        ),
+        FindingKind::StuckTask => stuck_task(evidence),
+        FindingKind::Leak => format!(
+            "possible leak: live tasks {} only became more, from {} to {} in {duration}",
+            task(evidence),
+            Count(evidence.tasks_before.unwrap_or_default()),
+            Count(evidence.tasks.unwrap_or_default()),
+        ),
+        FindingKind::Shutdown => format!(
+            "the end of a runtime has waited for {duration} for {} of its blocking pool",
+            count(evidence.pool.unwrap_or_default().busy, "thread")
+        ),
+        FindingKind::PoolExhausted => pool_exhausted(evidence),
+    }
+}
+
+fn task(evidence: &Evidence) -> String {
+    clean(evidence.task.as_deref().unwrap_or("?")).into_owned()
+}
+
+fn driver_lag(evidence: &Evidence) -> String {
+    let idle = match evidence.idle_workers {
+        Some(1) => ", though 1 worker was idle".to_owned(),
+        Some(idle) => format!(", though {} were idle", count(idle, "worker")),
+        None => String::new(),
+    };
+    let kept = match evidence.in_polls_ns {
+        Some(ns) if evidence.is_beside_polls() => {
+            format!("for {} of it long polls kept", Measured(ns))
+        }
+        _ => "a poll kept".to_owned(),
+    };
+    let duration = Measured(evidence.duration_ns);
+    format!(
+        "driver lag: for {duration} nobody turned the I/O and timer driver{idle}: {kept} the thread that turned it last"
+    )
+}
+
+fn stuck_task(evidence: &Evidence) -> String {
+    let task = task(evidence);
+    let (tasks, them) = match evidence.tasks.unwrap_or(1) {
+        1 => (format!("task {task} waits"), "it"),
+        tasks => (format!("{} tasks {task} wait", Count(tasks)), "them"),
+    };
+    let duration = Measured(evidence.duration_ns);
+    format!("stuck: {tasks}, for at least {duration}, and nothing can wake {them}")
+}
+
+fn pool_exhausted(evidence: &Evidence) -> String {
+    let pool = evidence.pool.unwrap_or_default();
+    let waits = match pool.queued.unwrap_or_default() {
+        1 => "1 closure waits, for".to_owned(),
+        queued => format!("{} closures wait, the oldest for", Count(queued)),
+    };
+    let cap = count(pool.cap.unwrap_or_default(), "thread");
+    let duration = Measured(evidence.duration_ns);
+    format!(
+        "blocking pool exhausted: all {cap} it may have are busy, and {waits} at least {duration}"
+    )
+}
