@@ -5,7 +5,7 @@ use loopprobe_common::{
     thread::Thread,
 };
 
-use crate::{maps::COSTS, poll::now};
+use crate::{clock::now, maps::COSTS};
 
 /// Counts a run that is not timed.
 #[inline(always)]

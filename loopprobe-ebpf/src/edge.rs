@@ -10,7 +10,7 @@ use crate::{
     arch::{self, Lent},
     light,
     maps::{SITES, is_light},
-    root, stack,
+    root, saved,
 };
 
 /// What the trampolines push, at the most: three registers, and the return address of the one that is called.
@@ -25,7 +25,7 @@ pub fn preempted(thread: &mut Thread, now: u64) {
     let Some(poll) = thread.innermost() else {
         return;
     };
-    let Some(regs) = stack::user_registers() else {
+    let Some(regs) = saved::user_registers() else {
         return;
     };
     let regs = arch::user(&regs);

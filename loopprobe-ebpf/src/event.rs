@@ -7,10 +7,38 @@ use loopprobe_common::{
     thread::{OpenPoll, Thread},
 };
 
-use crate::{
-    maps::{EVENTS, count},
-    poll::End,
-};
+use crate::maps::{EVENTS, count};
+
+/// The end of a poll.
+pub struct End {
+    /// When.
+    pub ns: u64,
+    /// The thread's `blocked_ns` then.
+    pub blocked_ns: u64,
+    /// The thread's `runnable_ns` then.
+    pub runnable_ns: u64,
+}
+
+impl End {
+    #[inline(always)]
+    pub fn now(thread: &Thread, ns: u64) -> Self {
+        Self {
+            ns,
+            blocked_ns: thread.blocked_ns,
+            runnable_ns: thread.runnable_ns,
+        }
+    }
+
+    /// The end of a poll that had returned some time before its return probe ran.
+    #[inline(always)]
+    pub fn at_return(thread: &Thread) -> Self {
+        Self {
+            ns: thread.returned_ns,
+            blocked_ns: thread.returned_blocked_ns,
+            runnable_ns: thread.returned_runnable_ns,
+        }
+    }
+}
 
 /// Sends a poll that has ended.
 #[inline(always)]

@@ -10,7 +10,7 @@ use loopprobe_common::{
 use crate::{
     arch,
     maps::{CONFIG, DRIVERS, EVENTS, count},
-    stack,
+    saved,
 };
 
 /// The outermost poll of a thread has ended.
@@ -87,7 +87,7 @@ fn send(driver: &Driver, thread: &Thread, descriptor: u32, now: u64) {
 #[inline(never)]
 pub fn wait_in_driver(thread: &mut Thread) {
     let descriptor = thread.driver.wrapping_sub(1);
-    let Some(regs) = stack::user_registers() else {
+    let Some(regs) = saved::user_registers() else {
         return;
     };
     if !arch::is_epoll(arch::syscall(&regs)) || arch::arguments(&regs)[0] as u32 != descriptor {

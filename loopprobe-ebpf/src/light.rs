@@ -8,10 +8,12 @@ use loopprobe_common::{
 };
 
 use crate::{
-    arch, event, health,
+    arch,
+    ending::{drop_missed, tally},
+    event::{self, End},
+    health,
     maps::{ANSWERS, CONFIG, count},
-    poll::{self, End, tally},
-    root, stack,
+    root, saved, stack,
     verifier::forget_ways,
 };
 
@@ -30,7 +32,7 @@ impl Stop {
     /// The current thread goes off its CPU in a system call or a page fault.
     #[inline(never)]
     pub fn waiting() -> Option<Self> {
-        let regs = stack::user_registers()?;
+        let regs = saved::user_registers()?;
         let user = arch::user(&regs);
         let syscall = arch::syscall(&regs);
         let descriptor = (arch::arguments(&regs)[0] << 32) & mask(arch::is_epoll(syscall));
@@ -86,7 +88,7 @@ pub fn close(thread: &mut Thread, sp: u64, now: u64) {
         }
         end(thread, now);
     }
-    poll::drop_missed(thread, sp);
+    drop_missed(thread, sp);
     if thread.question.depth > thread.depth {
         thread.question.place.ip = 0;
     }

@@ -1,25 +1,27 @@
 //! The kernel side of loopprobe: times polls, follows threads off and on their CPUs, copies stacks.
 //!
-//! One file per concern. A program's entry function does nothing but call its `try_` function and count what that could not do.
+//! One file per concern: `programs` above, what they share below, and no circle. A program's entry function does nothing but call its `try_` function and count what that could not do.
 #![no_std]
 #![no_main]
 
 mod arch;
-mod baseline;
+mod clock;
+mod copy;
 mod cost;
 mod edge;
+mod ending;
 mod event;
 mod health;
 mod light;
 mod maps;
 mod own_stack;
-mod poll;
-mod process;
-mod registers;
+mod programs;
 mod root;
-mod sched;
+mod saved;
+mod split;
 mod stack;
 mod task;
+mod task_struct;
 mod thread;
 mod verifier;
 mod watch;

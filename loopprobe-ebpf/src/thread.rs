@@ -6,14 +6,14 @@ use aya_ebpf::{
 };
 use loopprobe_common::{
     counters::Counter,
-    thread::{self, Thread},
+    thread::{self, OpenPoll, Thread, Waker},
 };
 
 use crate::{
+    clock::now,
     maps::{
         CROWDED, EMPTY_THREAD, HOMES, OWNERS, TAKEN, THREADS, WAKERS, count, pid_namespace, target,
     },
-    poll::now,
 };
 
 /// The current thread's id as the kernel numbers it.
@@ -155,4 +155,21 @@ pub fn visible_tid() -> Option<u32> {
         }
     };
     (tgid == target()).then_some(tid)
+}
+
+/// A blocking closure is a worker. If an open poll of the same scheduler woke its thread, that poll has handed its own worker
+/// over: `runtime::scheduler::multi_thread::worker::block_in_place` (Tokio 1.0 to 1.54).
+#[inline(always)]
+pub fn mark_block_in_place(launcher: &Waker) {
+    if launcher.tid == 0 {
+        return;
+    }
+    let Some(other) = known(launcher.tid) else {
+        return;
+    };
+    if let Some(poll) = other.innermost_mut()
+        && poll.start_ns == launcher.start_ns
+    {
+        poll.flags |= OpenPoll::BLOCK_IN_PLACE;
+    }
 }

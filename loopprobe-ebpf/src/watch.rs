@@ -16,7 +16,7 @@ use loopprobe_common::{
 
 use crate::{
     maps::{CONFIG, EVENTS, WORDS, count, task_flags_offset, task_fsbase_offset},
-    sched::task_field,
+    task_struct::task_field,
     thread::{create, current_tid, scheduled, visible_tid},
 };
 

@@ -13,8 +13,8 @@ use loopprobe_common::{
 use crate::{
     arch,
     maps::{self, CONFIG, EVENTS, count},
-    sched::task_field,
-    stack,
+    saved,
+    task_struct::task_field,
     thread::current_tid,
 };
 
@@ -90,7 +90,7 @@ fn pointer(address: u64) -> u64 {
 /// Whether the current thread, which stays ready to run, gives its CPU away itself.
 #[inline(always)]
 pub fn yields() -> bool {
-    stack::syscall_number() == Some(arch::SYS_SCHED_YIELD)
+    saved::syscall_number() == Some(arch::SYS_SCHED_YIELD)
 }
 
 /// The thread is back on a CPU for which it has waited for `waited_ns`. Says who has had it until now: the current thread.

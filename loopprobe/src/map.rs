@@ -14,14 +14,17 @@ const EVERYWHERE: [&str; 2] = ["model", "clock"];
 /// What is no room: the crate's root, the binary, and this file.
 const NO_ROOMS: [&str; 3] = ["lib", "main", "map"];
 
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
 fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
 
 /// The table under "Rooms".
 fn allowed() -> Uses {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/architecture.md");
-    let text = fs::read_to_string(path).unwrap();
+    let text = fs::read_to_string(workspace().join("docs/architecture.md")).unwrap();
     let (_, rest) = text.split_once("## Rooms").unwrap();
     let (section, _) = rest.split_once("\n## ").unwrap();
     let rows = section.lines().filter(|line| line.starts_with("| `"));
@@ -43,8 +46,12 @@ fn quoted(text: &str) -> BTreeSet<String> {
 
 /// What the sources say.
 fn used() -> Uses {
+    used_in(&sources())
+}
+
+fn used_in(folder: &Path) -> Uses {
     let mut used = Uses::new();
-    for (room, text) in files(&sources()) {
+    for (room, text) in files(folder) {
         let uses = used.entry(room.clone()).or_default();
         uses.extend(rooms_named(&text));
         uses.remove(&room);
@@ -54,18 +61,29 @@ fn used() -> Uses {
 
 /// Every source file's text, with its room.
 fn files(folder: &Path) -> Vec<(String, String)> {
+    let room = |path: &Path| {
+        let inside = path.strip_prefix(folder).unwrap();
+        let first = inside.components().next().unwrap().as_os_str();
+        let room = first.to_str().unwrap().trim_end_matches(".rs");
+        (!NO_ROOMS.contains(&room)).then(|| room.to_owned())
+    };
+    let text = |path: &PathBuf| fs::read_to_string(path).unwrap();
+    let paths = paths(folder);
+    paths
+        .iter()
+        .filter_map(|path| Some((room(path)?, text(path))))
+        .collect()
+}
+
+/// Every source file below a folder.
+fn paths(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            found.extend(files(&path));
+            found.extend(paths(&path));
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let inside = path.strip_prefix(sources()).unwrap();
-            let first = inside.components().next().unwrap().as_os_str();
-            let room = first.to_str().unwrap().trim_end_matches(".rs");
-            if !NO_ROOMS.contains(&room) {
-                found.push((room.to_owned(), fs::read_to_string(&path).unwrap()));
-            }
+            found.push(path);
         }
     }
     found
@@ -158,6 +176,39 @@ fn rooms_use_only_what_the_map_allows() {
 #[test]
 fn rooms_have_no_circle() {
     assert_eq!(circle(&used()), None);
+}
+
+/// On the kernel side each file is a room, and the programs are one.
+#[test]
+fn the_kernel_side_has_no_circle() {
+    let uses = used_in(&workspace().join("loopprobe-ebpf/src"));
+    assert!(uses["programs"].contains("split"), "{uses:?}");
+    assert_eq!(circle(&uses), None);
+}
+
+#[test]
+fn files_fit_a_mind_and_say_what_they_are() {
+    const LINES: usize = 400;
+    let crates = ["loopprobe", "loopprobe-common", "loopprobe-ebpf", "xtask"];
+    let paths = crates.map(|name| paths(&workspace().join(name).join("src")));
+    let is_test = |path: &Path| {
+        path.components().any(|part| {
+            let part = part.as_os_str();
+            part == "tests" || part == "tests.rs"
+        })
+    };
+    let mut wrong = Vec::new();
+    for path in paths.iter().flatten() {
+        let text = fs::read_to_string(path).unwrap();
+        let (lines, name) = (text.lines().count(), path.display());
+        if lines > LINES && !is_test(path) {
+            wrong.push(format!("{name} has {lines} lines, more than {LINES}"));
+        }
+        if !text.starts_with("//! ") {
+            wrong.push(format!("{name} does not say what it is"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 /// No room but `runtime` knows which runtimes there are: the rest would need a second look with each new one.

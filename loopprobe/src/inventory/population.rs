@@ -1,3 +1,5 @@
+//! How many tasks a process has.
+
 use crate::{
     model::TaskKind,
     process::ProcessError,

@@ -1,21 +1,14 @@
 //! The loaded kernel side.
 
 mod tables;
+mod tracepoints;
 
 use std::{
     collections::{HashMap, HashSet},
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd},
 };
 
-use aya::{
-    Ebpf, EbpfLoader,
-    maps::Map,
-    programs::{
-        PerfEvent, ProgramError, RawTracePoint,
-        perf_event::{PerfEventConfig, PerfEventScope, SamplePolicy, SoftwareEvent},
-    },
-    util::online_cpus,
-};
+use aya::{Ebpf, EbpfLoader, maps::Map};
 use aya_obj::{Object, generated::bpf_insn};
 use loopprobe_common::{config::Config, records::ThreadRegisters};
 
@@ -29,23 +22,6 @@ use super::{
 
 /// The program that reads threads' registers.
 const REGISTERS: &str = "task_registers";
-
-/// Programs that each run at the tracepoint of their name.
-const TRACEPOINTS: [&str; 5] = [
-    "sched_process_exit",
-    "sched_process_exec",
-    "sched_waking",
-    "sched_wakeup_new",
-    "sched_switch",
-];
-
-/// The same where threads are watched instead of probed: programs, and the tracepoint of each.
-const WATCH_TRACEPOINTS: [(&str, &str); 4] = [
-    ("sched_process_exit", "sched_process_exit"),
-    ("sched_process_exec", "sched_process_exec"),
-    ("sched_waking", "sched_waking"),
-    ("watch_switch", "sched_switch"),
-];
 
 /// Messages of the programs; flushing hands them to the `log` crate.
 pub type Messages = aya_log::EbpfLogger<&'static dyn log::Log>;
@@ -248,114 +224,9 @@ impl Kernel {
         Ok(())
     }
 
-    /// Loads the programs that follow threads off and on their CPUs, which takes the kernel longest of all.
-    ///
-    /// # Errors
-    ///
-    /// [`AttachError::Program`].
-    pub fn load_tracepoints(&mut self) -> Result<(), AttachError> {
-        for name in TRACEPOINTS {
-            self.tracepoint(name, RawTracePoint::load)?;
-        }
-        Ok(())
-    }
-
-    /// Starts following threads off and on their CPUs, once that is loaded.
-    ///
-    /// # Errors
-    ///
-    /// [`AttachError::Program`].
-    pub fn attach_tracepoints(&mut self) -> Result<(), AttachError> {
-        for name in TRACEPOINTS {
-            self.tracepoint(name, |program| program.attach(name))?;
-        }
-        Ok(())
-    }
-
     /// Whether the programs can read where a thread keeps its variables.
     pub fn has_thread_pointer(&self) -> bool {
         self.has_thread_pointer
-    }
-
-    /// Loads the programs that follow threads which are watched instead of probed.
-    ///
-    /// # Errors
-    ///
-    /// [`AttachError::Program`].
-    pub fn load_watch(&mut self) -> Result<(), AttachError> {
-        for (name, _) in WATCH_TRACEPOINTS {
-            self.tracepoint(name, RawTracePoint::load)?;
-        }
-        Ok(())
-    }
-
-    /// Starts watching threads, once that is loaded.
-    ///
-    /// # Errors
-    ///
-    /// [`AttachError::Program`].
-    pub fn attach_watch(&mut self) -> Result<(), AttachError> {
-        for (name, tracepoint) in WATCH_TRACEPOINTS {
-            self.tracepoint(name, |program| program.attach(tracepoint))?;
-        }
-        Ok(())
-    }
-
-    fn tracepoint<T>(
-        &mut self,
-        name: &'static str,
-        act: impl FnOnce(&mut RawTracePoint) -> Result<T, ProgramError>,
-    ) -> Result<(), AttachError> {
-        let program = self.program_mut(name)?;
-        program
-            .try_into()
-            .and_then(act)
-            .map(drop)
-            .map_err(|source| AttachError::Program {
-                program: name,
-                source,
-            })
-    }
-
-    /// Starts sampling on every CPU.
-    ///
-    /// # Errors
-    ///
-    /// [`AttachError::Program`].
-    pub fn attach_sampler(&mut self, hz: u32) -> Result<(), AttachError> {
-        self.attach_sampler_of("sample", hz)
-    }
-
-    /// Starts looking at threads on every CPU, so many times a second, where they are watched.
-    ///
-    /// # Errors
-    ///
-    /// [`AttachError::Program`].
-    pub fn watch_running(&mut self, hz: u32) -> Result<(), AttachError> {
-        self.attach_sampler_of("watch_sample", hz)
-    }
-
-    fn attach_sampler_of(&mut self, name: &'static str, hz: u32) -> Result<(), AttachError> {
-        let error = |source| AttachError::Program {
-            program: name,
-            source,
-        };
-        let program: &mut PerfEvent = self.program_mut(name)?.try_into().map_err(error)?;
-        program.load().map_err(error)?;
-        let cpus = online_cpus().map_err(|(what, source)| {
-            AttachError::Object(format!("cannot list the CPUs: {what}: {source}"))
-        })?;
-        for cpu in cpus {
-            program
-                .attach(
-                    PerfEventConfig::Software(SoftwareEvent::CpuClock),
-                    PerfEventScope::AllProcessesOneCpu { cpu },
-                    SamplePolicy::Frequency(u64::from(hz)),
-                    false,
-                )
-                .map_err(error)?;
-        }
-        Ok(())
     }
 
     /// The registers of the process's threads; right only for those that are off their CPUs.

@@ -1,8 +1,8 @@
-//! The beginning and the end of polls: the hot path, paid for by every poll of the target.
+//! Probes at the beginning and the end of polls: the hot path, paid for by every poll of the target.
 
 use aya_ebpf::{
     EbpfContext as _,
-    helpers::{bpf_ktime_get_ns, generated::bpf_get_attach_cookie},
+    helpers::generated::bpf_get_attach_cookie,
     macros::{uprobe, uretprobe},
     programs::{ProbeContext, RetProbeContext},
 };
@@ -10,19 +10,23 @@ use loopprobe_common::{
     config::{Site, TaskLayout},
     cost::Part,
     counters::Counter,
-    histogram,
     light::Place,
     records::Kind,
-    thread::{MAX_DEPTH, OpenPoll, STAGE_WORDS, Thread, Waker},
+    thread::{OpenPoll, STAGE_WORDS, Thread},
 };
 
 use crate::{
-    arch, cost, event, health,
+    arch,
+    clock::now,
+    cost,
+    ending::{drop_missed, tally},
+    event::{self, End},
+    health,
     light::{self, Stop},
     maps::{CONFIG, SITES, STATS, WORKER_TYPES, count, is_light, is_over},
-    own_stack, root, sched,
+    own_stack, root, split,
     task::{self, Task},
-    thread::{current, current_tid, known},
+    thread::{current, current_tid, known, mark_block_in_place},
 };
 
 /// A poll of an async task begins: `raw::poll(header)`.
@@ -38,7 +42,7 @@ fn try_poll_enter(ctx: &ProbeContext) -> Option<()> {
     let (cookie, site) = site(ctx)?;
     let header: u64 = ctx.arg(0)?;
     let thread = current()?;
-    sched::catch_up_current(thread, now);
+    split::catch_up_current(thread, now);
     cost::probe(thread);
     // SAFETY: the context's registers are the thread's at the probe.
     let sp = arch::stack_pointer(unsafe { &*ctx.regs });
@@ -142,7 +146,7 @@ fn try_poll_exit(ctx: &RetProbeContext, end_ns: u64) -> Option<()> {
     if is_over(end_ns) {
         return None;
     }
-    sched::catch_up_current(thread, || end_ns);
+    split::catch_up_current(thread, || end_ns);
     cost::probe(thread);
     // SAFETY: as above.
     let sp = arch::stack_pointer(unsafe { &*ctx.regs }) - arch::POPPED;
@@ -177,78 +181,12 @@ fn try_poll_exit(ctx: &RetProbeContext, end_ns: u64) -> Option<()> {
     Some(())
 }
 
-/// The end of a poll.
-pub struct End {
-    /// When.
-    pub ns: u64,
-    /// The thread's `blocked_ns` then.
-    pub blocked_ns: u64,
-    /// The thread's `runnable_ns` then.
-    pub runnable_ns: u64,
-}
-
-impl End {
-    #[inline(always)]
-    pub fn now(thread: &Thread, ns: u64) -> Self {
-        Self {
-            ns,
-            blocked_ns: thread.blocked_ns,
-            runnable_ns: thread.runnable_ns,
-        }
-    }
-
-    /// The end of a poll that had returned some time before its return probe ran.
-    #[inline(always)]
-    fn at_return(thread: &Thread) -> Self {
-        Self {
-            ns: thread.returned_ns,
-            blocked_ns: thread.returned_blocked_ns,
-            runnable_ns: thread.returned_runnable_ns,
-        }
-    }
-}
-
 /// Counts a poll that has ended, and sends it if it was long.
 #[inline(always)]
 fn finish(thread: &Thread, poll: &OpenPoll, end: &End) {
     if tally(poll, end) {
         event::poll(Kind::Poll, thread, poll, end);
     }
-}
-
-/// Counts a poll that has ended, if it began in this session. Says whether it was long.
-#[inline(always)]
-pub fn tally(poll: &OpenPoll, end: &End) -> bool {
-    let mut duration = end.ns - poll.start_ns;
-    let mut long = false;
-    if let Some(config) = CONFIG.get(0) {
-        if !config.has_begun(poll.start_ns) {
-            return false;
-        }
-        if duration >= config.threshold_ns.saturating_add(config.dead_ns) {
-            long = true;
-            duration -= config.dead_ns;
-        }
-    }
-    if let Some(stats) = STATS.get_ptr_mut(poll.task_type) {
-        // SAFETY: the pointer is to this CPU's own value.
-        let stats = unsafe { &mut *stats };
-        stats.polls += 1;
-        stats.total_ns += duration;
-        if duration > stats.max_ns {
-            stats.max_ns = duration;
-        }
-        if long {
-            stats.long += 1;
-            stats.long_ns += duration;
-        }
-        // The verifier cannot see that the bucket is in range, and the compiler must not use that it can.
-        let bucket = core::hint::black_box(histogram::bucket(duration));
-        if let Some(n) = stats.buckets.get_mut(bucket) {
-            *n += 1;
-        }
-    }
-    long
 }
 
 /// A closure on the blocking pool begins. Its end is not probed: a worker's own closure never ends.
@@ -323,48 +261,9 @@ fn outermost(thread: &mut Thread, task: &Task) {
     }
 }
 
-/// A blocking closure is a worker. If an open poll of the same scheduler woke its thread, that poll has handed its own worker
-/// over: `runtime::scheduler::multi_thread::worker::block_in_place` (Tokio 1.0 to 1.54).
-#[inline(always)]
-fn mark_block_in_place(launcher: &Waker) {
-    if launcher.tid == 0 {
-        return;
-    }
-    let Some(other) = known(launcher.tid) else {
-        return;
-    };
-    if let Some(poll) = other.innermost_mut()
-        && poll.start_ns == launcher.start_ns
-    {
-        poll.flags |= OpenPoll::BLOCK_IN_PLACE;
-    }
-}
-
-/// Drops polls whose return was missed: they lie at or below `sp`, on stack that has been given back, for an inner poll's stack
-/// pointer is always below the outer one's.
-#[inline(never)]
-pub fn drop_missed(thread: &mut Thread, sp: u64) {
-    for _ in 0..MAX_DEPTH {
-        if thread
-            .innermost()
-            .is_none_or(|poll| poll.stack_pointer > sp)
-        {
-            return;
-        }
-        thread.depth -= 1;
-        count(Counter::UnmatchedStart);
-    }
-}
-
 #[inline(always)]
 fn site(ctx: &ProbeContext) -> Option<(u64, &'static Site)> {
     // SAFETY: the context is the program's own.
     let cookie = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };
     Some((cookie, SITES.get(cookie as u32)?))
-}
-
-#[inline(always)]
-pub fn now() -> u64 {
-    // SAFETY: the helper takes nothing and only reads the clock.
-    unsafe { bpf_ktime_get_ns() }
 }

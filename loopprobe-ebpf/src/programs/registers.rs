@@ -8,7 +8,7 @@ use aya_ebpf::{
 };
 use loopprobe_common::records::ThreadRegisters;
 
-use crate::{arch, maps::task_pid_offset, sched::task_field, stack::read_registers};
+use crate::{arch, maps::task_pid_offset, saved::read_registers, task_struct::task_field};
 
 /// What a task iterator's program is called with (`struct bpf_iter__task`, `kernel/bpf/task_iter.c`, Linux 5.8).
 #[repr(C)]

@@ -4,11 +4,11 @@ use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
 use aya_log_ebpf::debug;
 use loopprobe_common::{counters::Counter, records::Kind};
 
+use super::arguments;
 use crate::{
+    clock::now,
     event, health, light,
     maps::{CONFIG, WAKERS, count, is_light, is_over},
-    poll::now,
-    sched::arguments,
     thread::{current_tid, forget, known, visible_tid},
     watch,
 };

@@ -1,0 +1,79 @@
+//! Copies of the user's memory, as much of it as can be read.
+
+use aya_ebpf::helpers::generated::bpf_probe_read_user;
+use loopprobe_common::records::{STACK_BYTES, STACK_HEAD};
+
+/// Copies up to `wanted` bytes from the user's `address`; returns how many.
+#[inline(always)]
+pub fn copy(bytes: &mut [u8; STACK_BYTES], address: u64, wanted: u64) -> u32 {
+    match copy_at_once(bytes, address, wanted) {
+        Some(len) => len,
+        None => copy_to_end(bytes, address),
+    }
+}
+
+/// The same, if all of them can be read. The verifier follows every way through [`copy_to_end`], which is dear.
+#[inline(always)]
+pub fn copy_at_once(bytes: &mut [u8; STACK_BYTES], address: u64, wanted: u64) -> Option<u32> {
+    let mut len = core::hint::black_box(wanted);
+    if len > STACK_BYTES as u64 {
+        len = STACK_BYTES as u64;
+    }
+    // SAFETY: the helper writes at most `len` bytes, which fit, and fails on a bad address.
+    let failed =
+        unsafe { bpf_probe_read_user(bytes.as_mut_ptr().cast(), len as u32, address as *const _) };
+    (failed == 0).then_some(len as u32)
+}
+
+/// Puts the outermost part of a stack, which ends at `end`, behind the innermost [`STACK_HEAD`] bytes.
+#[inline(always)]
+pub fn copy_outermost(bytes: &mut [u8; STACK_BYTES], end: u64) {
+    const TAIL: usize = STACK_BYTES - STACK_HEAD;
+    let Some(place) = bytes.get_mut(STACK_HEAD..) else {
+        return;
+    };
+    // SAFETY: the helper writes `TAIL` bytes, which fit, zeros if the address is bad.
+    unsafe {
+        bpf_probe_read_user(
+            place.as_mut_ptr().cast(),
+            TAIL as u32,
+            (end - TAIL as u64) as *const _,
+        )
+    };
+}
+
+/// The size of a page: memory ends with one.
+const PAGE: usize = 4096;
+
+/// Copies what is left of a stack that ends within [`STACK_BYTES`]: to the page's end, then by ever smaller pieces.
+#[inline(never)]
+fn copy_to_end(bytes: &mut [u8; STACK_BYTES], address: u64) -> u32 {
+    let first = core::hint::black_box(PAGE as u64 - address % PAGE as u64) as usize;
+    let mut copied = copy_piece(bytes, 0, first, address);
+    let mut piece = STACK_BYTES / 2;
+    while piece >= PAGE && copied != 0 {
+        copied += copy_piece(bytes, core::hint::black_box(copied), piece, address);
+        piece /= 2;
+    }
+    copied as u32
+}
+
+/// Copies `len` bytes, at most half of the stack's, from `at` behind the user's `address`; returns how many.
+#[inline(always)]
+fn copy_piece(bytes: &mut [u8; STACK_BYTES], at: usize, len: usize, address: u64) -> usize {
+    if at > STACK_BYTES / 2 + STACK_BYTES / 4 + STACK_BYTES / 8 || len > STACK_BYTES / 2 {
+        return 0;
+    }
+    let Some(place) = bytes.get_mut(at..at + len) else {
+        return 0;
+    };
+    // SAFETY: the helper writes `len` bytes, which fit, and fails on a bad address.
+    let failed = unsafe {
+        bpf_probe_read_user(
+            place.as_mut_ptr().cast(),
+            len as u32,
+            (address + at as u64) as *const _,
+        )
+    };
+    if failed == 0 { len } else { 0 }
+}
