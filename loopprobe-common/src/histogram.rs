@@ -68,7 +68,7 @@ pub const fn bucket(ns: u64) -> usize {
     if ns >= 1 << MAX_BITS {
         return BUCKETS - 1;
     }
-    let exponent = 63 - ns.leading_zeros();
+    let exponent = ns.ilog2();
     let sub = (ns >> (exponent - SUB_BITS)) & (SUB - 1);
     ((exponent - MIN_BITS) as usize) * SUB as usize + sub as usize + 1
 }

@@ -217,9 +217,9 @@ impl Comparison {
             );
             let completing = poll.ready && start <= TOLERANCE_NS && duration < COMPLETION_NS;
             if disturbed || completing {
-                self.explained.push(text)
+                self.explained.push(text);
             } else {
-                self.unexplained.push(text)
+                self.unexplained.push(text);
             }
         }
     }

@@ -23,7 +23,7 @@ const PROGRAMS: [&str; 3] = ["chromium-headless-shell", "chromium", "google-chro
 /// What there are events of.
 const DOMAINS: [&str; 4] = ["Page", "Runtime", "Network", "Log"];
 /// Many times what anything takes on an idle machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// A window so tall that all of a page is in it.
 pub const TALL: u32 = 3000;
 const WIDTH: u32 = 1200;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 
 /// Other sessions on the machine come and go; what nobody holds is freed within a grace period of the kernel.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// `BPF_*_GET_NEXT_ID` of `enum bpf_cmd` (`include/uapi/linux/bpf.h`), by the name of its kind in `/proc/PID/fdinfo`.
 const KINDS: [(&str, libc::c_long); 3] = [("prog_id", 11), ("map_id", 12), ("link_id", 31)];

@@ -131,6 +131,7 @@ impl Build {
     };
 
     /// The same without symbols.
+    #[must_use]
     pub const fn stripped(self) -> Build {
         Build {
             stripped: true,

@@ -15,7 +15,7 @@ use crate::lines::Lines;
 use crate::{matrix, target};
 
 /// How long loopprobe may take to attach, or to end: many times what it needs on an idle machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// `loopprobe attach` at work; killed by its pid when dropped.
 pub struct Session {

@@ -17,7 +17,7 @@ use crate::unprivileged;
 /// How long a target may take to start. Generous: the machine may be busy with builds.
 const START: Duration = Duration::from_secs(30);
 /// How long a target may take for its work.
-const WORK: Duration = Duration::from_secs(120);
+const WORK: Duration = Duration::from_mins(2);
 
 /// A target program that is up; killed by its pid when dropped.
 pub struct Target {

@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::privileges;
 
 /// Many times what anything takes on an idle machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A terminal of 80 columns and 24 rows with a shell in it.
 #[derive(Debug)]

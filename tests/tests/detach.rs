@@ -22,7 +22,7 @@ use loopprobe_tests::text::{changed_bytes, changed_places, until_clean};
 const CYCLES: u32 = 12;
 /// The second of two signals, or the kill, comes up to so long after the first signal: a detach takes 50 ms and more.
 const SPREAD: Duration = Duration::from_millis(50);
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// A target ends by itself after 300 s, so a new one is started after so many cycles.
 const CYCLES_A_TARGET: u32 = 25;
 

@@ -56,7 +56,7 @@ fn polls_by_symbol(path: &Path) -> Result<BTreeMap<u64, BTreeSet<String>>> {
     let bytes = fs::read(path)?;
     let file = object::File::parse(&*bytes)?;
     let mut polls: BTreeMap<u64, BTreeSet<String>> = BTreeMap::new();
-    for symbol in file.symbols().filter(|symbol| symbol.is_definition()) {
+    for symbol in file.symbols().filter(object::ObjectSymbol::is_definition) {
         let name = format!("{:#}", rustc_demangle::demangle(symbol.name()?));
         if name == RAW_POLL || name.starts_with("tokio::runtime::task::raw::poll::<") {
             polls.entry(symbol.address()).or_default().insert(name);

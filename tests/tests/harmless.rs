@@ -125,7 +125,7 @@ fn signals_are_handled_while_polls_are_timed() -> Result<()> {
     let before = Objects::now()?;
     let session = Session::attach(target.pid(), &["--threshold", "500us"])?;
     target.send("go")?;
-    let said = target.until("counters", Duration::from_secs(60))?;
+    let said = target.until("counters", Duration::from_mins(1))?;
     let counters = &said[said.len() - 1];
     let report = session.interrupt()?;
     ensure!(
@@ -162,7 +162,7 @@ fn a_library_that_is_loaded_and_unloaded_over_and_over_is_survived() -> Result<(
     let before = Objects::now()?;
     let session = Session::attach(target.pid(), &[])?;
     target.send("go")?;
-    let said = target.until("counters", Duration::from_secs(60))?;
+    let said = target.until("counters", Duration::from_mins(1))?;
     let counters = &said[said.len() - 1];
     let report = session.interrupt()?;
     ensure!(
@@ -256,7 +256,7 @@ impl Traced {
         ensure!(result == 0, "ptrace: {}", std::io::Error::last_os_error());
         let mut status = 0;
         // SAFETY: a live integer for the status.
-        let waited = unsafe { libc::waitpid(pid, &mut status, libc::__WALL) };
+        let waited = unsafe { libc::waitpid(pid, &raw mut status, libc::__WALL) };
         ensure!(waited == pid && libc::WIFSTOPPED(status), "it did not stop");
         Ok(Traced(pid))
     }

@@ -14,7 +14,7 @@ use loopprobe_tests::{
 /// A number that the target says.
 fn asked(target: &mut Target, field: &str) -> Result<u64> {
     target.send("count")?;
-    let answer = target.until("alive", Duration::from_secs(60))?;
+    let answer = target.until("alive", Duration::from_mins(1))?;
     let number = answer.last().and_then(|line| line[field].as_u64());
     number.context("a count")
 }
@@ -44,7 +44,7 @@ fn what_comes_and_goes_is_counted_exactly() -> Result<()> {
         // Both runtimes have tasks then, so that both are found.
         asked(&mut target, "tasks")?;
         let mut session = Session::attach(target.pid(), &["--interval", "200ms"])?;
-        session.next_interval(1000, Duration::from_secs(60))?;
+        session.next_interval(1000, Duration::from_mins(1))?;
         // The loop of a thread is looked for once that has polled in the session; the second of these lets it.
         asked(&mut target, "tasks")?;
         let alive = asked(&mut target, "tasks")?;
@@ -52,13 +52,13 @@ fn what_comes_and_goes_is_counted_exactly() -> Result<()> {
         // An interval may end just before the thread is seen to poll, and the tasks be unknown in the next one.
         let mut before = 0;
         for _ in 0..if counted { 3 } else { 0 } {
-            let interval = session.next_interval(alive, Duration::from_secs(60))?;
+            let interval = session.next_interval(alive, Duration::from_mins(1))?;
             before = interval.time_ns;
         }
         asked(&mut target, "tasks")?;
         let alive = asked(&mut target, "tasks")?;
         match counted {
-            true => drop(session.next_interval(alive, Duration::from_secs(60))?),
+            true => drop(session.next_interval(alive, Duration::from_mins(1))?),
             false => thread::sleep(Duration::from_millis(2500)),
         }
         let report = session.interrupt()?;
@@ -132,7 +132,7 @@ fn the_blocking_pools_are_what_the_program_made_of_them() -> Result<()> {
         matrix::loopprobe()?;
         let mut target = Target::start(&matrix::target(build, "crowd")?, &["pool"])?;
         let mut session = Session::attach(target.pid(), &["--interval", "200ms"])?;
-        thread::sleep(Duration::from_millis(1000));
+        thread::sleep(Duration::from_secs(1));
         target.send("more")?;
         session.next_finding(FindingKind::PoolExhausted, Duration::from_secs(20))?;
         target.send("another")?;

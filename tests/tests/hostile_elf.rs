@@ -82,7 +82,7 @@ fn flipped_bits_are_survived() -> Result<()> {
     for (index, original) in originals()?.into_iter().enumerate() {
         for seed in 0..CASES {
             let (mut random, mut bytes) = (Random(seed), original.clone());
-            for _ in 0..1 + random.below(64) {
+            for _ in 0..=random.below(64) {
                 // Headers steer everything else, so they get most of the damage.
                 let limit = [64, 1024, bytes.len(), bytes.len()][random.below(4)];
                 let at = random.below(limit);
@@ -100,7 +100,7 @@ fn overwritten_words_are_survived() -> Result<()> {
     for (index, original) in originals()?.into_iter().enumerate() {
         for seed in 0..CASES {
             let (mut random, mut bytes) = (Random(1000 + seed), original.clone());
-            for _ in 0..1 + random.below(16) {
+            for _ in 0..=random.below(16) {
                 let limit = if random.below(2) == 0 {
                     1024
                 } else {

@@ -133,7 +133,7 @@ fn a_library_that_its_owner_cuts_short_while_it_is_read_does_not_kill_loopprobe(
         std::thread::sleep(Duration::from_millis(150 * round));
         // The target runs into what is no longer there; that is its owner's doing, and loopprobe must see it end.
         OpenOptions::new().write(true).open(&copy)?.set_len(4096)?;
-        let status = wait(&mut session, Duration::from_secs(60))?;
+        let status = wait(&mut session, Duration::from_mins(1))?;
         ensure!(
             status.code().is_some(),
             "loopprobe was killed in round {round}: {status}"

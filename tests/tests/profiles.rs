@@ -139,7 +139,7 @@ fn profiles_add_up_to_the_blocked_time() -> Result<()> {
     ensure!(sum == reported, "{sum} ns of {reported}");
     let long = truth.iter().filter(|poll| poll.kind == "async");
     let long = long.filter(|poll| poll.duration_ns() >= 10_000_000);
-    let own: u64 = long.map(|poll| poll.duration_ns()).sum();
+    let own: u64 = long.map(loopprobe_tests::truth::Poll::duration_ns).sum();
     println!(
         "{} profiles: {sum} ns, {asleep} asleep, of {own}",
         sent.len()

@@ -22,7 +22,7 @@ use loopprobe_tests::{
 use serde_json::Value;
 
 /// For what takes an attach or two on a machine that is busy with builds.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// `loopprobe serve` at work; killed by its pid when dropped.
 struct Daemon {

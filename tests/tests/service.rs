@@ -17,7 +17,7 @@ use loopprobe_tests::{
     unprivileged,
 };
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn run(args: &[&str]) -> Result<Output> {
     Ok(Command::new(loopprobe()?)

@@ -132,7 +132,7 @@ fn listed_with_peak(target: &Target) -> Result<(Value, i64)> {
     // SAFETY: the struct is plain numbers, and the kernel fills it.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     // SAFETY: the child is this process's own, nobody else waits for it, and the pointers are valid.
-    let waited = unsafe { libc::wait4(child.id() as i32, std::ptr::null_mut(), 0, &mut usage) };
+    let waited = unsafe { libc::wait4(child.id() as i32, std::ptr::null_mut(), 0, &raw mut usage) };
     ensure!(waited == child.id() as i32, "wait4 gave {waited}");
     Ok((serde_json::from_slice(&text)?, usage.ru_maxrss))
 }
@@ -166,7 +166,7 @@ fn counts_are_right_while_tasks_come_and_go() -> Result<()> {
         let mut target = Target::start(&matrix::target(build, "crowd")?, &["churn"])?;
         for _ in 0..3 {
             target.send("count")?;
-            let answer = target.until("alive", Duration::from_secs(60))?;
+            let answer = target.until("alive", Duration::from_mins(1))?;
             let alive = answer
                 .last()
                 .and_then(|line| line["tasks"].as_u64())

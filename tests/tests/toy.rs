@@ -105,7 +105,7 @@ fn observe(target: &mut Target, mode: Mode) -> Result<(Report, Vec<Turn>)> {
 /// Lets the program work and reads its record.
 fn turns(target: &mut Target) -> Result<Vec<Turn>> {
     target.send("go")?;
-    let lines = target.until("end", Duration::from_secs(60))?;
+    let lines = target.until("end", Duration::from_mins(1))?;
     let turns = lines.into_iter().filter(|line| line["type"] == "turn");
     let turns = turns.map(serde_json::from_value).collect::<Result<_, _>>();
     Ok(turns?)

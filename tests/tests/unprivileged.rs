@@ -147,7 +147,7 @@ fn run_times_a_program_from_its_first_poll_and_passes_its_end_on() -> Result<()>
         .stdout(Stdio::piped())
         .spawn()?;
     let lines = Lines::of(child.stdout.take().context("a pipe")?);
-    let said = lines.until("end", Duration::from_secs(60))?;
+    let said = lines.until("end", Duration::from_mins(1))?;
     let status = child.wait()?;
     ensure!(status.code() == Some(7), "{status}");
     let truth: Vec<Poll> = said

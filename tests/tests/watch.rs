@@ -59,7 +59,7 @@ fn context_by_symbol(path: &Path) -> Result<(i64, i64)> {
         .symbols()
         .filter(|symbol| symbol.name().is_ok_and(is_context))
         .filter(|symbol| symbol.elf_symbol().st_type() == elf::STT_TLS)
-        .max_by_key(|symbol| symbol.size())
+        .max_by_key(object::ObjectSymbol::size)
         .context("no symbol of CONTEXT")?;
     Ok((symbol.address() as i64 - size as i64, symbol.size() as i64))
 }

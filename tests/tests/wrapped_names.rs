@@ -19,7 +19,7 @@ const PROFILES: [Profile; 7] = [
     Profile::V0,
 ];
 /// The tasks are spawned at once; the machine may be busy.
-const SPAWNED: Duration = Duration::from_secs(60);
+const SPAWNED: Duration = Duration::from_mins(1);
 
 fn wrappers(profile: Profile, stripped: bool) -> Result<Vec<Pair>> {
     let build = Build {

@@ -96,7 +96,7 @@ fn try_close(parts: Vec<Vec<OwnedFd>>) -> io::Result<()> {
     let (mut ready, says_ready) = UnixStream::pair()?;
     let (waits, go) = UnixStream::pair()?;
     let kept = |part: &[OwnedFd]| {
-        let mut kept: Vec<RawFd> = part.iter().map(|link| link.as_raw_fd()).collect();
+        let mut kept: Vec<RawFd> = part.iter().map(std::os::fd::AsRawFd::as_raw_fd).collect();
         kept.extend([says_ready.as_raw_fd(), waits.as_raw_fd()]);
         kept.sort_unstable();
         kept

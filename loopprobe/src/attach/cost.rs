@@ -62,6 +62,7 @@ impl DeadTime {
     const SHORTEST_NS: u64 = 100_000;
 
     /// This for polls of at least `threshold_ns`, or none where they may be short.
+    #[must_use]
     pub fn of_polls_over(self, threshold_ns: u64) -> Self {
         if threshold_ns >= Self::SHORTEST_NS {
             self

@@ -154,7 +154,10 @@ mod tests {
     /// A value that the option takes and that is not its default.
     fn example(option: &Arg) -> String {
         let name = option.get_value_names().and_then(|names| names.first());
-        let text = match (option.get_long().unwrap(), name.map(|name| name.as_str())) {
+        let text = match (
+            option.get_long().unwrap(),
+            name.map(clap::builder::Str::as_str),
+        ) {
             ("cause", _) => "sleep",
             ("mode", _) => "light",
             ("otlp-only", _) => "traces",

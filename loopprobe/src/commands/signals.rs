@@ -58,7 +58,7 @@ impl Signals {
             }
             screen::leave();
             await_removal(|| {
-                eprintln!("loopprobe: removing the probes first, which takes a moment")
+                eprintln!("loopprobe: removing the probes first, which takes a moment");
             });
             std::process::exit(128 + signal as i32);
         })

@@ -41,7 +41,7 @@ fn by_name(name: &str) -> anyhow::Result<u32> {
 
 fn only_one(pids: &[u32], what: &str) -> anyhow::Result<u32> {
     let mut survey = Survey::new(presence);
-    let found = pids.iter().flat_map(|&pid| {
+    let found = pids.iter().filter_map(|&pid| {
         let found = survey.process(pid).ok()?;
         let image = found.images.into_iter().next()?;
         Some(Row::new(pid, &image))

@@ -107,8 +107,8 @@ fn read_ranges(image: &Image) -> Option<Vec<(VirtAddr, VirtAddr)>> {
 
 type Slice<'a> = EndianSlice<'a, LittleEndian>;
 
-fn function_range<'a>(
-    section: &EhFrame<Slice<'a>>,
+fn function_range(
+    section: &EhFrame<Slice<'_>>,
     bases: &BaseAddresses,
     frames: u64,
     fde: gimli::Pointer,

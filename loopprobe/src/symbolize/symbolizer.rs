@@ -50,11 +50,13 @@ impl Symbolizer {
     }
 
     /// The runtimes whose frames are told from the program's, where they are others than [`RUNTIMES`].
+    #[must_use]
     pub fn with_runtimes(self, runtimes: Runtimes) -> Self {
         Self { runtimes, ..self }
     }
 
     /// Where the names of code come from that lies in no file.
+    #[must_use]
     pub fn with_perf_map(self, perf_map: Option<PerfMap>) -> Self {
         Self { perf_map, ..self }
     }

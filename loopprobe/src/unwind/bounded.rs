@@ -112,11 +112,11 @@ fn instructions_are_bounded<R: Reader, S: UnwindSection<R>>(
             return false;
         }
         *budget -= 1;
-        let expression = match instruction {
-            CallFrameInstruction::DefCfaExpression { expression }
-            | CallFrameInstruction::Expression { expression, .. }
-            | CallFrameInstruction::ValExpression { expression, .. } => expression,
-            _ => continue,
+        let (CallFrameInstruction::DefCfaExpression { expression }
+        | CallFrameInstruction::Expression { expression, .. }
+        | CallFrameInstruction::ValExpression { expression, .. }) = instruction
+        else {
+            continue;
         };
         if !has_no_jump(section, &expression, encoding) {
             return false;

@@ -126,8 +126,8 @@ impl Unwinder {
         }
         Unwound {
             outcome,
-            passed_entry,
             frames,
+            passed_entry,
         }
     }
 

@@ -44,7 +44,7 @@ fn percentiles_are_those_of_the_truth() -> Result<()> {
     let mut durations: Vec<u64> = truth
         .iter()
         .filter(|poll| poll.kind == "async")
-        .map(|poll| poll.duration_ns())
+        .map(loopprobe_tests::truth::Poll::duration_ns)
         .collect();
     durations.sort_unstable();
     let summary = &report.summary;

@@ -17,7 +17,7 @@ fn panicking(build: Build) -> Result<()> {
     let mut target = Target::start(&path, &["--gate", "before", "--rounds", "200", "--hold"])?;
     let session = Session::attach(target.pid(), &[])?;
     target.send("go")?;
-    let said = target.until("counters", Duration::from_secs(60))?;
+    let said = target.until("counters", Duration::from_mins(1))?;
     let counters = &said[said.len() - 1];
     for (name, wanted) in [
         ("panicked", 400),

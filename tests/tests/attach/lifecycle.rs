@@ -81,7 +81,7 @@ fn a_forked_child_is_not_the_target_and_lives_on() -> Result<()> {
     )?;
     let session = Session::attach(target.pid(), &[])?;
     target.send("go")?;
-    let said = target.until("child_status", std::time::Duration::from_secs(60))?;
+    let said = target.until("child_status", std::time::Duration::from_mins(1))?;
     ensure!(
         said.last().is_some_and(|line| line["status"] == 0),
         "the child was harmed: {said:?}"

@@ -82,7 +82,7 @@ pub(crate) fn check(build: Build, scenario: &str, cause: Cause) -> Result<()> {
     ensure!(lost.unwalked_threads == 0, "{lost:?}, {:?}", report.head);
     let longest = polls
         .iter()
-        .map(|poll| poll.duration_ns())
+        .map(loopprobe_tests::truth::Poll::duration_ns)
         .max()
         .unwrap_or(0);
     let stuck: BTreeSet<_> = polls

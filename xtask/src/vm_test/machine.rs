@@ -13,7 +13,7 @@ use anyhow::{Context as _, bail};
 /// The program.
 const QEMU: &str = "qemu-system-x86_64";
 /// A guest needs about a minute by emulation; several on a machine that does other things too.
-const PATIENCE: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = Duration::from_mins(10);
 
 /// Fails if QEMU is not there.
 pub(super) fn check() -> anyhow::Result<()> {

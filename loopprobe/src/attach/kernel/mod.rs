@@ -290,14 +290,14 @@ fn instructions(ebpf: &Ebpf) -> Result<HashMap<&'static str, Vec<bpf_insn>>, Att
 }
 
 fn map_fd(map: &Map) -> Option<RawFd> {
-    let data = match map {
-        Map::Array(m)
-        | Map::PerCpuArray(m)
-        | Map::HashMap(m)
-        | Map::LruHashMap(m)
-        | Map::ProgramArray(m)
-        | Map::RingBuf(m) => m,
-        _ => return None,
+    let (Map::Array(data)
+    | Map::PerCpuArray(data)
+    | Map::HashMap(data)
+    | Map::LruHashMap(data)
+    | Map::ProgramArray(data)
+    | Map::RingBuf(data)) = map
+    else {
+        return None;
     };
     Some(data.fd().as_fd().as_raw_fd())
 }

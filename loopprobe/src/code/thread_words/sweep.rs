@@ -142,7 +142,7 @@ impl<'a> Sweep<'a> {
             decoder.decode_out(&mut instruction);
             match instruction.flow_control() {
                 FlowControl::Return => {
-                    returned = returned.or(thread_local(state.get(Register::RAX)))
+                    returned = returned.or(thread_local(state.get(Register::RAX)));
                 }
                 FlowControl::Call | FlowControl::IndirectCall => {
                     self.call(&instruction, &own, &mut state, calls);

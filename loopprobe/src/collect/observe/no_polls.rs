@@ -49,7 +49,11 @@ impl Observer {
             })
             .map(|(_, thread)| thread.tid)
             .collect();
-        polling.extend(self.stuck.iter().flat_map(|stuck| stuck.threads()));
+        polling.extend(
+            self.stuck
+                .iter()
+                .flat_map(super::super::stuck::Stuck::threads),
+        );
         if self.stacks.is_none() {
             // Not wanted for polls; but without them nothing could be said.
             self.stacks = Stacks::new(&self.options).ok();

@@ -22,7 +22,7 @@ pub(super) fn sort(census: &mut Census, by: SortBy) {
             )
         }),
         SortBy::Name => {
-            tasks.sort_by_cached_key(|task| (types[task.kind].name.clone(), task.kind, task.id))
+            tasks.sort_by_cached_key(|task| (types[task.kind].name.clone(), task.kind, task.id));
         }
         SortBy::Id => tasks.sort_by_key(|task| task.id),
         SortBy::State => tasks.sort_by_key(|task| (task.state, task.id)),

@@ -79,8 +79,7 @@ impl<W: Write> TextSink<W> {
     fn clock(&self) -> WallClock {
         self.session
             .as_ref()
-            .map(WallClock::of)
-            .unwrap_or(WallClock::UTC_EPOCH)
+            .map_or(WallClock::UTC_EPOCH, WallClock::of)
     }
 }
 

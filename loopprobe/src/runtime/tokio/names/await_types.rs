@@ -163,7 +163,7 @@ impl AwaitTypes {
     }
 }
 
-impl<'a> Reader<'a> {
+impl Reader<'_> {
     /// The generic arguments of the wanted poll functions, and the types `Core` by theirs.
     fn index(
         &mut self,

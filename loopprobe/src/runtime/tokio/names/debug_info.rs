@@ -217,13 +217,13 @@ fn units_to_read<'a>(
 }
 
 /// The crate of a unit: rustc names them `src/main.rs/@/app.0123456789abcdef-cgu.0`.
-fn crate_of<'a>(unit: UnitRef<'_, Slice<'a>>) -> Option<String> {
+fn crate_of(unit: UnitRef<'_, Slice<'_>>) -> Option<String> {
     let name = unit.name.as_ref()?.to_string().ok()?;
     let (_, object) = name.rsplit_once("/@/")?;
     Some(object.split_once('.')?.0.to_owned())
 }
 
-fn holds_any<'a>(unit: UnitRef<'_, Slice<'a>>, sorted: &[u64]) -> bool {
+fn holds_any(unit: UnitRef<'_, Slice<'_>>, sorted: &[u64]) -> bool {
     let Ok(mut ranges) = unit.unit_ranges() else {
         return false;
     };
@@ -281,7 +281,7 @@ pub(super) fn location<'a>(
 }
 
 /// A file's path as the compiler was given it: relative to the directory in which it ran, or absolute.
-fn file_name<'a>(unit: UnitRef<'_, Slice<'a>>, index: u64) -> Option<String> {
+fn file_name(unit: UnitRef<'_, Slice<'_>>, index: u64) -> Option<String> {
     let header = unit.line_program.as_ref()?.header();
     let file = header.file(index)?;
     let text = |value| {
