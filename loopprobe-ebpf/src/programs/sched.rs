@@ -137,16 +137,9 @@ fn is_during(now: u64) -> bool {
         .is_some_and(|config| config.has_begun(now) && !config.is_over(now))
 }
 
-/// A thread is made ready to run by the current one. Argument: the task.
+/// A thread is made ready to run by the current one; it runs at `sched_wakeup_new` too, where that is a new one. Argument: the task.
 #[raw_tracepoint(tracepoint = "sched_waking")]
 pub fn sched_waking(ctx: RawTracePointContext) -> i32 {
-    let _ = try_waking(arguments::<1>(&ctx)[0]);
-    0
-}
-
-/// A new thread is made ready to run for the first time. Argument: the task.
-#[raw_tracepoint(tracepoint = "sched_wakeup_new")]
-pub fn sched_wakeup_new(ctx: RawTracePointContext) -> i32 {
     let _ = try_waking(arguments::<1>(&ctx)[0]);
     0
 }

@@ -1,5 +1,7 @@
 //! The programs that run when threads are scheduled, and those that look at what runs.
 
+use std::collections::BTreeSet;
+
 use aya::{
     programs::{
         PerfEvent, ProgramError, RawTracePoint,
@@ -11,17 +13,20 @@ use aya::{
 use super::Kernel;
 use crate::attach::AttachError;
 
-/// Programs that each run at the tracepoint of their name.
-const TRACEPOINTS: [&str; 5] = [
-    "sched_process_exit",
-    "sched_process_exec",
-    "sched_waking",
-    "sched_wakeup_new",
-    "sched_switch",
+/// Programs, and the tracepoint of each.
+type Tracepoints = [(&'static str, &'static str)];
+
+/// They follow threads off and on their CPUs.
+const PROBED: &Tracepoints = &[
+    ("sched_process_exit", "sched_process_exit"),
+    ("sched_process_exec", "sched_process_exec"),
+    ("sched_waking", "sched_waking"),
+    ("sched_waking", "sched_wakeup_new"),
+    ("sched_switch", "sched_switch"),
 ];
 
-/// The same where threads are watched instead of probed: programs, and the tracepoint of each.
-const WATCH_TRACEPOINTS: [(&str, &str); 4] = [
+/// The same where threads are watched instead of probed.
+const WATCHED: &Tracepoints = &[
     ("sched_process_exit", "sched_process_exit"),
     ("sched_process_exec", "sched_process_exec"),
     ("sched_waking", "sched_waking"),
@@ -35,10 +40,7 @@ impl Kernel {
     ///
     /// [`AttachError::Program`].
     pub fn load_tracepoints(&mut self) -> Result<(), AttachError> {
-        for name in TRACEPOINTS {
-            self.tracepoint(name, RawTracePoint::load)?;
-        }
-        Ok(())
+        self.load_at(PROBED)
     }
 
     /// Starts following threads off and on their CPUs, once that is loaded.
@@ -47,10 +49,7 @@ impl Kernel {
     ///
     /// [`AttachError::Program`].
     pub fn attach_tracepoints(&mut self) -> Result<(), AttachError> {
-        for name in TRACEPOINTS {
-            self.tracepoint(name, |program| program.attach(name))?;
-        }
-        Ok(())
+        self.attach_at(PROBED)
     }
 
     /// Loads the programs that follow threads which are watched instead of probed.
@@ -59,10 +58,7 @@ impl Kernel {
     ///
     /// [`AttachError::Program`].
     pub fn load_watch(&mut self) -> Result<(), AttachError> {
-        for (name, _) in WATCH_TRACEPOINTS {
-            self.tracepoint(name, RawTracePoint::load)?;
-        }
-        Ok(())
+        self.load_at(WATCHED)
     }
 
     /// Starts watching threads, once that is loaded.
@@ -71,8 +67,19 @@ impl Kernel {
     ///
     /// [`AttachError::Program`].
     pub fn attach_watch(&mut self) -> Result<(), AttachError> {
-        for (name, tracepoint) in WATCH_TRACEPOINTS {
-            self.tracepoint(name, |program| program.attach(tracepoint))?;
+        self.attach_at(WATCHED)
+    }
+
+    fn load_at(&mut self, tracepoints: &Tracepoints) -> Result<(), AttachError> {
+        let programs: BTreeSet<_> = tracepoints.iter().map(|(program, _)| *program).collect();
+        programs
+            .into_iter()
+            .try_for_each(|program| self.tracepoint(program, RawTracePoint::load))
+    }
+
+    fn attach_at(&mut self, tracepoints: &Tracepoints) -> Result<(), AttachError> {
+        for (program, tracepoint) in tracepoints {
+            self.tracepoint(program, |program| program.attach(tracepoint))?;
         }
         Ok(())
     }
