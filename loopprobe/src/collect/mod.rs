@@ -25,6 +25,7 @@ mod looked;
 mod naming;
 mod observe;
 mod options;
+mod poll_key;
 mod polls;
 mod record;
 mod regions;

@@ -7,7 +7,7 @@ use loopprobe_common::{
     thread::{OpenPoll, Thread},
 };
 
-use super::{Options, threads::ThreadNames, watch::Proven};
+use super::{Options, poll_key::PollKey, threads::ThreadNames, watch::Proven};
 use crate::{
     attach::{DeadTime, Plan},
     clock::nanoseconds,
@@ -29,9 +29,6 @@ pub(super) struct Polls {
     /// What is taken off measured durations.
     pub(super) dead_time: DeadTime,
 }
-
-/// A poll: its thread, and when the kernel side saw it begin.
-pub(super) type PollKey = (u32, u64);
 
 impl Polls {
     /// For a session's process; `dead_time` is taken off measured durations.

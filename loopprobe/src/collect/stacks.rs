@@ -21,15 +21,14 @@ use self::{
 };
 pub(super) use self::{
     record::{raw_stack, registers, syscall},
-    seen::Left,
+    seen::{Left, SeenStack},
 };
 use super::{
     Options,
     gap::{Gap, Place},
-    polls::PollKey,
+    poll_key::PollKey,
     regions::Regions,
     runtime_code::RuntimeCode,
-    stuck::SeenStack,
 };
 use crate::{
     attach::PlannedImage,

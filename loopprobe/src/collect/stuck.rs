@@ -16,11 +16,10 @@ pub(super) use self::waiting::{Waiting, is_waiting};
 use super::{
     looked::{Looked, is_clean, threads},
     naming::Named,
-    stacks::{Stacks, raw_stack},
+    stacks::{SeenStack, Stacks, raw_stack},
 };
 use crate::{
     attach::{Kernel, PlannedImage},
-    diagnose::RawSyscall,
     model::TaskKind,
     runtime::RuntimeImage,
     unwind::{Means, Memory, Module, OpenPoll, PollFunctions, RawFrame, RawStack},
@@ -68,17 +67,6 @@ struct StuckPoll {
     /// When it was last seen, for a thread that computes.
     sampled_ns: Option<u64>,
     seen: SeenStack,
-}
-
-/// The stack of such a poll when it was last looked at.
-#[derive(Clone, Debug)]
-pub(super) struct SeenStack {
-    /// Innermost first, up to the poll function.
-    pub frames: Vec<RawFrame>,
-    /// The system call that the thread waits in; `None` if it computes.
-    pub syscall: Option<RawSyscall>,
-    /// Whether it was on a CPU.
-    pub on_cpu: bool,
 }
 
 impl Stuck {

@@ -21,6 +21,7 @@ mod progress;
 mod ps;
 mod record;
 mod reload;
+mod replay;
 mod report;
 mod run;
 mod say;

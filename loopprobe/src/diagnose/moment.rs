@@ -111,13 +111,3 @@ fn yields_in_parking_lot(found: &StackEvidence) -> bool {
 pub(crate) fn names(frames: &[Frame]) -> impl Iterator<Item = &str> {
     frames.iter().filter_map(|frame| frame.function.as_deref())
 }
-
-/// The frames below the poll's own glue: the outermost ones, from the poll's entry inwards, are plumbing of every poll.
-pub(crate) fn inner(frames: &[Frame]) -> impl Iterator<Item = &Frame> {
-    let glue = frames
-        .iter()
-        .rev()
-        .take_while(|frame| frame.runtime)
-        .count();
-    frames.iter().take(frames.len() - glue)
-}

@@ -4,7 +4,6 @@
 //! first one that is known decides. Some only say how a thread waits (a condition variable, a park); around those, still in the
 //! library's code, may stand what it waits for.
 
-use super::moment::inner;
 use crate::{
     model::{Frame, Role, SourceLocation},
     runtime::{Plumbing, RUNTIMES},
@@ -303,4 +302,14 @@ fn in_file(location: &SourceLocation) -> Option<Operation> {
         .find(|(pattern, _)| matches(&location.file, pattern))
         .map(|(_, operation)| *operation);
     known.or(Plumbing::is_loop_file(RUNTIMES, &location.file).then_some(Loop))
+}
+
+/// The frames below the poll's own glue: the outermost ones, from the poll's entry inwards, are plumbing of every poll.
+pub(crate) fn inner(frames: &[Frame]) -> impl Iterator<Item = &Frame> {
+    let glue = frames
+        .iter()
+        .rev()
+        .take_while(|frame| frame.runtime)
+        .count();
+    frames.iter().take(frames.len() - glue)
 }

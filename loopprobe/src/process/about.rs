@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::ffi::OsStrExt as _, path::Path, time::Duration};
 
-use super::{Namespace, Status, exit};
+use super::{Namespace, Status, facts};
 
 /// The kernel lets a command line be as long as memory allows; nobody reads on.
 const MAX_COMMAND_BYTES: u64 = 64 << 10;
@@ -58,7 +58,7 @@ pub(super) fn command(pid: u32) -> Vec<String> {
 
 /// The 22nd field of `/proc/PID/stat` counts clock ticks since boot (proc_pid_stat(5)), as `/proc/uptime` counts seconds.
 fn age(pid: u32) -> Option<Duration> {
-    let started: u64 = exit::stat_field(pid, 22)?.parse().ok()?;
+    let started: u64 = facts::stat_field(pid, 22)?.parse().ok()?;
     // SAFETY: an integer in, an integer out.
     let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
     let ticks = u64::try_from(ticks).ok().filter(|ticks| *ticks > 0)?;

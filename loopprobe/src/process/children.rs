@@ -1,6 +1,6 @@
 //! All processes below one, and all above it, by the parents that `/proc/PID/stat` names.
 
-use super::{all, exit::stat_field};
+use super::{all, facts::stat_field};
 
 /// The processes below a process: its children, theirs, and so on, by id. A process whose parent has ended is below it no more.
 ///

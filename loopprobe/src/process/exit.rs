@@ -1,11 +1,14 @@
 //! A pidfd that tells of a process's end; also its name and the fields of its `stat`.
 
 use std::{
-    fs, io,
+    io,
     os::fd::{FromRawFd as _, OwnedFd},
 };
 
-use super::{ProcessError, find::program};
+use super::{
+    ProcessError,
+    facts::{first_thread, program, stat_field},
+};
 
 /// A descriptor that becomes readable when the process ends: `pidfd_open(2)`, Linux 5.3.
 ///
@@ -50,28 +53,4 @@ pub fn name(pid: u32) -> Result<String, ProcessError> {
 /// in common.
 pub fn started(pid: u32) -> Option<u64> {
     stat_field(pid, 22)?.parse().ok()
-}
-
-/// A field of `/proc/PID/stat` behind the name, by its number in proc_pid_stat(5): 3 and more.
-pub(super) fn stat_field(pid: u32, number: usize) -> Option<String> {
-    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    let stat = String::from_utf8_lossy(&stat);
-    // The name before the state may hold anything, closing brackets too.
-    let (_, rest) = stat.rsplit_once(") ")?;
-    let field = rest.split_ascii_whitespace().nth(number.checked_sub(3)?)?;
-    Some(field.to_owned())
-}
-
-/// The name that the kernel keeps of the first thread.
-///
-/// # Errors
-///
-/// [`ProcessError`] if the process is gone or may not be looked at.
-pub(super) fn first_thread(pid: u32) -> Result<String, ProcessError> {
-    const FILE: &str = "comm";
-    let name = fs::read(format!("/proc/{pid}/{FILE}"))
-        .map_err(|error| ProcessError::reading(pid, FILE, error))?;
-    Ok(String::from_utf8_lossy(&name)
-        .trim_end_matches('\n')
-        .to_owned())
 }

@@ -1,8 +1,12 @@
 //! Which processes there are, and which have a name or a text in their command line.
 
-use std::{fs, os::unix::ffi::OsStrExt as _, path::PathBuf};
+use std::fs;
 
-use super::{ProcessError, about::command, ancestors, exit::first_thread};
+use super::{
+    about::command,
+    ancestors,
+    facts::{first_thread, program},
+};
 
 /// All processes that `/proc` shows, in the order of their ids. Threads are not among them.
 ///
@@ -45,22 +49,6 @@ pub fn by_command(wanted: &str) -> std::io::Result<Vec<u32>> {
         pid != own && !above.contains(&pid) && command(pid).join(" ").contains(wanted)
     });
     Ok(pids)
-}
-
-/// The path of a process's program in its own mount namespace, without the kernel's ` (deleted)`.
-///
-/// # Errors
-///
-/// [`ProcessError::Denied`] for somebody else's process, [`ProcessError::NotFound`] if it is gone or a kernel thread.
-pub fn program(pid: u32) -> Result<PathBuf, ProcessError> {
-    const FILE: &str = "exe";
-    let path = fs::read_link(format!("/proc/{pid}/{FILE}"))
-        .map_err(|error| ProcessError::reading(pid, FILE, error))?;
-    let bytes = path.as_os_str().as_bytes();
-    match bytes.strip_suffix(b" (deleted)") {
-        Some(kept) => Ok(std::ffi::OsStr::from_bytes(kept).into()),
-        None => Ok(path),
-    }
 }
 
 fn has_name(pid: u32, wanted: &str) -> bool {

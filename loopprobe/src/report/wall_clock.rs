@@ -55,7 +55,7 @@ pub fn rfc3339(unix_ns: u64) -> String {
 }
 
 fn local_time(unix_seconds: u64) -> (i32, i32, i32) {
-    let Ok(seconds) = libc::time_t::try_from(unix_seconds) else {
+    let Ok(seconds) = unix_seconds.try_into() else {
         return (0, 0, 0);
     };
     let mut parts = std::mem::MaybeUninit::<libc::tm>::zeroed();

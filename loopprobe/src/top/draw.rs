@@ -3,7 +3,7 @@
 use ratatui::{
     Frame,
     layout::{Constraint, Layout, Rect},
-    style::{Modifier, Style, Stylize as _},
+    style::Stylize as _,
     text::{Line, Span},
     widgets::{Block, Clear, Paragraph},
 };
@@ -116,14 +116,4 @@ fn help(frame: &mut Frame<'_>) {
     frame.render_widget(Clear, area);
     let block = Block::bordered().title(" Keys ");
     frame.render_widget(Paragraph::new(lines).block(block), area);
-}
-
-/// A pane's title; the one that gets the keys stands out.
-pub(super) fn title(text: String, focused: bool) -> Line<'static> {
-    let style = if focused {
-        Style::new().add_modifier(Modifier::BOLD | Modifier::UNDERLINED)
-    } else {
-        Style::new().add_modifier(Modifier::BOLD)
-    };
-    Line::styled(text, style)
 }

@@ -17,7 +17,7 @@ use crate::{
     report::{Chosen, Count, Measured, clean, end_of, frame_name, words},
 };
 
-use super::{Focus, State, draw::title};
+use super::{Focus, State};
 
 const CHOSEN: Style = Style::new().add_modifier(Modifier::REVERSED);
 
@@ -298,4 +298,14 @@ fn frame_line(frame: &StackFrame, columns: usize) -> Line<'static> {
         }
     }
     if frame.runtime { line.dim() } else { line }
+}
+
+/// A pane's title; the one that gets the keys stands out.
+fn title(text: String, focused: bool) -> Line<'static> {
+    let style = if focused {
+        Style::new().add_modifier(Modifier::BOLD | Modifier::UNDERLINED)
+    } else {
+        Style::new().add_modifier(Modifier::BOLD)
+    };
+    Line::styled(text, style)
 }

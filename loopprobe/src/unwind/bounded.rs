@@ -9,7 +9,7 @@ use gimli::{
     UnwindSection,
 };
 
-use super::image::Section;
+use super::section::Section;
 use crate::elf::VirtAddr;
 
 /// The most instructions of one entry. Compilers write some hundred for the largest functions.

@@ -1,6 +1,6 @@
 //! The segments and call frame information of an ELF file, all that walking a stack takes.
 
-use std::{ops::Range, sync::Arc};
+use std::ops::Range;
 
 use gimli::{BaseAddresses, EhFrame, EhFrameHdr, LittleEndian, UnwindSection};
 use object::{
@@ -10,6 +10,7 @@ use object::{
     read::elf::{FileHeader, ProgramHeader, SectionHeader},
 };
 
+use super::section::{Section, SharedBytes};
 use super::{bounded, source::ByteSource};
 use crate::elf::{FileOffset, VirtAddr};
 
@@ -42,37 +43,6 @@ impl Segment {
                 .is_some_and(|end| end <= limit)
         };
         ends_by(self.address, MAX_ADDRESS) && ends_by(self.offset, i64::MAX as u64)
-    }
-}
-
-/// Bytes shared between the unwinder and the search for functions.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct SharedBytes(Arc<[u8]>);
-
-impl std::ops::Deref for SharedBytes {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl From<&[u8]> for SharedBytes {
-    fn from(bytes: &[u8]) -> Self {
-        Self(bytes.into())
-    }
-}
-
-/// A section's bytes and where they lie in the image.
-#[derive(Clone, Debug)]
-pub(crate) struct Section {
-    pub address: u64,
-    pub bytes: SharedBytes,
-}
-
-impl Section {
-    pub(crate) fn range(&self) -> Range<u64> {
-        self.address..self.address.saturating_add(self.bytes.len() as u64)
     }
 }
 

@@ -16,6 +16,7 @@ mod modules;
 mod open_poll;
 mod raw;
 mod reach;
+mod section;
 mod source;
 mod unguided;
 mod unwinder;

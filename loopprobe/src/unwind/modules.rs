@@ -10,7 +10,7 @@ use framehop::{ExplicitModuleSectionInfo, Unwinder as _, x86_64::UnwinderX86_64}
 
 use super::{
     Module,
-    image::{Section, SharedBytes},
+    section::{Section, SharedBytes},
 };
 use crate::{
     elf::ProcAddr,

@@ -11,11 +11,7 @@ use loopprobe_common::{
 use super::Observer;
 use crate::{
     clock::nanoseconds,
-    collect::{
-        light::is_open,
-        polls::{PollKey, open_polls},
-        stacks::Left,
-    },
+    collect::{light::is_open, poll_key::PollKey, polls::open_polls, stacks::Left},
     model::{Sink, TaskType},
 };
 

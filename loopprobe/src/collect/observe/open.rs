@@ -8,11 +8,7 @@ use super::Observer;
 use crate::{
     clock::nanoseconds,
     collect::{
-        advice::advise,
-        deadlock,
-        look::Look,
-        polls::{PollKey, open_polls},
-        stuck::Stuck,
+        advice::advise, deadlock, look::Look, poll_key::PollKey, polls::open_polls, stuck::Stuck,
     },
     model::{Event, LongPoll, Notice, Sink},
 };

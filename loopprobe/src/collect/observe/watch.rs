@@ -14,7 +14,8 @@ use crate::{
     collect::{
         advice::advise,
         images::Images,
-        polls::{PollKey, root_type},
+        poll_key::PollKey,
+        polls::root_type,
         stacks::Stacks,
         watch::{Owner, Proven, Watchable, Watching, hi_ns, proven, proven_so_far, words_of},
     },

@@ -150,3 +150,14 @@ impl Seen {
                 .all(|(a, b)| a.address == b.address)
     }
 }
+
+/// The stack of a poll that began before the attach, when it was last looked at.
+#[derive(Clone, Debug)]
+pub(in crate::collect) struct SeenStack {
+    /// Innermost first, up to the poll function.
+    pub(in crate::collect) frames: Vec<RawFrame>,
+    /// The system call that the thread waits in; `None` if it computes.
+    pub(in crate::collect) syscall: Option<RawSyscall>,
+    /// Whether it was on a CPU.
+    pub(in crate::collect) on_cpu: bool,
+}

@@ -5,7 +5,7 @@ use loopprobe_common::records::StackRecord;
 use super::{Stacks, raw_stack};
 use crate::{
     collect::{
-        polls::PollKey,
+        poll_key::PollKey,
         stuck::Stuck,
         watch::{Owner, Proven, find_owner},
     },

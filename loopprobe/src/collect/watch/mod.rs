@@ -12,7 +12,7 @@ use std::collections::HashMap;
 
 use loopprobe_common::records::StackRecord;
 
-use super::{naming::Named, polls::PollKey, stacks::Stacks, stuck::Stuck};
+use super::{naming::Named, poll_key::PollKey, stacks::Stacks, stuck::Stuck};
 use crate::attach::PlannedImage;
 
 /// What only a session has that watches.

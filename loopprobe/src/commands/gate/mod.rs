@@ -8,7 +8,7 @@ mod place;
 use std::{io, path::Path};
 
 use self::kinds::{Kinds, Limits};
-use super::{output_file::OutputFile, report, say};
+use super::{output_file::OutputFile, replay, say};
 use crate::{
     cli::{Exit, GateArgs, GlobalArgs},
     model::{Event, Session, Sink, Summary},
@@ -191,7 +191,7 @@ impl Sink for Gate {
 
 fn read(path: &Path, global: &GlobalArgs) -> anyhow::Result<(Baseline, String)> {
     let mut recorded = OwnTime::default();
-    report::each_event(path, global, &mut |event| {
+    replay::each_event(path, global, &mut |event| {
         recorded.event(event);
     })?;
     Ok((Baseline::new(recorded), path.display().to_string()))

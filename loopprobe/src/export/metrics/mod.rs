@@ -4,6 +4,7 @@ mod board;
 mod family;
 mod figures;
 mod server;
+mod shown;
 mod sink;
 mod targets;
 

@@ -11,7 +11,7 @@ use std::{
 
 use tiny_http::{Header, Method, Request, Response};
 
-use super::board::Shown;
+use super::shown::Shown;
 
 /// As in the OpenMetrics specification, version 1.0.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{board::Shown, figures::Figures, server::Server};
+use super::{figures::Figures, server::Server, shown::Shown};
 use crate::model::{Event, Live, Sink};
 
 /// How old figures may be.

@@ -1,5 +1,7 @@
 //! Holds the code against the map in `docs/architecture.md`: which room uses which.
 
+mod files;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
