@@ -337,7 +337,7 @@ fn cost(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
         write!(out, ": {}", parts.join(", "))?;
     }
     let dead_ns = cost.dead_start_ns + cost.dead_end_ns;
-    if dead_ns > 0 {
+    if dead_ns > 0 && summary.long_polls > 0 {
         let dead_us = dead_ns as f64 / 1_000.0;
         write!(out, "; {dead_us:.1}us have been taken off each long poll")?;
     }
