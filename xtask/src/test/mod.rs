@@ -1,13 +1,17 @@
 //! Every test, with one summary at the end.
 
+mod outcome;
+
 use std::{
     ffi::OsString,
+    fs,
     io::{BufRead as _, BufReader},
     process::{Command, Stdio},
 };
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 
+use self::outcome::{Counts, Outcome};
 use crate::{build_ebpf, privileged, workspace};
 
 /// What was typed for `test`.
@@ -25,8 +29,13 @@ const AGAIN: usize = 2;
 /// With more failures than this nothing is run again: that is no noise.
 const MOST_AGAIN: usize = 6;
 
-/// Runs unit tests and documentation tests as the user, then the integration tests as root, one at a time: they compare
-/// times, and on a machine with few CPUs they would disturb each other.
+/// Files whose tests compute all the time and measure none: they do not disturb each other.
+const TOGETHER: [&str; 3] = ["discovery", "stripped_names", "wrapped_names"];
+/// So many of them run at once.
+const TOGETHER_THREADS: &str = "2";
+
+/// Runs unit tests and documentation tests as the user, then the integration tests as root, nearly all one at a time:
+/// they compare times, and on a machine with few CPUs they would disturb each other.
 ///
 /// Integration tests that fail are run again by themselves: what else a shared machine does for a while can fail a test that
 /// measures. Each that passes only then is named at the end.
@@ -38,8 +47,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         total.add(own_tests(filter)?);
     }
     build_binary()?;
-    let mut command = integration_tests(args);
-    let outcome = run_tests(command.args(filter).args(["--", "--test-threads=1"]))?;
+    let (together, alone) = test_files()?;
+    let mut outcome = Outcome::default();
+    for (files, threads) in [(together, TOGETHER_THREADS), (alone, "1")] {
+        let mut command = integration_tests(args);
+        command.args(files).args(filter);
+        outcome.add(run_tests(command.args(["--", "--test-threads", threads]))?);
+    }
     total.add(again(outcome, |names| {
         let mut command = integration_tests(args);
         run_tests(
@@ -49,6 +63,29 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         )
     })?);
     total.report()
+}
+
+/// What names the files of integration tests to cargo: those that run together, and all others.
+fn test_files() -> anyhow::Result<(Vec<String>, Vec<String>)> {
+    let folder = workspace::root().join("tests/tests");
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder).context("cannot read tests/tests")? {
+        let path = entry?.path();
+        let name = path.file_stem().and_then(|name| name.to_str());
+        names.extend(name.map(str::to_owned));
+    }
+    names.sort();
+    let (together, alone): (Vec<String>, Vec<String>) = names
+        .into_iter()
+        .partition(|name| TOGETHER.contains(&name.as_str()));
+    ensure!(
+        together.len() == TOGETHER.len(),
+        "of {TOGETHER:?} only {together:?} are in tests/tests"
+    );
+    let args = |names: Vec<String>| names.iter().map(|name| format!("--test={name}")).collect();
+    let mut others: Vec<String> = args(alone);
+    others.extend(["--lib".to_owned(), "--bins".to_owned()]);
+    Ok((args(together), others))
 }
 
 fn integration_tests(args: &Args) -> Command {
@@ -149,61 +186,6 @@ fn as_root(command: &mut Command) {
     }
 }
 
-/// What libtest's own summary lines say, and the tests themselves.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Counts {
-    passed: u64,
-    failed: u64,
-    ignored: u64,
-    /// Test programs that ended without a summary: they crashed or did not compile.
-    broken: u64,
-    /// Tests of those that passed that failed before.
-    passed_again: u64,
-    /// Tests that passed without doing anything, and said why (`LEFT OUT`, `SKIPPED`).
-    left_out: u64,
-}
-
-impl Counts {
-    fn add(&mut self, other: Self) {
-        self.passed += other.passed;
-        self.failed += other.failed;
-        self.ignored += other.ignored;
-        self.broken += other.broken;
-        self.passed_again += other.passed_again;
-        self.left_out += other.left_out;
-    }
-
-    fn report(self) -> anyhow::Result<()> {
-        let Self {
-            passed,
-            failed,
-            ignored,
-            broken,
-            passed_again,
-            left_out,
-        } = self;
-        let good = failed == 0 && broken == 0 && passed > left_out;
-        let word = if good { "ok" } else { "FAILED" };
-        println!(
-            "\nall tests: {word}. {} passed, {passed_again} of them only when run again; {failed} failed; {left_out} left \
-             out; {ignored} ignored; {broken} did not run to the end",
-            passed.saturating_sub(left_out),
-        );
-        if !good {
-            bail!("tests failed");
-        }
-        Ok(())
-    }
-}
-
-/// What `cargo test` said.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Outcome {
-    counts: Counts,
-    /// The names of the tests that failed.
-    failed: Vec<String>,
-}
-
 fn run_tests(command: &mut Command) -> anyhow::Result<Outcome> {
     let mut child = command
         .stdout(Stdio::piped())
@@ -222,60 +204,9 @@ fn run_tests(command: &mut Command) -> anyhow::Result<Outcome> {
     Ok(outcome)
 }
 
-impl Outcome {
-    fn read(&mut self, line: &str) {
-        if let Some(more) = parse_summary(line) {
-            self.counts.add(more);
-        }
-        self.counts.left_out += u64::from(is_left_out(line));
-        self.failed.extend(parse_failure(line));
-    }
-}
-
-/// Reads `---- a::b stdout ----`, the head of what a failed test has printed. The line with `FAILED` may have other output in it.
-fn parse_failure(line: &str) -> Option<String> {
-    let name = line.strip_prefix("---- ")?.strip_suffix(" stdout ----")?;
-    Some(name.to_owned())
-}
-
-fn is_left_out(line: &str) -> bool {
-    line.starts_with("LEFT OUT: ") || line.starts_with("SKIPPED: ")
-}
-
-/// Reads `test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s`.
-fn parse_summary(line: &str) -> Option<Counts> {
-    let rest = line.strip_prefix("test result: ")?;
-    let (_, counts) = rest.split_once(". ")?;
-    let count = |word: &str| {
-        counts
-            .split("; ")
-            .find_map(|part| part.strip_suffix(word)?.trim().parse().ok())
-            .unwrap_or(0)
-    };
-    Some(Counts {
-        passed: count("passed"),
-        failed: count("failed"),
-        ignored: count("ignored"),
-        ..Counts::default()
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn reads_the_runners_summary() {
-        let line = "test result: FAILED. 3 passed; 2 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s";
-        let expected = Counts {
-            passed: 3,
-            failed: 2,
-            ignored: 1,
-            ..Counts::default()
-        };
-        assert_eq!(parse_summary(line), Some(expected));
-        assert_eq!(parse_summary("test a::b ... ok"), None);
-    }
 
     fn outcome(passed: u64, failed: &[&str]) -> Outcome {
         Outcome {
@@ -286,20 +217,6 @@ mod tests {
             },
             failed: failed.iter().map(|name| (*name).to_owned()).collect(),
         }
-    }
-
-    #[test]
-    fn what_fails_is_known_by_name() {
-        let mut seen = Outcome::default();
-        for line in [
-            "test a::b ... ok",
-            "test a::c ... FAILED",
-            "---- a::c stdout ----",
-            "test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out",
-        ] {
-            seen.read(line);
-        }
-        assert_eq!(seen, outcome(1, &["a::c"]));
     }
 
     #[test]
@@ -339,36 +256,11 @@ mod tests {
     }
 
     #[test]
-    fn tests_that_are_left_out_do_not_count_as_passed() {
-        assert!(is_left_out("LEFT OUT: under sudo loopprobe begins as root"));
-        assert!(!is_left_out("test a::b ... ok"));
-        let nothing_done = Counts {
-            passed: 2,
-            left_out: 2,
-            ..Counts::default()
-        };
-        assert!(nothing_done.report().is_err());
-    }
-
-    #[test]
-    fn no_test_at_all_is_a_failure() {
-        assert!(Counts::default().report().is_err());
-        assert!(
-            Counts {
-                passed: 1,
-                ..Counts::default()
-            }
-            .report()
-            .is_ok()
-        );
-        assert!(
-            Counts {
-                passed: 1,
-                broken: 1,
-                ..Counts::default()
-            }
-            .report()
-            .is_err()
-        );
+    fn each_file_of_tests_is_run_once() {
+        let (together, alone) = test_files().unwrap();
+        assert_eq!(together.len(), TOGETHER.len());
+        assert!(alone.contains(&"--test=attach".to_owned()), "{alone:?}");
+        assert!(alone.contains(&"--lib".to_owned()));
+        assert!(together.iter().all(|name| !alone.contains(name)));
     }
 }
