@@ -29,6 +29,8 @@ pub struct Config {
     pub look: u64,
     /// The header of the one task whose polls are counted apart; 0 for none.
     pub watched: u64,
+    /// The thread of loopprobe's own that is followed like the target's, in loopprobe's pid namespace; 0 for none.
+    pub canary: u64,
 }
 
 impl Config {
@@ -75,10 +77,18 @@ pub const fn relative(vtable: u64, probe: u64) -> u64 {
     vtable.wrapping_sub(probe)
 }
 
+/// No image is larger than 512 GiB.
+const DISTANCE_BITS: u32 = 40;
+
+/// The site of a [`vtable_key`].
+#[inline(always)]
+pub const fn site_of_key(key: u64) -> u64 {
+    key >> DISTANCE_BITS
+}
+
 /// The key of the map `VTABLES`: a vtable of the site `cookie`.
 #[inline(always)]
 pub const fn vtable_key(cookie: u64, relative: u64) -> u64 {
-    const DISTANCE_BITS: u32 = 40; // No image is larger than 512 GiB.
     cookie << DISTANCE_BITS | (relative & ((1 << DISTANCE_BITS) - 1))
 }
 

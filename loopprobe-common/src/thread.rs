@@ -160,6 +160,9 @@ impl Thread {
     /// It is off its CPU in a driver's `epoll_wait`.
     pub const IN_DRIVER: u32 = 1 << 13;
 
+    /// It is not the target's but loopprobe's own: see [`crate::config::Config::canary`].
+    pub const CANARY: u32 = 1 << 14;
+
     /// Whether it has polled a task since a session began. The outermost poll stays in its place when it has ended.
     #[inline(always)]
     pub fn has_polled_since(&self, start_ns: u64) -> bool {

@@ -12,7 +12,8 @@ use loopprobe_common::{
 use crate::{
     clock::now,
     maps::{
-        CROWDED, EMPTY_THREAD, HOMES, OWNERS, TAKEN, THREADS, WAKERS, count, pid_namespace, target,
+        CONFIG, CROWDED, EMPTY_THREAD, HOMES, OWNERS, TAKEN, THREADS, WAKERS, count, pid_namespace,
+        target,
     },
 };
 
@@ -69,9 +70,16 @@ pub fn current() -> Option<&'static mut Thread> {
 
 #[inline(never)]
 pub fn create(tid: u32) -> Option<&'static mut Thread> {
-    let visible = visible_tid()?;
+    let (process, visible) = visible_ids()?;
+    let is_canary = process != target();
+    if is_canary && !is_the_canary(visible) {
+        return None;
+    }
     let thread = settle(tid)?;
     thread.tid = visible;
+    if is_canary {
+        thread.flags = Thread::CANARY;
+    }
     thread.awake_ns = now();
     // SAFETY: the value is copied out at once.
     if let Some(waker) = unsafe { WAKERS.get(&tid) } {
@@ -129,10 +137,25 @@ pub fn forget(tid: u32) {
     }
 }
 
+/// Whether a thread of another process is the one of loopprobe's own that is followed.
+#[inline(always)]
+fn is_the_canary(visible: u32) -> bool {
+    CONFIG
+        .get(0)
+        .is_some_and(|config| config.canary == u64::from(visible))
+}
+
 /// The current thread's id in loopprobe's pid namespace, if it is one of the target's.
 #[inline(always)]
 pub fn visible_tid() -> Option<u32> {
-    let (tgid, tid) = match pid_namespace() {
+    let (tgid, tid) = visible_ids()?;
+    (tgid == target()).then_some(tid)
+}
+
+/// The ids of the current process and thread in loopprobe's pid namespace.
+#[inline(always)]
+fn visible_ids() -> Option<(u32, u32)> {
+    Some(match pid_namespace() {
         None => {
             let id = bpf_get_current_pid_tgid();
             ((id >> 32) as u32, id as u32)
@@ -153,8 +176,7 @@ pub fn visible_tid() -> Option<u32> {
             }
             (info.tgid, info.pid)
         }
-    };
-    (tgid == target()).then_some(tid)
+    })
 }
 
 /// A blocking closure is a worker. If an open poll of the same scheduler woke its thread, that poll has handed its own worker

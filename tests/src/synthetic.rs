@@ -63,6 +63,8 @@ pub fn end(polls: &[LongPoll]) -> Event {
             dead_start_ns: 1_700,
             dead_end_ns: 4_300,
         }),
+        canary: None,
+        coverage: None,
         tasks: vec![TaskSummary {
             task: task("api::upload::handle", 42),
             polls: Some(2_184_332),

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
 use aya_log_ebpf::debug;
-use loopprobe_common::{counters::Counter, records::Kind};
+use loopprobe_common::{counters::Counter, records::Kind, thread::Thread};
 
 use super::arguments;
 use crate::{
@@ -29,9 +29,10 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
         if thread.depth > 0 {
             count(Counter::ThreadExit);
         }
-        if CONFIG
-            .get(0)
-            .is_some_and(|config| thread.has_polled_since(config.start_ns))
+        if thread.flags & Thread::CANARY == 0
+            && CONFIG
+                .get(0)
+                .is_some_and(|config| thread.has_polled_since(config.start_ns))
         {
             count(Counter::Worker);
         }

@@ -11,13 +11,9 @@ use loopprobe_common::{
 };
 
 use super::{
-    AttachError, Capacity, Kernel, Method, Plan, PlanSize, PlannedImage, Probe, Role, Settings, pod,
+    AttachError, Capacity, Kernel, Method, Plan, PlanSize, Role, Settings, own_file::OwnFile, pod,
 };
-use crate::{
-    clock::now_ns,
-    elf::{Image, ProcAddr, VirtAddr},
-    process::{ImageFile, Mapping, Maps},
-};
+use crate::{clock::now_ns, elf::ProcAddr};
 
 /// What was measured.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -186,8 +182,8 @@ pub fn measure(
 ) -> Result<Measurement, AttachError> {
     let functions = if light { &LIGHT } else { &EXACT };
     let poll = functions.poll;
-    let own = OwnFile::open(poll)?;
-    let (site, probed_at) = own.site(poll)?;
+    let own = OwnFile::open(address(poll))?;
+    let (site, probed_at) = own.site(address(poll))?;
     let mut kernel = Kernel::load(&Settings {
         pid: std::process::id(),
         capacity: Capacity { sites: 1, types: 1 },
@@ -203,7 +199,7 @@ pub fn measure(
     let without = best_round(poll);
     let cold_without = cold_call(poll);
     let mut empty_round = |function, probes: &[Role]| {
-        kernel.attach(&own.site(function)?.0.with(probes))?;
+        kernel.attach(&own.site(address(function))?.0.with(probes))?;
         Ok::<_, AttachError>((best_round(function) - without).max(0.0))
     };
     let empty_entry = empty_round(functions.empty_entry, &[Role::BaselineEnter])?;
@@ -305,73 +301,6 @@ fn median(mut values: Vec<u64>) -> u64 {
     values.get(values.len() / 2).copied().unwrap_or(0)
 }
 
-/// loopprobe's own executable.
-struct OwnFile {
-    maps: Maps,
-    file: ImageFile,
-    image: Image,
-}
-
-impl OwnFile {
-    /// The file of one of its functions.
-    fn open(function: Function) -> Result<Self, AttachError> {
-        let pid = std::process::id();
-        let maps = Maps::read(pid).map_err(|e| failed(&e))?;
-        let mapping = mapping(&maps, address(function))?;
-        let file = ImageFile::open(pid, mapping).map_err(|e| failed(&e))?;
-        let image = Image::open(&file.path()).map_err(|e| failed(&e))?;
-        Ok(Self { maps, file, image })
-    }
-
-    /// Where a function is probed in the file, and where that is hit.
-    fn site(&self, function: Function) -> Result<(OwnSite, ProcAddr), AttachError> {
-        let address = address(function);
-        let begins = mapping(&self.maps, address)?
-            .to_file(address)
-            .ok_or_else(|| failed(&"its code is not in its file"))?;
-        let entry = self.image.address(begins).unwrap_or(VirtAddr(0));
-        let offset = crate::code::probe_point(&self.image, entry)
-            .and_then(|point| self.image.file_offset(point.address))
-            .unwrap_or(begins);
-        let probe = Probe {
-            offset: offset.0,
-            cookie: 0,
-        };
-        let file = self.file.file.try_clone().map_err(|e| failed(&e))?;
-        let file = ImageFile {
-            file,
-            metadata: self.file.metadata.clone(),
-        };
-        // As far behind the function's address as the probe was moved.
-        let hit = ProcAddr(address.0 + (offset.0 - begins.0));
-        Ok((OwnSite { file, probe }, hit))
-    }
-}
-
 fn address(function: Function) -> ProcAddr {
     ProcAddr(function as *const () as u64)
-}
-
-fn mapping(maps: &Maps, address: ProcAddr) -> Result<&Mapping, AttachError> {
-    maps.at(address)
-        .ok_or_else(|| failed(&"its code is not mapped from a file"))
-}
-
-fn failed(error: &dyn std::fmt::Display) -> AttachError {
-    AttachError::Object(format!("cannot probe loopprobe itself: {error}"))
-}
-
-struct OwnSite {
-    file: ImageFile,
-    probe: Probe,
-}
-
-impl OwnSite {
-    fn with(self, roles: &[Role]) -> PlannedImage {
-        PlannedImage {
-            file: self.file,
-            probes: roles.iter().map(|role| (*role, vec![self.probe])).collect(),
-            runtime: None,
-        }
-    }
 }

@@ -5,10 +5,12 @@
 
 mod apart;
 mod btf;
+mod canary;
 mod cost;
 mod error;
 mod kernel;
 mod object;
+mod own_file;
 mod pages;
 mod passed;
 mod plan;
@@ -18,6 +20,7 @@ mod sys;
 mod uprobe;
 
 pub(crate) use apart::await_removal;
+pub(crate) use canary::{Block, block};
 pub use cost::{DeadTime, Measurement, ProbeTiming, measure};
 pub use error::AttachError;
 pub use kernel::{Capacity, Kernel, Messages, Settings};

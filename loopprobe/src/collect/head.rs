@@ -69,10 +69,7 @@ fn limits(options: &Options, plan: &Plan, images: &Images) -> Vec<String> {
         limits.extend(WATCHED.map(str::to_owned));
     }
     for found in images.found.iter().filter(|_| !options.is_watch()) {
-        let missing = found.runtime.not_covered(Probed {
-            parks: found.has_parks,
-            epoll: images.epoll || !mapped,
-        });
+        let missing = not_covered(found, options, images);
         limits.extend(missing.into_iter().map(str::to_owned));
     }
     if !options.stacks && mapped {
@@ -99,6 +96,23 @@ fn limits(options: &Options, plan: &Plan, images: &Images) -> Vec<String> {
     let unreadable = images.unreadable.iter();
     limits.extend(unreadable.map(|problem| format!("not read: {problem}")));
     limits
+}
+
+fn not_covered(found: &FoundRuntime, options: &Options, images: &Images) -> Vec<&'static str> {
+    found.runtime.not_covered(Probed {
+        parks: found.has_parks,
+        // What a program that is not executed yet will map is not known.
+        epoll: images.epoll || options.program.is_some(),
+    })
+}
+
+/// Whether the futures given to `block_on` are covered, as far as is known.
+pub(super) fn covers_roots(options: &Options, images: &Images) -> bool {
+    let found = images.found.iter();
+    !images.found.is_empty()
+        && found
+            .map(|found| not_covered(found, options, images))
+            .all(|missing| missing.is_empty())
 }
 
 /// What is behind pointers and descriptors of the process, where this process may not follow them.

@@ -30,6 +30,8 @@ pub(super) fn snapshot(
         polls: summary.polls.unwrap_or_default(),
         durations,
         cost: summary.cost,
+        canary: summary.canary,
+        coverage: summary.coverage,
         lost: summary.lost.unwrap_or_default(),
         is_last: false,
     }

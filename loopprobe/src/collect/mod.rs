@@ -3,7 +3,9 @@
 mod advice;
 mod auto_threshold;
 mod bill;
+mod canary;
 mod corrections;
+mod coverage;
 mod deadlock;
 pub(crate) mod debug_files;
 mod dial;

@@ -1,6 +1,7 @@
 //! Stacks of long polls: unwound as they come, named only when their poll turns out to be long.
 
 mod describe;
+mod own;
 mod record;
 mod seen;
 mod wakers;

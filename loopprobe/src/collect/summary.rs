@@ -8,11 +8,15 @@ use loopprobe_common::{
 use super::{
     bill::{Prices, bill},
     corrections::{Correction, Corrections},
+    coverage::coverage,
     groups::Groups,
 };
 use crate::{
-    attach::{AttachError, DeadTime, Kernel},
-    model::{Distribution, FindingCount, LongPoll, Lost, Summary, TaskKind, TaskSummary, TaskType},
+    attach::{AttachError, DeadTime, Kernel, Plan},
+    model::{
+        Canary, Distribution, FindingCount, LongPoll, Lost, ProbeCost, Summary, TaskKind,
+        TaskSummary, TaskType,
+    },
 };
 
 /// What only the session itself knows.
@@ -44,6 +48,10 @@ pub(super) struct Totals {
     pub possible: Option<u64>,
     /// What user space has lost.
     pub lost: Lost,
+    /// loopprobe's own check.
+    pub canary: Option<Canary>,
+    /// Whether futures given to `block_on` are covered.
+    pub root_future: bool,
 }
 
 impl Totals {
@@ -61,14 +69,16 @@ impl Totals {
 /// [`AttachError::Map`].
 pub(super) fn summarize(
     kernel: &Kernel,
-    types: &[TaskType],
+    plan: &Plan,
     totals: Totals,
 ) -> Result<(Summary, Distribution), AttachError> {
     let mut all = Stats::default();
     let mut tasks = Vec::new();
     let mut blocking_polls = 0;
-    for (index, task) in types.iter().enumerate() {
+    let mut fired = vec![false; plan.types.len()];
+    for (index, task) in plan.types.iter().enumerate() {
         let stats = kernel.stats(index as u32)?;
+        fired[index] = stats.polls > 0;
         if stats.polls == 0 {
             continue;
         }
@@ -81,6 +91,7 @@ pub(super) fn summarize(
     }
     let polls = all.polls;
     let lost = lost(kernel, &totals)?;
+    let cost = cost(kernel, &totals, polls)?;
     let rows = rows(merge(tasks), totals.corrections);
     let long_ns: u64 = rows.iter().map(|row| row.long_ns).sum();
     let is_counted = totals.possible.is_none();
@@ -100,10 +111,9 @@ pub(super) fn summarize(
         outside_runtime: totals.outside_runtime,
         outside_runtime_ns: totals.outside_runtime_ns,
         lost: Some(lost),
-        cost: match totals.prices {
-            Some(prices) => Some(bill(kernel, prices, polls, totals.dead_time)?),
-            None => None,
-        },
+        cost,
+        canary: totals.canary,
+        coverage: is_counted.then(|| coverage(plan, &fired, totals.root_future)),
         tasks: rows.into_iter().map(|row| row.task).collect(),
         groups: totals.groups.ranked(),
         findings: totals.findings,
@@ -111,6 +121,15 @@ pub(super) fn summarize(
         threads: Vec::new(),
     };
     Ok((summary, Distribution::from(&all)))
+}
+
+/// Blocks of loopprobe's own are paid for too.
+fn cost(kernel: &Kernel, totals: &Totals, polls: u64) -> Result<Option<ProbeCost>, AttachError> {
+    let Some(prices) = totals.prices else {
+        return Ok(None);
+    };
+    let polls = polls + kernel.canary_polls()?;
+    bill(kernel, prices, polls, totals.dead_time).map(Some)
 }
 
 /// One entry a type: each future is instantiated for two schedulers, and both have the same name.

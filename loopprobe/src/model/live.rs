@@ -1,6 +1,6 @@
 //! A snapshot of a running session: workers and their open polls, totals, cost; never recorded.
 
-use super::{Distribution, Interval, Lost, ProbeCost, TaskSummary};
+use super::{Canary, Coverage, Distribution, Interval, Lost, ProbeCost, TaskSummary};
 
 /// What a session knows at one moment. Not part of the stream of events, and never recorded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,6 +21,10 @@ pub struct Live {
     pub durations: Distribution,
     /// What observation has cost so far, where it could be measured.
     pub cost: Option<ProbeCost>,
+    /// Whether loopprobe's own check came out.
+    pub canary: Option<Canary>,
+    /// How much of what is probed was seen to work so far.
+    pub coverage: Option<Coverage>,
     /// What was lost so far.
     pub lost: Lost,
     /// Whether it is the last one: only the summary follows.

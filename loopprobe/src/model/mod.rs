@@ -5,6 +5,7 @@
 //! carry the same words.
 
 mod background;
+mod canary;
 mod cause;
 mod distribution;
 mod due;
@@ -23,6 +24,7 @@ mod summary;
 mod task;
 
 pub use background::Background;
+pub use canary::{Canary, Coverage};
 pub use cause::{Blocked, Cause, Diagnosis};
 pub use distribution::Distribution;
 pub(crate) use due::Due;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cause, FindingKind, NoPolls, SourceLocation, TaskType, ThreadState};
+use super::{Canary, Cause, Coverage, FindingKind, NoPolls, SourceLocation, TaskType, ThreadState};
 
 /// What was lost, skipped or cut short, by name. A silent drop is a bug: each kind has its counter here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -194,6 +194,12 @@ pub struct Summary {
     pub lost: Option<Lost>,
     /// What the probes cost, where it could be measured.
     pub cost: Option<ProbeCost>,
+    /// Whether loopprobe's own check came out. Older versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Canary>,
+    /// How much of what is probed was seen to work. Older versions do not say; nothing is probed where threads are watched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coverage: Option<Coverage>,
     /// By task type, most total time first.
     pub tasks: Vec<TaskSummary>,
     /// Long polls by task type, cause and call, worst first.

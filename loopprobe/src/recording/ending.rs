@@ -86,6 +86,8 @@ impl Ending {
             outside_runtime_ns: 0,
             lost: None,
             cost: None,
+            canary: None,
+            coverage: None,
             tasks: tasks.into_iter().map(LongPolls::summary).collect(),
             groups: self.ranking.rows().into_iter().map(group).collect(),
             findings: self.findings,

@@ -34,6 +34,8 @@ pub struct Symbolizer {
     runtimes: Runtimes,
     /// What the process says of code that lies in no file.
     perf_map: Option<PerfMap>,
+    /// Whether it gives no names at all, and reads no file for them.
+    nameless: bool,
 }
 
 impl Symbolizer {
@@ -46,6 +48,15 @@ impl Symbolizer {
             cache: HashMap::new(),
             runtimes: RUNTIMES,
             perf_map: None,
+            nameless: false,
+        }
+    }
+
+    /// Without names: each frame is an address.
+    pub(crate) fn without_names(self) -> Self {
+        Self {
+            nameless: true,
+            ..self
         }
     }
 
@@ -63,6 +74,13 @@ impl Symbolizer {
 
     /// The functions of a stack, inlined ones included, innermost first.
     pub fn frames(&mut self, raw: &[RawFrame]) -> Vec<Frame> {
+        if self.nameless {
+            let address = |frame: &RawFrame| Frame {
+                address: Some(frame.address.0),
+                ..Frame::default()
+            };
+            return raw.iter().map(address).collect();
+        }
         if self.cache.len() > MAX_CACHED {
             self.cache.clear();
         }

@@ -69,6 +69,8 @@ pub struct Settings {
 pub struct Kernel {
     // Dropped first: without probes, no program runs into a map that is being torn down.
     links: Links,
+    /// Of loopprobe's own function.
+    canary: Links,
     programs: HashMap<Role, OwnedFd>,
     method: Method,
     light: bool,
@@ -122,15 +124,17 @@ impl Kernel {
             .override_global("TASK_IN_OOM", &offsets.in_oom, true)
             .override_global("FILE_PATH", &offsets.file_path[..], true)
             .override_global(aya_log::LEVEL, &level, false)
-            .map_max_entries("SITES", settings.capacity.sites.max(1))
+            // The last site and the last type are the canary's.
+            .map_max_entries("SITES", settings.capacity.sites + 1)
             .map_max_entries("VTABLES", settings.capacity.types.max(1))
-            .map_max_entries("STATS", settings.capacity.types.max(1))
-            .map_max_entries("WORKER_TYPES", settings.capacity.types.max(1))
+            .map_max_entries("STATS", settings.capacity.types + 1)
+            .map_max_entries("WORKER_TYPES", settings.capacity.types + 1)
             .load(OBJECT)?;
         set_config(&mut ebpf, &settings.config)?;
         let instructions = instructions(&ebpf)?;
         let mut kernel = Self {
             links: Links::default(),
+            canary: Links::default(),
             programs: HashMap::new(),
             method: settings.method.unwrap_or(Method::Multi),
             light: settings.light,
@@ -212,16 +216,34 @@ impl Kernel {
     ///
     /// [`AttachError::Probe`] or [`AttachError::Verifier`].
     pub fn attach(&mut self, image: &PlannedImage) -> Result<(), AttachError> {
+        let links = self.place(image, self.scope)?;
+        self.links.append(links);
+        Ok(())
+    }
+
+    /// Places the probes of loopprobe's own function.
+    pub(super) fn place_canary(&mut self, image: &PlannedImage) -> Result<(), AttachError> {
+        // Where probes limited to a process do not run on all of its threads, neither do these.
+        let scope = if self.scope == 0 {
+            0
+        } else {
+            std::process::id()
+        };
+        self.canary = self.place(image, scope)?;
+        Ok(())
+    }
+
+    fn place(&mut self, image: &PlannedImage, scope: u32) -> Result<Links, AttachError> {
         // All are loaded first, which takes the kernel longer than placing them, so that they begin together.
         self.load_programs(image)?;
+        let mut placed = Links::default();
         for role in self.roles(image) {
             let probes = &image.probes[&role];
             let program = &self.programs[&role];
             let (method, file) = (self.method, &image.file);
-            let links = uprobe::attach(method, program, role, file, probes, self.scope)?;
-            self.links.append(links);
+            placed.append(uprobe::attach(method, program, role, file, probes, scope)?);
         }
-        Ok(())
+        Ok(placed)
     }
 
     /// Whether the programs can read where a thread keeps its variables.
@@ -243,7 +265,11 @@ impl Kernel {
 
     /// Takes all uprobes away. They are gone when it returns.
     pub fn detach(&mut self) {
-        self.links = Links::default();
+        let (links, canary) = (&mut self.links, std::mem::take(&mut self.canary));
+        std::thread::scope(|scope| {
+            scope.spawn(move || drop(canary));
+            *links = Links::default();
+        });
     }
 
     /// The programs' own messages, for the `log` crate. They can be taken once.

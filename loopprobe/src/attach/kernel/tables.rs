@@ -46,6 +46,22 @@ impl Kernel {
         Ok(())
     }
 
+    /// Writes the site of loopprobe's own function.
+    pub(in crate::attach) fn write_canary(&mut self, site: &Site) -> Result<(), AttachError> {
+        let index = self.capacity.sites;
+        let mut sites: Array<_, Site> = self.map_mut("SITES")?;
+        sites.set(index, site, 0).map_err(map_error("SITES"))
+    }
+
+    /// How many blocks of loopprobe's own were counted.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachError::Map`].
+    pub(crate) fn canary_polls(&self) -> Result<u64, AttachError> {
+        Ok(self.stats(self.capacity.types)?.polls)
+    }
+
     /// Says where threads keep what they poll; of no other image from now on.
     ///
     /// # Errors
@@ -160,7 +176,7 @@ impl Kernel {
         Ok(sum)
     }
 
-    /// The threads that poll tasks, by the kernel's thread id. A thread may change while it is read.
+    /// The target's threads that poll tasks, by the kernel's thread id. A thread may change while it is read.
     ///
     /// # Errors
     ///
@@ -177,6 +193,7 @@ impl Kernel {
         });
         Ok(at_home
             .chain(crowded.iter().filter_map(Result::ok))
+            .filter(|(_, thread)| thread.flags & Thread::CANARY == 0)
             .collect())
     }
 

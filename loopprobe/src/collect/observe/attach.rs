@@ -3,7 +3,7 @@
 use std::{collections::HashMap, os::fd::OwnedFd};
 
 use super::{
-    Observer,
+    Observer, canary,
     interval::Values,
     prepare::{Prepared, prepare},
     settings::{config, dead_time, sample},
@@ -17,6 +17,7 @@ use crate::{
         ObserveError, Options,
         drain::{Drain, Rings},
         findings::Findings,
+        head::covers_roots,
         health::Health,
         light::Light,
         naming::Naming,
@@ -56,6 +57,7 @@ impl Observer {
     }
 
     fn of(prepared: Prepared, started: Started, exit: OwnedFd) -> Result<Self, ObserveError> {
+        let totals = begin_totals(&prepared);
         let Prepared {
             options: wanted,
             planned,
@@ -88,10 +90,8 @@ impl Observer {
             workers: Workers::default(),
             reported: HashMap::new(),
             unsettled: Vec::new(),
-            totals: Totals {
-                prices: Some(prepared.prices),
-                ..Totals::default()
-            },
+            totals,
+            canary: prepared.canary,
             live: Due::default(),
             health: Health::of(pid),
             values: Values::default(),
@@ -104,6 +104,15 @@ impl Observer {
             naming: Naming::new(wanted.runtimes).map_err(ObserveError::System)?,
             options: started.options,
         })
+    }
+}
+
+fn begin_totals(prepared: &Prepared) -> Totals {
+    Totals {
+        prices: Some(prepared.prices),
+        canary: Some(canary::at_first(prepared.canary.as_ref())),
+        root_future: covers_roots(&prepared.options, &prepared.images),
+        ..Totals::default()
     }
 }
 
@@ -140,6 +149,9 @@ fn start(prepared: &mut Prepared) -> Result<Started, ObserveError> {
     let sampled = sample(options, kernel, prepared.dead_time)?;
     for image in planned.iter().filter(|_| watching.is_none()) {
         kernel.attach(image)?;
+    }
+    if prepared.canary.is_some() {
+        kernel.attach_canary()?;
     }
     let span = Span::begin(options.duration);
     kernel.set_config(&config(&sampled, options.stacks, prepared.dead_time, span))?;

@@ -42,7 +42,7 @@ impl Observer {
                     .map_err(ObserveError::Output)?;
             }
         }
-        let (mut summary, _) = summarize(&self.kernel, &self.plan.types, self.totals.clone())?;
+        let (mut summary, _) = summarize(&self.kernel, &self.plan, self.totals.clone())?;
         if self.options.threads {
             summary.threads = self.look_at_threads(&threads, true);
         }
@@ -55,6 +55,7 @@ impl Observer {
     /// What was still in the rings, and what only the end shows.
     fn tell_rest(&mut self, threads: &[(u32, Thread)], sink: &mut dyn Sink) -> io::Result<()> {
         self.drain(sink, None)?;
+        self.decide_last_check();
         self.settle_waiting(u64::MAX, sink)?;
         self.report_left(threads, true, sink)?;
         self.report_gaps(threads, sink)?;

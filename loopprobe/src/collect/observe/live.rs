@@ -27,8 +27,8 @@ impl Observer {
     }
 
     fn live(&mut self, threads: &[(u32, Thread)], now: u64) -> io::Result<Live> {
-        let summary = summarize(&self.kernel, &self.plan.types, self.totals.clone())
-            .map_err(io::Error::other)?;
+        let summary =
+            summarize(&self.kernel, &self.plan, self.totals.clone()).map_err(io::Error::other)?;
         let counted = self.counted().map_err(io::Error::other)?;
         let values = &mut self.values;
         let names = &mut self.polls.threads;

@@ -1,6 +1,7 @@
 //! A session, from the attach to the summary.
 
 mod attach;
+mod canary;
 mod changes;
 mod driver_lag;
 mod ending;
@@ -38,6 +39,7 @@ use self::{interval::Values, span::Span};
 use super::{
     ObserveError, Options, Stop,
     auto_threshold::Fitting,
+    canary::Canary,
     drain::Drain,
     findings::Findings,
     head::head,
@@ -113,6 +115,8 @@ pub struct Observer {
     measured: Option<Kernel>,
     /// Names that are still to come.
     naming: Naming,
+    /// `None` if there are no probes.
+    canary: Option<Canary>,
 }
 
 impl std::fmt::Debug for Observer {
@@ -190,6 +194,7 @@ impl Observer {
         sink.event(&Event::Session(self.session()))?;
         self.begin_health(sink.live_every())?;
         self.begin_stuck_watch();
+        self.check_itself(false, sink)?;
         let mut next_tick = now_ns() + nanoseconds(TICK);
         loop {
             let now = now_ns();
@@ -271,6 +276,7 @@ impl Observer {
                 .collect();
             stacks.tick(now, all_seen, |key| open.contains(&key));
         }
+        self.check_itself(all_seen, sink)?;
         self.look_at_stuck(&threads, now, sink)?;
         self.look_for_findings(&threads, now, sink)?;
         self.tell_stuck_tasks(now, sink)?;

@@ -9,6 +9,7 @@ use super::{
     super::{
         ObserveError, Options,
         bill::Prices,
+        canary::Canary,
         images::Images,
         light::untimeable,
         watch::{Watchable, words_of},
@@ -38,6 +39,8 @@ pub(super) struct Prepared {
     pub probes: Option<Kernel>,
     /// The file because of which returns are probed too, in spite of `--light`.
     pub exact_because_of: Option<PathBuf>,
+    /// `None` where there are no probes to check.
+    pub canary: Option<Canary>,
 }
 
 /// Looks for task types in the process's files and loads the kernel side, while another thread measures what a probe costs: that
@@ -71,6 +74,7 @@ pub(super) fn prepare(options: &Options) -> Result<Prepared, ObserveError> {
             kernel.probe_all_processes();
         }
         Ok(Prepared {
+            canary: Some(Canary::new(&options)),
             options,
             images,
             plan,
@@ -108,6 +112,7 @@ fn prepare_watch(options: &Options) -> Result<Prepared, ObserveError> {
         dead_time: DeadTime::default(),
         probes: None,
         exact_because_of: None,
+        canary: None,
     })
 }
 

@@ -33,7 +33,13 @@ impl Observer {
             let Some(bytes) = self.records.next() else {
                 break;
             };
-            match Record::parse(&bytes) {
+            let record = Record::parse(&bytes);
+            if let Some(record) = &record
+                && self.is_canarys(record)?
+            {
+                continue;
+            }
+            match record {
                 Some(Record::Poll(record)) => self.ended(record, sink)?,
                 Some(Record::Unsettled(record)) => self.settle(record, sink)?,
                 Some(Record::Watched(record)) => self.watched(&record, sink)?,

@@ -24,6 +24,10 @@ impl Observer {
         Config {
             look: self.values.look,
             watched: self.findings.watch.header(),
+            canary: self
+                .canary
+                .as_ref()
+                .map_or(0, |canary| u64::from(canary.tid())),
             ..config(&self.options, self.scans, self.dead_time, self.span)
         }
     }

@@ -6,7 +6,10 @@ use prometheus_client::{collector::Collector, encoding::DescriptorEncoder};
 
 use super::family::{Data, Family, Histogram, Number, Series};
 use crate::{
-    model::{Cause, Distribution, Event, Interval, Live, LongPoll, Lost, ProbeCost, Session},
+    model::{
+        Canary, Cause, Coverage, Distribution, Event, Interval, Live, LongPoll, Lost, ProbeCost,
+        Session,
+    },
     report::clean,
 };
 
@@ -28,6 +31,8 @@ pub(crate) struct Figures {
     blocked_ns: BTreeMap<Cause, u64>,
     lost: Lost,
     cost: Option<ProbeCost>,
+    canary: Option<Canary>,
+    coverage: Option<Coverage>,
     threshold_ns: Option<u64>,
     workers: usize,
     interval: Interval,
@@ -61,6 +66,8 @@ impl Figures {
         self.durations = live.durations.clone();
         self.lost = live.lost;
         self.cost = live.cost;
+        self.canary.clone_from(&live.canary);
+        self.coverage = live.coverage;
         self.workers = live.workers.len();
         self.interval = live.interval.clone();
     }
@@ -91,6 +98,7 @@ impl Figures {
         families.extend(self.by_cause());
         families.extend(self.health());
         families.extend(self.own());
+        families.extend(self.proof());
         families
     }
 
@@ -215,6 +223,50 @@ impl Figures {
                 "loopprobe_blocking_pool_threads",
                 "Threads of the blocking pools",
                 threads.collect(),
+            )
+        }));
+        families
+    }
+
+    /// What tells silence from blindness. Before the first check there is nothing to tell.
+    fn proof(&self) -> Vec<Family> {
+        let mut families = Vec::new();
+        if let Some((canary, ok)) = self.canary.as_ref().and_then(|c| Some((c, c.ok?))) {
+            let results = [
+                ("ok", canary.checks - canary.failed),
+                ("failed", canary.failed),
+            ];
+            let results = results
+                .map(|(result, count)| Series::labelled("result", result, Number::Whole(count)));
+            families.push(gauge(
+                "loopprobe_canary_ok",
+                "Whether the last known block in loopprobe's own process came out with its stack and cause",
+                Series::only(Number::Whole(u64::from(ok))),
+            ));
+            families.push(counter(
+                "loopprobe_canary_checks",
+                "Known blocks in loopprobe's own process, by whether they came out",
+                results.to_vec(),
+            ));
+        }
+        families.extend(self.coverage.map(|coverage| {
+            let states = [
+                ("fired", coverage.sites_fired),
+                ("silent", coverage.sites - coverage.sites_fired),
+            ];
+            let states =
+                states.map(|(state, n)| Series::labelled("state", state, Number::Whole(n)));
+            gauge(
+                "loopprobe_sites",
+                "Probed poll sites, by whether they were seen to fire",
+                states.to_vec(),
+            )
+        }));
+        families.extend(self.coverage.map(|coverage| {
+            gauge(
+                "loopprobe_root_future_covered",
+                "Whether futures given to block_on are covered",
+                Series::only(Number::Whole(u64::from(coverage.root_future))),
             )
         }));
         families

@@ -9,7 +9,7 @@ use super::{
     width::Width,
 };
 use crate::{
-    model::{Cause, Group, Lost, Summary, TaskKind, TaskSummary},
+    model::{Canary, Cause, Group, Lost, Summary, TaskKind, TaskSummary},
     report::{Count, Measured, Thresholds, clean, units, words},
 };
 
@@ -33,7 +33,25 @@ pub(super) fn write(
     groups(out, &summary.groups, width)?;
     tasks(out, &summary.tasks, width)?;
     lost(out, summary.lost.as_ref(), width)?;
-    prose(out, width, |out| cost(out, summary))
+    prose(out, width, |out| {
+        cost(out, summary)?;
+        own_check(out, summary)
+    })
+}
+
+/// loopprobe's own check, where it failed or there is none: then silence proves nothing.
+fn own_check(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
+    let Some(canary) = summary.canary.as_ref().filter(|canary| canary.failed > 0) else {
+        return Ok(());
+    };
+    writeln!(
+        out,
+        "{NOTE}own check:{NOTE:#} {} of {} of {} in loopprobe itself did not come out whole (missing: {})",
+        Count(canary.failed),
+        words::count(canary.checks, "block"),
+        Measured(canary.block_ns),
+        clean(&canary.missing.join(", "))
+    )
 }
 
 /// Lines of plain words, wrapped to the width.
@@ -140,8 +158,11 @@ fn no_long_polls(
     if summary.possible_long_polls.is_some() {
         write!(out, " for certain")?;
     }
+    let is_blind = |canary: &Canary| canary.ok == Some(false);
     let threads = summary.lost.map_or(0, |lost| lost.unwalked_threads);
-    if threads > 0 {
+    if summary.canary.as_ref().is_some_and(is_blind) {
+        write!(out, " were seen, but loopprobe's own check failed")?;
+    } else if threads > 0 {
         let threads = words::count(threads, "thread");
         write!(out, " were seen, but {threads} could not be looked at")?;
     }
