@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use loopprobe_tests::{
     folder::Folder,
     matrix::{self, Build},
+    session::Session,
     take_machine,
     target::Target,
 };
@@ -88,6 +89,55 @@ fn a_hang_is_told_whole_in_every_form() -> Result<()> {
         .context("the rest")?;
     ensure!(page.trim_end().ends_with("</html>") && page[rest..].contains("clock_nanosleep"));
     ensure!(target.is_alive()?);
+    Ok(())
+}
+
+/// The only snapshot in a folder.
+fn only_file(folder: &Folder) -> Result<String> {
+    let entries = fs::read_dir(folder.path())?.collect::<Result<Vec<_>, _>>()?;
+    ensure!(entries.len() == 1, "{entries:?}");
+    Ok(fs::read_to_string(entries[0].path())?)
+}
+
+/// Both workers hang, since before the attach or from then on: one snapshot is taken while the session runs, and named by it.
+#[test]
+fn a_session_takes_one_snapshot_of_a_hang() -> Result<()> {
+    take_machine!();
+    for gate in ["none", "before"] {
+        let folder = Folder::new("snapshot-on")?;
+        let program = matrix::target(Build::DEFAULT, "stuck")?;
+        let mut args = vec!["all_block", "--millis", "60000"];
+        if gate == "before" {
+            args.extend(["--gate", gate]);
+        } else {
+            args.push("--hold");
+        }
+        let mut target = Target::start(&program, &args)?;
+        let path = folder.path().to_str().context("a path")?;
+        let options = ["--snapshot-on", "300ms", "--snapshot-to", path];
+        let session = Session::attach(target.pid(), &[&options[..], &["-d", "6s"]].concat())?;
+        if gate == "before" {
+            target.send("go")?;
+        }
+        let report = session.finish()?;
+        let text = only_file(&folder)?;
+        let name = format!("loopprobe-{}-", target.pid());
+        ensure!(
+            report.remarks(&format!("a snapshot is written to {path}/{name}")),
+            "{:?}",
+            report.notices
+        );
+        let polling = text.matches("was in the poll of a task: clock_nanosleep");
+        ensure!(polling.count() == 2, "{text}");
+        ensure!(!text.contains("no task was polled"), "{text}");
+        for wanted in ["taken because ", "live task", "\n== Threads\n"] {
+            ensure!(text.contains(wanted), "{wanted} is missing:\n{text}");
+        }
+        for tid in of_proc(&target)? {
+            ensure!(text.contains(&format!("/{tid} ")), "{tid}:\n{text}");
+        }
+        ensure!(target.is_alive()?);
+    }
     Ok(())
 }
 

@@ -41,7 +41,7 @@ pub use profiles::ProfilesArgs;
 pub use read::CliError;
 pub use serve::{SelectArgs, ServeArgs, ServeKeys};
 pub use session::SessionArgs;
-pub use snapshot::{SnapshotArgs, SnapshotFormat};
+pub use snapshot::{SnapshotArgs, SnapshotFormat, SnapshotOnArgs};
 pub use target::TargetArgs;
 pub use tasks::{SortBy, TasksArgs};
 use url::{parse_otlp_url, parse_url};

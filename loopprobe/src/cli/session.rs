@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{GateArgs, GlobalArgs, MonitorArgs, ObserveArgs};
+use super::{GateArgs, GlobalArgs, MonitorArgs, ObserveArgs, SnapshotOnArgs};
 use crate::{collect::Options, export::otlp::Signal, model::Mode};
 
 /// What a session is to do, whichever of `attach`, `run` and `record` starts it.
@@ -17,6 +17,9 @@ pub struct SessionArgs {
     /// What to observe.
     #[command(flatten)]
     pub observe: ObserveArgs,
+    /// When to take a snapshot.
+    #[command(flatten)]
+    pub snapshot: SnapshotOnArgs,
 }
 
 impl SessionArgs {
@@ -36,7 +39,10 @@ impl SessionArgs {
                 "{option} counts of polls, and --mode watch does not count them: use --mode light or --mode exact"
             )
         });
-        self.observe.refusal().or(metrics)
+        self.observe
+            .refusal()
+            .or(metrics)
+            .or_else(|| self.snapshot.refusal())
     }
 
     /// What these options mean for a process. A limit below the threshold could not be seen, so it lowers the threshold.
@@ -46,7 +52,7 @@ impl SessionArgs {
             let threshold = options.threshold().at_most(limit);
             options = options.with_threshold(threshold);
         }
-        self.monitor.alert.widen(options)
+        self.snapshot.widen(self.monitor.alert.widen(options))
     }
 }
 
@@ -116,6 +122,18 @@ mod tests {
         let both = bounds(&alerting);
         let least = Duration::from_micros(500);
         assert_eq!((both.at_least, both.at_most), (least, least));
+    }
+
+    #[test]
+    fn a_poll_that_a_snapshot_is_taken_of_is_seen_and_reported_by_then() {
+        let early = options(&["--snapshot-on", "200ms", "--threshold", "2s"]);
+        let age = Duration::from_millis(200);
+        assert_eq!((early.threshold, early.report_open_after), (age, age));
+        let late = options(&["--snapshot-on", "5s"]);
+        assert_eq!(late.report_open_after, Options::DEFAULT_OPEN_AFTER);
+        assert!(Typed::try_parse_from(["x", "--snapshot-on", "99ms"]).is_err());
+        let lone = Typed::parse_from(["x", "--snapshot-to", "."]);
+        assert!(lone.session.refusal().is_some());
     }
 
     #[test]

@@ -40,6 +40,9 @@ pub struct Options {
     pub interval: Option<Duration>,
     /// Tasks that nothing can wake are told of after this long; `None` for never. All live tasks are read for that now and then.
     pub stuck: Option<Duration>,
+    /// A snapshot is taken when a poll is still open after this long, or all workers are blocked at once ([`crate::model::Sink::snapshot`]);
+    /// `None` for never.
+    pub snapshot_on: Option<Duration>,
     /// Whether the end tells what every thread does, with its stack ([`crate::model::Summary::threads`]).
     pub threads: bool,
     /// Separate debug files, given by the user.
@@ -75,6 +78,7 @@ impl Options {
             report_open_after: Self::DEFAULT_OPEN_AFTER,
             interval: None,
             stuck: None,
+            snapshot_on: None,
             threads: false,
             debug_files: Vec::new(),
             kernel_log: false,

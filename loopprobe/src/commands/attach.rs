@@ -1,7 +1,7 @@
 //! Observes a running process, with a report and whichever views were asked for.
 
 use super::{
-    failure::refuse, gate::Gate, observed::Observed, session_output::SessionOutput, views,
+    failure::refuse, gate::Gate, observed::Observed, session_output::SessionOutput, snapshot, views,
 };
 use crate::cli::{AttachArgs, Cli, Exit};
 
@@ -18,6 +18,7 @@ pub(super) fn run(args: &AttachArgs, cli: &Cli) -> anyhow::Result<Exit> {
     let mut output =
         SessionOutput::open(&args.output, Gate::new(&args.session.gate, global)?, global)?;
     output.add(views::open(&args.views)?);
+    output.add(snapshot::on(&args.session));
     output.add(views::record(&args.record)?);
     observed.observe(&args.session, &args.config, cli, &mut output)?;
     Ok(output.exit(global))

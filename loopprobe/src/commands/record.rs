@@ -3,7 +3,7 @@
 use std::io;
 
 use super::{
-    failure::refuse, gate::Gate, observed::Observed, session_output::SessionOutput, views,
+    failure::refuse, gate::Gate, observed::Observed, session_output::SessionOutput, snapshot, views,
 };
 use crate::{
     cli::{Cli, Exit, RecordArg, RecordArgs},
@@ -22,6 +22,7 @@ pub(super) fn run(args: &RecordArgs, cli: &Cli) -> anyhow::Result<Exit> {
     let observed = Observed::find(&args.target)?;
     let mut output = SessionOutput::without_report(Gate::new(&args.session.gate, global)?, global);
     output.add(views::open(&args.views)?);
+    output.add(snapshot::on(&args.session));
     output.add(views::record(&RecordArg {
         record: Some(args.output.clone()),
     })?);

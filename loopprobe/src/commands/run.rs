@@ -19,7 +19,7 @@ use super::{
     memory_limit, monitor, privileges,
     session_output::SessionOutput,
     signals::Signals,
-    views,
+    snapshot, views,
 };
 use crate::{
     cli::{Exit, GlobalArgs, RunArgs},
@@ -48,6 +48,7 @@ pub(super) fn run(args: &RunArgs, global: &GlobalArgs) -> anyhow::Result<Exit> {
         SessionOutput::open(&args.output, judged, global)?
     };
     output.add(views::open(&args.views)?);
+    output.add(snapshot::on(&args.session));
     output.add(views::record(&args.record)?);
     let signals = Signals::block()?;
     let child = HeldChild::fork(&program, arguments)?;

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     cli::{Exit, Format, GlobalArgs, OutputArgs},
     export::systemd::{JournalSink, is_journal},
-    model::{Event, Live, Sink, Sinks},
+    model::{Event, Live, Sink, Sinks, Summary},
     report::{JsonSink, TextOptions, TextSink},
 };
 
@@ -133,6 +133,10 @@ impl Sink for SessionOutput {
 
     fn live(&mut self, live: &Live) -> io::Result<()> {
         self.sinks.live(live)
+    }
+
+    fn snapshot(&mut self, now: &Summary) -> Option<String> {
+        self.sinks.snapshot(now)
     }
 
     fn dropped(&self) -> u64 {

@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use super::{Event, Live};
+use super::{Event, Live, Summary};
 
 /// Takes what a session sees: a view, a recording, a monitoring system.
 ///
@@ -50,6 +50,12 @@ pub trait Sink {
         Ok(())
     }
 
+    /// Takes all that the session knows by now, with what every thread does, when something happened that asks for it
+    /// (`collect::Options::snapshot_on`). What becomes of it is given as a sentence, which the session tells as a notice.
+    fn snapshot(&mut self, _now: &Summary) -> Option<String> {
+        None
+    }
+
     /// Events and snapshots that were dropped because the sink did not keep up. The session counts them as lost.
     fn dropped(&self) -> u64 {
         0
@@ -67,6 +73,10 @@ impl<S: Sink + ?Sized> Sink for Box<S> {
 
     fn live(&mut self, live: &Live) -> io::Result<()> {
         (**self).live(live)
+    }
+
+    fn snapshot(&mut self, now: &Summary) -> Option<String> {
+        (**self).snapshot(now)
     }
 
     fn dropped(&self) -> u64 {

@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use super::{Due, Event, Live, Sink};
+use super::{Due, Event, Live, Sink, Summary};
 
 /// Many sinks as one. Each gets every event, and snapshots as often as it wants them.
 #[derive(Default)]
@@ -86,6 +86,15 @@ impl Sink for Sinks {
             }
             Ok(())
         })
+    }
+
+    fn snapshot(&mut self, now: &Summary) -> Option<String> {
+        let said = self
+            .sinks
+            .iter_mut()
+            .filter_map(|member| member.sink.snapshot(now));
+        let said: Vec<_> = said.collect();
+        (!said.is_empty()).then(|| said.join("; "))
     }
 
     fn dropped(&self) -> u64 {

@@ -61,7 +61,8 @@ impl Observer {
         self.report_gaps(threads, sink)?;
         let now = self.span.now();
         self.look_for_findings(threads, now, sink)?;
-        self.tell_last_interval(threads, sink)
+        self.tell_last_interval(threads, sink)?;
+        self.tell_missed_snapshots(sink)
     }
 
     fn count_lost(&mut self) {

@@ -64,6 +64,7 @@ impl Observer {
 
     pub(super) fn say(&mut self, finding: Finding, sink: &mut dyn Sink) -> io::Result<()> {
         FindingCount::add(&mut self.totals.findings, finding.kind);
+        self.occasions.found(finding.kind);
         sink.event(&Event::Finding(finding))
     }
 

@@ -18,6 +18,7 @@ mod price;
 mod records;
 mod root;
 mod settings;
+mod snapshot;
 mod span;
 mod stuck;
 mod threshold;
@@ -35,7 +36,7 @@ use std::{
 use loopprobe_common::records::PollRecord;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use self::{interval::Values, span::Span};
+use self::{interval::Values, snapshot::Occasions, span::Span};
 use super::{
     ObserveError, Options, Stop,
     auto_threshold::Fitting,
@@ -105,6 +106,8 @@ pub struct Observer {
     values: Values,
     /// `None` if tasks that nothing wakes are not wanted.
     stuck_watch: Option<StuckWatch>,
+    /// What asks for snapshots.
+    occasions: Occasions,
     findings: Findings,
     /// `None` for a threshold that was chosen.
     fitting: Option<Fitting>,
@@ -280,6 +283,7 @@ impl Observer {
         self.look_at_stuck(&threads, now, sink)?;
         self.look_for_findings(&threads, now, sink)?;
         self.tell_stuck_tasks(now, sink)?;
+        self.take_snapshot(&threads, now, sink)?;
         self.tell_interval(now, sink)?;
         self.fit_threshold(now, sink)?;
         if let Some(every) = sink.live_every()

@@ -121,7 +121,7 @@ impl Observer {
     }
 
     /// The watched polls that are open for certain for as long as the threshold.
-    fn watched_open(&self, threads: &[(u32, Thread)]) -> Vec<(u32, Thread, Proven)> {
+    pub(super) fn watched_open(&self, threads: &[(u32, Thread)]) -> Vec<(u32, Thread, Proven)> {
         let Some(watching) = &self.watching else {
             return Vec::new();
         };

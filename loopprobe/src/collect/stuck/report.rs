@@ -6,7 +6,9 @@ use super::{
 };
 use crate::{
     attach::Kernel,
-    collect::{advice::advise, look::Look, stacks::Stacks, threads::ThreadNames},
+    collect::{
+        advice::advise, look::Look, poll_key::PollKey, stacks::Stacks, threads::ThreadNames,
+    },
     elf::{ProcAddr, VirtAddr},
     model::{LongPoll, TaskType},
     runtime::ServedType,
@@ -68,6 +70,13 @@ impl Stuck {
             }
         }
         due
+    }
+
+    /// Those that are known to have been open since before the attach, by thread and the attach's time, and for how long at least.
+    pub(crate) fn open_since_attach(&self, now_ns: u64) -> impl Iterator<Item = (PollKey, u64)> {
+        let age_ns = now_ns.saturating_sub(self.attach_ns);
+        let reported = self.open.iter().filter(|(_, stuck)| stuck.reported);
+        reported.map(move |(tid, _)| ((*tid, self.attach_ns), age_ns))
     }
 
     /// The polls that have been reported and are still open, for the end of the session.

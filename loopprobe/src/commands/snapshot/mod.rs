@@ -1,15 +1,17 @@
 //! `loopprobe snapshot`: all that can be told of a process at one moment, in one file for a ticket.
 
+mod on;
 mod system;
 mod write;
 
 use std::{
     cell::RefCell,
     io::{self, BufWriter, Write as _},
-    path::Path,
+    path::{Path, PathBuf},
     rc::Rc,
 };
 
+pub(super) use self::on::on;
 use self::system::System;
 use super::{
     columns::columns_of,
@@ -47,6 +49,9 @@ struct Snapshot {
     events: Vec<Event>,
     /// Events that were not kept.
     dropped: u64,
+    /// Why a session took it by itself, and when (nanoseconds since the Unix epoch).
+    why: Option<String>,
+    taken_unix_ns: Option<u64>,
 }
 
 impl Snapshot {
@@ -76,7 +81,7 @@ pub(super) fn run(args: &SnapshotArgs, global: &GlobalArgs) -> anyhow::Result<Ex
     let mut file = BufWriter::new(OutputFile::create(path)?);
     signals.stop(&stop)?;
     let system = System::of(pid);
-    let tasks = tasks(pid, args).map_err(|error| error.to_string());
+    let tasks = tasks(pid, &args.debug_file).map_err(|error| error.to_string());
     let kept = Rc::new(RefCell::new(Kept::default()));
     let mut output = SessionOutput::without_report(Gate::default(), global);
     output.add(vec![Box::new(Keeper(Rc::clone(&kept)))]);
@@ -101,14 +106,14 @@ pub(super) fn run(args: &SnapshotArgs, global: &GlobalArgs) -> anyhow::Result<Ex
         tasks,
         events: kept.events,
         dropped: kept.dropped,
+        why: None,
+        taken_unix_ns: None,
     };
     match args.format {
         SnapshotFormat::Text => {
             let terminal = args.output.is_none().then(|| columns_of(&io::stdout()));
             let columns = terminal.flatten().unwrap_or(COLUMNS);
-            let mut text = anstream::StripStream::new(Vec::new());
-            write::text(&snapshot, columns, &mut text)?;
-            file.write_all(&text.into_inner())?;
+            file.write_all(&plain_text(&snapshot, columns)?)?;
         }
         SnapshotFormat::Json => write::json(&snapshot, &mut file)?,
         SnapshotFormat::Html => write::html(&snapshot, &mut file)?,
@@ -117,8 +122,15 @@ pub(super) fn run(args: &SnapshotArgs, global: &GlobalArgs) -> anyhow::Result<Ex
     Ok(Exit::Done)
 }
 
-fn tasks(pid: u32, args: &SnapshotArgs) -> Result<Census, InventoryError> {
-    let mut debug_files = GivenDebugFiles::new(&args.debug_file);
+/// Without colours.
+fn plain_text(snapshot: &Snapshot, columns: usize) -> io::Result<Vec<u8>> {
+    let mut text = anstream::StripStream::new(Vec::new());
+    write::text(snapshot, columns, &mut text)?;
+    Ok(text.into_inner())
+}
+
+fn tasks(pid: u32, debug_files: &[PathBuf]) -> Result<Census, InventoryError> {
+    let mut debug_files = GivenDebugFiles::new(debug_files);
     let mut inventory = Inventory::of(RUNTIMES, pid, &mut |image| debug_files.of(image))?;
     Ok(inventory.take()?)
 }

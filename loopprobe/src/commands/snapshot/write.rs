@@ -27,6 +27,9 @@ pub(super) fn text(snapshot: &Snapshot, columns: usize, out: &mut impl Write) ->
         time(snapshot)
     )?;
     writeln!(out, "command: {}", clean(&snapshot.command.join(" ")))?;
+    if let Some(why) = &snapshot.why {
+        writeln!(out, "taken because {}", clean(why))?;
+    }
     heading(out, "Polls")?;
     let options = TextOptions {
         columns: Some(columns),
@@ -44,23 +47,27 @@ pub(super) fn text(snapshot: &Snapshot, columns: usize, out: &mut impl Write) ->
 
 /// All that a session does not have.
 fn the_rest(snapshot: &Snapshot, columns: usize, out: &mut impl Write) -> io::Result<()> {
-    heading(out, "Threads at the end")?;
+    let at = |what: &str, end: &str| match snapshot.why {
+        Some(_) => what.to_owned(),
+        None => format!("{what} at the {end}"),
+    };
+    heading(out, &at("Threads", "end"))?;
     let threads = snapshot
         .summary()
         .map_or(&[][..], |summary| &summary.threads);
     write_threads(out, threads, snapshot.session(), Some(columns))?;
-    heading(out, "Tasks at the beginning")?;
+    heading(out, &at("Tasks", "beginning"))?;
     match &snapshot.tasks {
         Ok(census) => tasks::text::write("all loops", census, TASKS, columns, out)?,
         Err(error) => writeln!(out, "unknown: {}", clean(error))?,
     }
-    heading(out, "File locks at the beginning")?;
+    heading(out, &at("File locks", "beginning"))?;
     match snapshot.system.locks.as_deref() {
         None => writeln!(out, "/proc/locks cannot be read here")?,
         Some([]) => writeln!(out, "/proc/locks has none of this process")?,
         Some(locks) => locks.iter().try_for_each(|lock| write_lock(out, lock))?,
     }
-    heading(out, "Control groups at the beginning")?;
+    heading(out, &at("Control groups", "beginning"))?;
     write_lines(out, &snapshot.system.control_groups)?;
     heading(out, "Pressure on the whole machine")?;
     write_lines(out, &snapshot.system.pressure)
@@ -109,6 +116,7 @@ pub(super) fn json(snapshot: &Snapshot, out: &mut impl Write) -> io::Result<()> 
         "summary": snapshot.summary(),
         "dropped": snapshot.dropped,
         "tasks": census(snapshot)?,
+        "why": snapshot.why,
         "tasks_unknown": snapshot.tasks.as_ref().err(),
         "system": &snapshot.system,
     });
@@ -159,8 +167,9 @@ fn escaped(text: &str) -> String {
     quick_xml::escape::escape(text).into_owned()
 }
 
-/// When the session began.
+/// When it was taken, or was begun to be.
 fn time(snapshot: &Snapshot) -> String {
-    let session = snapshot.session();
-    session.map_or_else(String::new, |session| rfc3339(session.start_unix_ns))
+    let begun = snapshot.session().map(|session| session.start_unix_ns);
+    let taken = snapshot.taken_unix_ns.or(begun);
+    taken.map_or_else(String::new, rfc3339)
 }

@@ -112,7 +112,7 @@ fn long_polls(out: &mut impl Write, summary: &Summary, thresholds: Thresholds) -
     if summary.polls == Some(0) {
         write!(out, "{}", no_polls::headline(summary.no_polls.as_ref()))?;
         if let Some(found) = &summary.no_polls {
-            writeln!(out, "; at the end of the session:")?;
+            writeln!(out, "; at the end of this time:")?;
             no_polls::write(out, found)?;
         } else {
             writeln!(out)?;
