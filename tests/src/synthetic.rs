@@ -65,6 +65,7 @@ pub fn end(polls: &[LongPoll]) -> Event {
         }),
         canary: None,
         coverage: None,
+        budget: None,
         tasks: vec![TaskSummary {
             task: task("api::upload::handle", 42),
             polls: Some(2_184_332),

@@ -48,6 +48,10 @@ pub struct ObserveArgs {
     /// worker parks. Programs without unwind information are timed exactly all the same
     #[arg(long, help_heading = MEASURING)]
     pub light: bool,
+    /// Let observation cost the process no more of its CPU time than this: 1%; over it, stacks are left out, or the probes taken
+    /// away for a while, which the report says (docs/overhead.md)
+    #[arg(long, help_heading = MEASURING, value_name = "SHARE", value_parser = parse_share)]
+    pub max_overhead: Option<f64>,
     /// A separate debug file for the program or one of its libraries; may be repeated
     #[arg(long, help_heading = MEASURING, value_name = "FILE")]
     pub debug_file: Vec<PathBuf>,
@@ -64,6 +68,7 @@ impl ObserveArgs {
             stacks: !self.no_stacks,
             interval: self.interval,
             stuck: self.stuck,
+            max_overhead: self.max_overhead,
             debug_files: self.debug_file.clone(),
             kernel_log: global.kernel_log(),
             ..Options::new(pid)
@@ -119,6 +124,16 @@ fn parse_threshold(text: &str) -> Result<Threshold, String> {
         "auto" => Ok(Threshold::Auto(AutoThreshold::default())),
         time => parse_duration(time).map(Threshold::Fixed),
     }
+}
+
+/// A share as in `1%`, 0 to 1.
+fn parse_share(text: &str) -> Result<f64, String> {
+    let percent = text.trim().strip_suffix('%').map(str::trim);
+    let percent = percent.and_then(|percent| percent.parse::<f64>().ok());
+    percent
+        .filter(|percent| (0.01..=100.0).contains(percent))
+        .map(|percent| percent / 100.0)
+        .ok_or_else(|| "a share is as 1%, at least 0.01% and at most 100%".to_owned())
 }
 
 fn parse_interval(text: &str) -> Result<Duration, String> {

@@ -167,6 +167,7 @@ mod tests {
             (_, Some("TIME")) => "1234ms",
             (_, Some("PATTERN=TIME")) => "a*=3ms",
             (_, Some("HZ" | "N")) => "77",
+            (_, Some("SHARE")) => "2%",
             (_, Some("ADDRESS")) => "127.0.0.1:0",
             _ => "some \"text\"",
         };

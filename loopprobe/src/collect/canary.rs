@@ -84,6 +84,12 @@ impl Canary {
         }
     }
 
+    /// Forgets a block that is under way: its end may not be seen, or not its stack.
+    pub(super) fn begin_anew(&mut self, wants_stacks: bool) {
+        self.wants_stacks = wants_stacks;
+        self.running = None;
+    }
+
     /// The thread that is to be followed, in loopprobe's pid namespace; 0 for none.
     pub(super) fn tid(&self) -> u32 {
         self.running.as_ref().map_or(0, |running| running.tid)

@@ -32,6 +32,7 @@ pub(super) fn snapshot(
         cost: summary.cost,
         canary: summary.canary,
         coverage: summary.coverage,
+        budget: summary.budget.map(|budget| *budget),
         lost: summary.lost.unwrap_or_default(),
         is_last: false,
     }

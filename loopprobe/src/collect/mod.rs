@@ -3,6 +3,7 @@
 mod advice;
 mod auto_threshold;
 mod bill;
+mod budget;
 mod canary;
 mod corrections;
 mod coverage;

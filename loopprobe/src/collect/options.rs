@@ -45,6 +45,8 @@ pub struct Options {
     pub snapshot_on: Option<Duration>,
     /// Whether the end tells what every thread does, with its stack ([`crate::model::Summary::threads`]).
     pub threads: bool,
+    /// How much of the process's CPU time observation may cost, 0 to 1; `None` for what it costs.
+    pub max_overhead: Option<f64>,
     /// Separate debug files, given by the user.
     pub debug_files: Vec<PathBuf>,
     /// Whether the kernel side logs (`--log-level debug`).
@@ -80,6 +82,7 @@ impl Options {
             stuck: None,
             snapshot_on: None,
             threads: false,
+            max_overhead: None,
             debug_files: Vec::new(),
             kernel_log: false,
         }

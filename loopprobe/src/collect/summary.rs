@@ -14,7 +14,7 @@ use super::{
 use crate::{
     attach::{AttachError, DeadTime, Kernel, Plan},
     model::{
-        Canary, Distribution, FindingCount, LongPoll, Lost, ProbeCost, Summary, TaskKind,
+        Budget, Canary, Distribution, FindingCount, LongPoll, Lost, ProbeCost, Summary, TaskKind,
         TaskSummary, TaskType,
     },
 };
@@ -50,6 +50,8 @@ pub(super) struct Totals {
     pub lost: Lost,
     /// loopprobe's own check.
     pub canary: Option<Canary>,
+    /// What was left out to keep to a budget.
+    pub budget: Option<Budget>,
     /// Whether futures given to `block_on` are covered.
     pub root_future: bool,
 }
@@ -113,6 +115,7 @@ pub(super) fn summarize(
         lost: Some(lost),
         cost,
         canary: totals.canary,
+        budget: totals.budget.map(Box::new),
         coverage: is_counted.then(|| coverage(plan, &fired, totals.root_future)),
         tasks: rows.into_iter().map(|row| row.task).collect(),
         groups: totals.groups.ranked(),

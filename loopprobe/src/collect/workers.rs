@@ -31,6 +31,11 @@ impl Workers {
         }
     }
 
+    /// How many were seen, some of which the kernel side may have been made to forget.
+    pub(super) fn seen(&self) -> u64 {
+        self.polled.union(&self.reported).count() as u64
+    }
+
     /// How many there are at the end: `threads` are left, and the kernel side has counted `ended` others that had polled tasks.
     pub(super) fn count(&self, threads: &[(u32, Thread)], ended: u64, start_ns: u64) -> u64 {
         let left = threads

@@ -80,6 +80,7 @@ pub(super) fn replay(
                 time_ns: last_ns,
                 message,
                 threshold_ns: None,
+                step: None,
             }))?;
         }
     }

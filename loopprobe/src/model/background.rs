@@ -219,6 +219,7 @@ mod tests {
             time_ns,
             message: "something".into(),
             threshold_ns: None,
+            step: None,
         })
     }
 

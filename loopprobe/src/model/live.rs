@@ -1,6 +1,6 @@
 //! A snapshot of a running session: workers and their open polls, totals, cost; never recorded.
 
-use super::{Canary, Coverage, Distribution, Interval, Lost, ProbeCost, TaskSummary};
+use super::{Budget, Canary, Coverage, Distribution, Interval, Lost, ProbeCost, TaskSummary};
 
 /// What a session knows at one moment. Not part of the stream of events, and never recorded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct Live {
     pub canary: Option<Canary>,
     /// How much of what is probed was seen to work so far.
     pub coverage: Option<Coverage>,
+    /// What was left out to keep to a budget, where there is one.
+    pub budget: Option<Budget>,
     /// What was lost so far.
     pub lost: Lost,
     /// Whether it is the last one: only the summary follows.

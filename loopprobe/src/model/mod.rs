@@ -5,6 +5,7 @@
 //! carry the same words.
 
 mod background;
+mod budget;
 mod canary;
 mod cause;
 mod distribution;
@@ -24,6 +25,7 @@ mod summary;
 mod task;
 
 pub use background::Background;
+pub use budget::{Budget, Step};
 pub use canary::{Canary, Coverage};
 pub use cause::{Blocked, Cause, Diagnosis};
 pub use distribution::Distribution;

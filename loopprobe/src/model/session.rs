@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Finding, Interval, LongPoll, Placement, Summary};
+use super::{Finding, Interval, LongPoll, Placement, Step, Summary};
 
 /// How polls are seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +68,9 @@ pub struct Notice {
     /// Polls at least this long are reported from now on, in nanoseconds, if that has changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threshold_ns: Option<u64>,
+    /// How much is observed from now on, if that has changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<Step>,
 }
 
 /// What a session yields, in order: one `Session`, any number of the others, one `Summary`. One JSON object a line.

@@ -156,6 +156,7 @@ mod tests {
             time_ns: 1,
             message: "something".into(),
             threshold_ns: None,
+            step: None,
         })
     }
 

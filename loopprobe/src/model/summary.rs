@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Canary, Cause, Coverage, FindingKind, NoPolls, SourceLocation, TaskType, ThreadState};
+use super::{
+    Budget, Canary, Cause, Coverage, FindingKind, NoPolls, SourceLocation, TaskType, ThreadState,
+};
 
 /// What was lost, skipped or cut short, by name. A silent drop is a bug: each kind has its counter here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -200,6 +202,9 @@ pub struct Summary {
     /// How much of what is probed was seen to work. Older versions do not say; nothing is probed where threads are watched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coverage: Option<Coverage>,
+    /// What was left out to keep to a budget, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Box<Budget>>,
     /// By task type, most total time first.
     pub tasks: Vec<TaskSummary>,
     /// Long polls by task type, cause and call, worst first.

@@ -54,3 +54,11 @@ pub fn name(pid: u32) -> Result<String, ProcessError> {
 pub fn started(pid: u32) -> Option<u64> {
     stat_field(pid, 22)?.parse().ok()
 }
+
+/// How much CPU time a process has used, in nanoseconds, to a clock tick (10 ms); `None` if it is gone.
+pub(crate) fn cpu_ns(pid: u32) -> Option<u64> {
+    // `USER_HZ` is 100 on every architecture that there is a kernel side for.
+    const TICK_NS: u64 = 10_000_000;
+    let ticks = |field| stat_field(pid, field)?.parse::<u64>().ok();
+    Some((ticks(14)? + ticks(15)?) * TICK_NS)
+}

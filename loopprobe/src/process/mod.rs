@@ -22,6 +22,7 @@ pub use about::About;
 pub use advice::how_to_read;
 pub use children::{ancestors, descendants};
 pub use error::ProcessError;
+pub(crate) use exit::cpu_ns;
 pub use exit::{name, pidfd, started};
 pub use facts::program;
 pub use find::{all, by_command, by_name};

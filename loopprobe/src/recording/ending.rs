@@ -88,6 +88,7 @@ impl Ending {
             cost: None,
             canary: None,
             coverage: None,
+            budget: None,
             tasks: tasks.into_iter().map(LongPolls::summary).collect(),
             groups: self.ranking.rows().into_iter().map(group).collect(),
             findings: self.findings,

@@ -197,6 +197,35 @@ impl Kernel {
             .collect())
     }
 
+    /// Forgets all threads and drivers. Only while no program changes anything: before the session, or while it is over.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachError::Map`].
+    pub(crate) fn forget_threads(&mut self) -> Result<(), AttachError> {
+        for (descriptor, _) in self.drivers()? {
+            self.forget_driver(descriptor)?;
+        }
+        let mut owners: BpfHashMap<_, u32, u32> = self.map_mut("OWNERS")?;
+        let places: Vec<u32> = owners.keys().filter_map(Result::ok).collect();
+        for place in &places {
+            // It may have gone meanwhile.
+            let _ = owners.remove(place);
+        }
+        let mut homes: Array<_, Thread> = self.map_mut("HOMES")?;
+        for place in places {
+            homes
+                .set(place, Thread::default(), 0)
+                .map_err(map_error("HOMES"))?;
+        }
+        let mut crowded: BpfHashMap<_, u32, Thread> = self.map_mut("THREADS")?;
+        let tids: Vec<u32> = crowded.keys().filter_map(Result::ok).collect();
+        for tid in tids {
+            let _ = crowded.remove(&tid);
+        }
+        Ok(())
+    }
+
     /// The drivers that were turned, by descriptor.
     ///
     /// # Errors

@@ -93,6 +93,7 @@ impl Observer {
             unsettled: Vec::new(),
             totals,
             canary: prepared.canary,
+            budget: None,
             live: Due::default(),
             health: Health::of(pid),
             values: Values::default(),

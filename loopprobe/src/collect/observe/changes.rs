@@ -37,7 +37,7 @@ impl Observer {
         if self.watching.is_some() {
             return self.watch_anew(sink);
         }
-        if record.kind == Kind::ExecByThread as u32 {
+        if record.kind == Kind::ExecByThread as u32 && !self.is_paused() {
             self.kernel.detach();
             let planned = std::mem::take(&mut self.planned);
             self.add(planned, sink)?;
@@ -48,6 +48,9 @@ impl Observer {
 
     /// Probes libraries that have been loaded since.
     pub(super) fn look_for_images(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
+        if self.is_paused() {
+            return Ok(());
+        }
         let before = self.plan.size();
         let unnamed = self.images.unnamed.len();
         // The process may be gone; its end is noticed elsewhere.
@@ -140,5 +143,6 @@ pub(super) fn notice(sink: &mut dyn Sink, time_ns: u64, message: String) -> io::
         time_ns,
         message,
         threshold_ns: None,
+        step: None,
     }))
 }

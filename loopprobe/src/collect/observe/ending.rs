@@ -18,6 +18,7 @@ impl Observer {
     ) -> Result<Summary, ObserveError> {
         self.close()?;
         self.totals.duration_ns = self.span.duration_ns();
+        self.close_budget();
         self.kernel.detach();
         self.wait_for_names().map_err(ObserveError::System)?;
         // No program runs any more, so these are the threads as the session's end found them.
@@ -28,11 +29,19 @@ impl Observer {
             self.tell_rest(&threads, sink)
                 .map_err(ObserveError::Output)?;
         }
+        // What was not looked at may have had polls, and threads were forgotten.
+        let was_paused = self
+            .totals
+            .budget
+            .is_some_and(|budget| budget.paused_ns > 0);
         self.count_open(&threads);
         self.count_watched(&threads);
         self.count_left();
         let ended = self.kernel.counter(Counter::Worker)?;
         self.totals.workers = self.workers.count(&threads, ended, self.span.start_ns);
+        if was_paused {
+            self.totals.workers = self.totals.workers.max(self.workers.seen());
+        }
         self.totals.dead_time = dead_time(&self.options, self.dead_time);
         self.count_lost();
         if !quiet {
@@ -46,7 +55,7 @@ impl Observer {
         if self.options.threads {
             summary.threads = self.look_at_threads(&threads, true);
         }
-        if summary.polls == Some(0) {
+        if summary.polls == Some(0) && !was_paused {
             summary.no_polls = self.no_polls(&threads);
         }
         Ok(summary)
@@ -75,6 +84,9 @@ impl Observer {
             lost.incomplete_stacks += stacks.lost.incomplete_stacks;
             lost.unresolved_frames += stacks.lost.unresolved_frames;
         }
-        lost.unwalked_threads = self.stuck.as_ref().map_or(0, Stuck::uncertain);
+        lost.unwalked_threads = self
+            .stuck
+            .as_ref()
+            .map_or(lost.unwalked_threads, Stuck::uncertain);
     }
 }

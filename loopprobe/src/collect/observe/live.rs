@@ -12,6 +12,19 @@ use crate::{
 };
 
 impl Observer {
+    /// Gives the sink a snapshot if one is due.
+    pub(super) fn tell_snapshot(
+        &mut self,
+        threads: &[(u32, Thread)],
+        now: u64,
+        sink: &mut dyn Sink,
+    ) -> io::Result<()> {
+        match sink.live_every() {
+            Some(every) if self.live.take(now, every) => self.tell_live(threads, now, false, sink),
+            _ => Ok(()),
+        }
+    }
+
     /// Gives the sink a snapshot; the figures of the last one are those of the summary.
     pub(super) fn tell_live(
         &mut self,

@@ -1,6 +1,7 @@
 //! A session, from the attach to the summary.
 
 mod attach;
+mod budget;
 mod canary;
 mod changes;
 mod driver_lag;
@@ -40,6 +41,7 @@ use self::{interval::Values, snapshot::Occasions, span::Span};
 use super::{
     ObserveError, Options, Stop,
     auto_threshold::Fitting,
+    budget::Budget,
     canary::Canary,
     drain::Drain,
     findings::Findings,
@@ -120,6 +122,8 @@ pub struct Observer {
     naming: Naming,
     /// `None` if there are no probes.
     canary: Option<Canary>,
+    /// `None` if it may cost what it costs.
+    budget: Option<Budget>,
 }
 
 impl std::fmt::Debug for Observer {
@@ -197,6 +201,7 @@ impl Observer {
         sink.event(&Event::Session(self.session()))?;
         self.begin_health(sink.live_every())?;
         self.begin_stuck_watch();
+        self.begin_budget()?;
         self.check_itself(false, sink)?;
         let mut next_tick = now_ns() + nanoseconds(TICK);
         loop {
@@ -260,6 +265,10 @@ impl Observer {
 
     fn tick(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
         self.follow_dial(sink)?;
+        self.keep_budget(sink)?;
+        if self.is_paused() {
+            return self.tick_paused(self.span.now(), sink);
+        }
         let all_seen = self.records.len() == 0;
         self.begin_look()?;
         let threads = self.kernel.threads().map_err(io::Error::other)?;
@@ -286,11 +295,7 @@ impl Observer {
         self.take_snapshot(&threads, now, sink)?;
         self.tell_interval(now, sink)?;
         self.fit_threshold(now, sink)?;
-        if let Some(every) = sink.live_every()
-            && self.live.take(now, every)
-        {
-            self.tell_live(&threads, now, false, sink)?;
-        }
+        self.tell_snapshot(&threads, now, sink)?;
         if self.watching.is_some() {
             self.look_for_watchable(sink)
         } else {

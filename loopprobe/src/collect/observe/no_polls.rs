@@ -81,6 +81,7 @@ impl Observer {
                 time_ns: now_ns(),
                 message,
                 threshold_ns: None,
+                step: None,
             }))?;
         }
         Ok(())

@@ -91,6 +91,7 @@ impl Observer {
                 time_ns,
                 message,
                 threshold_ns: None,
+                step: None,
             }))?;
         }
         let scan = wants_samples;

@@ -9,6 +9,7 @@ use crate::{
     attach::{AttachError, DeadTime, Kernel},
     clock::nanoseconds,
     collect::Options,
+    model::Step,
 };
 
 impl Observer {
@@ -21,14 +22,21 @@ impl Observer {
 
     /// What is wanted now.
     pub(super) fn config(&self) -> Config {
-        Config {
+        let canary = self.canary.as_ref();
+        let wanted = Config {
             look: self.values.look,
             watched: self.findings.watch.header(),
-            canary: self
-                .canary
-                .as_ref()
-                .map_or(0, |canary| u64::from(canary.tid())),
+            canary: canary.map_or(0, |canary| u64::from(canary.tid())),
             ..config(&self.options, self.scans, self.dead_time, self.span)
+        };
+        match &self.budget {
+            Some(budget) if budget.said.step != Step::Full => Config {
+                stacks: 0,
+                scan: 0,
+                end_ns: budget.paused_since().unwrap_or(wanted.end_ns),
+                ..wanted
+            },
+            _ => wanted,
         }
     }
 }

@@ -37,6 +37,7 @@ impl Observer {
                     time_ns: now,
                     message: format!("--stuck finds nothing: {message}"),
                     threshold_ns: None,
+                    step: None,
                 }))?,
             }
         }

@@ -67,6 +67,7 @@ impl Observer {
             time_ns: self.span.now(),
             message: format!("from now on polls >= {threshold:?} are reported: {why}"),
             threshold_ns: Some(nanoseconds(threshold)),
+            step: None,
         }))
     }
 

@@ -118,6 +118,9 @@ impl Gate {
                 words::count(outcome.missed_records(), "record")
             ));
         }
+        if self.is_wanted() {
+            outcome.warn_of_pauses();
+        }
         let failed = |check| {
             outcome
                 .failures
@@ -166,6 +169,21 @@ impl Outcome {
     /// Whether there was nothing to judge.
     fn saw_nothing(&self) -> bool {
         self.summary.polls == Some(0) && self.summary.long_polls == 0
+    }
+
+    /// Says for how long nothing was seen.
+    fn warn_of_pauses(&self) {
+        let paused_ns = self
+            .summary
+            .budget
+            .as_ref()
+            .map_or(0, |budget| budget.paused_ns);
+        if paused_ns > 0 {
+            say::warning(&format!(
+                "the process was not looked at for {:?} (--max-overhead): what failed may have happened then",
+                std::time::Duration::from_nanos(paused_ns)
+            ));
+        }
     }
 
     /// How many long polls, or their stacks, are not known of.

@@ -7,8 +7,8 @@ use prometheus_client::{collector::Collector, encoding::DescriptorEncoder};
 use super::family::{Data, Family, Histogram, Number, Series};
 use crate::{
     model::{
-        Canary, Cause, Coverage, Distribution, Event, Interval, Live, LongPoll, Lost, ProbeCost,
-        Session,
+        Budget, Canary, Cause, Coverage, Distribution, Event, Interval, Live, LongPoll, Lost,
+        ProbeCost, Session, Step,
     },
     report::clean,
 };
@@ -32,6 +32,7 @@ pub(crate) struct Figures {
     lost: Lost,
     cost: Option<ProbeCost>,
     canary: Option<Canary>,
+    budget: Option<Budget>,
     coverage: Option<Coverage>,
     threshold_ns: Option<u64>,
     workers: usize,
@@ -68,6 +69,7 @@ impl Figures {
         self.cost = live.cost;
         self.canary.clone_from(&live.canary);
         self.coverage = live.coverage;
+        self.budget = live.budget;
         self.workers = live.workers.len();
         self.interval = live.interval.clone();
     }
@@ -99,6 +101,7 @@ impl Figures {
         families.extend(self.health());
         families.extend(self.own());
         families.extend(self.proof());
+        families.extend(self.kept_budget());
         families
     }
 
@@ -270,6 +273,34 @@ impl Figures {
             )
         }));
         families
+    }
+
+    fn kept_budget(&self) -> Vec<Family> {
+        let Some(budget) = self.budget else {
+            return Vec::new();
+        };
+        let is_at = |step: Step| {
+            let value = Number::Whole(u64::from(step == budget.step));
+            Series::labelled("step", step.name(), value)
+        };
+        let left_out = [("stacks", budget.no_stacks_ns), ("polls", budget.paused_ns)];
+        let left_out =
+            left_out.map(|(what, ns)| Series::labelled("what", what, Number::Real(seconds(ns))));
+        vec![
+            gauge(
+                "loopprobe_budget_step",
+                "How much is observed to keep to --max-overhead: 1 for the step that holds",
+                Step::ALL.map(is_at).to_vec(),
+            ),
+            Family {
+                in_seconds: true,
+                ..counter(
+                    "loopprobe_left_out",
+                    "How long something was not looked at, to keep to --max-overhead",
+                    left_out.to_vec(),
+                )
+            },
+        ]
     }
 
     fn own(&self) -> Vec<Family> {

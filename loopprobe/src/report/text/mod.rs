@@ -1,5 +1,6 @@
 //! The report for people.
 
+mod doubts;
 mod finding;
 mod fold;
 mod interval;

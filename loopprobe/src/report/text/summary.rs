@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::{
-    no_polls,
+    doubts, no_polls,
     style::{FAINT, NOTE},
     table::{Row, Table},
     width::Width,
@@ -35,23 +35,8 @@ pub(super) fn write(
     lost(out, summary.lost.as_ref(), width)?;
     prose(out, width, |out| {
         cost(out, summary)?;
-        own_check(out, summary)
+        doubts::write(out, summary)
     })
-}
-
-/// loopprobe's own check, where it failed or there is none: then silence proves nothing.
-fn own_check(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
-    let Some(canary) = summary.canary.as_ref().filter(|canary| canary.failed > 0) else {
-        return Ok(());
-    };
-    writeln!(
-        out,
-        "{NOTE}own check:{NOTE:#} {} of {} of {} in loopprobe itself did not come out whole (missing: {})",
-        Count(canary.failed),
-        words::count(canary.checks, "block"),
-        Measured(canary.block_ns),
-        clean(&canary.missing.join(", "))
-    )
 }
 
 /// Lines of plain words, wrapped to the width.
@@ -160,7 +145,14 @@ fn no_long_polls(
     }
     let is_blind = |canary: &Canary| canary.ok == Some(false);
     let threads = summary.lost.map_or(0, |lost| lost.unwalked_threads);
-    if summary.canary.as_ref().is_some_and(is_blind) {
+    let paused_ns = summary.budget.as_ref().map_or(0, |budget| budget.paused_ns);
+    if paused_ns > 0 {
+        let paused = Measured(paused_ns);
+        write!(
+            out,
+            " were seen, but the process was not looked at for {paused}"
+        )?;
+    } else if summary.canary.as_ref().is_some_and(is_blind) {
         write!(out, " were seen, but loopprobe's own check failed")?;
     } else if threads > 0 {
         let threads = words::count(threads, "thread");

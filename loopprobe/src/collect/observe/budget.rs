@@ -1,0 +1,163 @@
+//! Keeps to the budget: takes fewer stacks, takes the probes away for a while, and goes on later.
+
+use std::io;
+
+use super::Observer;
+use crate::{
+    attach::AttachError,
+    clock::{nanoseconds, now_ns},
+    collect::{
+        budget::{Budget, Change, Reading},
+        health::Period,
+        polls::open_polls,
+        stuck::Stuck,
+        summary::summarize,
+    },
+    model::{Event, Notice, Sink, Step},
+    process,
+};
+
+impl Observer {
+    /// Begins to keep account, where that is wanted.
+    pub(super) fn begin_budget(&mut self) -> io::Result<()> {
+        if let Some(share) = self.options.max_overhead {
+            let now = self.reading(self.span.now())?;
+            self.budget = Some(Budget::new(share, now));
+        }
+        Ok(())
+    }
+
+    /// Whether nothing is seen at the moment, to keep to the budget.
+    pub(super) fn is_paused(&self) -> bool {
+        self.budget
+            .as_ref()
+            .is_some_and(|budget| budget.paused_since().is_some())
+    }
+
+    /// Looks at what the last second has cost, and observes less or more from now on.
+    pub(super) fn keep_budget(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
+        let now = self.span.now();
+        if !self
+            .budget
+            .as_ref()
+            .is_some_and(|budget| budget.is_due(now))
+        {
+            return Ok(());
+        }
+        let reading = self.reading(now)?;
+        let change = self.budget.as_mut().and_then(|budget| budget.look(reading));
+        if let Some(change) = change {
+            self.change_step(change, now)?;
+            self.tell_step(change, now, sink)?;
+        }
+        self.totals.budget = self.budget.as_ref().map(|budget| budget.said);
+        Ok(())
+    }
+
+    /// At the session's end.
+    pub(super) fn close_budget(&mut self) {
+        let now = self.span.now();
+        if let Some(budget) = &mut self.budget {
+            budget.count(now);
+            self.totals.budget = Some(budget.said);
+        }
+    }
+
+    /// What the session has cost and the process has used by now.
+    fn reading(&self, now: u64) -> io::Result<Reading> {
+        let (summary, _) =
+            summarize(&self.kernel, &self.plan, self.totals.clone()).map_err(io::Error::other)?;
+        // The process may be gone; its end is noticed elsewhere.
+        let cpu_ns = process::cpu_ns(self.options.pid).unwrap_or(0);
+        Ok(Reading::of(&summary.cost.unwrap_or_default(), cpu_ns, now))
+    }
+
+    fn change_step(&mut self, change: Change, now: u64) -> io::Result<()> {
+        if let Some(canary) = &mut self.canary {
+            canary.begin_anew(self.options.stacks && change.step == Step::Full);
+        }
+        if change.step == Step::Paused {
+            self.pause(now)
+        } else if change.cost.is_none() {
+            self.go_on(now).map_err(io::Error::other)
+        } else {
+            self.configure()
+        }
+    }
+
+    /// From now on the programs change nothing, and no probe is in the process.
+    fn pause(&mut self, now: u64) -> io::Result<()> {
+        self.configure()?;
+        self.kernel.detach();
+        let threads = self.kernel.threads().map_err(io::Error::other)?;
+        let cut: usize = threads
+            .iter()
+            .map(|(_, thread)| open_polls(thread).len())
+            .sum();
+        if let Some(budget) = &mut self.budget {
+            budget.said.cut_polls += cut as u64;
+        }
+        self.see_health(&[], now)?;
+        // What is on a stack later may be another poll.
+        if let Some(stuck) = self.stuck.take() {
+            self.totals.lost.unwalked_threads = Stuck::uncertain(&stuck);
+        }
+        if self.values.next_interval.is_some() {
+            self.values.next_interval = Some(u64::MAX);
+        }
+        self.kernel.forget_threads().map_err(io::Error::other)
+    }
+
+    /// Begins anew, as at an attach.
+    fn go_on(&mut self, now: u64) -> Result<(), AttachError> {
+        self.kernel.forget_threads()?;
+        if self.watching.is_none() {
+            for image in &self.planned {
+                self.kernel.attach(image)?;
+            }
+            self.kernel.attach_canary()?;
+        }
+        let config = self.config();
+        self.kernel.set_config(&config)?;
+        let counted = self.counted()?;
+        self.values.interval = Period::begin(now_ns(), counted, None);
+        self.values.since_live = self.values.interval.clone();
+        let every = self.options.interval;
+        self.values.next_interval = every.map(|every| now.saturating_add(nanoseconds(every)));
+        Ok(())
+    }
+
+    fn tell_step(&self, change: Change, now: u64, sink: &mut dyn Sink) -> io::Result<()> {
+        let limit = self.options.max_overhead.unwrap_or_default() * 100.0;
+        let cost = change.cost.unwrap_or_default() * 100.0;
+        let message = match (change.step, change.cost) {
+            (Step::Full, _) => "stacks are taken again".to_owned(),
+            (Step::NoStacks, None) => {
+                "the process is looked at again, without stacks at first".to_owned()
+            }
+            (Step::NoStacks, Some(_)) => format!(
+                "observation cost {cost:.1}% of the process's CPU time, over --max-overhead {limit}%: no stacks are taken from now on"
+            ),
+            (Step::Paused, _) => format!(
+                "observation cost {cost:.1}% of the process's CPU time, over --max-overhead {limit}%: the probes are taken away for \
+                 {} s; nothing is seen meanwhile",
+                change.pause_ns / 1_000_000_000
+            ),
+        };
+        sink.event(&Event::Notice(Notice {
+            time_ns: now,
+            message,
+            threshold_ns: None,
+            step: Some(change.step),
+        }))
+    }
+
+    /// What there is to do while nothing is seen.
+    pub(super) fn tick_paused(&mut self, now: u64, sink: &mut dyn Sink) -> io::Result<()> {
+        self.settle_waiting(now, sink)?;
+        if let Some(stacks) = &mut self.stacks {
+            stacks.tick(now, self.records.len() == 0, |_| false);
+        }
+        self.tell_snapshot(&[], now, sink)
+    }
+}

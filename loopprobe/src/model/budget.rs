@@ -1,0 +1,51 @@
+//! How much observation may cost, and what was left out to keep to it.
+
+use serde::{Deserialize, Serialize};
+
+/// How much is observed at the moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// All that was asked for.
+    #[default]
+    Full,
+    /// No stacks are taken: long polls have no causes.
+    NoStacks,
+    /// The probes are taken away: nothing is seen.
+    Paused,
+}
+
+impl Step {
+    /// All of them, the fullest first.
+    pub const ALL: [Self; 3] = [Self::Full, Self::NoStacks, Self::Paused];
+
+    /// As in the JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::NoStacks => "no_stacks",
+            Self::Paused => "paused",
+        }
+    }
+}
+
+/// What `--max-overhead` has led to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Budget {
+    /// How much of the process's CPU time observation may cost, 0 to 1.
+    pub share: f64,
+    /// How much is observed now, or was at the end.
+    pub step: Step,
+    /// How often less was observed from then on.
+    pub steps_down: u64,
+    /// How often more was.
+    pub steps_up: u64,
+    /// For how long no stacks were taken, in nanoseconds.
+    pub no_stacks_ns: u64,
+    /// For how long nothing was seen at all, in nanoseconds.
+    pub paused_ns: u64,
+    /// Polls that were open when the probes were taken away: they are in no figure.
+    pub cut_polls: u64,
+}
+
+impl Eq for Budget {}

@@ -1,0 +1,48 @@
+//! What keeps silence from meaning health: a check that failed, and what was not looked at.
+
+use std::io::{self, Write};
+
+use super::style::NOTE;
+use crate::{
+    model::Summary,
+    report::{Count, Measured, clean, words},
+};
+
+/// Nothing where there is no doubt.
+pub(super) fn write(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
+    left_out(out, summary)?;
+    own_check(out, summary)
+}
+
+/// What was not looked at, to keep to a budget.
+fn left_out(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
+    let Some(budget) = summary
+        .budget
+        .as_ref()
+        .filter(|budget| budget.steps_down > 0)
+    else {
+        return Ok(());
+    };
+    let (paused, bare) = (Measured(budget.paused_ns), Measured(budget.no_stacks_ns));
+    writeln!(
+        out,
+        "{NOTE}not looked at:{NOTE:#} {paused} of the session, and no stacks for {bare} (--max-overhead {}%); what happened then is in \
+         no figure",
+        budget.share * 100.0
+    )
+}
+
+/// loopprobe's own check, where it failed or there is none: then silence proves nothing.
+fn own_check(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
+    let Some(canary) = summary.canary.as_ref().filter(|canary| canary.failed > 0) else {
+        return Ok(());
+    };
+    writeln!(
+        out,
+        "{NOTE}own check:{NOTE:#} {} of {} of {} in loopprobe itself did not come out whole (missing: {})",
+        Count(canary.failed),
+        words::count(canary.checks, "block"),
+        Measured(canary.block_ns),
+        clean(&canary.missing.join(", "))
+    )
+}
