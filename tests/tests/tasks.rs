@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use loopprobe::model::FindingKind;
+use loopprobe::model::{Finding, FindingKind};
 use loopprobe_tests::{
     matrix::{self, Build, Profile, Tokio, VERSIONS},
     session::Session,
@@ -269,6 +269,33 @@ fn tasks_that_nothing_can_wake_are_found_with_their_await() -> Result<()> {
             numbers.is_subset(&BTreeSet::from([1, 2, 5])),
             "{findings:?}"
         );
+    }
+    Ok(())
+}
+
+/// Every task that stays is told, and no closure of the blocking pool.
+#[test]
+fn tasks_that_live_for_long_are_found() -> Result<()> {
+    take_machine!();
+    let (target, truth, _) = crowd(Build::DEFAULT.stripped())?;
+    let args = ["--slow-task", "1s", "--duration", "6s"];
+    let report = Session::attach(target.pid(), &args)?.finish()?;
+    let of_kind = |f: &&Finding| f.kind == FindingKind::SlowTask;
+    let slow: Vec<_> = report.findings.iter().filter(of_kind).collect();
+    let living = truth.iter().filter(|task| task["kind"] == "async");
+    let living: BTreeSet<u64> = living.filter_map(|task| task["task_id"].as_u64()).collect();
+    let told: u64 = slow.iter().filter_map(|f| f.evidence.tasks).sum();
+    assert_eq!(told, living.len() as u64, "{slow:?}");
+    for finding in slow {
+        let evidence = &finding.evidence;
+        let ids = evidence.task_ids.iter();
+        ensure!(
+            evidence.certain
+                && ids.clone().count() > 0
+                && ids.clone().all(|id| living.contains(id)),
+            "{evidence:?}"
+        );
+        ensure!(evidence.duration_ns >= 1_000_000_000, "{evidence:?}");
     }
     Ok(())
 }

@@ -30,6 +30,9 @@ pub struct ObserveArgs {
     /// become more for four times as long: 30s; at least 1s
     #[arg(long, display_order = 8, value_name = "TIME", value_parser = parse_stuck)]
     pub stuck: Option<Duration>,
+    /// Tell of tasks that live for this long, with what they await: 5s; at least 1s
+    #[arg(long, display_order = 9, value_name = "TIME", value_parser = parse_stuck)]
+    pub slow_task: Option<Duration>,
     /// Take the stack of a poll that waits in the kernel for at least this long
     /// [default: the smaller of 1ms and a tenth of the threshold]
     #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = MEASURING)]
@@ -69,6 +72,7 @@ impl ObserveArgs {
             interval: self.interval,
             stuck: self.stuck,
             max_overhead: self.max_overhead,
+            slow_task: self.slow_task,
             debug_files: self.debug_file.clone(),
             kernel_log: global.kernel_log(),
             ..Options::new(pid)

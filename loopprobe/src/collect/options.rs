@@ -40,6 +40,8 @@ pub struct Options {
     pub interval: Option<Duration>,
     /// Tasks that nothing can wake are told of after this long; `None` for never. All live tasks are read for that now and then.
     pub stuck: Option<Duration>,
+    /// Tasks that live for this long are told of; `None` for never. Costs what `stuck` does, and as much again beside it.
+    pub slow_task: Option<Duration>,
     /// A snapshot is taken when a poll is still open after this long, or all workers are blocked at once ([`crate::model::Sink::snapshot`]);
     /// `None` for never.
     pub snapshot_on: Option<Duration>,
@@ -80,6 +82,7 @@ impl Options {
             report_open_after: Self::DEFAULT_OPEN_AFTER,
             interval: None,
             stuck: None,
+            slow_task: None,
             snapshot_on: None,
             threads: false,
             max_overhead: None,

@@ -1,5 +1,5 @@
-//! Tasks that nothing can wake any more, and types of tasks that only become more, found by looking at all live tasks now and then,
-//! in a thread of its own.
+//! Tasks that nothing can wake any more, types of tasks that only become more, and tasks that live for long, found by looking at all
+//! live tasks now and then, in a thread of its own.
 //!
 //! A task that waits and of which nobody holds a waker stays as it is: who sees it so twice knows that it has not been polled
 //! in between.
@@ -22,7 +22,7 @@ use crate::{
     clock::{nanoseconds, now_ns},
     inventory::{At, Census, Inventory, Task},
     model::{Awaited, TaskKind},
-    runtime::Runtimes,
+    runtime::{Runtimes, TaskState},
 };
 
 /// Looks in the shortest time after which a task is told of.
@@ -47,11 +47,39 @@ pub(super) struct StuckTasks {
     pub awaits: Vec<Awaited>,
 }
 
+/// Which tasks are looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Which {
+    /// Those that nothing can wake, and types that only become more.
+    Stuck,
+    /// All that live for long.
+    Slow,
+}
+
+impl Which {
+    fn concerns(self, task: &Task) -> bool {
+        match self {
+            Which::Stuck => task.no_waker,
+            Which::Slow => task.state != TaskState::Complete,
+        }
+    }
+
+    /// What tasks of a type have in common to be told of together: those that are slow go from one await to the next.
+    fn common(self, task: &Task) -> At {
+        match self {
+            Which::Stuck => task.at,
+            Which::Slow => At::Unknown,
+        }
+    }
+}
+
 /// What a look finds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Found {
     /// Tasks that nothing can wake.
     Stuck(StuckTasks),
+    /// Tasks that live for long, of one type.
+    Slow(StuckTasks),
     /// A type whose live tasks only become more.
     Growing(Growing),
     /// Why nothing can be found.
@@ -65,6 +93,8 @@ pub(super) struct Wanted {
     pub pid: u32,
     /// The runtimes that are known.
     pub runtimes: Runtimes,
+    /// Which tasks.
+    pub which: Which,
     /// Tasks that stay so for less are not told of.
     pub least: Duration,
     /// Separate debug files.
@@ -74,6 +104,8 @@ pub(super) struct Wanted {
 /// The thread that looks. It ends when this is dropped.
 #[derive(Debug)]
 pub(super) struct StuckWatch {
+    /// Which tasks it looks for.
+    pub which: Which,
     found: Receiver<Found>,
     _end: Sender<()>,
 }
@@ -83,9 +115,14 @@ impl StuckWatch {
     pub(super) fn begin(wanted: Wanted) -> Self {
         let (tell, found) = sync_channel(64);
         let (end, ended) = channel();
+        let which = wanted.which;
         let thread = thread::Builder::new().name("loopprobe-stuck".into());
         let _ = thread.spawn(move || watch(&wanted, &tell, &ended));
-        Self { found, _end: end }
+        Self {
+            which,
+            found,
+            _end: end,
+        }
     }
 
     /// What has been found since the last call.
@@ -106,16 +143,22 @@ fn watch(wanted: &Wanted, tell: &SyncSender<Found>, ended: &Receiver<()>) {
             return;
         }
     };
-    let (mut seen, mut growth) = (Seen::default(), Growth::default());
+    let (mut seen, mut growth) = (Seen::of(wanted.which), Growth::default());
     loop {
         let begun = Instant::now();
         let Ok(census) = inventory.take() else {
             return;
         };
         let now = now_ns();
-        let stuck = seen.look(&census, now, nanoseconds(wanted.least));
-        let growing = growth.look(&census, now).into_iter().map(Found::Growing);
-        for found in stuck.into_iter().map(Found::Stuck).chain(growing) {
+        let told = seen.look(&census, now, nanoseconds(wanted.least));
+        let found: Vec<Found> = match wanted.which {
+            Which::Slow => told.into_iter().map(Found::Slow).collect(),
+            Which::Stuck => {
+                let growing = growth.look(&census, now).into_iter().map(Found::Growing);
+                told.into_iter().map(Found::Stuck).chain(growing).collect()
+            }
+        };
+        for found in found {
             if tell.send(found).is_err() {
                 return;
             }
@@ -128,8 +171,9 @@ fn watch(wanted: &Wanted, tell: &SyncSender<Found>, ended: &Receiver<()>) {
 }
 
 /// Which tasks were so at the last look.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Seen {
+    which: Which,
     /// By id, since when.
     since_ns: HashMap<u64, u64>,
     /// By type and await, how many have been told of.
@@ -137,19 +181,30 @@ struct Seen {
 }
 
 impl Seen {
+    fn of(which: Which) -> Self {
+        Self {
+            which,
+            since_ns: HashMap::new(),
+            told: HashMap::new(),
+        }
+    }
+
     /// What has to be told after this look.
     fn look(&mut self, census: &Census, now_ns: u64, least_ns: u64) -> Vec<StuckTasks> {
         let before = std::mem::take(&mut self.since_ns);
+        let which = self.which;
         // A type of each scheduler has the same name.
         let mut groups: HashMap<(&str, At), Vec<(u64, &Task)>> = HashMap::new();
-        for task in census.tasks.iter().filter(|task| task.no_waker) {
+        for task in census.tasks.iter().filter(|task| which.concerns(task)) {
             let Some(id) = task.id else { continue };
             let since_ns = before.get(&id).copied().unwrap_or(now_ns);
             self.since_ns.insert(id, since_ns);
             let own = &census.types[task.kind];
             let is_async = own.kind == TaskKind::Async;
             if is_async && now_ns.saturating_sub(since_ns) >= least_ns {
-                let group = groups.entry((own.name.as_str(), task.at)).or_default();
+                let group = groups
+                    .entry((own.name.as_str(), which.common(task)))
+                    .or_default();
                 group.push((since_ns, task));
             }
         }
@@ -202,7 +257,7 @@ fn awaits(task: &Task, name: &str) -> Vec<Awaited> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{model::TaskType, runtime::TaskState};
+    use crate::model::TaskType;
 
     fn census(tasks: &[(u64, bool)]) -> Census {
         let tasks = tasks.iter().map(|(id, no_waker)| Task {
@@ -223,7 +278,7 @@ mod tests {
 
     #[test]
     fn a_task_is_told_of_once_it_has_stayed_so_for_long() {
-        let mut seen = Seen::default();
+        let mut seen = Seen::of(Which::Stuck);
         let first = census(&[(1, true), (2, true), (3, false)]);
         assert!(seen.look(&first, 100, 50).is_empty());
         // 2 could be woken meanwhile, and begins anew.
@@ -243,5 +298,24 @@ mod tests {
         // Twice as many.
         let found = seen.look(&first, 200, 50);
         assert_eq!((found.len(), found[0].count), (1, 2));
+    }
+
+    #[test]
+    fn a_task_is_slow_only_if_it_is_the_same_all_the_time() {
+        let mut seen = Seen::of(Which::Slow);
+        assert!(
+            seen.look(&census(&[(1, false), (2, false)]), 100, 50)
+                .is_empty()
+        );
+        let found = seen.look(&census(&[(1, false), (3, false)]), 150, 50);
+        assert_eq!((found[0].count, found[0].ids.as_slice()), (1, &[1][..]));
+        // 3 has lived for as long by now, and there are twice as many.
+        let found = seen.look(&census(&[(1, false), (3, false)]), 200, 50);
+        assert_eq!((found[0].count, found[0].since_ns), (2, 100));
+        let mut ended = census(&[(1, false)]);
+        ended.tasks[0].state = TaskState::Complete;
+        let mut seen = Seen::of(Which::Slow);
+        assert!(seen.look(&ended, 100, 50).is_empty());
+        assert!(seen.look(&ended, 200, 50).is_empty());
     }
 }

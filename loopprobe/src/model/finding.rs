@@ -37,6 +37,8 @@ pub enum FindingKind {
     PoolExhausted,
     /// Tasks wait, and nobody holds a waker of them.
     StuckTask,
+    /// Tasks live for long.
+    SlowTask,
     /// The live tasks of a type only become more.
     Leak,
     /// The end of a runtime waits for the threads of its blocking pool.
@@ -53,6 +55,7 @@ impl FindingKind {
             Self::BusyTask => "busy_task",
             Self::PoolExhausted => "pool_exhausted",
             Self::StuckTask => "stuck_task",
+            Self::SlowTask => "slow_task",
             Self::Leak => "leak",
             Self::Shutdown => "shutdown",
         }

@@ -14,6 +14,9 @@ pub(crate) const BUSY_TASK: &str = "if it waits for something in a loop of yield
 pub(crate) const STUCK_TASK: &str = "nothing can wake it: what it awaits kept no waker (pending(), or a future written by hand that returns \
      Pending without one), or dropped it without a call of wake; end such a task, or mend the future";
 
+/// Tasks that live for long.
+pub(crate) const SLOW_TASK: &str = "a task that serves the program as long as it runs may; one that belongs to a request should end: see what it awaits, and      give that a limit (tokio::time::timeout)";
+
 /// The live tasks of a type only become more.
 pub(crate) const LEAK: &str = "see what the oldest of them await: give it an end (tokio::time::timeout, a CancellationToken, a channel whose other side \
      is dropped); keep tasks in a JoinSet, which ends them with what they belong to; if they end but come faster, bound them with a \

@@ -97,7 +97,7 @@ impl Observer {
             live: Due::default(),
             health: Health::of(pid),
             values: Values::default(),
-            stuck_watch: None,
+            stuck_watches: Vec::new(),
             occasions: Occasions::default(),
             findings: Findings::default(),
             fitting: fitting(&wanted, start_ns),

@@ -106,8 +106,8 @@ pub struct Observer {
     live: Due,
     health: Health,
     values: Values,
-    /// `None` if tasks that nothing wakes are not wanted.
-    stuck_watch: Option<StuckWatch>,
+    /// For tasks that nothing wakes, and for those that live for long, where they are wanted.
+    stuck_watches: Vec<StuckWatch>,
     /// What asks for snapshots.
     occasions: Occasions,
     findings: Findings,

@@ -1,56 +1,77 @@
 //! Tasks that nothing can wake any more, and types of tasks that only become more.
 
-use std::io;
+use std::{io, time::Duration};
 
-use super::Observer;
+use super::{Observer, changes::notice};
 use crate::{
     collect::{
         findings::advice,
-        stuck_tasks::{Found, Growing, StuckTasks, StuckWatch, Wanted},
+        stuck_tasks::{Found, Growing, StuckTasks, StuckWatch, Wanted, Which},
     },
-    model::{Event, Evidence, Finding, FindingKind, Notice, Sink},
+    model::{Evidence, Finding, FindingKind, Sink},
 };
 
 impl Observer {
     /// Begins to look for them, if they are wanted.
     pub(super) fn begin_stuck_watch(&mut self) {
-        self.stuck_watch = self.options.stuck.map(|least| {
-            StuckWatch::begin(Wanted {
+        let (stuck, slow) = (self.options.stuck, self.options.slow_task);
+        let wanted = [(Which::Stuck, stuck), (Which::Slow, slow)];
+        let watch = |(which, least): (Which, Option<Duration>)| {
+            Some(StuckWatch::begin(Wanted {
                 pid: self.options.pid,
                 runtimes: self.options.runtimes,
-                least,
+                which,
+                least: least?,
                 debug_files: self.options.debug_files.clone(),
-            })
-        });
+            }))
+        };
+        self.stuck_watches = wanted.into_iter().filter_map(watch).collect();
     }
 
     /// Says of those that were found.
     pub(super) fn tell_stuck_tasks(&mut self, now: u64, sink: &mut dyn Sink) -> io::Result<()> {
-        let found = self.stuck_watch.as_ref().map(StuckWatch::take);
-        for found in found.unwrap_or_default() {
+        let pid = self.options.pid;
+        let found = self.stuck_watches.iter().flat_map(|watch| {
+            let found = watch.take().into_iter();
+            found.map(|found| (watch.which, found))
+        });
+        for (which, found) in found.collect::<Vec<_>>() {
             match found {
-                Found::Stuck(stuck) => self.say(finding(stuck, self.options.pid, now), sink)?,
-                Found::Growing(growing) => {
-                    self.say(leak(growing, self.options.pid, now), sink)?;
+                Found::Stuck(stuck) => {
+                    self.say(finding(FindingKind::StuckTask, stuck, pid, now), sink)?;
                 }
-                Found::Nothing(message) => sink.event(&Event::Notice(Notice {
-                    time_ns: now,
-                    message: format!("--stuck finds nothing: {message}"),
-                    threshold_ns: None,
-                    step: None,
-                }))?,
+                Found::Slow(slow) => {
+                    self.say(finding(FindingKind::SlowTask, slow, pid, now), sink)?;
+                }
+                Found::Growing(growing) => self.say(leak(growing, pid, now), sink)?,
+                Found::Nothing(message) => notice(
+                    sink,
+                    now,
+                    format!("{} finds nothing: {message}", option(which)),
+                )?,
             }
         }
         Ok(())
     }
 }
 
-fn finding(stuck: StuckTasks, pid: u32, now: u64) -> Finding {
+fn option(which: Which) -> &'static str {
+    match which {
+        Which::Stuck => "--stuck",
+        Which::Slow => "--slow-task",
+    }
+}
+
+fn finding(kind: FindingKind, stuck: StuckTasks, pid: u32, now: u64) -> Finding {
     Finding {
         time_ns: now,
         pid,
-        kind: FindingKind::StuckTask,
-        advice: advice::STUCK_TASK.to_owned(),
+        kind,
+        advice: match kind {
+            FindingKind::SlowTask => advice::SLOW_TASK,
+            _ => advice::STUCK_TASK,
+        }
+        .to_owned(),
         evidence: Evidence {
             since_ns: stuck.since_ns,
             duration_ns: now.saturating_sub(stuck.since_ns),

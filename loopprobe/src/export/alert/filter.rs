@@ -123,9 +123,10 @@ impl Filter {
         });
         let levels = speaking.filter_map(|(task, _)| match finding.kind {
             FindingKind::Deadlock => Some(Level::Critical),
-            FindingKind::BusyTask | FindingKind::StuckTask | FindingKind::Leak => {
-                Some(Level::Warning)
-            }
+            FindingKind::BusyTask
+            | FindingKind::StuckTask
+            | FindingKind::SlowTask
+            | FindingKind::Leak => Some(Level::Warning),
             FindingKind::PoolExhausted | FindingKind::Shutdown => None,
             FindingKind::AllWorkersBlocked | FindingKind::DriverLag => {
                 self.level_at(evidence.duration_ns, |pattern| pattern.matches(task))

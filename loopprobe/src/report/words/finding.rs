@@ -27,6 +27,7 @@ pub fn finding(finding: &Finding) -> String {
             evidence.share.unwrap_or_default() * 100.0
         ),
         FindingKind::StuckTask => stuck_task(evidence),
+        FindingKind::SlowTask => slow_task(evidence),
         FindingKind::Leak => format!(
             "possible leak: live tasks {} only became more, from {} to {} in {duration}",
             task(evidence),
@@ -71,6 +72,18 @@ fn stuck_task(evidence: &Evidence) -> String {
     };
     let duration = Measured(evidence.duration_ns);
     format!("stuck: {tasks}, for at least {duration}, and nothing can wake {them}")
+}
+
+fn slow_task(evidence: &Evidence) -> String {
+    let task = task(evidence);
+    let duration = Measured(evidence.duration_ns);
+    match evidence.tasks.unwrap_or(1) {
+        1 => format!("slow: task {task} has lived for at least {duration}"),
+        tasks => format!(
+            "slow: {} tasks {task} live for long, the first of them for at least {duration}",
+            Count(tasks)
+        ),
+    }
 }
 
 fn pool_exhausted(evidence: &Evidence) -> String {
