@@ -443,7 +443,7 @@ fn prometheus_scrapes_it_and_takes_the_documented_expressions() -> Result<()> {
         "{blocked:?}"
     );
     let expressions = documented()?;
-    ensure!(expressions.len() == 7, "{expressions:?}");
+    ensure!(expressions.len() == 8, "{expressions:?}");
     for expression in expressions {
         let found = prometheus.values(&expression)?;
         println!("{expression}: {found:?}");
