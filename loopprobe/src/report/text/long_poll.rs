@@ -60,12 +60,16 @@ pub(super) fn line(
     } else {
         format!("STILL POLLING for {}", Measured(poll.duration_ns))
     };
-    let so_far = format!("({} so far, {})", sums.count, Measured(sums.total_ns));
-    let used = TIME + duration.chars().count() + 2 + so_far.chars().count() + 2;
+    let so_far = match sums.count {
+        // None of them has ended.
+        0 => String::new(),
+        count => format!("  ({count} so far, {})", Measured(sums.total_ns)),
+    };
+    let used = TIME + duration.chars().count() + 2 + so_far.chars().count();
     let what = what(poll, look.width.behind(used));
     writeln!(
         out,
-        "{time}  {ALARM}{duration}{ALARM:#}  {what}  {FAINT}{so_far}{FAINT:#}"
+        "{time}  {ALARM}{duration}{ALARM:#}  {what}{FAINT}{so_far}{FAINT:#}"
     )
 }
 
