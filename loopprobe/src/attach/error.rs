@@ -56,9 +56,9 @@ pub enum AttachError {
     #[error("cannot read the registers of the process's threads: {0}")]
     Registers(#[source] io::Error),
     /// The probes could not be placed.
-    #[error("cannot place {count} probes in {}: {source}", .path.display())]
+    #[error("cannot place {} in {}: {source}{}", probes(.count), .path.display(), why(.source))]
     Probe {
-        /// The file.
+        /// The file, as the kernel names it.
         path: PathBuf,
         /// How many.
         count: usize,
@@ -66,6 +66,23 @@ pub enum AttachError {
         #[source]
         source: io::Error,
     },
+}
+
+fn probes(count: &usize) -> String {
+    format!("{count} probe{}", if *count == 1 { "" } else { "s" })
+}
+
+/// What lies behind an error, and what to do.
+fn why(source: &io::Error) -> &'static str {
+    match source.raw_os_error() {
+        // A page with a breakpoint is a copy, charged to the process's group (`__replace_page` and `uprobe_write` in
+        // `kernel/events/uprobes.c`).
+        Some(libc::ENOMEM) => {
+            "; the kernel copies each page that gets a probe, and counts the copy as the process's memory: its control group \
+             may be at its limit (memory.max). Raise that a little, or use --mode watch, which places no probe"
+        }
+        _ => "",
+    }
 }
 
 impl AttachError {

@@ -166,7 +166,8 @@ pub(super) fn attach(
         }
     };
     links().map_err(|source| AttachError::Probe {
-        path: path.clone(),
+        // A name for people: the path is that of a descriptor.
+        path: std::fs::read_link(&path).unwrap_or_else(|_| path.clone()),
         count: probes.len(),
         source,
     })
