@@ -19,7 +19,14 @@ pub struct Words {
     pub entry_size: u64,
     /// 1 if the 8 bytes before the task's number say whether there is one.
     pub has_tag: u64,
+    /// How many bytes it takes to read all of that at once; 0 if it lies too far apart.
+    pub window: u64,
+    /// How far before the task's number they begin: a multiple of 8.
+    pub before: u64,
 }
+
+/// So many words are read at once at the most.
+pub const WINDOW_WORDS: usize = 16;
 
 impl Words {
     /// There is no such image.
@@ -28,6 +35,34 @@ impl Words {
     pub const USED: u64 = 1;
     /// The process is about to execute the image.
     pub const FROM_EXEC: u64 = 2;
+
+    /// The same, to be read at once where that is possible.
+    #[must_use]
+    pub const fn with_window(self) -> Self {
+        let budget = self.budget_distance.cast_signed();
+        let first = if self.has_tag == 0 { 0 } else { -8 };
+        let first = if budget < first { budget } else { first };
+        // Words are looked at as words.
+        let first = first.wrapping_sub(first.rem_euclid(8));
+        let end = if budget < 8 {
+            8
+        } else {
+            budget.wrapping_add(1)
+        };
+        let size = end.wrapping_sub(first);
+        if size <= 0 || size > WINDOW_WORDS as i64 * 8 {
+            return Self {
+                window: 0,
+                before: 0,
+                ..self
+            };
+        }
+        Self {
+            window: size.cast_unsigned(),
+            before: (-first).cast_unsigned(),
+            ..self
+        }
+    }
 }
 
 /// What is known of the poll that a thread is in; part of `Thread`. The poll began after `lo_ns` and before its `start_ns`, and went on
@@ -49,6 +84,8 @@ pub struct Watch {
     pub flags: u64,
     /// The longest time off the CPU inside it: nothing can have been polled meanwhile.
     pub longest: Wait,
+    /// What was read of the thread's variables last: a program has no room for it.
+    pub window: [u64; WINDOW_WORDS],
 }
 
 /// A time off the CPU.
@@ -107,3 +144,33 @@ pub const fn is_root(task_id: u64, idle_id: u64) -> bool {
 }
 
 crate::pod!(Words, Watch, Wait, WatchRecord);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn window(budget_distance: i64, has_tag: u64) -> (u64, u64) {
+        let words = Words {
+            budget_distance: budget_distance.cast_unsigned(),
+            has_tag,
+            ..Words::default()
+        };
+        let words = words.with_window();
+        (words.before, words.window)
+    }
+
+    #[test]
+    fn a_window_holds_the_number_its_tag_and_the_budget() {
+        assert_eq!(window(0x14, 0), (0, 0x15));
+        assert_eq!(window(0x28, 1), (8, 0x31));
+        assert_eq!(window(-0x13, 0), (0x18, 0x20));
+        assert_eq!(window(-0x13, 1), (0x18, 0x20));
+    }
+
+    #[test]
+    fn what_lies_too_far_apart_has_no_window() {
+        for far in [0x80, -0x79, i64::MAX, i64::MIN] {
+            assert_eq!(window(far, 0), (0, 0));
+        }
+    }
+}

@@ -43,6 +43,12 @@ pub static OWNERS: HashMap<u32, u32> = HashMap::with_max_entries(thread::HOMES, 
 /// those that the scheduler switches, cost next to nothing.
 #[map]
 pub static TAKEN: Array<[u8; thread::HOMES as usize]> = Array::with_max_entries(1, 0);
+/// How many places `TASKS` has.
+pub const TASK_PLACES: usize = 4_096;
+/// By place of a task: 1 if a thread with it is or was known. The scheduler gives tasks, and reading the id of one takes longer than
+/// looking here.
+#[map]
+pub static TASKS: Array<[u8; TASK_PLACES]> = Array::with_max_entries(1, 0);
 /// By place in `HOMES`: 1 if a thread that found it taken is in `THREADS`.
 #[map]
 pub static CROWDED: Array<u32> = Array::with_max_entries(thread::HOMES, 0);

@@ -2,7 +2,10 @@
 
 use aya_ebpf::{
     bindings::bpf_pidns_info,
-    helpers::{bpf_get_current_pid_tgid, generated::bpf_get_ns_current_pid_tgid},
+    helpers::{
+        bpf_get_current_pid_tgid,
+        generated::{bpf_get_current_task, bpf_get_ns_current_pid_tgid},
+    },
 };
 use loopprobe_common::{
     counters::Counter,
@@ -12,9 +15,10 @@ use loopprobe_common::{
 use crate::{
     clock::now,
     maps::{
-        CONFIG, CROWDED, EMPTY_THREAD, HOMES, OWNERS, TAKEN, THREADS, WAKERS, count, pid_namespace,
-        target,
+        CONFIG, CROWDED, EMPTY_THREAD, HOMES, OWNERS, TAKEN, TASK_PLACES, TASKS, THREADS, WAKERS,
+        count, pid_namespace, target, task_pid_offset,
     },
+    task_struct::task_field,
 };
 
 /// The current thread's id as the kernel numbers it.
@@ -50,6 +54,31 @@ pub fn scheduled(tid: u32) -> Option<&'static mut Thread> {
         return None;
     }
     known(tid)
+}
+
+/// The same by its task, whose id need not be read then.
+#[inline(always)]
+pub fn scheduled_task(task: u64) -> Option<(u32, &'static mut Thread)> {
+    if !may_be_known(task) {
+        return None;
+    }
+    let tid = task_field(task, task_pid_offset())?;
+    Some((tid, known(tid)?))
+}
+
+/// Whether a task may be one of the known threads.
+#[inline(always)]
+pub fn may_be_known(task: u64) -> bool {
+    TASKS
+        .get(0)
+        .and_then(|tasks| tasks.get(task_place(task)))
+        .is_some_and(|byte| *byte != 0)
+}
+
+/// A task's place in `TASKS`. Tasks begin on cache lines.
+#[inline(always)]
+fn task_place(task: u64) -> usize {
+    ((task >> 6) ^ (task >> 18)) as usize % TASK_PLACES
 }
 
 /// Where a thread's state is in `HOMES`, if no other thread's is there.
@@ -95,6 +124,14 @@ fn settle(tid: u32) -> Option<&'static mut Thread> {
     const ONLY_NEW: u64 = 1; // BPF_NOEXIST
     let empty = EMPTY_THREAD.get(0)?;
     let place = place(tid);
+    // SAFETY: the helper takes nothing. Only the current thread's state is made.
+    let task = unsafe { bpf_get_current_task() };
+    if let Some(tasks) = TASKS.get_ptr_mut(0)
+        // SAFETY: an array's elements live as long as the map.
+        && let Some(known) = unsafe { (*tasks).get_mut(task_place(task)) }
+    {
+        *known = 1;
+    }
     if let Some(taken) = TAKEN.get_ptr_mut(0)
         // SAFETY: an array's elements live as long as the map.
         && let Some(taken) = unsafe { (*taken).get_mut(place as usize) }

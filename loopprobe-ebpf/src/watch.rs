@@ -11,29 +11,30 @@ use loopprobe_common::{
     counters::Counter,
     records::Kind,
     thread::{OpenPoll, Thread},
-    watch::{MAX_WORDS, Wait, Watch, WatchRecord, Words, is_root},
+    watch::{MAX_WORDS, WINDOW_WORDS, Wait, Watch, WatchRecord, Words, is_root},
 };
 
 use crate::{
     maps::{CONFIG, EVENTS, WORDS, count, task_flags_offset, task_fsbase_offset},
     task_struct::task_field,
-    thread::{create, current_tid, scheduled, visible_tid},
+    thread::{create, current_tid, known, may_be_known, visible_tid},
 };
 
 /// `PF_EXITING` in `include/linux/sched.h`.
 const PF_EXITING: u32 = 4;
 
-/// The state of the current thread if it is the target's, made on first use.
+/// The state of the current thread, whose task is `task`, if it is the target's; made on first use.
 #[inline(always)]
-pub fn current() -> Option<&'static mut Thread> {
+pub fn current(task: u64) -> Option<&'static mut Thread> {
     let tid = current_tid();
-    if let Some(thread) = scheduled(tid) {
+    if may_be_known(task)
+        && let Some(thread) = known(tid)
+    {
         return Some(thread);
     }
     visible_tid()?;
     // A thread that is at its end still goes off its CPU once; its state is gone by then.
-    // SAFETY: the helper takes nothing.
-    let flags = task_field(unsafe { bpf_get_current_task() }, task_flags_offset())?;
+    let flags = task_field(task, task_flags_offset())?;
     if flags & PF_EXITING != 0 {
         return None;
     }
@@ -48,11 +49,22 @@ struct Polled {
     task_id: u64,
 }
 
+impl Polled {
+    #[inline(always)]
+    fn of(words: &Words, has_budget: u8, tag: u64, task_id: u64) -> Self {
+        let is_there = words.has_tag == 0 || tag == 1;
+        Self {
+            is_poll: has_budget == 1,
+            task_id: if is_there { task_id } else { 0 },
+        }
+    }
+}
+
 /// Looks at the current thread, whose state `thread` is.
 #[inline(never)]
 pub fn look(thread: &mut Thread, now: u64) {
     let was_open = thread.depth > 0;
-    let Some(polled) = polled() else {
+    let Some(polled) = polled(&mut thread.watch.window) else {
         // What it polled may go on, or not.
         count(Counter::Unreadable);
         lose_sight(thread, now);
@@ -118,13 +130,11 @@ pub fn back(thread: &mut Thread, wait: Wait, has_run: bool, now: u64) {
 fn begin(thread: &mut Thread, task_id: u64, is_older: bool, now: u64) {
     let seen_ns = thread.watch.seen_ns;
     let is_older = is_older || seen_ns == 0;
-    thread.watch = Watch {
-        lo_ns: if seen_ns == 0 { now } else { seen_ns },
-        last_ns: now,
-        flags: if is_older { WatchRecord::OLDER } else { 0 },
-        longest: Wait::default(),
-        ..thread.watch
-    };
+    let watch = &mut thread.watch;
+    watch.lo_ns = if seen_ns == 0 { now } else { seen_ns };
+    watch.last_ns = now;
+    watch.flags = if is_older { WatchRecord::OLDER } else { 0 };
+    watch.longest = Wait::default();
     let poll = &mut thread.polls[0];
     poll.start_ns = now;
     poll.stack_pointer = 0;
@@ -191,7 +201,7 @@ pub fn executed() {
 
 /// What the current thread polls. `None` if its variables cannot be read.
 #[inline(always)]
-fn polled() -> Option<Polled> {
+fn polled(window: &mut [u64; WINDOW_WORDS]) -> Option<Polled> {
     // SAFETY: the helper takes nothing.
     let task = unsafe { bpf_get_current_task() };
     // SAFETY: the helper fails on a bad address.
@@ -206,7 +216,7 @@ fn polled() -> Option<Polled> {
         if words.state != Words::USED || thread_pointer == 0 {
             break;
         }
-        let polled = polled_by(words, thread_pointer)?;
+        let polled = polled_by(words, thread_pointer, window)?;
         if polled.is_poll {
             return Some(polled);
         }
@@ -219,16 +229,44 @@ fn polled() -> Option<Polled> {
 
 /// What it polls of one image.
 #[inline(always)]
-fn polled_by(words: &Words, thread_pointer: u64) -> Option<Polled> {
+fn polled_by(
+    words: &Words,
+    thread_pointer: u64,
+    window: &mut [u64; WINDOW_WORDS],
+) -> Option<Polled> {
     let Some(task_id_at) = task_id_at(words, thread_pointer)? else {
         return Some(Polled {
             is_poll: false,
             task_id: 0,
         });
     };
+    let size = words.window;
+    if size == 0 || size > size_of_val(window) as u64 {
+        return polled_apart(words, task_id_at);
+    }
+    let from = task_id_at.wrapping_sub(words.before);
+    // SAFETY: the helper writes no more than that to `window`, and fails on a bad address.
+    let failed =
+        unsafe { probe_read_user(window.as_mut_ptr().cast(), size as u32, from as *const _) };
+    if failed != 0 {
+        return None;
+    }
+    let number = (words.before / 8) as usize;
+    let budget = words.before.wrapping_add(words.budget_distance);
+    let (tag, task_id) = (
+        window[number.wrapping_sub(1) % WINDOW_WORDS],
+        window[number % WINDOW_WORDS],
+    );
+    let has_budget = (window[(budget / 8) as usize % WINDOW_WORDS] >> (budget % 8 * 8)) as u8;
+    Some(Polled::of(words, has_budget, tag, task_id))
+}
+
+/// The same where the words lie far from each other. Reading user memory is dear, however little.
+#[inline(never)]
+fn polled_apart(words: &Words, task_id_at: u64) -> Option<Polled> {
     let budget_at = task_id_at.wrapping_add(words.budget_distance);
     // SAFETY: the helper fails on a bad address.
-    let has_budget = unsafe { bpf_probe_read_user(budget_at as *const u8) }.ok()? == 1;
+    let has_budget = unsafe { bpf_probe_read_user(budget_at as *const u8) }.ok()?;
     let mut pair = MaybeUninit::<[u64; 2]>::uninit();
     // SAFETY: the helper writes the given size to `pair`, zeros if the address is bad.
     let failed = unsafe {
@@ -243,11 +281,7 @@ fn polled_by(words: &Words, thread_pointer: u64) -> Option<Polled> {
     }
     // SAFETY: the helper has filled it.
     let [tag, task_id] = unsafe { pair.assume_init() };
-    let is_there = words.has_tag == 0 || tag == 1;
-    Some(Polled {
-        is_poll: has_budget,
-        task_id: if is_there { task_id } else { 0 },
-    })
+    Some(Polled::of(words, has_budget, tag, task_id))
 }
 
 /// Where the current thread keeps its task's number. The inner `None`: its module's block has not been made yet.

@@ -36,7 +36,7 @@ fn live(at_ms: u64, off_ms: u64, poll: Option<CurrentPoll>) -> Live {
             blocked: poll.is_some(),
             poll,
         }],
-        polls: at_ms * 10,
+        polls: Some(at_ms * 10),
         ..Live::default()
     }
 }
@@ -47,7 +47,7 @@ fn eighty_by_twenty_four_shows_worker_task_cause_call_advice_and_stack() {
     let poll = CurrentPoll {
         task: "api::upload::handle".to_owned(),
         task_id: Some(17),
-        start_ns: START,
+        start_ns: Some(START),
     };
     state.snapshot(live(1_000, 0, None));
     state.snapshot(live(5_000, 4_000, Some(poll)));
@@ -69,6 +69,39 @@ fn eighty_by_twenty_four_shows_worker_task_cause_call_advice_and_stack() {
     }
 }
 
+/// Where threads are watched, polls are not counted, and how busy a worker is, is not known.
+#[test]
+fn what_is_not_known_is_a_dash() {
+    let mut state = state(&synthetic::polls(3));
+    let watched = |at_ms, start_ns| Live {
+        polls: None,
+        possible: Some(7),
+        ..live(
+            at_ms,
+            0,
+            Some(CurrentPoll {
+                task: "api::upload::handle".to_owned(),
+                task_id: Some(17),
+                start_ns,
+            }),
+        )
+    };
+    state.snapshot(watched(1_000, None));
+    state.snapshot(watched(5_000, Some(START + 2_000 * MS)));
+    let waits = screen(&state, 100, 24);
+    state.snapshot(watched(6_000, None));
+    let computes = screen(&state, 100, 24);
+    for (screen, part) in [
+        (&waits, "  -/s"),
+        (&waits, "7 possible"),
+        (&waits, "    - blocked   3.00s api::upload::handle #17"),
+        (&computes, "       - api::upload::handle #17"),
+    ] {
+        assert!(screen.contains(part), "{part} is missing:\n{screen}");
+    }
+    assert!(!waits.contains('%'), "{waits}");
+}
+
 #[test]
 fn every_size_can_be_drawn() {
     let mut state = state(&synthetic::polls(200));
@@ -87,7 +120,7 @@ fn a_worker_that_is_parked_is_idle_and_one_blocked_in_a_poll_is_busy() {
     state.snapshot(live(2_000, 750, None));
     assert_eq!(state.busy.share(100), Some(0.25));
     let blocked = CurrentPoll {
-        start_ns: START + 2_000 * MS,
+        start_ns: Some(START + 2_000 * MS),
         ..CurrentPoll::default()
     };
     state.snapshot(live(3_000, 1_750, Some(blocked)));

@@ -1,6 +1,12 @@
 //! Sessions that watch threads instead of placing probes: held against the target's own record of its polls.
 
-use std::{process::Command, thread, time::Duration};
+use std::{
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use loopprobe::model::{Bounds, Cause, Event, LongPoll, Mode, TaskKind};
@@ -15,6 +21,8 @@ use loopprobe_tests::{
 };
 
 const WATCH: [&str; 2] = ["--mode", "watch"];
+/// With fewer polls that waited nothing is shown.
+const FEWEST: usize = 3;
 
 /// What a scenario must come to beside what holds for all.
 struct Wanted {
@@ -96,10 +104,24 @@ fn waited(poll: &Poll) -> bool {
         && poll.duration_ns() - poll.cpu_ns.min(poll.duration_ns()) >= THRESHOLD_NS + CLOSE_NS
 }
 
+/// A run in which enough polls waited, of so many: on a busy machine the target may have been preempted wherever that could be told.
+fn telling(build: Build, wanted: &Wanted) -> Result<(Vec<Poll>, Report)> {
+    const RUNS: usize = 4;
+    let mut told = scenario::run(build, wanted.scenario, &WATCH)?;
+    for _ in 1..RUNS {
+        let long = told.0.iter().filter(|poll| waited(poll));
+        if !wanted.waits || long.count() >= FEWEST {
+            break;
+        }
+        told = scenario::run(build, wanted.scenario, &WATCH)?;
+    }
+    Ok(told)
+}
+
 fn check(build: Build, wanted: &Wanted) -> Result<()> {
     take_machine!();
     let Wanted { scenario, waits } = wanted;
-    let (truth, report) = scenario::run(build, scenario, &WATCH)?;
+    let (truth, report) = telling(build, wanted)?;
     ensure!(report.head.mode == Some(Mode::Watch) && report.head.sites == 0);
     let ended = report.ended();
     for poll in &ended {
@@ -125,7 +147,7 @@ fn check(build: Build, wanted: &Wanted) -> Result<()> {
             long.len()
         );
         ensure!(
-            long.len() >= 3,
+            long.len() >= FEWEST,
             "{scenario}: only {} polls waited",
             long.len()
         );
@@ -285,6 +307,77 @@ fn a_poll_from_before_the_attach_is_found() -> Result<()> {
     Ok(())
 }
 
+/// What `/metrics` of a session says, once it tells of a long poll.
+fn scraped(port: u16) -> Result<String> {
+    let end = Instant::now() + Duration::from_secs(30);
+    loop {
+        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        if text.contains("\nloopprobe_long_polls_total{") {
+            return Ok(text);
+        }
+        ensure!(Instant::now() < end, "no long poll: {text}");
+        thread::sleep(Duration::from_millis(200));
+    }
+}
+
+/// Figures of all polls are left out, and not 0.
+#[test]
+fn metrics_have_what_is_known() -> Result<()> {
+    take_machine!();
+    let mut target = gated(Build::DEFAULT, "truth", &["sleep"])?;
+    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let address = format!("127.0.0.1:{port}");
+    let args = [&WATCH[..], &["--metrics", &address]].concat();
+    let session = Session::attach(target.pid(), &args)?;
+    target.send("go")?;
+    let text = scraped(port)?;
+    session.interrupt()?;
+    for known in ["blocked_seconds_total{", "possible_long_polls_total "] {
+        ensure!(text.contains(&format!("\nloopprobe_{known}")), "{text}");
+    }
+    for unknown in ["polls_total", "poll_duration", "workers", "worker_busy"] {
+        ensure!(!text.contains(&format!("\nloopprobe_{unknown}")), "{text}");
+    }
+    Ok(())
+}
+
+/// A session of `serve` watches where it is told to.
+#[test]
+fn serve_watches_if_it_is_told_to() -> Result<()> {
+    take_machine!();
+    let mut target = gated(Build::DEFAULT, "truth", &["sleep"])?;
+    let output = target_dir().join("watch-serve.jsonl");
+    let mut command = Command::new(matrix::loopprobe()?);
+    command.args(["serve", "--mode", "watch", "--format", "json", "--output"]);
+    let command_line = format!("*{}*", matrix::target(Build::DEFAULT, "truth")?.display());
+    command.arg(&output).args(["--command", &command_line]);
+    let mut daemon = command.spawn()?;
+    let result = (|| {
+        let lines = || std::fs::read_to_string(&output).unwrap_or_default();
+        until(|| lines().contains(r#""type":"session""#))?;
+        ensure!(lines().contains(r#""mode":"watch""#), "{}", lines());
+        ensure!(changed_bytes(target.pid())? == 0, "the text is changed");
+        target.send("go")?;
+        until(|| lines().contains(r#""type":"long_poll""#))
+    })();
+    daemon.kill()?;
+    daemon.wait()?;
+    result
+}
+
+fn until(is_so: impl Fn() -> bool) -> Result<()> {
+    let end = Instant::now() + Duration::from_secs(30);
+    while !is_so() {
+        ensure!(Instant::now() < end, "not in time");
+        thread::sleep(Duration::from_millis(100));
+    }
+    Ok(())
+}
+
 /// What only counts of polls tell cannot be had.
 #[test]
 fn options_that_contradict_it_are_refused() -> Result<()> {
@@ -300,14 +393,6 @@ fn options_that_contradict_it_are_refused() -> Result<()> {
         (
             &["--mode", "watch", "--interval", "1s"],
             "does not count polls",
-        ),
-        (
-            &["--mode", "watch", "--metrics", "127.0.0.1:0"],
-            "does not count them",
-        ),
-        (
-            &["--mode", "watch", "--otlp", "http://127.0.0.1:1"],
-            "does not count them",
         ),
         (&["--mode", "watch", "--light"], "cannot be used with"),
         (&["--mode", "exact", "--light"], "cannot be used with"),

@@ -2,7 +2,10 @@
 
 use core::hint::black_box;
 
-use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
+use aya_ebpf::{
+    helpers::generated::bpf_get_current_task, macros::raw_tracepoint,
+    programs::RawTracePointContext,
+};
 use loopprobe_common::{
     cost::Part,
     thread::{Thread, Waker},
@@ -17,7 +20,7 @@ use crate::{
     split::{catch_up, switch_in, switch_out},
     stack, task,
     task_struct::{cpu_time, current_tgid, task_field},
-    thread::{current_tid, scheduled},
+    thread::{current_tid, known, may_be_known, scheduled_task},
     verifier::forget_ways,
     watch, why,
 };
@@ -30,7 +33,9 @@ pub fn sched_switch(ctx: RawTracePointContext) -> i32 {
     let args = arguments::<3>(&ctx);
     // The clock is read for the target's threads only: this runs at every switch of every process.
     let tid = current_tid();
-    if let Some(thread) = scheduled(tid) {
+    if may_be_known(args[1])
+        && let Some(thread) = known(tid)
+    {
         let now = now();
         if is_over(now) {
             return 0;
@@ -45,9 +50,7 @@ pub fn sched_switch(ctx: RawTracePointContext) -> i32 {
         switch_out(tid, thread, voluntary, args[0], now);
         cost::some(Part::Switch, now);
     }
-    if let Some(tid) = task_field(args[2], task_pid_offset())
-        && let Some(thread) = scheduled(tid)
-    {
+    if let Some((tid, thread)) = scheduled_task(args[2]) {
         let now = now();
         if !is_over(now) {
             let waited_ns = thread.runnable_ns;
@@ -67,7 +70,7 @@ pub fn sched_switch(ctx: RawTracePointContext) -> i32 {
 pub fn watch_switch(ctx: RawTracePointContext) -> i32 {
     let args = arguments::<3>(&ctx);
     let tid = current_tid();
-    if let Some(thread) = watch::current() {
+    if let Some(thread) = watch::current(args[1]) {
         let now = now();
         if !is_during(now) {
             return 0;
@@ -90,9 +93,7 @@ pub fn watch_switch(ctx: RawTracePointContext) -> i32 {
         }
         cost::some(Part::Switch, now);
     }
-    if let Some(tid) = task_field(args[2], task_pid_offset())
-        && let Some(thread) = scheduled(tid)
-    {
+    if let Some((tid, thread)) = scheduled_task(args[2]) {
         let now = now();
         if is_during(now) && thread.off != Thread::OFF_NOT {
             watch_back(tid, thread, args[2], now);
@@ -146,10 +147,16 @@ pub fn sched_waking(ctx: RawTracePointContext) -> i32 {
 
 #[inline(always)]
 fn try_waking(task: u64) -> Option<()> {
+    // SAFETY: the helper takes nothing.
+    let waker_task = unsafe { bpf_get_current_task() };
+    let (may_be_woken, may_be_waker) = (may_be_known(task), may_be_known(waker_task));
+    if !may_be_woken && !may_be_waker {
+        return None;
+    }
     let tid = task_field(task, task_pid_offset())?;
-    let woken = scheduled(tid);
+    let woken = if may_be_woken { known(tid) } else { None };
     let waker_tid = current_tid();
-    let waker = scheduled(waker_tid);
+    let waker = if may_be_waker { known(waker_tid) } else { None };
     // Else the compiler puts the two pointers together into one number, which the verifier forbids.
     if black_box(woken.is_none()) && black_box(waker.is_none()) {
         return None;

@@ -2,14 +2,9 @@
 
 use std::time::Duration;
 
-use clap::{
-    Args, ValueEnum as _,
-    builder::{PossibleValuesParser, TypedValueParser},
-};
+use clap::Args;
 
-use super::{
-    ConfigArgs, GlobalArgs, ModeArg, MonitorArgs, ObserveArgs, OutputArgs, parse_duration,
-};
+use super::{ConfigArgs, GlobalArgs, MonitorArgs, ObserveArgs, OutputArgs, parse_duration};
 use crate::{collect::Options, model::Mode};
 
 /// Which processes of the machine are observed.
@@ -52,7 +47,6 @@ pub struct SelectArgs {
 /// What `serve` may read from a file.
 #[derive(Args, Clone, Debug)]
 #[command(mut_arg("sample_hz", |option| option.default_value("250")))]
-#[command(mut_arg("mode", |option| option.value_parser(probing_modes())))]
 pub struct ServeKeys {
     /// Which processes.
     #[command(flatten)]
@@ -103,6 +97,11 @@ impl SelectArgs {
 }
 
 impl ServeKeys {
+    /// Why these options cannot be had together.
+    pub fn refusal(&self) -> Option<String> {
+        self.observe.refusal().filter(|_| !self.select.exact)
+    }
+
     /// What these options mean for one process.
     pub fn options(&self, pid: u32, global: &GlobalArgs) -> Options {
         let options = Options {
@@ -115,11 +114,6 @@ impl ServeKeys {
         };
         self.monitor.alert.widen(options)
     }
-}
-
-/// Figures of many processes are counts of polls, which only probes give.
-fn probing_modes() -> impl TypedValueParser<Value = ModeArg> {
-    PossibleValuesParser::new(["exact", "light"]).try_map(|name| ModeArg::from_str(&name, false))
 }
 
 /// A look reads a little of every process.

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{GateArgs, GlobalArgs, MonitorArgs, ObserveArgs, SnapshotOnArgs};
-use crate::{collect::Options, export::otlp::Signal, model::Mode};
+use crate::collect::Options;
 
 /// What a session is to do, whichever of `attach`, `run` and `record` starts it.
 #[derive(Args, Clone, Debug)]
@@ -25,24 +25,7 @@ pub struct SessionArgs {
 impl SessionArgs {
     /// Why these options cannot be had together.
     pub fn refusal(&self) -> Option<String> {
-        let sends = |signals: &[Signal]| signals.is_empty() || signals.contains(&Signal::Metrics);
-        let otlp = &self.monitor.otlp;
-        let option = match self.observe.mode() {
-            Mode::Watch if self.monitor.metrics.metrics.is_some() => Some("--metrics gives"),
-            Mode::Watch if otlp.otlp.is_some() && sends(&otlp.otlp_only) => {
-                Some("--otlp sends, but for --otlp-only traces,logs,")
-            }
-            _ => None,
-        };
-        let metrics = option.map(|option| {
-            format!(
-                "{option} counts of polls, and --mode watch does not count them: use --mode light or --mode exact"
-            )
-        });
-        self.observe
-            .refusal()
-            .or(metrics)
-            .or_else(|| self.snapshot.refusal())
+        self.observe.refusal().or_else(|| self.snapshot.refusal())
     }
 
     /// What these options mean for a process. A limit below the threshold could not be seen, so it lowers the threshold.

@@ -27,7 +27,8 @@ pub(super) fn snapshot(
         workers,
         interval,
         tasks: summary.tasks,
-        polls: summary.polls.unwrap_or_default(),
+        polls: summary.polls,
+        possible: summary.possible_long_polls,
         durations,
         cost: summary.cost,
         canary: summary.canary,
@@ -72,6 +73,6 @@ fn innermost_async(thread: &Thread, types: &[TaskType]) -> Option<CurrentPoll> {
     Some(CurrentPoll {
         task: task(poll).map_or_else(|| "?".to_owned(), |task| task.name.clone()),
         task_id: (poll.task_id != 0).then_some(poll.task_id),
-        start_ns: poll.start_ns,
+        start_ns: Some(poll.start_ns),
     })
 }

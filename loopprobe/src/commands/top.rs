@@ -24,7 +24,7 @@ use super::{
 use crate::{
     cli::{Exit, GlobalArgs, TopArgs},
     collect::{Stop, ThresholdDial},
-    model::{Event, Live, Mode, Sink},
+    model::{Event, Live, Sink},
     report::{Drawing as _, Flamegraph, TextOptions, TextSink},
     top::{Action, State, action, draw},
 };
@@ -34,10 +34,7 @@ const FRAME: Duration = Duration::from_millis(50);
 
 pub(super) fn run(args: &TopArgs, global: &GlobalArgs) -> anyhow::Result<Exit> {
     use std::io::IsTerminal as _;
-    let is_watch = args.observe.mode() == Mode::Watch;
-    failure::refuse(is_watch.then(|| {
-        "`top` shows how busy workers are, and --mode watch does not know: use --mode light or --mode exact".to_owned()
-    }))?;
+    failure::refuse(args.observe.refusal())?;
     if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
         bail!("`top` needs a terminal; `loopprobe attach` writes to files and pipes");
     }

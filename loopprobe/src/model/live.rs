@@ -15,8 +15,10 @@ pub struct Live {
     pub interval: Interval,
     /// The task types so far, most total time first.
     pub tasks: Vec<TaskSummary>,
-    /// Polls of async tasks so far.
-    pub polls: u64,
+    /// Polls of async tasks so far; `None` where they are not counted.
+    pub polls: Option<u64>,
+    /// Where polls are watched instead of timed: how often one may have been long, but is not for certain.
+    pub possible: Option<u64>,
     /// How long they took.
     pub durations: Distribution,
     /// What observation has cost so far, where it could be measured.
@@ -56,6 +58,7 @@ pub struct CurrentPoll {
     pub task: String,
     /// The task's id, where it has one.
     pub task_id: Option<u64>,
-    /// When it began (`CLOCK_MONOTONIC`, nanoseconds).
-    pub start_ns: u64,
+    /// Since when it has been open for certain (`CLOCK_MONOTONIC`, nanoseconds); `None` where that is not known. It began then, or, where
+    /// polls are watched, has waited since then.
+    pub start_ns: Option<u64>,
 }

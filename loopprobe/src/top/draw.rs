@@ -57,12 +57,17 @@ fn header(state: &State, frame: &mut Frame<'_>, area: Rect) {
     }
     line.push_span(Span::raw(format!(
         "  {}/s  >= {}: ",
-        Count(state.rate as u64),
+        state
+            .rate
+            .map_or_else(|| "-".to_owned(), |rate| Count(rate as u64).to_string()),
         Chosen(state.threshold_ns())
     )));
     let counted = state.counted();
     line.push_span(format!("{} long", Count(counted.count)).yellow().bold());
     line.push_span(Span::raw(format!(" {}", Measured(counted.total_ns))));
+    if let Some(possible) = state.live.possible {
+        line.push_span(Span::raw(format!(", {} possible", Count(possible))));
+    }
     if state.live.lost.events > 0 {
         line.push_span(format!("  {} lost", state.live.lost.events).red());
     }

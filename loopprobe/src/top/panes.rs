@@ -28,7 +28,10 @@ pub(super) fn workers(state: &State, frame: &mut Frame<'_>, area: Rect) {
     // Those with the oldest open poll matter most when there is no room for all.
     workers.sort_by_key(|w| {
         (
-            w.poll.as_ref().map_or(u64::MAX, |poll| poll.start_ns),
+            w.poll
+                .as_ref()
+                .and_then(|poll| poll.start_ns)
+                .unwrap_or(u64::MAX),
             w.tid,
         )
     });
@@ -56,20 +59,24 @@ fn worker_line(state: &State, worker: &Worker, columns: usize) -> Line<'static> 
         Span::raw(bar(share.unwrap_or(0.0), 8)).green(),
         Span::raw(match share {
             Some(share) => format!(" {:>3.0}% ", share * 100.0),
+            None if state.live.polls.is_none() => "    - ".to_owned(),
             None => "    ? ".to_owned(),
         }),
     ]);
     if let Some(poll) = &worker.poll {
-        let age = state.live.time_ns.saturating_sub(poll.start_ns);
+        let age = poll
+            .start_ns
+            .map(|start_ns| state.live.time_ns.saturating_sub(start_ns));
         let id = poll.task_id.map_or(String::new(), |id| format!(" #{id}"));
-        let long = age >= state.live.threshold_ns;
+        let long = age.is_some_and(|age| age >= state.live.threshold_ns);
+        let age = age.map_or_else(|| "-".to_owned(), |age| Measured(age).to_string());
         let style = if long {
             Style::new().red().bold()
         } else {
             Style::new()
         };
         let what = if worker.blocked { "blocked" } else { "polling" };
-        line.push_span(Span::styled(format!("{what} {:>7} ", Measured(age)), style));
+        line.push_span(Span::styled(format!("{what} {age:>7} "), style));
         let room = columns.saturating_sub(line.width() + id.len());
         let task = Span::raw(format!("{}{id}", end_of(&clean(&poll.task), room)));
         line.push_span(if state.matches(&poll.task) {
@@ -103,7 +110,10 @@ pub(super) fn tasks(state: &State, frame: &mut Frame<'_>, area: Rect) {
             Cell::new(Measured(task.blocked_ns).to_string()),
             Cell::new(Count(task.long).to_string()),
             Cell::new(Measured(task.max_ns).to_string()),
-            Cell::new(Count(task.polls).to_string()),
+            Cell::new(
+                task.polls
+                    .map_or_else(|| "-".to_owned(), |polls| Count(polls).to_string()),
+            ),
             Cell::new(end_of(&clean(&task.name), room)),
         ])
     });

@@ -74,8 +74,8 @@ pub struct TaskRow {
     pub long: u64,
     /// The longest poll, in nanoseconds.
     pub max_ns: u64,
-    /// How many polls.
-    pub polls: u64,
+    /// How many polls; `None` where they are not counted.
+    pub polls: Option<u64>,
 }
 
 /// What is known, and what the user has chosen to see of it.
@@ -87,8 +87,8 @@ pub struct State {
     pub live: Live,
     /// How busy each worker was between the last two snapshots.
     pub busy: Busy,
-    /// Polls a second, between the last two snapshots.
-    pub rate: f64,
+    /// Polls a second, between the last two snapshots; `None` where they are not counted.
+    pub rate: Option<f64>,
     /// The session so far, to draw.
     pub fold: Fold,
     /// Which list gets the keys.
@@ -146,8 +146,9 @@ impl State {
     pub fn snapshot(&mut self, live: Live) {
         let elapsed = live.time_ns.saturating_sub(self.live.time_ns);
         if self.live.time_ns > 0 && elapsed > 0 {
-            let polls = live.polls.saturating_sub(self.live.polls);
-            self.rate = polls as f64 * 1e9 / elapsed as f64;
+            let polls = live.polls.zip(self.live.polls);
+            self.rate =
+                polls.map(|(now, before)| now.saturating_sub(before) as f64 * 1e9 / elapsed as f64);
         }
         self.busy.update(&self.live, &live);
         if self.wanted_threshold_ns == Some(live.threshold_ns) {
@@ -278,7 +279,7 @@ impl State {
                 SortBy::Blocked => row.blocked_ns,
                 SortBy::Count => row.long,
                 SortBy::Longest => row.max_ns,
-                SortBy::Polls => row.polls,
+                SortBy::Polls => row.polls.unwrap_or_default(),
             };
             key(b).cmp(&key(a)).then_with(|| a.name.cmp(&b.name))
         });
@@ -307,11 +308,13 @@ impl State {
                 continue;
             }
             let row = rows.entry(name.clone()).or_default();
-            row.polls = task.polls.unwrap_or_default();
+            row.polls = task.polls;
             row.max_ns = row.max_ns.max(task.max_ns);
         }
         let named = rows.into_iter().map(|(name, row)| TaskRow { name, ..row });
-        named.filter(|row| row.polls > 0 || row.long > 0).collect()
+        named
+            .filter(|row| row.polls.is_some_and(|polls| polls > 0) || row.long > 0)
+            .collect()
     }
 
     /// How many long polls are shown, and how long they took.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::model::{Live, LongPoll};
+use crate::model::{CurrentPoll, Live, LongPoll};
 
 /// How busy workers were between the last two snapshots: on a CPU, or blocked inside a long poll. A worker that waits in
 /// the kernel outside a long poll is idle, but for blocked stretches of polls below the threshold.
@@ -33,6 +33,9 @@ impl Busy {
         let before: HashMap<u32, u64> = old.workers.iter().map(|w| (w.tid, w.off_ns)).collect();
         let ended = std::mem::take(&mut self.ended_off_ns);
         self.shares.clear();
+        if new.polls.is_none() {
+            return;
+        }
         for worker in &new.workers {
             let Some(off_before) = before.get(&worker.tid) else {
                 continue;
@@ -40,9 +43,7 @@ impl Busy {
             let off = worker.off_ns.saturating_sub(*off_before).min(elapsed);
             let in_polls = match &worker.poll {
                 // It has been open through all of the time since the last snapshot, or since its start.
-                Some(poll) if new.time_ns.saturating_sub(poll.start_ns) >= new.threshold_ns => {
-                    new.time_ns.saturating_sub(poll.start_ns).min(off)
-                }
+                Some(poll) if age(new, poll) >= new.threshold_ns => age(new, poll).min(off),
                 _ => 0,
             };
             let ended = ended.get(&worker.tid).copied().unwrap_or(0);
@@ -53,4 +54,10 @@ impl Busy {
             }
         }
     }
+}
+
+/// How long a poll has been open for certain, in nanoseconds.
+fn age(live: &Live, poll: &CurrentPoll) -> u64 {
+    let start_ns = poll.start_ns.unwrap_or(live.time_ns);
+    live.time_ns.saturating_sub(start_ns)
 }

@@ -1,5 +1,5 @@
-//! `empty_probes pair|entry PID`: probes that do nothing, on every poll of a process, until the input ends. What loopprobe's own
-//! probes cost is compared with these.
+//! `empty_probes pair|entry|switch PID`: probes that do nothing, on every poll of a process or at every context switch, until the input
+//! ends. What loopprobe's own cost is compared with these.
 
 use std::io::Read as _;
 
@@ -12,6 +12,10 @@ fn main() -> Result<()> {
     let which = args.next().unwrap_or_default();
     let pid = args.next().context("no PID")?.parse()?;
     let (mut kernel, mut images, sites) = planned(pid)?;
+    if which == "switch" {
+        kernel.attach_baseline_switch()?;
+        images.clear();
+    }
     for image in &mut images {
         let mut probes = std::mem::take(&mut image.probes);
         if let Some(exits) = probes.remove(&Role::PollExit) {

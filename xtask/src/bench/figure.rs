@@ -15,8 +15,9 @@ pub(super) struct Figure {
     median: f64,
     least: f64,
     most: f64,
-    /// The median must not be more than this.
+    /// The median must not be more than this; or not less.
     bar: Option<f64>,
+    is_floor: bool,
 }
 
 impl Figure {
@@ -34,6 +35,7 @@ impl Figure {
             least: spread.least,
             most: spread.most,
             bar: None,
+            is_floor: false,
         }
     }
 
@@ -44,10 +46,25 @@ impl Figure {
         }
     }
 
+    pub(super) fn at_least(self, bar: f64) -> Self {
+        Self {
+            bar: Some(bar),
+            is_floor: true,
+            ..self
+        }
+    }
+
     pub(super) fn is_missed(&self) -> bool {
+        let is_off = |bar| {
+            if self.is_floor {
+                self.median < bar
+            } else {
+                self.median > bar
+            }
+        };
         // What could not be measured misses its bar too.
         self.bar
-            .is_some_and(|bar| self.median.is_nan() || self.median > bar)
+            .is_some_and(|bar| self.median.is_nan() || is_off(bar))
     }
 }
 
@@ -67,10 +84,11 @@ impl fmt::Display for Figure {
             number(self.least),
             number(self.most)
         )?;
+        let side = if self.is_floor { "least" } else { "most" };
         match self.bar {
             None => Ok(()),
-            Some(bar) if self.is_missed() => write!(f, " MISSED: at most {bar}"),
-            Some(bar) => write!(f, " ok: at most {bar}"),
+            Some(bar) if self.is_missed() => write!(f, " MISSED: at {side} {bar}"),
+            Some(bar) => write!(f, " ok: at {side} {bar}"),
         }
     }
 }

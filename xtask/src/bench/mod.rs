@@ -9,6 +9,7 @@ mod running;
 mod sites;
 mod start;
 mod statistics;
+mod watch;
 
 use std::{fs, path::PathBuf};
 
@@ -42,6 +43,8 @@ enum Name {
     Sites,
     /// From the command to the first timed poll, with a program of more than a thousand task types
     Start,
+    /// Watching without probes: what is left of a busy program's throughput, and what a context switch costs
+    Watch,
     /// Requests a second and latency of a busy web service, against other tools
     Http,
 }
@@ -60,6 +63,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             Name::Own => own::measure(),
             Name::Sites => sites::measure(args.turns),
             Name::Start => start::measure(args.turns, &args.pid),
+            Name::Watch => watch::measure(args.turns),
             Name::Http => http::measure(args.turns),
         }?;
         for figure in &measured {

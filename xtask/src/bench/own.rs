@@ -92,7 +92,7 @@ impl Usage {
 }
 
 /// CPU time of a process's threads so far: the first field of each `schedstat` (`Documentation/scheduler/sched-stats.rst`).
-fn cpu_ns(pid: u32) -> anyhow::Result<u64> {
+pub(super) fn cpu_ns(pid: u32) -> anyhow::Result<u64> {
     let mut sum = 0;
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
         let text = fs::read_to_string(thread?.path().join("schedstat"))?;

@@ -87,9 +87,10 @@ show doctor doctor
 show doctor/exits exits
 
 options=
-for scenario in sleep current_thread root cpu light; do
+for scenario in sleep current_thread root cpu light watch; do
     work=$scenario
     [ $scenario = light ] && work=sleep && options=--light
+    [ $scenario = watch ] && work=sleep && options='--mode watch'
     start truth $work --gate inside --hold --rounds 8
     echo go >&3
     wait_for '"end"' truth

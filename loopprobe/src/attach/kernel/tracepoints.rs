@@ -84,6 +84,17 @@ impl Kernel {
         Ok(())
     }
 
+    /// Runs a program that does nothing at each context switch, to compare with.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachError::Program`].
+    pub fn attach_baseline_switch(&mut self) -> Result<(), AttachError> {
+        const NAME: &str = "baseline_switch";
+        self.tracepoint(NAME, RawTracePoint::load)?;
+        self.tracepoint(NAME, |program| program.attach("sched_switch"))
+    }
+
     fn tracepoint<T>(
         &mut self,
         name: &'static str,

@@ -40,6 +40,9 @@ impl Observer {
     }
 
     fn live(&mut self, threads: &[(u32, Thread)], now: u64) -> io::Result<Live> {
+        if let Some(watching) = &self.watching {
+            self.totals.possible = Some(watching.possible);
+        }
         let summary =
             summarize(&self.kernel, &self.plan, self.totals.clone()).map_err(io::Error::other)?;
         let counted = self.counted().map_err(io::Error::other)?;
@@ -54,12 +57,10 @@ impl Observer {
             now_ns: now,
             threshold_ns: nanoseconds(self.options.threshold),
         };
-        Ok(live::snapshot(
-            look,
-            &self.plan.types,
-            names,
-            summary,
-            interval,
-        ))
+        let mut live = live::snapshot(look, &self.plan.types, names, summary, interval);
+        if self.watching.is_some() {
+            live.workers = self.watched_workers(threads);
+        }
+        Ok(live)
     }
 }

@@ -19,7 +19,7 @@ use crate::{
         stacks::Stacks,
         watch::{Owner, Proven, Watchable, Watching, hi_ns, proven, proven_so_far, words_of},
     },
-    model::{Event, LongPoll, Sink, TaskKind, TaskType},
+    model::{CurrentPoll, Event, LongPoll, Sink, TaskKind, TaskType, Worker},
 };
 
 /// Begins to watch what the images hold that the process has mapped.
@@ -183,6 +183,41 @@ impl Observer {
         poll
     }
 
+    /// The threads that are in a poll, as far as that is known.
+    pub(super) fn watched_workers(&mut self, threads: &[(u32, Thread)]) -> Vec<Worker> {
+        let open = threads.iter().filter(|(_, thread)| thread.depth > 0);
+        let mut workers: Vec<Worker> = open
+            .map(|(_, thread)| {
+                let blocked = thread.off == Thread::OFF_BLOCKED;
+                Worker {
+                    tid: thread.tid,
+                    thread: self.polls.threads.get(thread.tid).to_owned(),
+                    // Its time outside of polls is not known, and so not what it does with it.
+                    off_ns: 0,
+                    blocked,
+                    poll: Some(CurrentPoll {
+                        task: self.watched_name(thread),
+                        task_id: (!is_root_of(thread)).then_some(thread.polls[0].task_id),
+                        // Before that it may have been another poll of the same task.
+                        start_ns: blocked.then_some(thread.off_ns),
+                    }),
+                }
+            })
+            .collect();
+        workers.sort_by_key(|worker| worker.tid);
+        workers
+    }
+
+    fn watched_name(&self, thread: &Thread) -> String {
+        if is_root_of(thread) {
+            return root_type().name;
+        }
+        let watching = self.watching.as_ref();
+        let owner = watching.and_then(|watching| watching.task(thread.polls[0].task_id));
+        let task = owner.filter(|owner| owner.task.kind == TaskKind::Async);
+        task.map_or_else(|| "?".to_owned(), |owner| owner.task.name.clone())
+    }
+
     /// Counts the long polls that the session's end finds open, and those that may be.
     pub(super) fn count_watched(&mut self, threads: &[(u32, Thread)]) {
         let threshold_ns = nanoseconds(self.options.threshold);
@@ -273,6 +308,11 @@ fn likely_root() -> TaskType {
         certain: false,
         ..root_type()
     }
+}
+
+/// Whether the poll that a thread is in is no task's.
+fn is_root_of(thread: &Thread) -> bool {
+    is_root(thread.polls[0].task_id, thread.watch.idle_id)
 }
 
 /// Which poll a thread is in.

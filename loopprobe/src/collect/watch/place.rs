@@ -79,7 +79,7 @@ impl Watchable {
                 };
             }
         }
-        Some(found)
+        Some(found.with_window())
     }
 
     fn bias(&self, mapping: &Mapping) -> Option<u64> {

@@ -75,6 +75,7 @@ pub(super) fn run(args: &ServeArgs, cli: &Cli) -> anyhow::Result<Exit> {
         );
         return Ok(Exit::Usage);
     }
+    super::failure::refuse(args.keys.refusal())?;
     let (news, heard) = channel();
     let signals = Signals::block()?;
     let (sender, has_file) = (news.clone(), args.config.config.is_some());

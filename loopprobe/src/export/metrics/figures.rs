@@ -7,7 +7,7 @@ use prometheus_client::{collector::Collector, encoding::DescriptorEncoder};
 use super::family::{Data, Family, Histogram, Number, Series};
 use crate::{
     model::{
-        Budget, Canary, Cause, Coverage, Distribution, Event, Interval, Live, LongPoll, Lost,
+        Budget, Canary, Cause, Coverage, Distribution, Event, Interval, Live, LongPoll, Lost, Mode,
         ProbeCost, Session, Step,
     },
     report::clean,
@@ -27,6 +27,7 @@ pub(crate) struct Figures {
     labels: Vec<&'static str>,
     session: Option<Session>,
     durations: Distribution,
+    possible: Option<u64>,
     long_polls: BTreeMap<(String, Cause), u64>,
     blocked_ns: BTreeMap<Cause, u64>,
     lost: Lost,
@@ -65,6 +66,7 @@ impl Figures {
     /// Takes a snapshot.
     pub(crate) fn live(&mut self, live: &Live) {
         self.durations = live.durations.clone();
+        self.possible = live.possible;
         self.lost = live.lost;
         self.cost = live.cost;
         self.canary.clone_from(&live.canary);
@@ -96,13 +98,39 @@ impl Figures {
     /// All metrics.
     pub(crate) fn families(&self) -> Vec<Family> {
         let mut families = self.target();
-        families.extend([self.polls(), self.poll_duration()]);
+        if self.is_counted() {
+            families.extend([self.workers(), self.polls(), self.poll_duration()]);
+        }
+        families.extend(self.possible());
         families.extend(self.by_cause());
         families.extend(self.health());
         families.extend(self.own());
         families.extend(self.proof());
         families.extend(self.kept_budget());
         families
+    }
+
+    /// Whether each poll is counted; else figures of all polls are left out.
+    fn is_counted(&self) -> bool {
+        let mode = self.session.as_ref().and_then(|session| session.mode);
+        mode != Some(Mode::Watch)
+    }
+
+    fn possible(&self) -> Option<Family> {
+        let possible = self.possible.filter(|_| !self.is_counted())?;
+        Some(counter(
+            "loopprobe_possible_long_polls",
+            "How often a poll may have been long, but is not for certain",
+            Series::only(Number::Whole(possible)),
+        ))
+    }
+
+    fn workers(&self) -> Family {
+        gauge(
+            "loopprobe_workers",
+            "Threads that poll tasks",
+            Series::only(Number::Whole(self.workers as u64)),
+        )
     }
 
     fn target(&self) -> Vec<Family> {
@@ -133,11 +161,6 @@ impl Figures {
                 "loopprobe_threshold",
                 "From which duration on a poll is long",
                 threshold_ns,
-            ),
-            gauge(
-                "loopprobe_workers",
-                "Threads that poll tasks",
-                Series::only(Number::Whole(self.workers as u64)),
             ),
         ]
     }
@@ -198,12 +221,16 @@ impl Figures {
         let busy = interval.workers.iter().take(MAX_SERIES).map(|worker| {
             Series::labelled("worker", worker.tid.to_string(), Number::Real(worker.busy))
         });
-        let mut families = vec![gauge(
-            "loopprobe_worker_busy_ratio",
-            "The share of the last second that a thread spent in polls",
-            busy.collect(),
-        )];
-        families.extend(interval.driver_lag_ns.map(|lag| {
+        let mut families = Vec::new();
+        if self.is_counted() {
+            families.push(gauge(
+                "loopprobe_worker_busy_ratio",
+                "The share of the last second that a thread spent in polls",
+                busy.collect(),
+            ));
+        }
+        let driver_lag_ns = interval.driver_lag_ns.filter(|_| self.is_counted());
+        families.extend(driver_lag_ns.map(|lag| {
             gauge_in_seconds(
                 "loopprobe_driver_lag",
                 "The longest time in the last second that nobody turned a driver",
@@ -217,7 +244,8 @@ impl Figures {
                 Series::only(Number::Whole(tasks)),
             )
         }));
-        families.extend(interval.pool.map(|pool| {
+        let pool = interval.pool.filter(|_| self.is_counted());
+        families.extend(pool.map(|pool| {
             let states = [("busy", Some(pool.busy)), ("idle", pool.idle)];
             let threads = states.into_iter().filter_map(|(state, count)| {
                 Some(Series::labelled("state", state, Number::Whole(count?)))
@@ -357,3 +385,6 @@ fn counter(name: &'static str, help: &'static str, series: Vec<Series>) -> Famil
 fn seconds(ns: u64) -> f64 {
     ns as f64 / 1e9
 }
+
+#[cfg(test)]
+mod tests;

@@ -81,7 +81,7 @@ fn figures(seen: &BTreeMap<Tool, Seen>) -> Vec<Figure> {
             p99,
         ));
     }
-    for ours in [Tool::Light, Tool::Timing] {
+    for ours in [Tool::Watch, Tool::Light, Tool::Timing] {
         for (tool, theirs) in seen.iter().filter(|(tool, _)| tool.is_another()) {
             let what = format!("requests with {tool} over {ours}");
             let ratio = ratios(&theirs.requests_a_second, &seen[&ours].requests_a_second);

@@ -1,4 +1,4 @@
-//! What may watch the service: nothing, loopprobe in three modes, bpftrace, perf, tokio-console.
+//! What may watch the service: nothing, loopprobe in four modes, bpftrace, perf, tokio-console.
 
 use std::{
     fmt,
@@ -19,6 +19,7 @@ use crate::{privileged, workspace};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Tool {
     Nothing,
+    Watch,
     Light,
     Timing,
     Stacks,
@@ -28,8 +29,9 @@ pub(super) enum Tool {
 }
 
 impl Tool {
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::Nothing,
+        Self::Watch,
         Self::Light,
         Self::Timing,
         Self::Stacks,
@@ -56,6 +58,7 @@ impl fmt::Display for Tool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Nothing => "nothing",
+            Self::Watch => "loopprobe --mode watch",
             Self::Light => "loopprobe --light --no-stacks",
             Self::Timing => "loopprobe --no-stacks",
             Self::Stacks => "loopprobe",
@@ -86,6 +89,7 @@ impl Tools {
     ) -> anyhow::Result<Option<(Running, &'static str)>> {
         match tool {
             Tool::Nothing | Tool::Console => Ok(None),
+            Tool::Watch => self.loopprobe(pid, &["--mode", "watch"]).map(Some),
             Tool::Light => self.loopprobe(pid, &["--light", "--no-stacks"]).map(Some),
             Tool::Timing => self.loopprobe(pid, &["--no-stacks"]).map(Some),
             Tool::Stacks => self.loopprobe(pid, &[]).map(Some),
