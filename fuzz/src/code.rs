@@ -12,7 +12,8 @@ const MAX_FUNCTIONS: usize = 64;
 /// As far as the search for a scheduler goes.
 const MAX_CALLS: u32 = 3;
 
-/// An ELF file whose functions' code is walked, for definitions of async functions, panic locations and hints.
+/// An ELF file whose functions' code is walked, for definitions of async functions, panic locations
+/// and hints.
 pub fn code(bytes: &[u8]) {
     let Ok(image) = Image::parse(Path::new("fuzzed"), bytes.to_vec()) else {
         return;

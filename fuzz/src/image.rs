@@ -7,8 +7,8 @@ use loopprobe::{
     runtime::{RuntimeImage as _, tokio::discover},
 };
 
-/// An ELF file: headers, sections, relocations, symbols, debug information, the search for task types, their names, and what tells that a thread
-/// polls one.
+/// An ELF file: headers, sections, relocations, symbols, debug information, the search for task
+/// types, their names, and what tells that a thread polls one.
 pub fn image(bytes: &[u8]) {
     if let Ok(image) = Image::parse(Path::new("fuzzed"), bytes.to_vec()) {
         if let Ok(found) = discover(&image) {

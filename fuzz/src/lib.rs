@@ -1,7 +1,8 @@
-//! What loopprobe is fuzzed with: a function for each kind of input that others write. Each takes any bytes, and none may
-//! panic, hang or take much memory.
+//! What loopprobe is fuzzed with: a function for each kind of input that others write. Each takes
+//! any bytes, and none may panic, hang or take much memory.
 //!
-//! libFuzzer calls them through `fuzz_targets/`; the test `fuzz_corpus` calls them with the kept inputs in `corpus/`.
+//! libFuzzer calls them through `fuzz_targets/`; the test `fuzz_corpus` calls them with the kept
+//! inputs in `corpus/`.
 
 mod code;
 mod file;

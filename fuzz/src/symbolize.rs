@@ -16,7 +16,8 @@ const MAX_FUNCTIONS: usize = 32;
 const PLACES: u64 = 16;
 const PAGE: u64 = 4096;
 
-/// An ELF file with symbols and debug information, by which addresses get names: the code's own hints, and blazesym.
+/// An ELF file with symbols and debug information, by which addresses get names: the code's own
+/// hints, and blazesym.
 pub fn symbolize(bytes: &[u8]) {
     let Ok(image) = Image::parse(Path::new("fuzzed"), bytes.to_vec()) else {
         return;

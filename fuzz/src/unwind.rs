@@ -12,7 +12,8 @@ const WALKS: u64 = 16;
 /// As `loopprobe::unwind` has it.
 const MAX_FRAMES: usize = 1024;
 
-/// What an input begins with: six words, the length of the stack, and the stack. The rest is an ELF file.
+/// What an input begins with: six words, the length of the stack, and the stack. The rest is an ELF
+/// file.
 struct Input<'a> {
     start: u64,
     file_offset: u64,

@@ -14,22 +14,25 @@ pub struct Config {
     pub sample_after_ns: u64,
     /// Whether stacks are taken: 0 or 1.
     pub stacks: u64,
-    /// Whether threads of the target without a known poll are sampled too, for polls that began before the attach: 0 or 1.
+    /// Whether threads of the target without a known poll are sampled too, for polls that began
+    /// before the attach: 0 or 1.
     pub scan: u64,
-    /// Whether headers of tasks are read only in polls that turn out to take long (see [`crate::thread::OpenPoll::UNREAD`]): 0 or
+    /// Whether headers of tasks are read only in polls that turn out to take long (see
+    /// [`crate::thread::OpenPoll::UNREAD`]): 0 or
     /// 1. Only right if every poll of `threshold_ns` is sampled or leaves its CPU.
     pub lazy_headers: u64,
-    /// When the session began: polls that begin before are followed, for others may nest in them, but neither counted nor sent.
-    /// `u64::MAX` before it has begun.
+    /// When the session began: polls that begin before are followed, for others may nest in them,
+    /// but neither counted nor sent. `u64::MAX` before it has begun.
     pub start_ns: u64,
-    /// When the session is over; 0 while that is not known. From then on the programs change nothing any more, so that what was
-    /// open at this moment can still be read later.
+    /// When the session is over; 0 while that is not known. From then on the programs change
+    /// nothing any more, so that what was open at this moment can still be read later.
     pub end_ns: u64,
     /// How often user space has looked at what there is: longest values are kept by look.
     pub look: u64,
     /// The header of the one task whose polls are counted apart; 0 for none.
     pub watched: u64,
-    /// The thread of loopprobe's own that is followed like the target's, in loopprobe's pid namespace; 0 for none.
+    /// The thread of loopprobe's own that is followed like the target's, in loopprobe's pid
+    /// namespace; 0 for none.
     pub canary: u64,
 }
 
@@ -63,15 +66,16 @@ pub struct Site {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FirstInstruction {
-    /// The next instruction, in bytes from the probe. Two of a conditional jump; else both are the same. They may be negative:
-    /// they wrap around.
+    /// The next instruction, in bytes from the probe. Two of a conditional jump; else both are the
+    /// same. They may be negative: they wrap around.
     pub next: [u64; 2],
     /// How far it lowers the stack pointer, in bytes.
     pub pushed: u64,
 }
 
-/// A vtable's address as its distance from the probe at whose site it was seen. It is the same wherever the image is loaded, so it
-/// is known before a program starts, and when the process executes it again.
+/// A vtable's address as its distance from the probe at whose site it was seen. It is the same
+/// wherever the image is loaded, so it is known before a program starts, and when the process
+/// executes it again.
 #[inline(always)]
 pub const fn relative(vtable: u64, probe: u64) -> u64 {
     vtable.wrapping_sub(probe)
@@ -107,14 +111,15 @@ pub struct TaskLayout {
 }
 
 impl TaskLayout {
-    /// The scheduler belongs to one thread (a current_thread runtime or a `LocalSet`): the time between two polls that the
-    /// thread does not spend parked is the root future's.
+    /// The scheduler belongs to one thread (a current_thread runtime or a `LocalSet`): the time
+    /// between two polls that the thread does not spend parked is the root future's.
     pub const FLAG_LOCAL: u32 = 1;
     /// The type may be no more than a box: the future in it is told by its memory.
     pub const FLAG_BOXED: u32 = 2;
     /// The site serves other types too, so the vtable must be read to know which one a task has.
     pub const FLAG_SHARED: u32 = 4;
-    /// The tasks have no header: the site serves this type only, and what lies at its function's first argument says nothing.
+    /// The tasks have no header: the site serves this type only, and what lies at its function's
+    /// first argument says nothing.
     pub const FLAG_NO_HEADER: u32 = 8;
 }
 
@@ -131,8 +136,8 @@ pub struct Range {
 /// Index of a task type that is in no map.
 pub const UNKNOWN_TYPE: u32 = u32::MAX;
 
-/// Ranges of code that may call `epoll_wait` for the runtime: the text of each image with Tokio in it. A process rarely has more
-/// than one such image.
+/// Ranges of code that may call `epoll_wait` for the runtime: the text of each image with Tokio in
+/// it. A process rarely has more than one such image.
 pub const LOOP_TEXT_RANGES: u32 = 8;
 
 crate::pod!(Config, Site, FirstInstruction, TaskLayout, Range);

@@ -4,17 +4,21 @@
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// A thread of the target went off its CPU, or on one. Stacks that were taken or sent then are in it.
+    /// A thread of the target went off its CPU, or on one. Stacks that were taken or sent then are
+    /// in it.
     Switch,
-    /// A thread of the target woke another one, or was woken. Stacks that were taken then are in it.
+    /// A thread of the target woke another one, or was woken. Stacks that were taken then are in
+    /// it.
     Wake,
     /// A stack was taken or sent at a switch or a wake-up.
     Stack,
     /// A sample interrupted a thread of the target. Its stack is in it.
     Sample,
-    /// A probe other than those of polls was hit: where the loop waits, and where closures of the blocking pool begin.
+    /// A probe other than those of polls was hit: where the loop waits, and where closures of the
+    /// blocking pool begin.
     Loop,
-    /// A probe was the first one that its thread hit since it was back on a CPU: the way to it is out of the caches.
+    /// A probe was the first one that its thread hit since it was back on a CPU: the way to it is
+    /// out of the caches.
     Cold,
 }
 

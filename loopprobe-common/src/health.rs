@@ -1,8 +1,9 @@
-//! What the kernel side says of a loop's health beside its polls: how long a worker went without parking, how long nobody turned
-//! a driver.
+//! What the kernel side says of a loop's health beside its polls: how long a worker went without
+//! parking, how long nobody turned a driver.
 //!
-//! User space looks every so often, each time with the next number ([`crate::config::Config::look`]). A longest value belongs to a look: it
-//! is kept in one of two places by turns, so that the one before can be read while the next one is made.
+//! User space looks every so often, each time with the next number
+//! ([`crate::config::Config::look`]). A longest value belongs to a look: it is kept in one of two
+//! places by turns, so that the one before can be read while the next one is made.
 
 /// The longest of something since a look of user space.
 #[repr(C)]
@@ -38,7 +39,8 @@ impl Longest {
     }
 }
 
-/// An I/O and timer driver, by the descriptor that its threads call `epoll_wait` with; an element of the map `DRIVERS`.
+/// An I/O and timer driver, by the descriptor that its threads call `epoll_wait` with; an element
+/// of the map `DRIVERS`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Driver {

@@ -1,15 +1,17 @@
 //! A log-linear histogram of durations.
 //!
-//! Each power of two is cut into four buckets, so a bucket is at most a quarter of its lower bound wide, and its middle is
-//! within 12.5 % of every duration in it.
+//! Each power of two is cut into four buckets, so a bucket is at most a quarter of its lower bound
+//! wide, and its middle is within 12.5 % of every duration in it.
 
 /// Buckets a power of two, as a power of two.
 pub const SUB_BITS: u32 = 2;
 /// Buckets a power of two.
 pub const SUB: u64 = 1 << SUB_BITS;
-/// Durations below 2^`MIN_BITS` ns share the first bucket: an entry and return probe alone take longer than 64 ns.
+/// Durations below 2^`MIN_BITS` ns share the first bucket: an entry and return probe alone take
+/// longer than 64 ns.
 pub const MIN_BITS: u32 = 6;
-/// Durations from 2^`MAX_BITS` ns (18 minutes) on share the last bucket; their maximum is exact all the same.
+/// Durations from 2^`MAX_BITS` ns (18 minutes) on share the last bucket; their maximum is exact all
+/// the same.
 pub const MAX_BITS: u32 = 40;
 /// How many buckets there are.
 pub const BUCKETS: usize = ((MAX_BITS - MIN_BITS) as usize) * SUB as usize + 2;
@@ -73,7 +75,8 @@ pub const fn bucket(ns: u64) -> usize {
     ((exponent - MIN_BITS) as usize) * SUB as usize + sub as usize + 1
 }
 
-/// The lowest and the first too high duration of a bucket. The last one has no upper end: `u64::MAX`.
+/// The lowest and the first too high duration of a bucket. The last one has no upper end:
+/// `u64::MAX`.
 pub const fn bounds(bucket: usize) -> (u64, u64) {
     if bucket == 0 {
         return (0, 1 << MIN_BITS);

@@ -1,7 +1,8 @@
 //! Records and limits shared by loopprobe and its eBPF programs.
 //!
-//! Everything here is `repr(C)` without padding that matters, written by the kernel side and read by user space or the other
-//! way round. Durations are nanoseconds; times are `CLOCK_MONOTONIC` nanoseconds (`bpf_ktime_get_ns`).
+//! Everything here is `repr(C)` without padding that matters, written by the kernel side and read
+//! by user space or the other way round. Durations are nanoseconds; times are `CLOCK_MONOTONIC`
+//! nanoseconds (`bpf_ktime_get_ns`).
 #![no_std]
 
 pub mod config;
@@ -19,7 +20,8 @@ pub mod watch;
 macro_rules! pod {
     ($($t:ty),+ $(,)?) => {
         $(
-            // SAFETY: the type is `repr(C)`, made of integers and arrays of integers only, so every bit pattern is valid.
+            // SAFETY: the type is `repr(C)`, made of integers and arrays of integers only, so every
+            // bit pattern is valid.
             unsafe impl aya::Pod for $t {}
         )+
     };

@@ -1,4 +1,5 @@
-//! What the kernel side sends through the ring buffers `EVENTS` and, if it is a stack, `STACKS`. Each record begins with its kind.
+//! What the kernel side sends through the ring buffers `EVENTS` and, if it is a stack, `STACKS`.
+//! Each record begins with its kind.
 
 use crate::{
     light::{Place, Question},
@@ -19,26 +20,30 @@ pub enum Kind {
     Sample = 4,
     /// A [`ProcessRecord`]: the process executed another program.
     Exec = 5,
-    /// As [`Kind::Exec`], but another thread than the process's first one asked for it. Probes limited to the process do not
-    /// follow it then.
+    /// As [`Kind::Exec`], but another thread than the process's first one asked for it. Probes
+    /// limited to the process do not follow it then.
     ExecByThread = 6,
     /// A [`StackRecord`] of a thread on its CPU without a known poll.
     Scan = 7,
     /// A [`StackRecord`] of a thread that may have left its poll: its place is to be answered.
     Question = 8,
-    /// A [`PollRecord`] of a task that ended here or, if its question's answer is so, then. It has not been counted as long.
+    /// A [`PollRecord`] of a task that ended here or, if its question's answer is so, then. It has
+    /// not been counted as long.
     Unsettled = 9,
     /// A [`TakerRecord`]: who had the CPU that a poll's thread waited for.
     Taker = 10,
-    /// A [`StackRecord`] of a thread that ends a long wait inside another thread's poll: its `tid` and `poll_ns` are that poll's, its
-    /// `woken_ns` says which wait, its `waker` who the stack is of.
+    /// A [`StackRecord`] of a thread that ends a long wait inside another thread's poll: its `tid`
+    /// and `poll_ns` are that poll's, its `woken_ns` says which wait, its `waker` who the stack is
+    /// of.
     Waker = 11,
-    /// A [`StackRecord`] with a further piece of a stack: `len` bytes from `registers.sp` on. The question that it belongs to
-    /// follows, with the same `tid` and `start_ns`. Nothing else in it means anything.
+    /// A [`StackRecord`] with a further piece of a stack: `len` bytes from `registers.sp` on. The
+    /// question that it belongs to follows, with the same `tid` and `start_ns`. Nothing else in it
+    /// means anything.
     Piece = 12,
     /// A [`DriverRecord`].
     Driver = 13,
-    /// A [`StackRecord`] of a thread on its CPU that is in no poll, but has ended a long wait inside one before.
+    /// A [`StackRecord`] of a thread on its CPU that is in no poll, but has ended a long wait
+    /// inside one before.
     Beside = 14,
     /// A [`crate::watch::WatchRecord`].
     Watched = 15,
@@ -56,7 +61,8 @@ pub struct PollRecord {
     pub end_ns: u64,
     /// The poll; its `blocked_ns` and `runnable_ns` are those of this poll.
     pub poll: OpenPoll,
-    /// Of an unsettled one: what had not been answered. Its `blocked_ns` and `runnable_ns` are those of this poll until then.
+    /// Of an unsettled one: what had not been answered. Its `blocked_ns` and `runnable_ns` are
+    /// those of this poll until then.
     pub question: Question,
 }
 
@@ -74,7 +80,8 @@ pub struct Registers {
     pub general: [u64; 14],
 }
 
-/// The registers of a thread, as the program `task_registers` writes them. They are right only while the thread is off its CPU.
+/// The registers of a thread, as the program `task_registers` writes them. They are right only
+/// while the thread is off its CPU.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ThreadRegisters {
@@ -135,9 +142,9 @@ pub struct TakerRecord {
     pub name: [u8; 16],
 }
 
-/// A stack inside an open poll; `len` bytes of stack follow: from the stack pointer upwards or, where the poll's entry lies
-/// further away than [`STACK_BYTES`], [`STACK_HEAD`] bytes from the stack pointer and the rest as far as the entry's return
-/// address.
+/// A stack inside an open poll; `len` bytes of stack follow: from the stack pointer upwards or,
+/// where the poll's entry lies further away than [`STACK_BYTES`], [`STACK_HEAD`] bytes from the
+/// stack pointer and the rest as far as the entry's return address.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StackRecord {
@@ -159,11 +166,13 @@ pub struct StackRecord {
     pub task_id: u64,
     /// The registers of the user code.
     pub registers: Registers,
-    /// The number of the system call, -1 outside any. A sample has one only if it found the thread in the kernel.
+    /// The number of the system call, -1 outside any. A sample has one only if it found the thread
+    /// in the kernel.
     pub syscall: i64,
     /// Its arguments.
     pub args: [u64; 6],
-    /// Blocked time of the same poll just before, in waits too short to be sent, for which this stack stands too.
+    /// Blocked time of the same poll just before, in waits too short to be sent, for which this
+    /// stack stands too.
     pub unsent_ns: u64,
     /// How long the poll had been blocked in all at `start_ns`.
     pub blocked_ns: u64,
@@ -173,8 +182,8 @@ pub struct StackRecord {
     pub reason: Reason,
     /// Of [`Kind::Waker`]: the thread that the stack is of, in loopprobe's pid namespace.
     pub waker: u32,
-    /// Of a thread that went off its CPU: the mode of the file that its system call's first argument stood for, as `stat` gives it; 0 if
-    /// it stood for none.
+    /// Of a thread that went off its CPU: the mode of the file that its system call's first
+    /// argument stood for, as `stat` gives it; 0 if it stood for none.
     pub file_mode: u32,
     /// The inode of that file.
     pub file_inode: u64,
@@ -190,18 +199,20 @@ pub struct StackRecord {
     pub depth: u32,
 }
 
-/// How many bytes of a stack are kept at most. Measured: 8 KiB covers 87 % of the stacks in polls, 32 KiB all.
+/// How many bytes of a stack are kept at most. Measured: 8 KiB covers 87 % of the stacks in polls,
+/// 32 KiB all.
 pub const STACK_BYTES: usize = 32 * 1024;
 
-/// How many of them are the innermost ones when not all fit. What lies between is lost; large frames there are no loss.
+/// How many of them are the innermost ones when not all fit. What lies between is lost; large
+/// frames there are no loss.
 pub const STACK_HEAD: usize = 24 * 1024;
 
-/// The size of the ring buffer `STACKS`. Where it has more than a quarter of that in it, user space is woken; where more than three
-/// quarters, only polls that have sent none yet send a stack.
+/// The size of the ring buffer `STACKS`. Where it has more than a quarter of that in it, user space
+/// is woken; where more than three quarters, only polls that have sent none yet send a stack.
 pub const STACK_RING_BYTES: u32 = 8 << 20;
 
-/// How many further pieces of [`STACK_BYTES`] a question's stack may have, behind its first [`STACK_HEAD`] bytes: with nothing left out,
-/// it can be walked to the end.
+/// How many further pieces of [`STACK_BYTES`] a question's stack may have, behind its first
+/// [`STACK_HEAD`] bytes: with nothing left out, it can be walked to the end.
 pub const QUESTION_PIECES: u64 = 7;
 
 /// How deep a question's stack may be to be copied without gaps.

@@ -3,20 +3,22 @@
 
 use crate::{health::Longest, light::Question, watch::Watch};
 
-/// How deep polls may nest on one thread. Seen in practice: a worker inside a blocking closure, and a `block_on` of a `LocalSet`
-/// inside that.
+/// How deep polls may nest on one thread. Seen in practice: a worker inside a blocking closure, and
+/// a `block_on` of a `LocalSet` inside that.
 pub const MAX_DEPTH: usize = 8;
 
-/// How many threads can be tracked. Only threads that poll tasks count. The kernel sets aside about 1 KiB for each.
+/// How many threads can be tracked. Only threads that poll tasks count. The kernel sets aside about
+/// 1 KiB for each.
 pub const MAX_THREADS: u32 = 4096;
 
-/// How many places the array `HOMES` has: a thread's is its id modulo this. Threads of a process have ids that follow each other
-/// closely, so few meet in one place; those that do are in the hash map `THREADS`. Found by measuring: a look-up in an array
-/// takes 7 ns, in a hash map 38 ns, and a poll needs two.
+/// How many places the array `HOMES` has: a thread's is its id modulo this. Threads of a process
+/// have ids that follow each other closely, so few meet in one place; those that do are in the hash
+/// map `THREADS`. Found by measuring: a look-up in an array takes 7 ns, in a hash map 38 ns, and a
+/// poll needs two.
 pub const HOMES: u32 = 2_048;
 
-/// How many words of a task's future are kept when its type is only a box: the box itself is the first two or, behind the tag of
-/// the stage, the second two.
+/// How many words of a task's future are kept when its type is only a box: the box itself is the
+/// first two or, behind the tag of the stage, the second two.
 pub const STAGE_WORDS: usize = 4;
 
 /// One open poll.
@@ -47,21 +49,26 @@ pub struct OpenPoll {
     pub site: u32,
     /// How many other polls were open on the thread when it began: its time is theirs too.
     pub outer: u32,
-    /// The beginning of the task's future, for types with `TaskLayout::FLAG_BOXED`, zeros if not read yet; else anything.
+    /// The beginning of the task's future, for types with `TaskLayout::FLAG_BOXED`, zeros if not
+    /// read yet; else anything.
     pub stage: [u64; STAGE_WORDS],
 }
 
 impl OpenPoll {
     /// The poll handed its worker's core to another thread (`block_in_place`).
     pub const BLOCK_IN_PLACE: u32 = 1;
-    /// The task's header has not been read: the type is that of the site's only vtable. It is read when the thread leaves its CPU
-    /// inside the poll, wakes another or is sampled, which no long poll escapes.
+    /// The task's header has not been read: the type is that of the site's only vtable. It is read
+    /// when the thread leaves its CPU inside the poll, wakes another or is sampled, which no long
+    /// poll escapes.
     pub const UNREAD: u32 = 2;
-    /// Its last instruction has been executed, but its return probe has not run: it ended at `Thread::returned_ns`.
+    /// Its last instruction has been executed, but its return probe has not run: it ended at
+    /// `Thread::returned_ns`.
     pub const RETURNED: u32 = 4;
-    /// Of a root's record: the thread has left `block_on` before the end, for it has just called it again.
+    /// Of a root's record: the thread has left `block_on` before the end, for it has just called it
+    /// again.
     pub const LEFT: u32 = 8;
-    /// Whether it was still open when its thread stopped last could not be told, only presumed. With entry-only timing.
+    /// Whether it was still open when its thread stopped last could not be told, only presumed.
+    /// With entry-only timing.
     pub const PRESUMED: u32 = 1 << 8;
 }
 
@@ -93,7 +100,8 @@ pub struct Thread {
     pub gap_blocked_ns: u64,
     /// `runnable_ns` at that time.
     pub gap_runnable_ns: u64,
-    /// Blocked time in the innermost poll of which no stack has been sent: of waits shorter than `min_block_ns`.
+    /// Blocked time in the innermost poll of which no stack has been sent: of waits shorter than
+    /// `min_block_ns`.
     pub unsent_ns: u64,
     /// When the innermost poll returned, if it has [`OpenPoll::RETURNED`].
     pub returned_ns: u64,
@@ -133,7 +141,8 @@ pub struct Thread {
     pub reserved: u32,
     /// Open polls, outermost first.
     pub polls: [OpenPoll; MAX_DEPTH],
-    /// What is seen of its poll where it is watched instead of probed. Behind all that a probe touches.
+    /// What is seen of its poll where it is watched instead of probed. Behind all that a probe
+    /// touches.
     pub watch: Watch,
 }
 
@@ -154,7 +163,8 @@ impl Thread {
     pub const POLLED: u32 = Self::LOCAL | Self::SHARED;
     /// Its stack is kept while it is off its CPU.
     pub const KEPT: u32 = 64;
-    /// It went off its CPU before the first instruction of its innermost poll: that begins when the thread is back.
+    /// It went off its CPU before the first instruction of its innermost poll: that begins when the
+    /// thread is back.
     pub const NOT_BEGUN: u32 = 128;
 
     /// It is off its CPU in a driver's `epoll_wait`.
@@ -163,7 +173,8 @@ impl Thread {
     /// It is not the target's but loopprobe's own: see [`crate::config::Config::canary`].
     pub const CANARY: u32 = 1 << 14;
 
-    /// Whether it has polled a task since a session began. The outermost poll stays in its place when it has ended.
+    /// Whether it has polled a task since a session began. The outermost poll stays in its place
+    /// when it has ended.
     #[inline(always)]
     pub fn has_polled_since(&self, start_ns: u64) -> bool {
         self.flags & Self::POLLED != 0 && self.polls[0].start_ns >= start_ns

@@ -9,7 +9,8 @@ pub const MAX_WORDS: u32 = 4;
 pub struct Words {
     /// One of [`Words::UNUSED`] and the like.
     pub state: u64,
-    /// The task's number, in bytes from the thread pointer, or into the module's block. It wraps around.
+    /// The task's number, in bytes from the thread pointer, or into the module's block. It wraps
+    /// around.
     pub task_id: u64,
     /// How far the budget lies behind it.
     pub budget_distance: u64,
@@ -65,8 +66,8 @@ impl Words {
     }
 }
 
-/// What is known of the poll that a thread is in; part of `Thread`. The poll began after `lo_ns` and before its `start_ns`, and went on
-/// until `last_ns` at least.
+/// What is known of the poll that a thread is in; part of `Thread`. The poll began after `lo_ns`
+/// and before its `start_ns`, and went on until `last_ns` at least.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Watch {
@@ -74,7 +75,8 @@ pub struct Watch {
     pub seen_ns: u64,
     /// The task's number as it was then.
     pub task_id: u64,
-    /// The task's number when the thread was last seen in no poll: a worker is a task of the blocking pool itself.
+    /// The task's number when the thread was last seen in no poll: a worker is a task of the
+    /// blocking pool itself.
     pub idle_id: u64,
     /// When it was looked at last before the poll was seen first.
     pub lo_ns: u64,
@@ -100,7 +102,8 @@ pub struct Wait {
     pub runnable_ns: u64,
 }
 
-/// A poll that was seen, and is over; or several ones of the same task between which nothing else was seen.
+/// A poll that was seen, and is over; or several ones of the same task between which nothing else
+/// was seen.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WatchRecord {
@@ -137,7 +140,8 @@ impl WatchRecord {
     pub const GOES_ON: u64 = 2;
 }
 
-/// Whether what is open is no task's poll: a root future's, whether or not that runs in a closure of the blocking pool.
+/// Whether what is open is no task's poll: a root future's, whether or not that runs in a closure
+/// of the blocking pool.
 #[inline(always)]
 pub const fn is_root(task_id: u64, idle_id: u64) -> bool {
     task_id == 0 || task_id == idle_id

@@ -12,7 +12,8 @@ pub fn copy(bytes: &mut [u8; STACK_BYTES], address: u64, wanted: u64) -> u32 {
     }
 }
 
-/// The same, if all of them can be read. The verifier follows every way through [`copy_to_end`], which is dear.
+/// The same, if all of them can be read. The verifier follows every way through [`copy_to_end`],
+/// which is dear.
 #[inline(always)]
 pub fn copy_at_once(bytes: &mut [u8; STACK_BYTES], address: u64, wanted: u64) -> Option<u32> {
     let mut len = core::hint::black_box(wanted);
@@ -25,7 +26,8 @@ pub fn copy_at_once(bytes: &mut [u8; STACK_BYTES], address: u64, wanted: u64) ->
     (failed == 0).then_some(len as u32)
 }
 
-/// Puts the outermost part of a stack, which ends at `end`, behind the innermost [`STACK_HEAD`] bytes.
+/// Puts the outermost part of a stack, which ends at `end`, behind the innermost [`STACK_HEAD`]
+/// bytes.
 #[inline(always)]
 pub fn copy_outermost(bytes: &mut [u8; STACK_BYTES], end: u64) {
     const TAIL: usize = STACK_BYTES - STACK_HEAD;
@@ -45,7 +47,8 @@ pub fn copy_outermost(bytes: &mut [u8; STACK_BYTES], end: u64) {
 /// The size of a page: memory ends with one.
 const PAGE: usize = 4096;
 
-/// Copies what is left of a stack that ends within [`STACK_BYTES`]: to the page's end, then by ever smaller pieces.
+/// Copies what is left of a stack that ends within [`STACK_BYTES`]: to the page's end, then by ever
+/// smaller pieces.
 #[inline(never)]
 fn copy_to_end(bytes: &mut [u8; STACK_BYTES], address: u64) -> u32 {
     let first = core::hint::black_box(PAGE as u64 - address % PAGE as u64) as usize;
@@ -58,7 +61,8 @@ fn copy_to_end(bytes: &mut [u8; STACK_BYTES], address: u64) -> u32 {
     copied as u32
 }
 
-/// Copies `len` bytes, at most half of the stack's, from `at` behind the user's `address`; returns how many.
+/// Copies `len` bytes, at most half of the stack's, from `at` behind the user's `address`; returns
+/// how many.
 #[inline(always)]
 fn copy_piece(bytes: &mut [u8; STACK_BYTES], at: usize, len: usize, address: u64) -> usize {
     if at > STACK_BYTES / 2 + STACK_BYTES / 4 + STACK_BYTES / 8 || len > STACK_BYTES / 2 {

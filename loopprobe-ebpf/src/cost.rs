@@ -15,7 +15,8 @@ pub fn count(part: Part) {
     }
 }
 
-/// Counts a run that began at `start_ns`, and times one in sixteen: reading the clock costs a tenth of such a run.
+/// Counts a run that began at `start_ns`, and times one in sixteen: reading the clock costs a tenth
+/// of such a run.
 #[inline(always)]
 pub fn some(part: Part, start_ns: u64) {
     const OUT_OF: u64 = 16; // The clock's lowest bits are as good as chance.

@@ -1,8 +1,9 @@
-//! A thread that loses its CPU at the edge of a poll: inside the probe before the poll's first instruction, or behind its last one.
-//! That wait is not the poll's.
+//! A thread that loses its CPU at the edge of a poll: inside the probe before the poll's first
+//! instruction, or behind its last one. That wait is not the poll's.
 //!
-//! A breakpoint is handled on the way back to user code, and there the kernel gives the CPU away too, after the program has run
-//! (`exit_to_user_mode_loop` in `kernel/entry/common.c`). By then the instruction under the breakpoint has been emulated as a rule.
+//! A breakpoint is handled on the way back to user code, and there the kernel gives the CPU away
+//! too, after the program has run (`exit_to_user_mode_loop` in `kernel/entry/common.c`). By then
+//! the instruction under the breakpoint has been emulated as a rule.
 
 use loopprobe_common::thread::{OpenPoll, Thread};
 
@@ -13,7 +14,8 @@ use crate::{
     root, saved,
 };
 
-/// What the trampolines push, at the most: three registers, and the return address of the one that is called.
+/// What the trampolines push, at the most: three registers, and the return address of the one that
+/// is called.
 const MOST_PUSHED: u64 = 32;
 
 /// How far above a poll's entry its callers' frames lie at the most. Further up is another stack.
@@ -53,7 +55,8 @@ pub fn begin(thread: &mut Thread, now: u64) {
     }
 }
 
-/// Whether the poll has executed its first instruction at the most, which the kernel has done for it.
+/// Whether the poll has executed its first instruction at the most, which the kernel has done for
+/// it.
 #[inline(always)]
 fn is_before(poll: &OpenPoll, ip: u64, sp: u64) -> bool {
     let entry = poll.stack_pointer;

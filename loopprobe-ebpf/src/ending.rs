@@ -37,7 +37,8 @@ pub fn tally(poll: &OpenPoll, end: &End) -> bool {
             stats.long += 1;
             stats.long_ns += duration;
         }
-        // The verifier cannot see that the bucket is in range, and the compiler must not use that it can.
+        // The verifier cannot see that the bucket is in range, and the compiler must not use that
+        // it can.
         let bucket = core::hint::black_box(histogram::bucket(duration));
         if let Some(n) = stats.buckets.get_mut(bucket) {
             *n += 1;
@@ -46,8 +47,8 @@ pub fn tally(poll: &OpenPoll, end: &End) -> bool {
     long
 }
 
-/// Drops polls whose return was missed: they lie at or below `sp`, on stack that has been given back, for an inner poll's stack
-/// pointer is always below the outer one's.
+/// Drops polls whose return was missed: they lie at or below `sp`, on stack that has been given
+/// back, for an inner poll's stack pointer is always below the outer one's.
 #[inline(never)]
 pub fn drop_missed(thread: &mut Thread, sp: u64) {
     for _ in 0..MAX_DEPTH {

@@ -59,8 +59,8 @@ fn send(kind: Kind, thread: &Thread, poll: &OpenPoll, end: &End, question: Optio
         return;
     };
     let record = entry.as_mut_ptr();
-    // SAFETY: the record is all integers, and each of its fields is written. Piece by piece, from map to buffer: a program's own
-    // stack is small.
+    // SAFETY: the record is all integers, and each of its fields is written. Piece by piece, from
+    // map to buffer: a program's own stack is small.
     unsafe {
         (*record).kind = kind as u32;
         (*record).tid = thread.tid;

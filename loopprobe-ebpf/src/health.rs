@@ -1,4 +1,5 @@
-//! Values that tell of a loop's health beside its polls: busy time, time without parking, time in which nobody turned a driver.
+//! Values that tell of a loop's health beside its polls: busy time, time without parking, time in
+//! which nobody turned a driver.
 
 use loopprobe_common::{
     counters::Counter,
@@ -49,7 +50,8 @@ pub fn enter_driver(thread: &mut Thread, descriptor: u32, now: u64) {
         let _ = DRIVERS.insert(&descriptor, &driver, 0);
         return;
     };
-    // SAFETY: a deleted element's memory stays the map's. One thread at a time turns a driver, as a rule.
+    // SAFETY: a deleted element's memory stays the map's. One thread at a time turns a driver, as a
+    // rule.
     let driver = unsafe { &mut *driver };
     let left_ns = driver.left_ns;
     if left_ns != 0 && left_ns < now {
@@ -83,7 +85,8 @@ fn send(driver: &Driver, thread: &Thread, descriptor: u32, now: u64) {
     entry.submit(0);
 }
 
-/// The current thread, which has called a driver's `epoll_wait` some time ago, goes off its CPU to wait.
+/// The current thread, which has called a driver's `epoll_wait` some time ago, goes off its CPU to
+/// wait.
 #[inline(never)]
 pub fn wait_in_driver(thread: &mut Thread) {
     let descriptor = thread.driver.wrapping_sub(1);
@@ -101,7 +104,8 @@ pub fn wait_in_driver(thread: &mut Thread) {
     }
 }
 
-/// A thread that waited in a driver's `epoll_wait` was made ready to run, and is back on a CPU. Until then nobody turned it either.
+/// A thread that waited in a driver's `epoll_wait` was made ready to run, and is back on a CPU.
+/// Until then nobody turned it either.
 #[inline(never)]
 pub fn leave_driver(thread: &mut Thread, ready_ns: u64, now: u64) {
     thread.flags &= !Thread::IN_DRIVER;
@@ -115,7 +119,8 @@ pub fn leave_driver(thread: &mut Thread, ready_ns: u64, now: u64) {
     }
 }
 
-/// A thread ends. If it was the last one that turned a driver, its runtime has ended with it, or others turn it from now on.
+/// A thread ends. If it was the last one that turned a driver, its runtime has ended with it, or
+/// others turn it from now on.
 #[inline(always)]
 pub fn forget_driver(thread: &Thread) {
     let descriptor = thread.driver.wrapping_sub(1);

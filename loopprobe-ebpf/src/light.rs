@@ -1,4 +1,5 @@
-//! Entry-only timing: finds out where polls end without return probes. See `loopprobe_common::light` for how.
+//! Entry-only timing: finds out where polls end without return probes. See
+//! `loopprobe_common::light` for how.
 
 use loopprobe_common::{
     counters::Counter,
@@ -17,8 +18,8 @@ use crate::{
     verifier::forget_ways,
 };
 
-/// How many polls are ended at once: the verifier follows each through every way that it can end, which takes the kernel 0.1 s a
-/// poll. Deeper ones have to wait for the thread's next stop.
+/// How many polls are ended at once: the verifier follows each through every way that it can end,
+/// which takes the kernel 0.1 s a poll. Deeper ones have to wait for the thread's next stop.
 const AT_ONCE: usize = 2;
 
 /// What a thread does from which it can be told where it is.
@@ -43,7 +44,8 @@ impl Stop {
         })
     }
 
-    /// Where that is, seen from the thread's innermost poll, which began with the stack pointer `entry`.
+    /// Where that is, seen from the thread's innermost poll, which began with the stack pointer
+    /// `entry`.
     #[inline(always)]
     fn place(&self, thread: &Thread, entry: u64) -> Place {
         let distance = entry - self.sp;
@@ -55,8 +57,8 @@ impl Stop {
         }
     }
 
-    /// Whether the stack pointer is on another stack than the one that the poll began on: a worker does not go that far back
-    /// without ending.
+    /// Whether the stack pointer is on another stack than the one that the poll began on: a worker
+    /// does not go that far back without ending.
     #[inline(always)]
     fn is_elsewhere(&self, thread: &Thread, entry: u64) -> bool {
         const FAR: u64 = 64 * 1024;
@@ -76,7 +78,8 @@ fn is_worker_in_one(thread: &Thread) -> bool {
     (thread.depth == 1) & (thread.flags & (Thread::SHARED | Thread::LOCAL) == Thread::SHARED)
 }
 
-/// Ends the polls that lie at or below `sp`: an inner poll's stack pointer is always below the outer one's.
+/// Ends the polls that lie at or below `sp`: an inner poll's stack pointer is always below the
+/// outer one's.
 #[inline(never)]
 pub fn close(thread: &mut Thread, sp: u64, now: u64) {
     for _ in 0..AT_ONCE {
@@ -111,7 +114,8 @@ pub fn settle(thread: &mut Thread, stop: &Stop, now: u64) {
     }
 }
 
-/// Whether the innermost poll, which began with the stack pointer `entry`, is open as far as is known. What is not known is asked.
+/// Whether the innermost poll, which began with the stack pointer `entry`, is open as far as is
+/// known. What is not known is asked.
 #[inline(always)]
 fn stays_open(thread: &mut Thread, stop: &Stop, entry: u64, now: u64) -> bool {
     let place = stop.place(thread, entry);

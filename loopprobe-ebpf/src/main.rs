@@ -1,6 +1,7 @@
 //! The kernel side of loopprobe: times polls, follows threads off and on their CPUs, copies stacks.
 //!
-//! One file per concern: `programs` above, what they share below, and no circle. A program's entry function does nothing but call its `try_` function and count what that could not do.
+//! One file per concern: `programs` above, what they share below, and no circle. A program's entry
+//! function does nothing but call its `try_` function and count what that could not do.
 #![no_std]
 #![no_main]
 
@@ -33,7 +34,8 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     loop {}
 }
 
-// Some helpers are offered to programs under a GPL-compatible license only; `Dual MIT/GPL` is the kernel's name for one.
+// Some helpers are offered to programs under a GPL-compatible license only; `Dual MIT/GPL` is the
+// kernel's name for one.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

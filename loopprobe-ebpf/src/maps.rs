@@ -17,8 +17,8 @@ use loopprobe_common::{
     watch::{MAX_WORDS, Words},
 };
 
-// Hash maps keep memory for all that they may hold: before Linux 6.1, programs of perf events can use no others
-// (`check_map_prog_compatibility` in `kernel/bpf/verifier.c`).
+// Hash maps keep memory for all that they may hold: before Linux 6.1, programs of perf events can
+// use no others (`check_map_prog_compatibility` in `kernel/bpf/verifier.c`).
 #[map]
 pub static CONFIG: Array<Config> = Array::with_max_entries(1, 0);
 /// By cookie. User space sets the size.
@@ -30,7 +30,8 @@ pub static VTABLES: HashMap<u64, TaskLayout> = HashMap::with_max_entries(1, 0);
 /// By task type. User space sets the size.
 #[map]
 pub static STATS: PerCpuArray<Stats> = PerCpuArray::with_max_entries(1, 0);
-/// By task type: 1 for a blocking closure that has turned out to be a worker. User space sets the size.
+/// By task type: 1 for a blocking closure that has turned out to be a worker. User space sets the
+/// size.
 #[map]
 pub static WORKER_TYPES: Array<u32> = Array::with_max_entries(1, 0);
 /// Threads that poll tasks, by thread id as the kernel numbers it, modulo the size.
@@ -39,14 +40,14 @@ pub static HOMES: Array<Thread> = Array::with_max_entries(thread::HOMES, 0);
 /// By place in `HOMES`: whose it is. Who adds the key has the place.
 #[map]
 pub static OWNERS: HashMap<u32, u32> = HashMap::with_max_entries(thread::HOMES, 0);
-/// By place in `HOMES`: 1 if it is or was somebody's. All of it stays in the caches, so threads that poll nothing, which are most of
-/// those that the scheduler switches, cost next to nothing.
+/// By place in `HOMES`: 1 if it is or was somebody's. All of it stays in the caches, so threads
+/// that poll nothing, which are most of those that the scheduler switches, cost next to nothing.
 #[map]
 pub static TAKEN: Array<[u8; thread::HOMES as usize]> = Array::with_max_entries(1, 0);
 /// How many places `TASKS` has.
 pub const TASK_PLACES: usize = 4_096;
-/// By place of a task: 1 if a thread with it is or was known. The scheduler gives tasks, and reading the id of one takes longer than
-/// looking here.
+/// By place of a task: 1 if a thread with it is or was known. The scheduler gives tasks, and
+/// reading the id of one takes longer than looking here.
 #[map]
 pub static TASKS: Array<[u8; TASK_PLACES]> = Array::with_max_entries(1, 0);
 /// By place in `HOMES`: 1 if a thread that found it taken is in `THREADS`.
@@ -76,7 +77,8 @@ pub static LOOP_TEXT: Array<Range> = Array::with_max_entries(LOOP_TEXT_RANGES, 0
 /// Records of polls and of the process: small, and none of them may be lost to stacks.
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
-/// Threads that have ended a long wait inside a poll, as the kernel numbers them: when they last did.
+/// Threads that have ended a long wait inside a poll, as the kernel numbers them: when they last
+/// did.
 #[map]
 pub static HELPERS: LruHashMap<u32, u64> = LruHashMap::with_max_entries(1024, 0);
 /// How many samples of such threads may still be sent; see `stack::BESIDE`.
@@ -109,7 +111,8 @@ static NEVER: Global<u32> = Global::new(0);
 static PID_NS_DEV: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]
 static PID_NS_INO: Global<u64> = Global::new(0);
-/// Offsets of `pid`, `tgid`, `__state` and `se.sum_exec_runtime` in `struct task_struct`, from the running kernel's BTF.
+/// Offsets of `pid`, `tgid`, `__state` and `se.sum_exec_runtime` in `struct task_struct`, from the
+/// running kernel's BTF.
 #[unsafe(no_mangle)]
 static TASK_PID: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]
@@ -121,7 +124,8 @@ static TASK_CPU_TIME: Global<u64> = Global::new(0);
 /// Offset of `thread.fsbase`.
 #[unsafe(no_mangle)]
 static TASK_FSBASE: Global<u64> = Global::new(0);
-/// Offsets of `flags`, `jobctl`, the word of `in_memstall`, `memcg_nr_pages_over_high` and `memcg_in_oom`; 0 where a kernel has none.
+/// Offsets of `flags`, `jobctl`, the word of `in_memstall`, `memcg_nr_pages_over_high` and
+/// `memcg_in_oom`; 0 where a kernel has none.
 #[unsafe(no_mangle)]
 static TASK_FLAGS: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]
@@ -132,8 +136,9 @@ static TASK_MEMSTALL: Global<u64> = Global::new(0);
 static TASK_OVER_HIGH: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]
 static TASK_IN_OOM: Global<u64> = Global::new(0);
-/// The way from a task to what a descriptor stands for; all 0 where the kernel does not describe it: `task_struct.files`,
-/// `files_struct.fdt`, `fdtable.fd`, `file.f_inode`, `inode.i_mode`, `inode.i_ino`.
+/// The way from a task to what a descriptor stands for; all 0 where the kernel does not describe
+/// it: `task_struct.files`, `files_struct.fdt`, `fdtable.fd`, `file.f_inode`, `inode.i_mode`,
+/// `inode.i_ino`.
 #[unsafe(no_mangle)]
 static FILE_PATH: Global<[u64; 6]> = Global::new([0; 6]);
 /// The bit of `in_memstall` in its word.

@@ -1,5 +1,6 @@
-//! The root future of a runtime that runs on one thread. It is not a task, so no probe sees it; but the time that such a thread
-//! spends neither in a task's poll nor parked is its own (the scheduler never takes milliseconds).
+//! The root future of a runtime that runs on one thread. It is not a task, so no probe sees it; but
+//! the time that such a thread spends neither in a task's poll nor parked is its own (the scheduler
+//! never takes milliseconds).
 
 use loopprobe_common::{
     config::UNKNOWN_TYPE,
@@ -43,7 +44,8 @@ pub fn end_with(thread: &mut Thread, flags: u32) {
         return;
     }
     thread.gap_ns = 0;
-    // A loop that only waits for a CPU keeps nobody from running: that is not the root future's doing.
+    // A loop that only waits for a CPU keeps nobody from running: that is not the root future's
+    // doing.
     let own_ns = (end_ns - start_ns).saturating_sub(thread.runnable_ns - thread.gap_runnable_ns);
     if CONFIG
         .get(0)
@@ -61,7 +63,8 @@ pub fn end_with(thread: &mut Thread, flags: u32) {
     }
 }
 
-/// Whether the thread's gaps are a root future's: it runs a loop of its own, and is no worker of a shared one.
+/// Whether the thread's gaps are a root future's: it runs a loop of its own, and is no worker of a
+/// shared one.
 #[inline(always)]
 pub fn has_root(thread: &Thread) -> bool {
     thread.flags & Thread::SHARED == 0

@@ -10,14 +10,16 @@ use crate::arch::{self, Saved};
 /// The registers that the current thread's user code had when it entered the kernel.
 #[inline(always)]
 pub fn user_registers() -> Option<Saved> {
-    // SAFETY: the helpers give the current task's saved registers (Linux 5.15, `kernel/trace/bpf_trace.c`).
+    // SAFETY: the helpers give the current task's saved registers (Linux 5.15,
+    // `kernel/trace/bpf_trace.c`).
     read_registers(unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as u64)
 }
 
 /// The same, copied to where the stack will be.
 #[inline(always)]
 pub fn read_user_registers(bytes: &mut [u8; STACK_BYTES]) -> Option<&Saved> {
-    // SAFETY: as above; the bytes are those of a map element, aligned to words, and more than registers are.
+    // SAFETY: as above; the bytes are those of a map element, aligned to words, and more than
+    // registers are.
     unsafe {
         let saved = bpf_task_pt_regs(bpf_get_current_task_btf());
         let place = bytes.as_mut_ptr();

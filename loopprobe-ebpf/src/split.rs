@@ -97,8 +97,9 @@ pub fn switch_in(tid: u32, thread: &mut Thread, now: u64) {
     }
 }
 
-/// The thread runs although nothing has shown it going on its CPU: seen on a virtual machine with Linux 6.18, where some switches
-/// from the idle task reach no tracing program, ftrace's neither. It was off for as long as its CPU time did not grow.
+/// The thread runs although nothing has shown it going on its CPU: seen on a virtual machine with
+/// Linux 6.18, where some switches from the idle task reach no tracing program, ftrace's neither.
+/// It was off for as long as its CPU time did not grow.
 #[inline(never)]
 pub fn catch_up(tid: u32, thread: &mut Thread, cpu_ns: u64, now: u64) {
     if thread.off == Thread::OFF_NOT || is_over(now) {
@@ -110,8 +111,9 @@ pub fn catch_up(tid: u32, thread: &mut Thread, cpu_ns: u64, now: u64) {
     switch_in(tid, thread, back_ns);
 }
 
-/// The same for the current thread, wherever it is, which was back on its CPU at `by_ns` at the latest. Its CPU time is as old as the
-/// scheduler's last look at it, a few milliseconds at the most.
+/// The same for the current thread, wherever it is, which was back on its CPU at `by_ns` at the
+/// latest. Its CPU time is as old as the scheduler's last look at it, a few milliseconds at the
+/// most.
 #[inline(always)]
 pub fn catch_up_current(thread: &mut Thread, by_ns: impl FnOnce() -> u64) {
     if thread.off == Thread::OFF_NOT {

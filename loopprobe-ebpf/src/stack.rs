@@ -24,7 +24,8 @@ use crate::{
     why,
 };
 
-/// So many samples of threads that help polls are sent after the end of a long wait at most, in all.
+/// So many samples of threads that help polls are sent after the end of a long wait at most, in
+/// all.
 const BESIDE_BUDGET: u32 = 256;
 
 /// Keeps the stack of a thread that goes off its CPU.
@@ -45,8 +46,8 @@ pub fn keep(tid: u32, thread: &mut Thread, now: u64) {
     cost::each(Part::Stack, start_ns);
 }
 
-/// Sends the stack of the current thread, which ends a wait of `woken`'s that was long, if it is a thread of the same process that
-/// does so on purpose.
+/// Sends the stack of the current thread, which ends a wait of `woken`'s that was long, if it is a
+/// thread of the same process that does so on purpose.
 #[inline(never)]
 pub fn send_waker(woken: &Thread, task: u64) {
     let Some(config) = CONFIG.get(0) else { return };
@@ -74,7 +75,8 @@ pub fn send_waker(woken: &Thread, task: u64) {
     cost::each(Part::Stack, woken.woken_ns);
 }
 
-/// Asks user space whether the thread, which is at `place` with the stack pointer `sp`, is still in its innermost poll.
+/// Asks user space whether the thread, which is at `place` with the stack pointer `sp`, is still in
+/// its innermost poll.
 #[inline(never)]
 pub fn ask(thread: &Thread, place: &Place, sp: u64, now: u64) {
     let Some(slot) = slot(thread.kernel_tid) else {
@@ -181,8 +183,8 @@ pub fn open_since(thread: &Thread) -> Option<Open> {
 #[inline(always)]
 pub fn fill(slot: &mut StackSlot, kind: Kind, tid: u32, open: &Open, now: u64) -> Option<()> {
     let entry_sp = open.entry_sp;
-    // Their place is there anyway, and a program's own stack is small: 512 bytes for all functions that are called. What another
-    // thread keeps in the slot is no longer whole then.
+    // Their place is there anyway, and a program's own stack is small: 512 bytes for all functions
+    // that are called. What another thread keeps in the slot is no longer whole then.
     slot.record.tid = 0;
     let regs = read_user_registers(&mut slot.bytes)?;
     let sp = arch::stack_pointer(arch::user(regs));
@@ -220,7 +222,8 @@ pub fn fill(slot: &mut StackSlot, kind: Kind, tid: u32, open: &Open, now: u64) -
     } else {
         (entry_sp + 8).wrapping_sub(sp)
     };
-    // A question's stack reaches to an entry that is known, so all of it can be read, unless it has been paged out.
+    // A question's stack reaches to an entry that is known, so all of it can be read, unless it has
+    // been paged out.
     record.len = if kind as u32 == Kind::Question as u32 {
         copy_at_once(&mut slot.bytes, sp, wanted).unwrap_or(0)
     } else {
@@ -229,7 +232,8 @@ pub fn fill(slot: &mut StackSlot, kind: Kind, tid: u32, open: &Open, now: u64) -
     if !whole && wanted > STACK_BYTES as u64 {
         copy_outermost(&mut slot.bytes, entry_sp + 8);
     }
-    // A scan, and a look at a thread beside polls, take threads as they are, also one that has just been started and has no stack yet.
+    // A scan, and a look at a thread beside polls, take threads as they are, also one that has just
+    // been started and has no stack yet.
     let is_polls_own = kind as u32 != Kind::Scan as u32
         && kind as u32 != Kind::Waker as u32
         && kind as u32 != Kind::Beside as u32;
@@ -262,9 +266,9 @@ pub fn send(slot: &mut StackSlot, is_first: bool) -> bool {
         count(Counter::StackLost);
         return false;
     }
-    // The records of polls wake user space; a wake-up for each sample as well would cost the target more than the sample does. What
-    // a system call works on must be looked up before its descriptor is closed. Without a branch: each multiplies the ways that the
-    // verifier follows.
+    // The records of polls wake user space; a wake-up for each sample as well would cost the target
+    // more than the sample does. What a system call works on must be looked up before its
+    // descriptor is closed. Without a branch: each multiplies the ways that the verifier follows.
     let is_of_kind = URGENT_KINDS >> (slot.record.kind & 31) & 1;
     let is_much = (QUARTER.wrapping_sub(waiting) >> 63) as u32;
     let is_urgent = is_of_kind | slot.record.in_kernel & 1 | is_much;
@@ -286,7 +290,7 @@ pub fn send(slot: &mut StackSlot, is_first: bool) -> bool {
 #[inline(always)]
 pub fn slot(tid: u32) -> Option<&'static mut StackSlot> {
     let slot = SLOTS.get_ptr_mut(tid % STACK_SLOTS)?;
-    // SAFETY: an array's elements live as long as the map. Two threads may share a slot: what they write over each other is
-    // plain bytes, and `send_kept` sees whose they are.
+    // SAFETY: an array's elements live as long as the map. Two threads may share a slot: what they
+    // write over each other is plain bytes, and `send_kept` sees whose they are.
     Some(unsafe { &mut *slot })
 }

@@ -11,8 +11,9 @@ use loopprobe_common::{
 
 use crate::maps::{SITES, VTABLES, count, is_light};
 
-/// Words of the header that are read in one go. From Tokio 1.23 on, and without `tokio_unstable` and over-aligned futures, the
-/// vtable (word 2), the scheduler (word 4) and the task's id (word 5) are all among them.
+/// Words of the header that are read in one go. From Tokio 1.23 on, and without `tokio_unstable`
+/// and over-aligned futures, the vtable (word 2), the scheduler (word 4) and the task's id (word 5)
+/// are all among them.
 const WORDS: usize = 6;
 const VTABLE: usize = 2;
 const SCHEDULER: usize = 4;
@@ -54,9 +55,11 @@ impl Task {
     }
 }
 
-/// Reads the header of an open poll's task if that has not been done: the task is alive as long as its poll runs.
+/// Reads the header of an open poll's task if that has not been done: the task is alive as long as
+/// its poll runs.
 ///
-/// A poll is open for a moment longer, until its return probe runs. A poll long enough to be reported has been read before that.
+/// A poll is open for a moment longer, until its return probe runs. A poll long enough to be
+/// reported has been read before that.
 #[inline(never)]
 pub fn read_late(poll: &mut OpenPoll) {
     if poll.flags & OpenPoll::UNREAD == 0 {
@@ -80,7 +83,8 @@ pub fn read_late(poll: &mut OpenPoll) {
     }
 }
 
-/// Reads the task's header: which type it is of, its id, its scheduler. `probe` is the address of the site `cookie`'s probe.
+/// Reads the task's header: which type it is of, its id, its scheduler. `probe` is the address of
+/// the site `cookie`'s probe.
 ///
 /// # Errors
 ///
@@ -131,7 +135,8 @@ fn without_header(site: &Site) -> Option<Task> {
     (site.task.flags & TaskLayout::FLAG_NO_HEADER != 0).then(|| Task::unread(site))
 }
 
-/// A word of the header: the one that has been read if it is at its usual place, else read now. 0 if there is none.
+/// A word of the header: the one that has been read if it is at its usual place, else read now. 0
+/// if there is none.
 #[inline(always)]
 fn field(header: u64, offset: u32, usual: usize, word: u64) -> u64 {
     if offset as usize == usual * 8 {
@@ -144,7 +149,8 @@ fn field(header: u64, offset: u32, usual: usize, word: u64) -> u64 {
     unsafe { bpf_probe_read_user((header + u64::from(offset)) as *const u64) }.unwrap_or(0)
 }
 
-/// Keeps the beginning of the task's future, which lies behind the task's id: if the poll completes the task, it is gone.
+/// Keeps the beginning of the task's future, which lies behind the task's id: if the poll completes
+/// the task, it is gone.
 #[inline(always)]
 pub fn keep_stage(poll: &mut OpenPoll, id_offset: u32) {
     let stage = poll.header + u64::from(id_offset) + 8;

@@ -32,8 +32,8 @@ pub fn current_tid() -> u32 {
 pub fn known(tid: u32) -> Option<&'static mut Thread> {
     let place = place(tid);
     let home = HOMES.get_ptr_mut(place)?;
-    // SAFETY: an array's elements live as long as the map. Only the thread itself and the scheduler, while the thread is off its
-    // CPU, write to its state, so no two writers meet.
+    // SAFETY: an array's elements live as long as the map. Only the thread itself and the
+    // scheduler, while the thread is off its CPU, write to its state, so no two writers meet.
     let home = unsafe { &mut *home };
     // The idle thread's id is 0, as is the mark of an empty place.
     if home.kernel_tid == tid {
@@ -87,7 +87,8 @@ fn place(tid: u32) -> u32 {
     tid % thread::HOMES
 }
 
-/// The state of the current thread, made on first use. `None` if the thread is not the target's, or the table is full.
+/// The state of the current thread, made on first use. `None` if the thread is not the target's, or
+/// the table is full.
 #[inline(always)]
 pub fn current() -> Option<&'static mut Thread> {
     let tid = current_tid();
@@ -161,8 +162,8 @@ fn settle(tid: u32) -> Option<&'static mut Thread> {
 pub fn forget(tid: u32) {
     let place = place(tid);
     match HOMES.get_ptr_mut(place) {
-        // SAFETY: as in `known`. Another CPU that has just found the state may still write the time of a wake-up to it, which the
-        // next owner begins with zeros all the same, or survives.
+        // SAFETY: as in `known`. Another CPU that has just found the state may still write the time
+        // of a wake-up to it, which the next owner begins with zeros all the same, or survives.
         Some(home) if unsafe { (*home).kernel_tid == tid } => {
             // SAFETY: as above.
             unsafe { (*home).kernel_tid = 0 };
@@ -199,7 +200,8 @@ fn visible_ids() -> Option<(u32, u32)> {
         }
         Some((dev, ino)) => {
             let mut info = bpf_pidns_info { pid: 0, tgid: 0 };
-            // SAFETY: the helper writes to `info`, whose size is given. Linux 5.7, `kernel/bpf/helpers.c`.
+            // SAFETY: the helper writes to `info`, whose size is given. Linux 5.7,
+            // `kernel/bpf/helpers.c`.
             let failed = unsafe {
                 bpf_get_ns_current_pid_tgid(
                     dev,
@@ -216,8 +218,9 @@ fn visible_ids() -> Option<(u32, u32)> {
     })
 }
 
-/// A blocking closure is a worker. If an open poll of the same scheduler woke its thread, that poll has handed its own worker
-/// over: `runtime::scheduler::multi_thread::worker::block_in_place` (Tokio 1.0 to 1.54).
+/// A blocking closure is a worker. If an open poll of the same scheduler woke its thread, that poll
+/// has handed its own worker over: `runtime::scheduler::multi_thread::worker::block_in_place`
+/// (Tokio 1.0 to 1.54).
 #[inline(always)]
 pub fn mark_block_in_place(launcher: &Waker) {
     if launcher.tid == 0 {

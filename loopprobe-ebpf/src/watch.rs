@@ -1,4 +1,5 @@
-//! Polls without probes: at each switch and sample of one of the target's threads, what its own variables say that it polls.
+//! Polls without probes: at each switch and sample of one of the target's threads, what its own
+//! variables say that it polls.
 
 use core::mem::MaybeUninit;
 
@@ -189,7 +190,8 @@ pub fn executed() {
         let Some(words) = WORDS.get_ptr_mut(index) else {
             return;
         };
-        // SAFETY: an array's elements live as long as the map; user space writes to it only once it knows of this.
+        // SAFETY: an array's elements live as long as the map; user space writes to it only once it
+        // knows of this.
         let words = unsafe { &mut *words };
         words.state = if words.state == Words::FROM_EXEC {
             Words::USED
@@ -284,13 +286,15 @@ fn polled_apart(words: &Words, task_id_at: u64) -> Option<Polled> {
     Some(Polled::of(words, has_budget, tag, task_id))
 }
 
-/// Where the current thread keeps its task's number. The inner `None`: its module's block has not been made yet.
+/// Where the current thread keeps its task's number. The inner `None`: its module's block has not
+/// been made yet.
 #[inline(always)]
 fn task_id_at(words: &Words, thread_pointer: u64) -> Option<Option<u64>> {
     if words.module == 0 {
         return Some(Some(thread_pointer.wrapping_add(words.task_id)));
     }
-    // SAFETY: the helper fails on a bad address; the second word is the table of modules' blocks, with glibc and with musl.
+    // SAFETY: the helper fails on a bad address; the second word is the table of modules' blocks,
+    // with glibc and with musl.
     let table = unsafe { bpf_probe_read_user((thread_pointer + 8) as *const u64) }.ok()?;
     let entry = table.wrapping_add(words.module.wrapping_mul(words.entry_size));
     // SAFETY: as above. A thread that is older than the module may have a shorter table.

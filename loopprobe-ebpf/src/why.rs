@@ -1,4 +1,5 @@
-//! Why a thread is off its CPU, as far as its system call does not say: what state it is in, who has the CPU, who wakes it.
+//! Why a thread is off its CPU, as far as its system call does not say: what state it is in, who
+//! has the CPU, who wakes it.
 
 use aya_ebpf::helpers::{
     bpf_get_current_comm, bpf_probe_read_kernel,
@@ -45,10 +46,12 @@ pub fn reason() -> Reason {
     }
 }
 
-/// What the current thread's descriptor `fd` stands for: the mode and the inode of its file. Both 0 if it stands for nothing.
+/// What the current thread's descriptor `fd` stands for: the mode and the inode of its file. Both 0
+/// if it stands for nothing.
 #[inline(never)]
 pub fn file(fd: u64) -> (u32, u64) {
-    // More than any process may have open (`sysctl fs.nr_open`); other first arguments are addresses.
+    // More than any process may have open (`sysctl fs.nr_open`); other first arguments are
+    // addresses.
     const MAX_FD: u64 = 1 << 20;
     let [files, fdt, table, inode, mode, number] = maps::file_path();
     // Descriptors are `int`; the register's upper half can hold anything.
@@ -93,7 +96,8 @@ pub fn yields() -> bool {
     saved::syscall_number() == Some(arch::SYS_SCHED_YIELD)
 }
 
-/// The thread is back on a CPU for which it has waited for `waited_ns`. Says who has had it until now: the current thread.
+/// The thread is back on a CPU for which it has waited for `waited_ns`. Says who has had it until
+/// now: the current thread.
 #[inline(never)]
 pub fn had_cpu(tid: u32, thread: &Thread, waited_ns: u64) {
     let Some(config) = CONFIG.get(0) else { return };

@@ -1,6 +1,7 @@
 //! Finds what blocks a running Tokio program, from outside.
 //!
-//! `docs/architecture.md` is the map: every room, what it may use, and how a poll travels through them.
+//! `docs/architecture.md` is the map: every room, what it may use, and how a poll travels through
+//! them.
 //!
 //! What is particular to one event loop lives in a folder of [`runtime`]; no other room names it.
 

@@ -5,10 +5,12 @@ use loopprobe::model::{LongPoll, TaskKind};
 
 use crate::truth::{self, Poll};
 
-/// How far a report may be from the truth: the probe fires some instructions before and after the target reads its clock.
+/// How far a report may be from the truth: the probe fires some instructions before and after the
+/// target reads its clock.
 pub const TOLERANCE_NS: u64 = 20_000;
 
-/// A poll this close below the threshold may be reported: seen from outside it is longer, by up to 90 us on a virtual machine.
+/// A poll this close below the threshold may be reported: seen from outside it is longer, by up to
+/// 90 us on a virtual machine.
 const CLOSE_NS: u64 = 100_000;
 
 /// Completing a task may take this long on a busy machine.
@@ -19,11 +21,12 @@ const COMPLETION_NS: u64 = 200_000;
 struct Bars {
     /// Half of the starts must be closer than this, in nanoseconds.
     start_ns: u64,
-    /// Half of the durations must be closer than this, in nanoseconds. Below 5 us are wanted and, on a quiet machine,
-    /// reached; the rest is room for the noise of a virtual one.
+    /// Half of the durations must be closer than this, in nanoseconds. Below 5 us are wanted and,
+    /// on a quiet machine, reached; the rest is room for the noise of a virtual one.
     duration_ns: u64,
-    /// The share of the reports that may be out of tolerance without a preemption that the target saw: a hypervisor and
-    /// interrupts can also come between the two clocks, and the target cannot know.
+    /// The share of the reports that may be out of tolerance without a preemption that the target
+    /// saw: a hypervisor and interrupts can also come between the two clocks, and the target cannot
+    /// know.
     unexplained: f64,
 }
 
@@ -33,21 +36,22 @@ impl Bars {
         duration_ns: 8_000,
         unexplained: 0.1,
     };
-    /// With other programs on every CPU, a thread that wakes finds its caches gone: between the clocks lie the same few
-    /// instructions, but they take longer, and interrupts come between.
+    /// With other programs on every CPU, a thread that wakes finds its caches gone: between the
+    /// clocks lie the same few instructions, but they take longer, and interrupts come between.
     const BUSY: Bars = Bars {
         start_ns: TOLERANCE_NS,
         duration_ns: TOLERANCE_NS,
         unexplained: 0.25,
     };
-    /// Entry-only timing: what the scheduler does behind a poll counts as the poll's, so that no duration has to be within the
-    /// tolerance.
+    /// Entry-only timing: what the scheduler does behind a poll counts as the poll's, so that no
+    /// duration has to be within the tolerance.
     const LIGHT: Bars = Bars {
         start_ns: 5_000,
         duration_ns: 2 * TOLERANCE_NS,
         unexplained: 1.0,
     };
-    /// A machine is busy when some thread waited for a CPU during more than this share of the last ten seconds, in percent.
+    /// A machine is busy when some thread waited for a CPU during more than this share of the last
+    /// ten seconds, in percent.
     const BUSY_PERCENT: f64 = 25.0;
 
     /// The given ones, or lower ones if the machine is busy.
@@ -67,7 +71,8 @@ impl Bars {
     }
 }
 
-/// The share of the last ten seconds in which some thread waited for a CPU, in percent (`/proc/pressure/cpu`).
+/// The share of the last ten seconds in which some thread waited for a CPU, in percent
+/// (`/proc/pressure/cpu`).
 fn cpu_pressure() -> Option<f64> {
     let text = std::fs::read_to_string("/proc/pressure/cpu").ok()?;
     let (_, rest) = text.split_once("avg10=")?;
@@ -81,12 +86,14 @@ pub struct Comparison {
     pub matched: usize,
     /// Distances of starts and durations, in nanoseconds, sorted.
     pub start_errors: Vec<u64>,
-    /// Distances of durations, in nanoseconds, sorted; of polls that completed their task only if there are no others: what
-    /// Tokio does after the target's last look at its clock belongs to them.
+    /// Distances of durations, in nanoseconds, sorted; of polls that completed their task only if
+    /// there are no others: what Tokio does after the target's last look at its clock belongs to
+    /// them.
     pub duration_errors: Vec<u64>,
     completing_errors: Vec<u64>,
-    /// Reports out of tolerance with a reason: the thread was preempted beside the poll, or Tokio completed the task at its
-    /// end (it drops the future and wakes who waits for it, after the target's last look at its clock).
+    /// Reports out of tolerance with a reason: the thread was preempted beside the poll, or Tokio
+    /// completed the task at its end (it drops the future and wakes who waits for it, after the
+    /// target's last look at its clock).
     pub explained: Vec<String>,
     /// Reports out of tolerance without such a reason.
     pub unexplained: Vec<String>,
@@ -94,8 +101,9 @@ pub struct Comparison {
 
 /// Compares the polls of kind `kind` (`async` or `root`) of at least `threshold_ns`.
 ///
-/// Every poll that is over the threshold by more than the tolerance must have one report, with its thread and task; every
-/// report must have a true poll that is not under the threshold by more than the tolerance.
+/// Every poll that is over the threshold by more than the tolerance must have one report, with its
+/// thread and task; every report must have a true poll that is not under the threshold by more than
+/// the tolerance.
 ///
 /// # Errors
 /// With the first poll that has no report, or report that has no poll.
@@ -123,7 +131,8 @@ pub fn compare(
     {
         let found = reports.iter().position(|report| is_same(poll, report));
         if poll.duration_ns() < threshold_ns {
-            // Close to the threshold both answers are right; a preemption beside the poll belongs to it from outside.
+            // Close to the threshold both answers are right; a preemption beside the poll belongs
+            // to it from outside.
             let close = disturbed || poll.duration_ns() + CLOSE_NS >= threshold_ns;
             ensure!(
                 found.is_none() || close,
@@ -170,7 +179,8 @@ fn is_same(poll: &Poll, report: &LongPoll) -> bool {
         && common * 2 > poll.duration_ns().max(report.duration_ns)
 }
 
-/// Whether other polls ran inside this one: a `LocalSet` that is polled as a root future. The tasks' polls count then.
+/// Whether other polls ran inside this one: a `LocalSet` that is polled as a root future. The
+/// tasks' polls count then.
 fn is_container(poll: &Poll, truth: &[Poll]) -> bool {
     poll.kind == "root"
         && truth.iter().any(|inner| {
@@ -181,8 +191,8 @@ fn is_container(poll: &Poll, truth: &[Poll]) -> bool {
         })
 }
 
-/// Whether the loop's own turn between two polls was preempted. It is told from a root future by nothing but its cause,
-/// and the target does not know of it.
+/// Whether the loop's own turn between two polls was preempted. It is told from a root future by
+/// nothing but its cause, and the target does not know of it.
 fn only_waited_for_cpu(report: &LongPoll) -> bool {
     report.task.kind == TaskKind::Root
         && report

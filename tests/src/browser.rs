@@ -1,7 +1,7 @@
 //! A headless Chromium, driven through its DevTools protocol: real layout, real clicks.
 //!
-//! The protocol runs over two pipes that the browser inherits as descriptors 3 and 4, one JSON message up to a zero byte at
-//! a time (`--remote-debugging-pipe`).
+//! The protocol runs over two pipes that the browser inherits as descriptors 3 and 4, one JSON
+//! message up to a zero byte at a time (`--remote-debugging-pipe`).
 
 use std::{
     collections::VecDeque,
@@ -52,7 +52,8 @@ pub enum Scheme {
 }
 
 impl Browser {
-    /// Opens a file in a window of a height; `None` where no browser is installed, after saying so aloud.
+    /// Opens a file in a window of a height; `None` where no browser is installed, after saying so
+    /// aloud.
     ///
     /// # Errors
     ///
@@ -280,7 +281,8 @@ impl Browser {
         events.filter_map(url).collect()
     }
 
-    /// What went wrong in the page so far: errors that were logged or thrown, loads that the page's own policy forbade.
+    /// What went wrong in the page so far: errors that were logged or thrown, loads that the page's
+    /// own policy forbade.
     pub fn errors(&self) -> Vec<String> {
         let logged = self.of("Log.entryAdded").filter(|event| {
             let entry = &event["params"]["entry"];

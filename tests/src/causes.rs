@@ -37,7 +37,8 @@ pub struct Call {
 }
 
 impl Call {
-    /// Whether other threads had the CPU for most of the time: then that is the cause, whatever the task did.
+    /// Whether other threads had the CPU for most of the time: then that is the cause, whatever the
+    /// task did.
     pub fn was_starved(&self) -> bool {
         self.report
             .split
@@ -97,7 +98,8 @@ fn is_around(poll: &LongPoll, call: &Poll) -> bool {
         && poll.start_ns + poll.duration_ns + TOLERANCE_NS >= call.end_ns
 }
 
-/// Some scenarios change what is around the process, which takes root; then the program itself becomes the user's.
+/// Some scenarios change what is around the process, which takes root; then the program itself
+/// becomes the user's.
 fn start(command: &mut Command, scenario: &str) -> Result<Target> {
     if !["dns", "throttled"].contains(&scenario) || !unprivileged::wanted() {
         return Target::spawn(command);

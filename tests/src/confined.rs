@@ -8,8 +8,8 @@ use caps::{CapSet, Capability, CapsHashSet};
 
 use crate::unprivileged::{self, USER};
 
-/// Does some work with the privileges of the test, or, where those of an ordinary user are wanted, on a thread that has become
-/// [`USER`]'s and keeps three capabilities.
+/// Does some work with the privileges of the test, or, where those of an ordinary user are wanted,
+/// on a thread that has become [`USER`]'s and keeps three capabilities.
 ///
 /// # Errors
 /// Those of the work; when the kernel does not take the privileges away.
@@ -26,7 +26,8 @@ pub fn confined<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     })
 }
 
-/// The C library would change the user of every thread of the process; the calls themselves change this one's.
+/// The C library would change the user of every thread of the process; the calls themselves change
+/// this one's.
 fn become_user() -> Result<()> {
     let no_groups = std::ptr::null::<libc::gid_t>();
     // SAFETY: the list of groups has no elements; all other arguments are integers.

@@ -1,4 +1,5 @@
-//! What eBPF leaves in the kernel: links, programs, maps and pinned objects, asked from the kernel itself.
+//! What eBPF leaves in the kernel: links, programs, maps and pinned objects, asked from the kernel
+//! itself.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,10 +8,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-/// Other sessions on the machine come and go; what nobody holds is freed within a grace period of the kernel.
+/// Other sessions on the machine come and go; what nobody holds is freed within a grace period of
+/// the kernel.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// `BPF_*_GET_NEXT_ID` of `enum bpf_cmd` (`include/uapi/linux/bpf.h`), by the name of its kind in `/proc/PID/fdinfo`.
+/// `BPF_*_GET_NEXT_ID` of `enum bpf_cmd` (`include/uapi/linux/bpf.h`), by the name of its kind in
+/// `/proc/PID/fdinfo`.
 const KINDS: [(&str, libc::c_long); 3] = [("prog_id", 11), ("map_id", 12), ("link_id", 31)];
 
 /// The eBPF objects that exist at some moment.
@@ -43,7 +46,8 @@ impl Objects {
         self.ids.difference(&before.ids).count()
     }
 
-    /// Waits until nothing is left of what came since `before`, but for what other living processes hold.
+    /// Waits until nothing is left of what came since `before`, but for what other living processes
+    /// hold.
     ///
     /// # Errors
     /// When something is left.

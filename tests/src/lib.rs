@@ -1,4 +1,5 @@
-//! What the integration tests share: building the targets, running them, running loopprobe, and comparing the two.
+//! What the integration tests share: building the targets, running them, running loopprobe, and
+//! comparing the two.
 
 pub mod accuracy;
 pub mod browser;

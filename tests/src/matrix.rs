@@ -1,7 +1,7 @@
 //! Builds the target programs, with a chosen Tokio and a chosen profile.
 //!
-//! Each Tokio version has its own copy of the sources and its own lock file under `target/matrix`, so that a second run
-//! builds nothing. The newest version is the one in the committed lock file.
+//! Each Tokio version has its own copy of the sources and its own lock file under `target/matrix`,
+//! so that a second run builds nothing. The newest version is the one in the committed lock file.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -24,8 +24,8 @@ pub enum Tokio {
     Exactly(&'static str),
 }
 
-/// The versions of the matrix: each of them changed something that is seen from outside (the task's layout, the spawn
-/// functions, how types are instantiated), or is the last of a long-lived line.
+/// The versions of the matrix: each of them changed something that is seen from outside (the task's
+/// layout, the spawn functions, how types are instantiated), or is the last of a long-lived line.
 pub const VERSIONS: [Tokio; 8] = [
     Tokio::Exactly("1.23.1"),
     Tokio::Exactly("1.28.2"),
@@ -63,7 +63,8 @@ pub enum Profile {
     DebugTypes,
     /// Release with v0 symbol mangling.
     V0,
-    /// Release, and the linker folds identical functions. This wants LLD, which is the compiler's own default on x86-64.
+    /// Release, and the linker folds identical functions. This wants LLD, which is the compiler's
+    /// own default on x86-64.
     Folded,
     /// `panic = "abort"`, frame pointers, and no unwind information.
     FramePointers,
@@ -150,8 +151,8 @@ pub fn package_of(file: &str) -> &'static str {
     }
 }
 
-/// The path of the target `file` (a program, or `libplugin.so`), built as `build` says, where the user of the target can
-/// start it.
+/// The path of the target `file` (a program, or `libplugin.so`), built as `build` says, where the
+/// user of the target can start it.
 ///
 /// # Errors
 /// When cargo or strip fail.
@@ -348,8 +349,8 @@ fn mirror(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The path of loopprobe itself, built for release; the variable `LOOPPROBE` names another one to test. See
-/// [`unprivileged`] for the variable that makes it one for an ordinary user.
+/// The path of loopprobe itself, built for release; the variable `LOOPPROBE` names another one to
+/// test. See [`unprivileged`] for the variable that makes it one for an ordinary user.
 ///
 /// # Errors
 /// When cargo fails.

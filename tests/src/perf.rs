@@ -1,4 +1,5 @@
-//! A sampler of its own, by `perf_event_open`: user registers and a copy of the user stack of one thread.
+//! A sampler of its own, by `perf_event_open`: user registers and a copy of the user stack of one
+//! thread.
 //!
 //! It knows nothing of loopprobe's eBPF programs, so that unwinding can be judged apart from them.
 
@@ -22,7 +23,8 @@ pub const STACK_BYTES: u32 = 32 << 10;
 const SAMPLE_TYPE: u64 = 1 << 12 | 1 << 13;
 /// `PERF_RECORD_SAMPLE`.
 const RECORD_SAMPLE: u32 = 9;
-/// BX, BP, SP, IP, R12 to R15 (`arch/x86/include/uapi/asm/perf_regs.h`); written in the order of their numbers.
+/// BX, BP, SP, IP, R12 to R15 (`arch/x86/include/uapi/asm/perf_regs.h`); written in the order of
+/// their numbers.
 const REGISTERS: u64 = 1 << 1 | 1 << 6 | 1 << 7 | 1 << 8 | 0xf << 20;
 
 /// `struct perf_event_attr` up to `PERF_ATTR_SIZE_VER5`.
@@ -73,7 +75,8 @@ impl Sampler {
             sample_stack_user: STACK_BYTES,
             ..Attributes::default()
         };
-        // SAFETY: `attributes` is a `perf_event_attr` of the size that it states; the call writes nothing.
+        // SAFETY: `attributes` is a `perf_event_attr` of the size that it states; the call writes
+        // nothing.
         let event = unsafe {
             libc::syscall(
                 libc::SYS_perf_event_open,
@@ -118,7 +121,8 @@ impl Sampler {
     }
 
     fn position(&self, offset: usize) -> &AtomicU64 {
-        // SAFETY: `data_head` and `data_tail` are aligned words of the first mapped page, which lives as long as `self`.
+        // SAFETY: `data_head` and `data_tail` are aligned words of the first mapped page, which
+        // lives as long as `self`.
         unsafe { &*self.ring.as_ptr().add(offset).cast() }
     }
 
@@ -155,7 +159,8 @@ impl Sampler {
         let mut bytes = [0; N];
         for (index, byte) in bytes.iter_mut().enumerate() {
             let offset = (at as usize + index) % (DATA_PAGES * PAGE);
-            // SAFETY: the data part has `DATA_PAGES` pages behind the first one, and `offset` lies in it.
+            // SAFETY: the data part has `DATA_PAGES` pages behind the first one, and `offset` lies
+            // in it.
             *byte = unsafe { self.ring.as_ptr().add(PAGE + offset).read_volatile() };
         }
         bytes

@@ -8,16 +8,18 @@ use anyhow::{Result, ensure};
 
 use crate::{matrix, unprivileged};
 
-/// The right to attach, held by one test at a time: their bounds on time would suffer from each other's load.
+/// The right to attach, held by one test at a time: their bounds on time would suffer from each
+/// other's load.
 #[derive(Debug)]
 pub struct Machine {
     _lock: File,
 }
 
-/// Waits for the machine; `None` where this process may not load eBPF programs, after saying aloud what is missing.
+/// Waits for the machine; `None` where this process may not load eBPF programs, after saying aloud
+/// what is missing.
 ///
-/// Where the tests are run to prove something, in CI (the variable `CI` is set), a missing privilege is a failure and not
-/// a reason to skip.
+/// Where the tests are run to prove something, in CI (the variable `CI` is set), a missing
+/// privilege is a failure and not a reason to skip.
 ///
 /// # Errors
 /// When the privileges are missing in CI.
@@ -50,11 +52,12 @@ pub fn skip(missing: &str) -> Result<()> {
     Ok(())
 }
 
-/// Why a test can say nothing of a loopprobe that an ordinary user runs (docs/safety.md lists the tests by reason).
+/// Why a test can say nothing of a loopprobe that an ordinary user runs (docs/safety.md lists the
+/// tests by reason).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnlyRoot {
-    /// The kernel wants CAP_SYS_ADMIN for it: Linux 6.16 and later, and earlier ones with "perf: Revert to requiring
-    /// CAP_SYS_ADMIN for uprobes" (CVE-2025-38466).
+    /// The kernel wants CAP_SYS_ADMIN for it: Linux 6.16 and later, and earlier ones with "perf:
+    /// Revert to requiring CAP_SYS_ADMIN for uprobes" (CVE-2025-38466).
     ProbesByPerfEvent,
     /// It is about loopprobe as sudo starts it: root, on a user's behalf.
     Sudo,
@@ -71,7 +74,8 @@ impl std::fmt::Display for OnlyRoot {
     }
 }
 
-/// Whether a test is left out, because loopprobe runs as an ordinary user and the test is about root's; says so aloud.
+/// Whether a test is left out, because loopprobe runs as an ordinary user and the test is about
+/// root's; says so aloud.
 pub fn is_left_out(reason: OnlyRoot) -> bool {
     let left_out = unprivileged::wanted();
     if left_out {
@@ -80,13 +84,15 @@ pub fn is_left_out(reason: OnlyRoot) -> bool {
     left_out
 }
 
-/// Lines that the test runner does not keep to itself when a test passes; `cargo xtask test` counts them.
+/// Lines that the test runner does not keep to itself when a test passes; `cargo xtask test` counts
+/// them.
 fn say(line: &str) {
     // Nobody can be told that standard output is closed.
     let _ = writeln!(std::io::stdout(), "\n{line}");
 }
 
-/// Leaves the test where loopprobe runs as an ordinary user, for an [`OnlyRoot`](crate::privileges::OnlyRoot) reason.
+/// Leaves the test where loopprobe runs as an ordinary user, for an
+/// [`OnlyRoot`](crate::privileges::OnlyRoot) reason.
 #[macro_export]
 macro_rules! only_root {
     ($reason:ident) => {

@@ -5,7 +5,8 @@ use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 
 use anyhow::{Context as _, Result, ensure};
 
-/// `BPF_PROG_GET_FD_BY_ID` and `BPF_OBJ_GET_INFO_BY_FD` of `enum bpf_cmd` (`include/uapi/linux/bpf.h`).
+/// `BPF_PROG_GET_FD_BY_ID` and `BPF_OBJ_GET_INFO_BY_FD` of `enum bpf_cmd`
+/// (`include/uapi/linux/bpf.h`).
 const GET_FD: libc::c_long = 13;
 const GET_INFO: libc::c_long = 15;
 

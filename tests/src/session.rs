@@ -239,7 +239,8 @@ impl Session {
     }
 }
 
-/// Where a poll's time went adds up to its duration, and the long polls of the task types to all long polls.
+/// Where a poll's time went adds up to its duration, and the long polls of the task types to all
+/// long polls.
 fn adds_up(event: &Event) -> Result<()> {
     match event {
         Event::LongPoll(poll) => {
@@ -262,7 +263,8 @@ fn adds_up(event: &Event) -> Result<()> {
     Ok(())
 }
 
-/// Every poll that was reported is in the summary. It may have more: of those still open, only old ones are reported.
+/// Every poll that was reported is in the summary. It may have more: of those still open, only old
+/// ones are reported.
 fn is_counted(polls: &[LongPoll], summary: &Summary) -> Result<()> {
     let reported: HashSet<(u32, u64, bool)> = polls
         .iter()

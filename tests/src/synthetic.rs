@@ -172,7 +172,8 @@ fn diagnosis(cause: Cause, call: &str, syscall: &str, advice: &str) -> Diagnosis
     }
 }
 
-/// A poll that read a file: blocked for `ms` but for a millisecond each of computing and waiting for a CPU.
+/// A poll that read a file: blocked for `ms` but for a millisecond each of computing and waiting
+/// for a CPU.
 pub fn file_read(tid: u32, start_ns: u64, ms: u64) -> LongPoll {
     let blocked_ns = (ms - 2) * MS;
     let split = Split {
@@ -237,7 +238,8 @@ pub fn computing(tid: u32, start_ns: u64, ms: u64) -> LongPoll {
     poll
 }
 
-/// `count` polls over four workers, alternately reading files and computing, and one without any stack.
+/// `count` polls over four workers, alternately reading files and computing, and one without any
+/// stack.
 pub fn polls(count: u64) -> Vec<LongPoll> {
     let mut polls: Vec<_> = (0..count)
         .map(|i| {

@@ -58,8 +58,8 @@ impl Target {
         Self::spawn_as_is(command)
     }
 
-    /// The same for a command that begins as the user of the test: it makes what only root can, and becomes the target's
-    /// user itself.
+    /// The same for a command that begins as the user of the test: it makes what only root can, and
+    /// becomes the target's user itself.
     ///
     /// # Errors
     /// When it cannot be started or does not become ready.
@@ -83,8 +83,9 @@ impl Target {
         Ok(target)
     }
 
-    /// A shell's `command` in a pid and a mount namespace of its own, as the target's user, after what the shell does as root (`prepare`).
-    /// The process of [`pid`](Self::pid) is outside; the command is its child.
+    /// A shell's `command` in a pid and a mount namespace of its own, as the target's user, after
+    /// what the shell does as root (`prepare`). The process of [`pid`](Self::pid) is outside; the
+    /// command is its child.
     ///
     /// # Errors
     /// When it cannot be started or does not become ready.

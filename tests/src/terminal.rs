@@ -118,7 +118,8 @@ impl Terminal {
             .parse()?)
     }
 
-    /// Waits until the shell has the terminal back, as it gave it away: ordinary screen, cursor, lines, echo.
+    /// Waits until the shell has the terminal back, as it gave it away: ordinary screen, cursor,
+    /// lines, echo.
     ///
     /// # Errors
     ///

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-/// How many bytes of executable memory of `pid` differ from the files that are mapped there: its own, and those of all
-/// libraries. Reads only.
+/// How many bytes of executable memory of `pid` differ from the files that are mapped there: its
+/// own, and those of all libraries. Reads only.
 ///
 /// # Errors
 /// When the process or its memory cannot be read.
@@ -79,7 +79,8 @@ impl<'a> Mapping<'a> {
     }
 }
 
-/// Waits until the text of `pid` is that of its files: probes of a process that was killed go when the kernel gets to it.
+/// Waits until the text of `pid` is that of its files: probes of a process that was killed go when
+/// the kernel gets to it.
 ///
 /// # Errors
 /// When that does not happen within seconds.

@@ -18,7 +18,8 @@ use crate::confined::confined;
 /// Anonymous mappings of the target are at most this large.
 const MAX_MAPPING: u64 = 256 << 20;
 
-/// Tasks are aligned to two cache lines, `2^7` bytes, on x86_64 (`tokio/src/runtime/task/core.rs`, seen in 1.32 to 1.54).
+/// Tasks are aligned to two cache lines, `2^7` bytes, on x86_64 (`tokio/src/runtime/task/core.rs`,
+/// seen in 1.32 to 1.54).
 const CELL_ALIGN: u32 = 7;
 
 /// One task as the program knows it, and as loopprobe sees it.
@@ -50,8 +51,8 @@ impl Pair {
         location.is_some_and(|at| self.truth["file"] == at.file && self.truth["line"] == at.line)
     }
 
-    /// Whether all is right that loopprobe says of the task's type: its place, if any is told, and its name, which is the
-    /// whole type, or the outermost async function or block in it.
+    /// Whether all is right that loopprobe says of the task's type: its place, if any is told, and
+    /// its name, which is the whole type, or the outermost async function or block in it.
     pub fn is_right(&self) -> bool {
         let at = self.seen.location.as_ref();
         let place = at.is_none_or(|at| at.column.is_none() || self.location_is_right());
@@ -73,8 +74,9 @@ impl Pair {
     }
 }
 
-/// A type's name without what the compiler, symbols and debug information spell differently: which closure of a function
-/// it is, the generic arguments of functions, traits of trait objects, and allocators.
+/// A type's name without what the compiler, symbols and debug information spell differently: which
+/// closure of a function it is, the generic arguments of functions, traits of trait objects, and
+/// allocators.
 fn plain(type_name: &str) -> String {
     let mut name = type_name.replace("::<", "<").replace([' ', '('], "");
     name = name.replace([')'], "").replace(",alloc::alloc::Global", "");
@@ -147,8 +149,8 @@ impl ProcessMemory for Memory {
     }
 }
 
-/// Pairs each task that `lines` tell of, by its id, with the task header in the memory of `pid`; `file` is the program or
-/// shared object with the task types.
+/// Pairs each task that `lines` tell of, by its id, with the task header in the memory of `pid`;
+/// `file` is the program or shared object with the task types.
 ///
 /// # Errors
 /// When a task is not found, or the process is gone.
@@ -173,7 +175,8 @@ fn find(pid: u32, file: &Path, mut truth: HashMap<u64, Value>) -> Result<Vec<Pai
     let mut boxes = BoxedFutures::new(pid)?;
     let mut pairs = Vec::new();
     let mut headers = headers(&maps, &memory, &types);
-    // What only looks like a header, left over on some stack and followed by a small number, is not aligned as tasks are.
+    // What only looks like a header, left over on some stack and followed by a small number, is not
+    // aligned as tasks are.
     headers.sort_by_key(|(header, _)| Reverse(header.0.trailing_zeros().min(CELL_ALIGN)));
     for (header, served) in headers {
         let id = word(&memory, header.0 + u64::from(served.id_offset));

@@ -1,7 +1,8 @@
 //! A runtime in one file: the loop of `tests/targets/toy/loop.c`, seen from outside.
 //!
-//! It is all that another event loop takes: an exported function to find it by, what its sites tell, and what its tasks' memory
-//! says. [`crate::toy::RUNTIMES`] goes into `loopprobe::collect::Options::runtimes`.
+//! It is all that another event loop takes: an exported function to find it by, what its sites
+//! tell, and what its tasks' memory says. [`crate::toy::RUNTIMES`] goes into
+//! `loopprobe::collect::Options::runtimes`.
 
 use std::sync::Arc;
 
@@ -109,7 +110,8 @@ fn exported(image: &Image) -> Option<VirtAddr> {
     found.map(|symbol| symbol.address)
 }
 
-/// The one place that is probed. A task has no header that tells its type: its memory is asked for a name.
+/// The one place that is probed. A task has no header that tells its type: its memory is asked for
+/// a name.
 fn site(image: &Image, function: VirtAddr) -> Option<Site> {
     let point = probe_point(image, function)?;
     let task = TaskType {

@@ -40,7 +40,8 @@ impl Poll {
     }
 }
 
-/// Marks, for each poll, whether its thread was preempted between it and the polls before and after it on that thread.
+/// Marks, for each poll, whether its thread was preempted between it and the polls before and after
+/// it on that thread.
 ///
 /// There a kernel probe and the target's own clock can be far apart, and neither is wrong.
 pub fn disturbed(polls: &[Poll]) -> Vec<bool> {

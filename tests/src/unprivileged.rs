@@ -1,8 +1,8 @@
 //! loopprobe as an ordinary user who has nothing but three capabilities on its file.
 //!
-//! With the variable `LOOPPROBE_UNPRIVILEGED` set, every test runs loopprobe, and its targets, that way; a test file can also
-//! decide so for itself, with [`always`]. The tests themselves begin as root: they make the user's files and programs, and
-//! look from outside at what loopprobe does.
+//! With the variable `LOOPPROBE_UNPRIVILEGED` set, every test runs loopprobe, and its targets, that
+//! way; a test file can also decide so for itself, with [`always`]. The tests themselves begin as
+//! root: they make the user's files and programs, and look from outside at what loopprobe does.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -49,7 +49,8 @@ pub fn give(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Where [`USER`] reaches a program: at its own path, or, where a folder above is closed to others, at that of a copy.
+/// Where [`USER`] reaches a program: at its own path, or, where a folder above is closed to others,
+/// at that of a copy.
 ///
 /// # Errors
 /// When it cannot be copied.
@@ -64,7 +65,8 @@ pub fn reachable(program: PathBuf) -> Result<PathBuf> {
     Ok(copy)
 }
 
-/// Makes a copy of `loopprobe` with `capabilities` on it, and a command `name` that runs it as [`USER`]; the command's path.
+/// Makes a copy of `loopprobe` with `capabilities` on it, and a command `name` that runs it as
+/// [`USER`]; the command's path.
 ///
 /// # Errors
 /// When that user cannot be given them.
@@ -87,7 +89,8 @@ pub fn install(loopprobe: &Path, name: &str, capabilities: &str) -> Result<PathB
     Ok(command)
 }
 
-/// A folder of this process that everybody may enter, and where capabilities on files count; removed at its end.
+/// A folder of this process that everybody may enter, and where capabilities on files count;
+/// removed at its end.
 ///
 /// # Errors
 /// When there is no such place.
@@ -112,7 +115,8 @@ pub fn public_folder() -> Result<PathBuf> {
     Ok(new)
 }
 
-/// Temporary files often lie on a file system that ignores capabilities, and a build often in a folder closed to others.
+/// Temporary files often lie on a file system that ignores capabilities, and a build often in a
+/// folder closed to others.
 fn parent() -> Result<PathBuf> {
     let places = [
         matrix::target_dir(),

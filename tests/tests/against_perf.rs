@@ -1,4 +1,5 @@
-//! Where the blocked time went, held against `perf record --call-graph dwarf` and against the target's own clocks.
+//! Where the blocked time went, held against `perf record --call-graph dwarf` and against the
+//! target's own clocks.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -60,7 +61,8 @@ fn compare(build: Build) -> Result<()> {
     println!("{build:?}\n  truth     {truth:.3?}\n  perf      {perf:.3?}\n  loopprobe {own:.3?}");
     for function in FUNCTIONS {
         let share = |shares: &Shares| shares.get(function).copied().unwrap_or(0.0);
-        // On a busy machine the samples of a window are off from the target's whole life, perf's as well.
+        // On a busy machine the samples of a window are off from the target's whole life, perf's as
+        // well.
         let off = (share(&perf) - share(&truth)).abs();
         for (other, allowed) in [(&perf, POINTS), (&truth, POINTS + off)] {
             ensure!(

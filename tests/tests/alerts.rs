@@ -101,7 +101,8 @@ fn a_command_is_given_the_event_and_its_main_fields() -> Result<()> {
             "{line}"
         );
     }
-    // An alert goes out while its poll is open, and on a busy machine before the poll's first stack.
+    // An alert goes out while its poll is open, and on a busy machine before the poll's first
+    // stack.
     let calls: Vec<&str> = told
         .iter()
         .filter_map(|line| line.split('|').nth(6))
@@ -217,7 +218,8 @@ fn under_sudo_a_command_is_the_invoking_users() -> Result<()> {
     Ok(())
 }
 
-/// A server that refuses the first request with 503 and takes the others. Gives path and body of each that it takes.
+/// A server that refuses the first request with 503 and takes the others. Gives path and body of
+/// each that it takes.
 fn server() -> Result<(String, Receiver<(String, Value)>)> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?.to_string();
@@ -335,7 +337,8 @@ fn an_alert_that_alertmanager_was_told_of_ends_there() -> Result<()> {
         .flatten()
         .filter(|alert| alert["labels"]["alertname"] == "LoopprobeLongPoll")
         .collect();
-    // What was open at the attach may not end under the same beginning, and what is open at the end does not end.
+    // What was open at the attach may not end under the same beginning, and what is open at the end
+    // does not end.
     let firing: Vec<_> = alerts
         .iter()
         .filter(|alert| alert.get("endsAt").is_none())

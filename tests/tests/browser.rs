@@ -1,4 +1,5 @@
-//! The page and the flamegraph in a real browser: they are shown, they answer clicks, and they load nothing.
+//! The page and the flamegraph in a real browser: they are shown, they answer clicks, and they load
+//! nothing.
 
 use std::{
     fs::File,

@@ -1,4 +1,5 @@
-//! `--max-overhead`: what is left out when observation costs the process too much, and that it is said.
+//! `--max-overhead`: what is left out when observation costs the process too much, and that it is
+//! said.
 
 use std::time::Duration;
 
@@ -9,7 +10,8 @@ use loopprobe_tests::{session::Session, take_machine, target::Target};
 #[test]
 fn a_process_that_polls_as_fast_as_it_can_is_let_be_and_looked_at_again() -> Result<()> {
     take_machine!();
-    // Hundreds of thousands of short polls a second: probes cost most of its time, and leaving out stacks saves nothing.
+    // Hundreds of thousands of short polls a second: probes cost most of its time, and leaving out
+    // stacks saves nothing.
     let target = Target::busy("busy", 200)?;
     // The shortest pause is 10 s; at this share none is longer.
     let args = [
@@ -33,7 +35,8 @@ fn a_process_that_polls_as_fast_as_it_can_is_let_be_and_looked_at_again() -> Res
         anyhow::bail!("{steps:?}");
     };
     ensure!(again_ns - paused_ns >= 10_000_000_000);
-    // From the target's own record: it went on at its full rate meanwhile, which only a process without probes can.
+    // From the target's own record: it went on at its full rate meanwhile, which only a process
+    // without probes can.
     let mut rates = Vec::new();
     while rates.last().is_none_or(|(at, _)| *at < again_ns) {
         let lines = target.until("rate", Duration::from_secs(5))?;

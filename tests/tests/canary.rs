@@ -1,4 +1,5 @@
-//! loopprobe's check of itself: a known block in its own process comes out, and is in no figure of the target.
+//! loopprobe's check of itself: a known block in its own process comes out, and is in no figure of
+//! the target.
 
 use std::{
     io::{Read as _, Write as _},
@@ -61,7 +62,8 @@ fn a_block_of_loopprobes_own_comes_out_and_is_in_no_figure() -> Result<()> {
         let coverage = report.summary.coverage.context("a coverage")?;
         ensure!(coverage.sites_fired == 1, "{coverage:?}");
         ensure!(coverage.sites as usize == report.head.sites, "{coverage:?}");
-        // A slow machine may make the target's polls long, but loopprobe's own are never among them.
+        // A slow machine may make the target's polls long, but loopprobe's own are never among
+        // them.
         ensure!(report.polls.iter().all(|poll| poll.pid == target.pid()));
         let tasks = &report.summary.tasks;
         ensure!(tasks.len() == 1, "{tasks:?}");

@@ -1,6 +1,8 @@
-//! Each cause of a long poll is recognised, with the right function, in every kind of release build.
+//! Each cause of a long poll is recognised, with the right function, in every kind of release
+//! build.
 //!
-//! The target runs one task for each cause, and says itself which task and which functions belong to it.
+//! The target runs one task for each cause, and says itself which task and which functions belong
+//! to it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -112,7 +114,8 @@ fn check(build: Build) -> Result<()> {
         }
     }
     println!("{build:?}: {recognised:?}, wrong: {wrong:?}, on a busy CPU: {disturbed:?}");
-    // What else the machine does can make one poll something else than it was made for, but not most of them.
+    // What else the machine does can make one poll something else than it was made for, but not
+    // most of them.
     for (label, errors) in wrong {
         if errors.len() >= recognised.get(label).copied().unwrap_or_default() {
             return Err(errors.into_iter().next().context("an error was counted")?);
@@ -149,9 +152,11 @@ fn case_of<'a>(poll: &LongPoll, truth: &[Poll], cases: &'a [Case]) -> Option<&'a
     cases.iter().find(|case| case.label == span.label)
 }
 
-/// Whether other programs had the CPU so long that this is the true cause of a poll that was made for another one.
+/// Whether other programs had the CPU so long that this is the true cause of a poll that was made
+/// for another one.
 ///
-/// What fsync is to write is written first, which costs time on the CPU: on a fast disk more than the wait.
+/// What fsync is to write is written first, which costs time on the CPU: on a fast disk more than
+/// the wait.
 fn is_disturbed(poll: &LongPoll, case: &Case) -> bool {
     case.cause != Cause::Preempted
         && poll.split.is_some_and(|split| {
@@ -176,8 +181,9 @@ fn judge(build: Build, poll: &LongPoll, case: &Case, symbols: &Symbols) -> Resul
         let offset = call.function.rsplit_once("+0x").context("no place")?.1;
         let offset = FileOffset(u64::from_str_radix(offset, 16)?);
         let name = symbols.at(offset).context("no function there")?;
-        // Inlining may have put the function into the one that awaits it; the task's poll has them all at the latest. A channel's
-        // code is made for its type, so it lies among the program's own, and nothing in a stripped file tells it from that.
+        // Inlining may have put the function into the one that awaits it; the task's poll has them
+        // all at the latest. A channel's code is made for its type, so it lies among the program's
+        // own, and nothing in a stripped file tells it from that.
         ensure!(
             name.contains(&case.label)
                 || name.contains("spin_ms")
@@ -196,7 +202,8 @@ fn judge(build: Build, poll: &LongPoll, case: &Case, symbols: &Symbols) -> Resul
         }
         return Ok(());
     }
-    // Below the marked function there is nothing but the targets' own helpers and what it inlines of its module.
+    // Below the marked function there is nothing but the targets' own helpers and what it inlines
+    // of its module.
     let names = || own.iter().filter_map(|frame| frame.function.as_deref());
     let module = case.function.rsplit_once("::").context("a path")?.0;
     ensure!(

@@ -1,4 +1,5 @@
-//! What the command line promises: exit codes, errors that name the thing and the next step, and where output goes.
+//! What the command line promises: exit codes, errors that name the thing and the next step, and
+//! where output goes.
 
 use std::{
     fs,
@@ -466,7 +467,8 @@ fn a_name_tells_several_apart_or_is_found_in_a_command_line() -> Result<()> {
 fn root_without_the_capability_is_not_told_to_use_sudo() -> Result<()> {
     take_machine!();
     only_root!(Sudo);
-    // A process of another user is closed to root without CAP_SYS_PTRACE, as it often is in a container.
+    // A process of another user is closed to root without CAP_SYS_PTRACE, as it often is in a
+    // container.
     let mut other = Command::new("sleep")
         .arg("60")
         .uid(NOBODY)

@@ -1,8 +1,9 @@
-//! Whatever ends loopprobe while it places or removes probes, none is left: a second Ctrl-C, `kill -9`, and `kill -9` of all
-//! its processes. A target's code, libraries included, is compared with its files byte for byte after each.
+//! Whatever ends loopprobe while it places or removes probes, none is left: a second Ctrl-C, `kill
+//! -9`, and `kill -9` of all its processes. A target's code, libraries included, is compared with
+//! its files byte for byte after each.
 //!
-//! `LOOPPROBE_CYCLES` sets how often two signals are sent, and half as often each kind of kill; docs/safety.md has the figures
-//! of 200.
+//! `LOOPPROBE_CYCLES` sets how often two signals are sent, and half as often each kind of kill;
+//! docs/safety.md has the figures of 200.
 
 use std::fs;
 use std::io::Read as _;
@@ -20,7 +21,8 @@ use loopprobe_tests::text::{changed_bytes, changed_places, until_clean};
 
 /// How often two signals are sent, unless told otherwise.
 const CYCLES: u32 = 12;
-/// The second of two signals, or the kill, comes up to so long after the first signal: a detach takes 50 ms and more.
+/// The second of two signals, or the kill, comes up to so long after the first signal: a detach
+/// takes 50 ms and more.
 const SPREAD: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_mins(1);
 /// A target ends by itself after 300 s, so a new one is started after so many cycles.
@@ -32,7 +34,8 @@ fn cycles() -> Result<u32> {
     })
 }
 
-/// More than a thousand sites, on a runtime with a worker or on a current_thread runtime that polls and waits all the time.
+/// More than a thousand sites, on a runtime with a worker or on a current_thread runtime that polls
+/// and waits all the time.
 fn many(cycle: u32) -> Result<Target> {
     let scenario = ["many", "current_thread"][cycle as usize % 2];
     // With a thousand symbols the search for names alone takes seconds.

@@ -1,7 +1,8 @@
 //! Discovery against the symbol table's truth, on programs of several Tokio versions and profiles.
 //!
-//! The truth comes from the symbols and the debug information of the unstripped file, read here with other code than
-//! loopprobe's. Stripping does not move code, so the stripped copy must give the same sites.
+//! The truth comes from the symbols and the debug information of the unstripped file, read here
+//! with other code than loopprobe's. Stripping does not move code, so the stripped copy must give
+//! the same sites.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -279,8 +280,9 @@ fn legacy_symbols_name_nine_tenths_exactly_and_never_lie_for_certain() -> Result
             == expected.location.as_ref().map(|l| l.line);
         let is_right = match vtable.task.name_source {
             NameSource::Location => same_definition,
-            // Legacy symbols write `{{closure}}` for the body of an async fn and for an async block in a plain function alike,
-            // so the name claims the function only; the definition's line tells which of its blocks it is.
+            // Legacy symbols write `{{closure}}` for the body of an async fn and for an async block
+            // in a plain function alike, so the name claims the function only; the definition's
+            // line tells which of its blocks it is.
             _ => {
                 let function = expected.name.trim_end_matches("::{async block}");
                 vtable.task.name == expected.name

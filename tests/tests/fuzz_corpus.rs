@@ -13,7 +13,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use loopprobe_fuzz::{TARGETS, Target};
 use loopprobe_tests::matrix;
 
-/// For one input. They take milliseconds; without optimisation, on a busy machine, some tenths of a second.
+/// For one input. They take milliseconds; without optimisation, on a busy machine, some tenths of a
+/// second.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 
 fn folder() -> PathBuf {

@@ -1,4 +1,5 @@
-//! The gate for CI: limits, exit codes, JUnit, marked lines, a baseline, and loopprobe as cargo's runner.
+//! The gate for CI: limits, exit codes, JUnit, marked lines, a baseline, and loopprobe as cargo's
+//! runner.
 
 use std::{
     collections::HashMap,

@@ -1,7 +1,8 @@
-//! The target is never harmed, and nothing is left in the kernel: the target's own counters, its text compared with its
-//! file, and the kernel's lists of eBPF objects say so.
+//! The target is never harmed, and nothing is left in the kernel: the target's own counters, its
+//! text compared with its file, and the kernel's lists of eBPF objects say so.
 //!
-//! `LOOPPROBE_CYCLES` sets how often loopprobe attaches in the first test; docs/safety.md has the figures of 200.
+//! `LOOPPROBE_CYCLES` sets how often loopprobe attaches in the first test; docs/safety.md has the
+//! figures of 200.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -83,7 +84,8 @@ fn kills_at_any_moment_leave_nothing() -> Result<()> {
     let pid = target.pid().to_string();
     let start = Instant::now();
     Session::attach(target.pid(), &[])?.interrupt()?;
-    // Twice what an attach and its end take here: some of the kills come before its end and some after.
+    // Twice what an attach and its end take here: some of the kills come before its end and some
+    // after.
     let within = 2 * start.elapsed();
     let mut attached = 0;
     for kill in 0..KILLS {
@@ -243,8 +245,8 @@ fn a_target_that_is_stopped_is_attached_to_and_detached_from() -> Result<()> {
     Objects::are_gone_since(&before)
 }
 
-/// A debugger's hold on a thread; let go when dropped. The target's child of this process, and the calls must come from
-/// the thread that attached.
+/// A debugger's hold on a thread; let go when dropped. The target's child of this process, and the
+/// calls must come from the thread that attached.
 struct Traced(i32);
 
 impl Traced {

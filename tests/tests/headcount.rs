@@ -29,7 +29,8 @@ fn counts_spawned(tokio: Tokio) -> bool {
     !matches!(tokio, Tokio::Exactly(version) if ["1.23.1", "1.28.2", "1.32.1", "1.38.2"].contains(&version))
 }
 
-/// Each task that was spawned and each that ended is in one of the intervals, also on a runtime that comes later.
+/// Each task that was spawned and each that ended is in one of the intervals, also on a runtime
+/// that comes later.
 #[test]
 fn what_comes_and_goes_is_counted_exactly() -> Result<()> {
     take_machine!();
@@ -45,11 +46,13 @@ fn what_comes_and_goes_is_counted_exactly() -> Result<()> {
         asked(&mut target, "tasks")?;
         let mut session = Session::attach(target.pid(), &["--interval", "200ms"])?;
         session.next_interval(1000, Duration::from_mins(1))?;
-        // The loop of a thread is looked for once that has polled in the session; the second of these lets it.
+        // The loop of a thread is looked for once that has polled in the session; the second of
+        // these lets it.
         asked(&mut target, "tasks")?;
         let alive = asked(&mut target, "tasks")?;
         let counted = counts_spawned(tokio);
-        // An interval may end just before the thread is seen to poll, and the tasks be unknown in the next one.
+        // An interval may end just before the thread is seen to poll, and the tasks be unknown in
+        // the next one.
         let mut before = 0;
         for _ in 0..if counted { 3 } else { 0 } {
             let interval = session.next_interval(alive, Duration::from_mins(1))?;
@@ -62,7 +65,8 @@ fn what_comes_and_goes_is_counted_exactly() -> Result<()> {
             false => thread::sleep(Duration::from_millis(2500)),
         }
         let report = session.interrupt()?;
-        // Whatever is said is one of the numbers that were true, but for looks while tasks were being spawned.
+        // Whatever is said is one of the numbers that were true, but for looks while tasks were
+        // being spawned.
         let all = known(&report);
         let strange = all
             .iter()
@@ -95,7 +99,8 @@ fn pools(report: &Report) -> Vec<[Option<u64>; 4]> {
         .collect()
 }
 
-/// The pool whose four threads are busy, with those that wait in a closure just then; they sleep, with moments between.
+/// The pool whose four threads are busy, with those that wait in a closure just then; they sleep,
+/// with moments between.
 fn is_found_once(report: &Report) -> Result<()> {
     const KIND: FindingKind = FindingKind::PoolExhausted;
     let mut found = report.findings.iter().filter(|found| found.kind == KIND);
@@ -196,7 +201,8 @@ fn under_churn_it_is_within_a_hundredth() -> Result<()> {
     Ok(())
 }
 
-/// A runtime that is dropped waits for its closure; one that is ended in the background does not, though its closure runs on.
+/// A runtime that is dropped waits for its closure; one that is ended in the background does not,
+/// though its closure runs on.
 #[test]
 fn the_end_of_a_runtime_waits_for_a_closure() -> Result<()> {
     take_machine!();

@@ -1,4 +1,5 @@
-//! Values over time, and what is found wrong with a loop as a whole, against the target's own record.
+//! Values over time, and what is found wrong with a loop as a whole, against the target's own
+//! record.
 
 use std::{fs, process::Command, thread, time::Duration};
 
@@ -54,7 +55,8 @@ fn busy_shares_are_the_targets(report: &Report, truth: &[Poll]) -> Result<()> {
         for worker in &interval.workers {
             let share = true_share(interval, worker.tid, truth);
             busiest = busiest.max(share);
-            // A poll is a little longer from outside. A thread that waits for its CPU at a poll's edge is why it is not less.
+            // A poll is a little longer from outside. A thread that waits for its CPU at a poll's
+            // edge is why it is not less.
             ensure!(
                 (worker.busy - share).abs() < 0.03,
                 "{share} is {}: {interval:?}",
@@ -79,8 +81,8 @@ fn the_longest_time_awake_is_that_of_the_longest_poll(
     Ok(())
 }
 
-/// For each long poll of the blocker: how long after its beginning the next timer fired, although one was due in it every 10 ms.
-/// Only where that was more than one such time.
+/// For each long poll of the blocker: how long after its beginning the next timer fired, although
+/// one was due in it every 10 ms. Only where that was more than one such time.
 fn late(truth: &[Poll]) -> Vec<(u64, u64)> {
     let timers = |from: u64| {
         let polls = truth.iter().filter(|p| p.label == "drift");
@@ -95,7 +97,8 @@ fn late(truth: &[Poll]) -> Vec<(u64, u64)> {
         .collect()
 }
 
-/// The longest one of an interval, where its end is not too near one of the ends of the interval to tell which it belongs to.
+/// The longest one of an interval, where its end is not too near one of the ends of the interval to
+/// tell which it belongs to.
 fn latest(interval: &Interval, late: &[(u64, u64)]) -> Option<u64> {
     let (start, end) = (interval.time_ns - interval.duration_ns, interval.time_ns);
     let is_near = |edge: u64| {
@@ -127,8 +130,9 @@ fn errors(report: &Report, truth: &[Poll]) -> Result<Vec<i64>> {
     Ok(errors)
 }
 
-/// On one thread the driver lag is how late timers are. A timer fires a little after the driver is turned; a thread that waits for its
-/// CPU then makes that more, so one in four may be off by more than a millisecond.
+/// On one thread the driver lag is how late timers are. A timer fires a little after the driver is
+/// turned; a thread that waits for its CPU then makes that more, so one in four may be off by more
+/// than a millisecond.
 #[test]
 fn on_one_thread_the_driver_lag_is_the_timers_drift() -> Result<()> {
     take_machine!();
@@ -148,7 +152,8 @@ fn on_one_thread_the_driver_lag_is_the_timers_drift() -> Result<()> {
     Ok(())
 }
 
-/// Of several workers the one that turned the driver blocks, and the other one may or may not turn it meanwhile.
+/// Of several workers the one that turned the driver blocks, and the other one may or may not turn
+/// it meanwhile.
 #[test]
 fn on_many_threads_the_driver_lag_is_the_timers_drift_too() -> Result<()> {
     take_machine!();
@@ -208,7 +213,8 @@ fn of_kind(report: &Report, kind: FindingKind) -> Vec<&Finding> {
     findings.filter(|finding| finding.kind == kind).collect()
 }
 
-/// Each time that two workers of two block at once is found once, with both polls; where two more workers have nothing to do, none is.
+/// Each time that two workers of two block at once is found once, with both polls; where two more
+/// workers have nothing to do, none is.
 #[test]
 fn all_workers_blocked_is_said_once_each_time_and_only_of_all_workers() -> Result<()> {
     const KIND: FindingKind = FindingKind::AllWorkersBlocked;

@@ -1,4 +1,5 @@
-//! How often the hint on a nameless frame, the source file that its code refers to, is the right one.
+//! How often the hint on a nameless frame, the source file that its code refers to, is the right
+//! one.
 
 use anyhow::{Context as _, Result, ensure};
 use blazesym::symbolize::{Input, Symbolized, Symbolizer, source};

@@ -13,7 +13,8 @@ use loopprobe::{
 };
 use loopprobe_tests::matrix::{self, Build, Profile};
 
-/// An undamaged file takes some hundredths of a second, ten times that without optimisation on a busy machine.
+/// An undamaged file takes some hundredths of a second, ten times that without optimisation on a
+/// busy machine.
 const TIME_LIMIT: Duration = Duration::from_secs(20);
 const CASES: u64 = 60;
 

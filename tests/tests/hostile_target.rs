@@ -1,4 +1,5 @@
-//! A target that wants to harm whoever looks at it: by its names, and by changing its files while they are read.
+//! A target that wants to harm whoever looks at it: by its names, and by changing its files while
+//! they are read.
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::ffi::OsStrExt as _;
@@ -13,8 +14,8 @@ use loopprobe_tests::matrix::{Build, Profile, loopprobe, target};
 use loopprobe_tests::take_machine;
 use loopprobe_tests::target::{Target, wait};
 
-/// Changes the colour, moves the cursor, sets the window's title, and turns the direction of text around. The kernel
-/// names the process and its threads after the first 15 bytes.
+/// Changes the colour, moves the cursor, sets the window's title, and turns the direction of text
+/// around. The kernel names the process and its threads after the first 15 bytes.
 const NAME: &str = "x\x1b[31m\x1b[2J\x07\u{202e}\x1b]0;owned\x07";
 
 fn copy(file: &Path, to: PathBuf) -> Result<PathBuf> {
@@ -26,7 +27,8 @@ fn copy(file: &Path, to: PathBuf) -> Result<PathBuf> {
 /// Neither root nor `nobody`.
 const SOMEBODY: u32 = 65_533;
 
-/// No character that a terminal would obey. JSON is for programs: what turns text around stands there as it is.
+/// No character that a terminal would obey. JSON is for programs: what turns text around stands
+/// there as it is.
 fn harmless(what: &str, bytes: &[u8]) -> Result<()> {
     let text = String::from_utf8_lossy(bytes);
     let turned = |c| c == '\u{202e}' && !what.contains("json");
@@ -131,7 +133,8 @@ fn a_library_that_its_owner_cuts_short_while_it_is_read_does_not_kill_loopprobe(
             .stderr(Stdio::null())
             .spawn()?;
         std::thread::sleep(Duration::from_millis(150 * round));
-        // The target runs into what is no longer there; that is its owner's doing, and loopprobe must see it end.
+        // The target runs into what is no longer there; that is its owner's doing, and loopprobe
+        // must see it end.
         OpenOptions::new().write(true).open(&copy)?.set_len(4096)?;
         let status = wait(&mut session, Duration::from_mins(1))?;
         ensure!(
@@ -155,13 +158,15 @@ fn a_mapped_path_that_has_become_a_link_leads_nowhere() -> Result<()> {
     let target = Target::start(&program, &["sleep", "--gate", "inside", "--hold"])?;
     fs::remove_file(&program)?;
     symlink(&secret, &program)?;
-    // The name that the kernel shows for the deleted file now leads elsewhere; a file beside it is there, too.
+    // The name that the kernel shows for the deleted file now leads elsewhere; a file beside it is
+    // there, too.
     let mut deleted = program.as_os_str().as_bytes().to_vec();
     deleted.extend(b" (deleted)");
     symlink(&secret, std::ffi::OsStr::from_bytes(&deleted))?;
     let output = run(&["inspect", "--pid", &target.pid().to_string()])?;
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    // Root reaches the very file that is mapped; others are told that it was replaced. Nobody reads the link.
+    // Root reaches the very file that is mapped; others are told that it was replaced. Nobody reads
+    // the link.
     ensure!(
         said.contains("poll") || said.contains("replaced") || said.contains("Tokio"),
         "{said}"

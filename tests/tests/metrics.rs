@@ -223,7 +223,8 @@ fn the_driver_lag_is_as_long_as_the_polls() -> Result<()> {
     Ok(())
 }
 
-/// The threshold that `--threshold auto` comes to, once it is another one than at the beginning, and the session's report.
+/// The threshold that `--threshold auto` comes to, once it is another one than at the beginning,
+/// and the session's report.
 fn fitted(target: &Target) -> Result<(f64, loopprobe_tests::session::Report)> {
     let port = free_port()?;
     let address = format!("127.0.0.1:{port}");

@@ -1,4 +1,5 @@
-//! OpenTelemetry: what a receiver decodes with the protocol's own definitions is what the target says of itself.
+//! OpenTelemetry: what a receiver decodes with the protocol's own definitions is what the target
+//! says of itself.
 
 use std::{
     collections::BTreeMap,
@@ -231,7 +232,8 @@ fn metrics_are_true(received: &Received, report: &Report, truth: &[Poll]) -> Res
     Ok(())
 }
 
-/// The first request of each kind is refused for a second; logs are refused for good after that, or in part.
+/// The first request of each kind is refused for a second; logs are refused for good after that, or
+/// in part.
 #[test]
 fn what_is_refused_for_now_is_sent_again_and_what_is_refused_for_good_is_counted() -> Result<()> {
     take_machine!();
@@ -280,7 +282,8 @@ fn what_is_refused_for_now_is_sent_again_and_what_is_refused_for_good_is_counted
     Ok(())
 }
 
-/// Two workers with some 800 long polls a second each: what waits for the receiver is full after a second.
+/// Two workers with some 800 long polls a second each: what waits for the receiver is full after a
+/// second.
 #[test]
 fn a_receiver_that_hangs_costs_the_session_nothing_but_counted_drops() -> Result<()> {
     take_machine!();

@@ -11,7 +11,8 @@ use loopprobe_tests::target::Target;
 
 const SECOND_NS: u64 = 1_000_000_000;
 
-/// The CPU time that the target needs for a poll, in nanoseconds, over two whole seconds after `since_ns`.
+/// The CPU time that the target needs for a poll, in nanoseconds, over two whole seconds after
+/// `since_ns`.
 fn cost(target: &Target, since_ns: u64) -> Result<f64> {
     let mut costs = Vec::new();
     while costs.len() < 2 {
@@ -62,15 +63,16 @@ fn stacks_cost_polls_that_are_not_long_at_most_a_tenth_more() -> Result<()> {
     Ok(())
 }
 
-/// The mean of the middle three fifths, and how far it may be off: two standard errors. What a poll needs differs by a tenth from
-/// one second to the next.
+/// The mean of the middle three fifths, and how far it may be off: two standard errors. What a poll
+/// needs differs by a tenth from one second to the next.
 fn middle(mut values: Vec<f64>) -> (f64, f64) {
     values.sort_by(f64::total_cmp);
     let cut = values.len() / 5;
     let kept = &values[cut..values.len() - cut];
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
     let middle = mean(kept);
-    // The outer ones stand at the edge of the kept ones: the usual error of a mean that leaves out the same share at both ends.
+    // The outer ones stand at the edge of the kept ones: the usual error of a mean that leaves out
+    // the same share at both ends.
     let edged = values
         .iter()
         .map(|value| value.clamp(kept[0], kept[kept.len() - 1]));
@@ -80,9 +82,10 @@ fn middle(mut values: Vec<f64>) -> (f64, f64) {
     (middle, 2.0 * error)
 }
 
-/// A service on one thread: a thousand times a second it wakes, polls four times and parks. Without a session and with one take
-/// turns. On one thread slower polls change nothing else: no other worker is woken or parked more often. The probes' price
-/// between quick polls alone is less than six tenths of it. The bar of 30 % allows for what the measurement may be off.
+/// A service on one thread: a thousand times a second it wakes, polls four times and parks. Without
+/// a session and with one take turns. On one thread slower polls change nothing else: no other
+/// worker is woken or parked more often. The probes' price between quick polls alone is less than
+/// six tenths of it. The bar of 30 % allows for what the measurement may be off.
 #[test]
 fn the_bill_is_what_the_target_needs_more() -> Result<()> {
     const TURNS: std::ops::RangeInclusive<usize> = 15..=30;

@@ -35,8 +35,8 @@ fn a_perf_event_for_each_probe_times_calls_on_every_thread() -> Result<()> {
     Ok(())
 }
 
-/// The programs' own work must stay small beside what the kernel takes to get to them and back. Noise only adds, to either side, so
-/// the best of a few tries counts.
+/// The programs' own work must stay small beside what the kernel takes to get to them and back.
+/// Noise only adds, to either side, so the best of a few tries counts.
 #[test]
 fn timing_a_poll_costs_at_most_1_3_times_an_empty_pair_of_probes() -> Result<()> {
     take_machine!();

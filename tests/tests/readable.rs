@@ -1,4 +1,5 @@
-//! What a terminal shows can be read: lines fit, nothing is told twice, and a busy service does not drown its user.
+//! What a terminal shows can be read: lines fit, nothing is told twice, and a busy service does not
+//! drown its user.
 
 use std::{fs::File, process::Command};
 

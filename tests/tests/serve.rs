@@ -414,7 +414,8 @@ fn map_bytes(pid: u32) -> Result<u64> {
     Ok(maps.values().sum())
 }
 
-/// Ten processes of 1,000 polls a second. What it needs on an idle machine is in docs/serve.md; here is what it never may.
+/// Ten processes of 1,000 polls a second. What it needs on an idle machine is in docs/serve.md;
+/// here is what it never may.
 #[test]
 fn ten_processes_cost_little() -> Result<()> {
     take_machine!();

@@ -1,4 +1,5 @@
-//! A configuration file, and the manners of a service: what it tells systemd, priorities in the journal, reloads.
+//! A configuration file, and the manners of a service: what it tells systemd, priorities in the
+//! journal, reloads.
 
 use std::{
     fs::{self, File},

@@ -1,4 +1,5 @@
-//! A sink of one's own, fed through [`Background`] by a session in this process: `loopprobe` as a library.
+//! A sink of one's own, fed through [`Background`] by a session in this process: `loopprobe` as a
+//! library.
 
 use std::{
     collections::BTreeMap,

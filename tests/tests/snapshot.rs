@@ -1,4 +1,5 @@
-//! `loopprobe snapshot` of a program that hangs, in each form, against what `/proc` and the program itself say.
+//! `loopprobe snapshot` of a program that hangs, in each form, against what `/proc` and the program
+//! itself say.
 
 use std::{
     collections::BTreeSet,
@@ -99,7 +100,8 @@ fn only_file(folder: &Folder) -> Result<String> {
     Ok(fs::read_to_string(entries[0].path())?)
 }
 
-/// Both workers hang, since before the attach or from then on: one snapshot is taken while the session runs, and named by it.
+/// Both workers hang, since before the attach or from then on: one snapshot is taken while the
+/// session runs, and named by it.
 #[test]
 fn a_session_takes_one_snapshot_of_a_hang() -> Result<()> {
     take_machine!();

@@ -1,5 +1,6 @@
-//! A long poll's time is split into what it spent on a CPU, waiting for one, and blocked; and two causes that the process's
-//! surroundings make: a name server that is late, and a CPU quota. The truth is the target's own.
+//! A long poll's time is split into what it spent on a CPU, waiting for one, and blocked; and two
+//! causes that the process's surroundings make: a name server that is late, and a CPU quota. The
+//! truth is the target's own.
 
 use anyhow::{Result, ensure};
 use loopprobe::model::Cause;
@@ -31,8 +32,9 @@ fn split_is_right(call: &Call) -> Result<()> {
     Ok(())
 }
 
-/// Of the calls that compute, half must agree with the thread's own clock within 3 %. Not all: interrupts and stolen time
-/// pass on the CPU too, but the thread's clock leaves them out, and a virtual machine among others has much of both.
+/// Of the calls that compute, half must agree with the thread's own clock within 3 %. Not all:
+/// interrupts and stolen time pass on the CPU too, but the thread's clock leaves them out, and a
+/// virtual machine among others has much of both.
 fn cpu_time_is_right(calls: &[Call]) -> Result<()> {
     let mut errors: Vec<f64> = calls
         .iter()
@@ -98,7 +100,8 @@ fn a_cpu_quota_is_recognised() -> Result<()> {
     };
     let (throttled, preempted) = (with(Cause::Throttled), with(Cause::Preempted));
     ensure!(throttled + preempted == calls.len(), "{calls:?}");
-    // 25 ms at 10 ms in each 100 ms take 300 ms at most; what takes longer waited more for other threads than for its quota.
+    // 25 ms at 10 ms in each 100 ms take 300 ms at most; what takes longer waited more for other
+    // threads than for its quota.
     let others_had_the_cpu = calls
         .iter()
         .all(|call| call.report.duration_ns > 350_000_000);

@@ -131,7 +131,8 @@ fn listed_with_peak(target: &Target) -> Result<(Value, i64)> {
         .read_to_end(&mut text)?;
     // SAFETY: the struct is plain numbers, and the kernel fills it.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: the child is this process's own, nobody else waits for it, and the pointers are valid.
+    // SAFETY: the child is this process's own, nobody else waits for it, and the pointers are
+    // valid.
     let waited = unsafe { libc::wait4(child.id() as i32, std::ptr::null_mut(), 0, &raw mut usage) };
     ensure!(waited == child.id() as i32, "wait4 gave {waited}");
     Ok((serde_json::from_slice(&text)?, usage.ru_maxrss))
@@ -178,7 +179,8 @@ fn counts_are_right_while_tasks_come_and_go() -> Result<()> {
                 "{tokio}: {alive} alive, {active} listed, {} unsure",
                 found["unsure"]
             );
-            // The program and loopprobe look at different moments; some hundred tasks come and go meanwhile.
+            // The program and loopprobe look at different moments; some hundred tasks come and go
+            // meanwhile.
             ensure!(active.abs_diff(alive) * 100 <= alive, "{active} of {alive}");
         }
         ensure!(target.is_alive()?, "the target ended");
@@ -300,7 +302,8 @@ fn tasks_that_live_for_long_are_found() -> Result<()> {
     Ok(())
 }
 
-/// Of four types only one becomes more; the oldest of it are those that the program spawned first, and wait where it says.
+/// Of four types only one becomes more; the oldest of it are those that the program spawned first,
+/// and wait where it says.
 #[test]
 fn a_type_whose_tasks_only_become_more_is_found() -> Result<()> {
     take_machine!();

@@ -1,5 +1,6 @@
-//! Another event loop than Tokio: a C program with a loop of its own is found, timed, named and reported. All that knows of it is
-//! one file, `tests/src/toy.rs`, behind the traits of `loopprobe::runtime`.
+//! Another event loop than Tokio: a C program with a loop of its own is found, timed, named and
+//! reported. All that knows of it is one file, `tests/src/toy.rs`, behind the traits of
+//! `loopprobe::runtime`.
 
 use std::{
     fs, io,
@@ -135,7 +136,8 @@ impl Report {
         })
     }
 
-    /// The causes of a task's turns but of those that waited for a CPU most of the time: another program has made them long.
+    /// The causes of a task's turns but of those that waited for a CPU most of the time: another
+    /// program has made them long.
     fn causes(&self, task: &str) -> Vec<Cause> {
         let is_own = |poll: &&LongPoll| {
             let split = poll.split.unwrap_or_default();
@@ -148,11 +150,13 @@ impl Report {
     }
 }
 
-/// Holds every long poll against the program's record: each belongs to one turn and lies within it, and none is missing.
+/// Holds every long poll against the program's record: each belongs to one turn and lies within it,
+/// and none is missing.
 fn check_times(report: &Report, turns: &[Turn], light: bool) -> Result<()> {
     let mut found = 0;
     for (index, turn) in turns.iter().enumerate() {
-        // Timed by entries alone, a turn ends where its thread waits next, which is before the next turn.
+        // Timed by entries alone, a turn ends where its thread waits next, which is before the next
+        // turn.
         let end_ns = match turns.get(index + 1) {
             Some(next) if light => next.start_ns,
             _ => turn.end_ns,

@@ -1,5 +1,6 @@
-//! loopprobe as an ordinary user, with three capabilities on its file: in every run of the suite, whoever else runs the rest
-//! of it. With `LOOPPROBE_UNPRIVILEGED` set, the other test files run that way, too.
+//! loopprobe as an ordinary user, with three capabilities on its file: in every run of the suite,
+//! whoever else runs the rest of it. With `LOOPPROBE_UNPRIVILEGED` set, the other test files run
+//! that way, too.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

@@ -1,8 +1,8 @@
 //! Stacks of release builds are unwound completely, without frame pointers and without symbols.
 //!
-//! The samples come from `perf_event_open`, not from loopprobe's eBPF programs. That the walks are right is judged by
-//! where they end (the C library's thread start, the one place where every thread begins) and by the ids of the tasks
-//! that are found on the stacks, which the target knows.
+//! The samples come from `perf_event_open`, not from loopprobe's eBPF programs. That the walks are
+//! right is judged by where they end (the C library's thread start, the one place where every
+//! thread begins) and by the ids of the tasks that are found on the stacks, which the target knows.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -169,7 +169,8 @@ impl Judge {
         if !self.begins_a_thread(&walk.frames) {
             found.wrong += 1;
         }
-        // A worker is itself inside the poll of a blocking task: the innermost poll is the async one.
+        // A worker is itself inside the poll of a blocking task: the innermost poll is the async
+        // one.
         let polls = self
             .functions
             .open_polls(&self.memory, &sample, &walk.frames);

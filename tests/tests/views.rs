@@ -211,7 +211,8 @@ fn speedscope_weights_add_up_and_name_their_frames() {
     assert_eq!(by_task, sum);
 }
 
-/// Reads with the reader that the format comes from. Where Go is not installed nothing can be said, and the test says so.
+/// Reads with the reader that the format comes from. Where Go is not installed nothing can be said,
+/// and the test says so.
 #[test]
 fn go_tool_pprof_reads_the_profile() {
     if std::process::Command::new("go")
@@ -320,7 +321,8 @@ fn the_timeline_has_a_track_per_worker_and_its_slices_nest() {
     }
 }
 
-/// The rules of <https://www.speedscope.app/file-format-schema.json>, as far as a file of sampled profiles is concerned.
+/// The rules of <https://www.speedscope.app/file-format-schema.json>, as far as a file of sampled
+/// profiles is concerned.
 fn speedscope_schema(file: &serde_json::Value) {
     let object = |value: &serde_json::Value, required: &[&str], optional: &[&str]| {
         let fields = value.as_object().unwrap();
@@ -374,8 +376,8 @@ fn speedscope_schema(file: &serde_json::Value) {
     }
 }
 
-/// The rules of the trace event format for the events that a timeline is made of, and what its readers rely on: slices of
-/// one track nest, and each track has a name.
+/// The rules of the trace event format for the events that a timeline is made of, and what its
+/// readers rely on: slices of one track nest, and each track has a name.
 fn trace_event_rules(events: &[serde_json::Value]) {
     let mut tracks: std::collections::BTreeMap<u64, Vec<(f64, f64)>> = Default::default();
     let mut named = std::collections::BTreeSet::new();
@@ -633,7 +635,8 @@ fn causes_have_the_reports_words_in_graphs() {
     }
 }
 
-/// Writes the pictures of a synthetic session, to be looked at: `LOOPPROBE_PICTURES=DIR cargo test -- --ignored`.
+/// Writes the pictures of a synthetic session, to be looked at: `LOOPPROBE_PICTURES=DIR cargo test
+/// -- --ignored`.
 #[test]
 #[ignore = "writes files for a person to look at"]
 fn pictures() {

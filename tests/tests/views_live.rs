@@ -36,7 +36,8 @@ fn total(polls: &[&LongPoll]) -> u64 {
     polls.iter().map(|poll| poll.duration_ns).sum()
 }
 
-/// The blocking parts of the target's polls. Each of its polls has one and does next to nothing else.
+/// The blocking parts of the target's polls. Each of its polls has one and does next to nothing
+/// else.
 fn long(truth: &[Poll]) -> impl Iterator<Item = u64> {
     let parts = truth.iter().filter(|poll| poll.kind == "span");
     parts

@@ -1,5 +1,5 @@
-//! Where threads keep the task that they poll, told from code: against the symbol table, and against the memory of a program that says
-//! where its threads stand.
+//! Where threads keep the task that they poll, told from code: against the symbol table, and
+//! against the memory of a program that says where its threads stand.
 
 use std::{fs, os::unix::fs::FileExt as _, path::Path};
 
@@ -46,7 +46,8 @@ fn context_by_symbol(path: &Path) -> Result<(i64, i64)> {
     let block = headers
         .find(|header| header.p_type(endian) == elf::PT_TLS)
         .context("no thread-local variables")?;
-    // Before the thread pointer lies the program's block, whose size is rounded up to its alignment.
+    // Before the thread pointer lies the program's block, whose size is rounded up to its
+    // alignment.
     let size = block
         .p_memsz(endian)
         .next_multiple_of(block.p_align(endian).max(1));

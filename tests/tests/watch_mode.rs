@@ -1,4 +1,5 @@
-//! Sessions that watch threads instead of placing probes: held against the target's own record of its polls.
+//! Sessions that watch threads instead of placing probes: held against the target's own record of
+//! its polls.
 
 use std::{
     io::{Read as _, Write as _},
@@ -74,8 +75,8 @@ fn is_true(report: &LongPoll, truth: &[Poll]) -> Result<()> {
     ensure!(certain && duration_lo_ns >= THRESHOLD_NS, "{report:?}");
     ensure!(duration_lo_ns == report.duration_ns, "{report:?}");
     let Some(poll) = true_poll(report, truth) else {
-        // The target's record begins some instructions behind the poll's beginning, and ends before its end. A thread may
-        // have lost its CPU there, but has not waited.
+        // The target's record begins some instructions behind the poll's beginning, and ends before
+        // its end. A thread may have lost its CPU there, but has not waited.
         let blocked_ns = report.split.map_or(0, |split| split.blocked_ns);
         ensure!(
             blocked_ns == 0,
@@ -104,7 +105,8 @@ fn waited(poll: &Poll) -> bool {
         && poll.duration_ns() - poll.cpu_ns.min(poll.duration_ns()) >= THRESHOLD_NS + CLOSE_NS
 }
 
-/// A run in which enough polls waited, of so many: on a busy machine the target may have been preempted wherever that could be told.
+/// A run in which enough polls waited, of so many: on a busy machine the target may have been
+/// preempted wherever that could be told.
 fn telling(build: Build, wanted: &Wanted) -> Result<(Vec<Poll>, Report)> {
     const RUNS: usize = 4;
     let mut told = scenario::run(build, wanted.scenario, &WATCH)?;
@@ -137,8 +139,9 @@ fn check(build: Build, wanted: &Wanted) -> Result<()> {
             !ended.iter().any(is_it)
         });
         let missed: Vec<_> = missed.collect();
-        // Some virtual machines' kernels do not show every switch, and each that is missed may cost a poll. On a busy machine
-        // a root future may have waited for a CPU, which proves nothing, but then its poll is possible.
+        // Some virtual machines' kernels do not show every switch, and each that is missed may cost
+        // a poll. On a busy machine a root future may have waited for a CPU, which proves nothing,
+        // but then its poll is possible.
         let switches = report.summary.lost.map_or(0, |lost| lost.switches);
         let possible = report.summary.possible_long_polls.unwrap_or_default();
         ensure!(

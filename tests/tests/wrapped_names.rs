@@ -1,5 +1,6 @@
-//! What tasks are called whose futures lie in wrappers (tracing's, Tokio's and the program's own), against what the program
-//! itself says of each. The wrapped futures are alike, so that their drop glue is folded.
+//! What tasks are called whose futures lie in wrappers (tracing's, Tokio's and the program's own),
+//! against what the program itself says of each. The wrapped futures are alike, so that their drop
+//! glue is folded.
 
 use std::process::Command;
 use std::time::Duration;

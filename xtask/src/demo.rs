@@ -1,4 +1,5 @@
-//! Shows loopprobe at work: a small web service with several kinds of blocking, load on it, and a session.
+//! Shows loopprobe at work: a small web service with several kinds of blocking, load on it, and a
+//! session.
 
 use std::{
     fs,
@@ -150,7 +151,8 @@ impl Drop for Service {
     }
 }
 
-/// Asks for a page again and again. A request that fails is tried again: the session's report is what counts.
+/// Asks for a page again and again. A request that fails is tried again: the session's report is
+/// what counts.
 fn ask(address: SocketAddr, page: &str, done: &AtomicBool) {
     while !done.load(Ordering::Relaxed) {
         let _ = get(address, page);

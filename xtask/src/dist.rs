@@ -67,7 +67,8 @@ fn build() -> anyhow::Result<PathBuf> {
     Ok(target.join("dist").join("loopprobe"))
 }
 
-/// `loopprobe_VERSION_amd64.deb`: the program, its manual pages and completions. It depends on nothing.
+/// `loopprobe_VERSION_amd64.deb`: the program, its manual pages and completions. It depends on
+/// nothing.
 fn debian_package(folder: &Path, program: &Path) -> anyhow::Result<PathBuf> {
     let root = folder.join("deb");
     if root.exists() {

@@ -25,8 +25,8 @@ pub(crate) struct Args {
     seconds: u32,
 }
 
-/// Fuzzes one target after the other, and fails with the first that fails. What is found beside the kept inputs lies in
-/// `fuzz/target/corpus`.
+/// Fuzzes one target after the other, and fails with the first that fails. What is found beside the
+/// kept inputs lies in `fuzz/target/corpus`.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let root = workspace::root();
     let known = targets(&root.join("fuzz/fuzz_targets"))?;

@@ -6,8 +6,8 @@ use std::{
     process::Command,
 };
 
-/// What to put before a command so that it runs as root: nothing for root, else sudo with this environment. sudo would
-/// replace PATH, on which cargo depends.
+/// What to put before a command so that it runs as root: nothing for root, else sudo with this
+/// environment. sudo would replace PATH, on which cargo depends.
 pub(crate) fn prefix() -> Vec<OsString> {
     if is_root() {
         return Vec::new();

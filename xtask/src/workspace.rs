@@ -37,8 +37,8 @@ pub(crate) fn source_files(root: &Path, krate: &str) -> anyhow::Result<Vec<Strin
     Ok(files)
 }
 
-/// Builds a package for release, and returns the folder with its programs. The manifest is a path from the workspace's folder.
-/// cargo shows its progress.
+/// Builds a package for release, and returns the folder with its programs. The manifest is a path
+/// from the workspace's folder. cargo shows its progress.
 pub(crate) fn build(manifest: &str, package: &str) -> anyhow::Result<PathBuf> {
     build_with(manifest, package, &[])
 }

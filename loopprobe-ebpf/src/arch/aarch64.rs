@@ -15,11 +15,12 @@ pub fn is_epoll(syscall: i64) -> bool {
     matches!(syscall, SYS_EPOLL_PWAIT | SYS_EPOLL_PWAIT2)
 }
 
-/// How much higher the stack pointer is behind a function's return than at its entry: the return address is in a register.
+/// How much higher the stack pointer is behind a function's return than at its entry: the return
+/// address is in a register.
 pub const POPPED: u64 = 0;
 
-/// What the kernel saves when it is entered: the beginning of `struct pt_regs` in `arch/arm64/include/asm/ptrace.h` (Linux 5.15
-/// to 6.18).
+/// What the kernel saves when it is entered: the beginning of `struct pt_regs` in
+/// `arch/arm64/include/asm/ptrace.h` (Linux 5.15 to 6.18).
 #[repr(C)]
 pub struct Saved {
     user: pt_regs,
@@ -39,7 +40,8 @@ pub fn instruction_pointer(regs: &pt_regs) -> u64 {
     regs.pc
 }
 
-/// Whether the registers are the kernel's own: the lowest bits of the processor's state are the exception level, 0 for users.
+/// Whether the registers are the kernel's own: the lowest bits of the processor's state are the
+/// exception level, 0 for users.
 #[inline(always)]
 pub fn is_kernel(regs: &pt_regs) -> bool {
     regs.pstate & 0xf != 0
@@ -67,8 +69,8 @@ pub fn arguments(regs: &Saved) -> [u64; 6] {
     [regs.orig_x0, x1, x2, x3, x4, x5]
 }
 
-/// The registers that an unwinder needs: `bp` is the frame pointer, the first general one the link register, and behind it are
-/// those that a called function must restore.
+/// The registers that an unwinder needs: `bp` is the frame pointer, the first general one the link
+/// register, and behind it are those that a called function must restore.
 #[inline(always)]
 pub fn registers(regs: &Saved) -> Registers {
     let x = &regs.user.regs;

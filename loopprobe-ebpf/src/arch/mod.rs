@@ -1,4 +1,5 @@
-//! What differs between processors. aya-ebpf takes `bpf_target_arch` from the same flag; without it, the object is for x86_64.
+//! What differs between processors. aya-ebpf takes `bpf_target_arch` from the same flag; without
+//! it, the object is for x86_64.
 
 #[cfg(bpf_target_arch = "aarch64")]
 mod aarch64;

@@ -15,7 +15,8 @@ pub fn is_epoll(syscall: i64) -> bool {
     matches!(syscall, SYS_EPOLL_WAIT | SYS_EPOLL_PWAIT | SYS_EPOLL_PWAIT2)
 }
 
-/// How much higher the stack pointer is behind a function's return than at its entry: the return address has been popped.
+/// How much higher the stack pointer is behind a function's return than at its entry: the return
+/// address has been popped.
 pub const POPPED: u64 = 8;
 
 /// What the kernel saves when it is entered.
@@ -33,7 +34,8 @@ pub fn instruction_pointer(regs: &pt_regs) -> u64 {
     regs.rip
 }
 
-/// Whether the registers are the kernel's own: the lowest bits of the code segment are the privilege level.
+/// Whether the registers are the kernel's own: the lowest bits of the code segment are the
+/// privilege level.
 #[inline(always)]
 pub fn is_kernel(regs: &pt_regs) -> bool {
     regs.cs & 3 == 0
@@ -87,9 +89,10 @@ pub enum Lent {
     Call,
 }
 
-/// Whether an address is in such code, by what the page begins with (`arch/x86/kernel/uprobes.c`): `uretprobe_trampoline_entry`
-/// (`push %rax; push %rcx; push %r11; mov $335, %rax`, Linux 6.11) or a lone breakpoint (before), and behind it slots of 128 bytes for
-/// instructions; `uprobe_trampoline_entry` (`push %rcx; push %r11; push %rax; mov $336, %rax`, Linux 6.18).
+/// Whether an address is in such code, by what the page begins with (`arch/x86/kernel/uprobes.c`):
+/// `uretprobe_trampoline_entry` (`push %rax; push %rcx; push %r11; mov $335, %rax`, Linux 6.11) or
+/// a lone breakpoint (before), and behind it slots of 128 bytes for instructions;
+/// `uprobe_trampoline_entry` (`push %rcx; push %r11; push %rax; mov $336, %rax`, Linux 6.18).
 #[inline(always)]
 pub fn lent(address: u64) -> Lent {
     const PAGE: u64 = 4096;

@@ -1,4 +1,5 @@
-//! Probes at what an event loop calls when it turns: `epoll_wait`, and the functions that park a thread.
+//! Probes at what an event loop calls when it turns: `epoll_wait`, and the functions that park a
+//! thread.
 
 use aya_ebpf::{macros::uprobe, programs::ProbeContext};
 use loopprobe_common::{
@@ -57,7 +58,8 @@ fn try_epoll_enter(ctx: &ProbeContext) -> Option<()> {
     Some(())
 }
 
-/// `tokio::runtime::park::Inner::park` is called: a thread in `block_on` of a multi_thread runtime has polled its future.
+/// `tokio::runtime::park::Inner::park` is called: a thread in `block_on` of a multi_thread runtime
+/// has polled its future.
 #[uprobe]
 pub fn park_enter(ctx: ProbeContext) -> u32 {
     own_stack::of_thread(&ctx);

@@ -16,7 +16,7 @@ use aya_ebpf::{EbpfContext as _, programs::RawTracePointContext};
 #[inline(always)]
 fn arguments<const N: usize>(ctx: &RawTracePointContext) -> [u64; N] {
     let args: *mut c_void = ctx.as_ptr();
-    // SAFETY: the context of a raw tracepoint is an array of as many words as the tracepoint has arguments, and each caller
-    // names its tracepoint's number of them.
+    // SAFETY: the context of a raw tracepoint is an array of as many words as the tracepoint has
+    // arguments, and each caller names its tracepoint's number of them.
     unsafe { *args.cast::<[u64; N]>() }
 }

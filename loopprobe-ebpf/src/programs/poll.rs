@@ -1,4 +1,5 @@
-//! Probes at the beginning and the end of polls: the hot path, paid for by every poll of the target.
+//! Probes at the beginning and the end of polls: the hot path, paid for by every poll of the
+//! target.
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -75,7 +76,8 @@ fn try_poll_enter(ctx: &ProbeContext) -> Option<()> {
         task::read_late(outer);
     }
     let (blocked_ns, runnable_ns) = (thread.blocked_ns, thread.runnable_ns);
-    // The compiler must not leave out the check where it knows that the depth is 0: the verifier of Linux 6.1 does not.
+    // The compiler must not leave out the check where it knows that the depth is 0: the verifier of
+    // Linux 6.1 does not.
     let Some(poll) = thread.polls.get_mut(core::hint::black_box(depth) as usize) else {
         count(Counter::TooDeep);
         return None;
@@ -238,7 +240,8 @@ fn try_blocking_enter(ctx: &ProbeContext) -> Option<()> {
     Some(())
 }
 
-/// Whether a poll's scheduler can say whose worker its thread is, and whether another poll has started it.
+/// Whether a poll's scheduler can say whose worker its thread is, and whether another poll has
+/// started it.
 #[inline(always)]
 fn tells_of_thread(thread: &Thread, site: &Site) -> bool {
     thread.flags & Thread::WORKER == 0 && site.task.flags & TaskLayout::FLAG_LOCAL == 0
@@ -254,7 +257,8 @@ fn outermost(thread: &mut Thread, task: &Task) {
         thread.flags |= Thread::WORKER | Thread::SHARED;
         thread.scheduler = task.scheduler;
         if task.scheduler != 0 && thread.launcher.scheduler == task.scheduler {
-            // From now on such a closure marks as soon as it begins: its first poll may come too late.
+            // From now on such a closure marks as soon as it begins: its first poll may come too
+            // late.
             let _ = WORKER_TYPES.set(thread.closure_type, 1, 0);
             mark_block_in_place(&thread.launcher);
         }

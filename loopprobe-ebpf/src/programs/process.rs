@@ -46,8 +46,9 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// A process executes another program. Arguments: the task, and the id of the thread that asked for it (`pid_t old_pid`,
-/// `include/trace/events/sched.h`); by now that thread has become the process's first one.
+/// A process executes another program. Arguments: the task, and the id of the thread that asked for
+/// it (`pid_t old_pid`, `include/trace/events/sched.h`); by now that thread has become the
+/// process's first one.
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
 pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
     let [_, asked_by] = arguments::<2>(&ctx);

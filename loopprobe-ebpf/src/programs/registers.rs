@@ -10,7 +10,8 @@ use loopprobe_common::records::ThreadRegisters;
 
 use crate::{arch, maps::task_pid_offset, saved::read_registers, task_struct::task_field};
 
-/// What a task iterator's program is called with (`struct bpf_iter__task`, `kernel/bpf/task_iter.c`, Linux 5.8).
+/// What a task iterator's program is called with (`struct bpf_iter__task`,
+/// `kernel/bpf/task_iter.c`, Linux 5.8).
 #[repr(C)]
 pub struct IterTask {
     meta: *const IterMeta,
@@ -45,7 +46,8 @@ fn try_registers(seq: *mut seq_file, task: *mut task_struct) -> Option<()> {
         args: arch::arguments(&regs),
         registers: arch::registers(&regs),
     };
-    // SAFETY: the record is of the size given. If the buffer is full, the kernel calls again with a larger one.
+    // SAFETY: the record is of the size given. If the buffer is full, the kernel calls again with a
+    // larger one.
     unsafe {
         bpf_seq_write(
             seq,

@@ -96,7 +96,8 @@ fn helps(tid: u32, now: u64) -> bool {
     let Some(left) = BESIDE.get_ptr_mut(0) else {
         return false;
     };
-    // SAFETY: an array's elements live as long as the map. Another CPU may take from it at the same time; then a sample more is sent.
+    // SAFETY: an array's elements live as long as the map. Another CPU may take from it at the same
+    // time; then a sample more is sent.
     let left = unsafe { &mut *left };
     // SAFETY: the value is a plain number.
     let last_ns = unsafe { HELPERS.get(&tid) }.copied();
@@ -109,6 +110,7 @@ fn helps(tid: u32, now: u64) -> bool {
 #[inline(always)]
 fn is_in_kernel(ctx: &PerfEventContext) -> bool {
     let data: *const bpf_perf_event_data = ctx.as_ptr().cast();
-    // SAFETY: that is what the kernel calls such programs with (`include/uapi/linux/bpf_perf_event.h`).
+    // SAFETY: that is what the kernel calls such programs with
+    // (`include/uapi/linux/bpf_perf_event.h`).
     arch::is_kernel(unsafe { &(*data).regs })
 }

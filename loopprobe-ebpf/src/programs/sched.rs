@@ -25,9 +25,10 @@ use crate::{
     watch, why,
 };
 
-/// Arguments: whether the switch is a preemption, the previous task, the next task (`include/trace/events/sched.h`). Linux 5.18
-/// and later give the previous task's state too, but no other than the task itself still has here: 0 if it goes on to run, else
-/// not 0, although a wake-up on another CPU may have changed it.
+/// Arguments: whether the switch is a preemption, the previous task, the next task
+/// (`include/trace/events/sched.h`). Linux 5.18 and later give the previous task's state too, but
+/// no other than the task itself still has here: 0 if it goes on to run, else not 0, although a
+/// wake-up on another CPU may have changed it.
 #[raw_tracepoint(tracepoint = "sched_switch")]
 pub fn sched_switch(ctx: RawTracePointContext) -> i32 {
     let args = arguments::<3>(&ctx);
@@ -138,7 +139,8 @@ fn is_during(now: u64) -> bool {
         .is_some_and(|config| config.has_begun(now) && !config.is_over(now))
 }
 
-/// A thread is made ready to run by the current one; it runs at `sched_wakeup_new` too, where that is a new one. Argument: the task.
+/// A thread is made ready to run by the current one; it runs at `sched_wakeup_new` too, where that
+/// is a new one. Argument: the task.
 #[raw_tracepoint(tracepoint = "sched_waking")]
 pub fn sched_waking(ctx: RawTracePointContext) -> i32 {
     let _ = try_waking(arguments::<1>(&ctx)[0]);
@@ -186,8 +188,8 @@ fn wake(
             stack::send_waker(thread, task);
         }
     }
-    // Who starts a worker on another thread? See `thread::mark_block_in_place`. A worker that has handed its core over is a thread
-    // of the blocking pool again, so workers are no exception.
+    // Who starts a worker on another thread? See `thread::mark_block_in_place`. A worker that has
+    // handed its core over is a thread of the blocking pool again, so workers are no exception.
     let poll = waker?.innermost_mut()?;
     task::read_late(poll);
     let waker = Waker {

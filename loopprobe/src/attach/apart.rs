@@ -1,13 +1,16 @@
 //! Placing and removing breakpoints in processes of their own.
 //!
-//! To place or remove a breakpoint the kernel first reads the page that it lies in, and while a fatal signal is pending it
-//! refuses to (`fatal_signal_pending` in `__get_user_pages`, `mm/gup.c`). A removal then gives up ("failed to unregister, leaking
-//! uprobe", `kernel/events/uprobes.c`) and the breakpoint stays for as long as the target lives; so does what a link has placed
-//! already when it cannot place the rest. A fatal signal is pending in a thread that is inside bpf(2) or close(2) when its
-//! process is killed, or when another of its threads exits. It is not pending while a process ends: who dies of a signal has taken
-//! it, and the kernel drops those that come later.
+//! To place or remove a breakpoint the kernel first reads the page that it lies in, and while a
+//! fatal signal is pending it refuses to (`fatal_signal_pending` in `__get_user_pages`,
+//! `mm/gup.c`). A removal then gives up ("failed to unregister, leaking uprobe",
+//! `kernel/events/uprobes.c`) and the breakpoint stays for as long as the target lives; so does
+//! what a link has placed already when it cannot place the rest. A fatal signal is pending in a
+//! thread that is inside bpf(2) or close(2) when its process is killed, or when another of its
+//! threads exits. It is not pending while a process ends: who dies of a signal has taken it, and
+//! the kernel drops those that come later.
 //!
-//! So breakpoints are placed by a child that what ends loopprobe does not reach, and removed by the *death* of such a child.
+//! So breakpoints are placed by a child that what ends loopprobe does not reach, and removed by the
+//! *death* of such a child.
 
 use std::{
     io::{self, Read as _},
@@ -32,7 +35,8 @@ pub(super) fn removal() -> RwLockReadGuard<'static, ()> {
     REMOVAL.read().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Waits for a removal of probes that has begun, after calling `waiting`; returns at once if there is none.
+/// Waits for a removal of probes that has begun, after calling `waiting`; returns at once if there
+/// is none.
 pub(crate) fn await_removal(waiting: impl FnOnce()) {
     if let Err(TryLockError::WouldBlock) = REMOVAL.try_write() {
         waiting();
@@ -40,7 +44,8 @@ pub(crate) fn await_removal(waiting: impl FnOnce()) {
     }
 }
 
-/// Makes `count` links, each by a call of `make` with its number, and adds them to `links` up to the first that fails.
+/// Makes `count` links, each by a call of `make` with its number, and adds them to `links` up to
+/// the first that fails.
 ///
 /// # Errors
 ///
@@ -48,7 +53,8 @@ pub(crate) fn await_removal(waiting: impl FnOnce()) {
 ///
 /// # Safety
 ///
-/// `make` is called in a child of a process with threads: it may make system calls, and must not allocate, lock or panic.
+/// `make` is called in a child of a process with threads: it may make system calls, and must not
+/// allocate, lock or panic.
 pub(super) unsafe fn make(
     count: usize,
     links: &mut Vec<OwnedFd>,
@@ -84,7 +90,8 @@ pub(super) unsafe fn make(
     result
 }
 
-/// Closes links: each part by the death of a child, all parts at once. Returns when what they held is gone.
+/// Closes links: each part by the death of a child, all parts at once. Returns when what they held
+/// is gone.
 pub(super) fn close(parts: Vec<Vec<OwnedFd>>) {
     if let Err(error) = try_close(parts) {
         warn(&error);
@@ -120,7 +127,8 @@ fn try_close(parts: Vec<Vec<OwnedFd>>) -> io::Result<()> {
     result
 }
 
-/// The child's part: keeps some descriptors and nothing else, not even standard output, until nobody holds the other end.
+/// The child's part: keeps some descriptors and nothing else, not even standard output, until
+/// nobody holds the other end.
 fn hold(kept: &[RawFd], says_ready: &UnixStream, go: &UnixStream) {
     let mut from = 0;
     for &fd in kept {
@@ -174,7 +182,8 @@ unsafe fn fork(work: impl FnOnce()) -> io::Result<Child> {
     let result = match unsafe { libc::fork() } {
         0 => {
             let end = Die;
-            // SAFETY: no arguments. What is sent to loopprobe's whole process group does not reach another session.
+            // SAFETY: no arguments. What is sent to loopprobe's whole process group does not reach
+            // another session.
             unsafe { libc::setsid() };
             work();
             end.now()
@@ -186,7 +195,8 @@ unsafe fn fork(work: impl FnOnce()) -> io::Result<Child> {
     result
 }
 
-/// Ends the process as `kill -9` does, so that no fatal signal is pending while its descriptors are closed.
+/// Ends the process as `kill -9` does, so that no fatal signal is pending while its descriptors are
+/// closed.
 struct Die;
 
 impl Die {
@@ -206,7 +216,8 @@ impl Drop for Die {
 }
 
 impl Child {
-    /// Until it is gone, its descriptors closed: the kernel tells of a death after that (`do_exit`, `kernel/exit.c`).
+    /// Until it is gone, its descriptors closed: the kernel tells of a death after that (`do_exit`,
+    /// `kernel/exit.c`).
     fn wait(self) {
         // SAFETY: the pid is that of a child which nobody else waits for; no status is wanted.
         while unsafe { libc::waitpid(self.0, ptr::null_mut(), 0) } < 0

@@ -1,5 +1,5 @@
-//! Offsets of the few kernel fields that the programs read, from the running kernel's own description
-//! (`/sys/kernel/btf/vmlinux`). The format: `Documentation/bpf/btf.rst` (Linux 6.18).
+//! Offsets of the few kernel fields that the programs read, from the running kernel's own
+//! description (`/sys/kernel/btf/vmlinux`). The format: `Documentation/bpf/btf.rst` (Linux 6.18).
 
 use std::sync::OnceLock;
 
@@ -14,7 +14,8 @@ pub(super) struct TaskOffsets {
     pub tgid: u64,
     /// `__state` (`state` before Linux 5.14): 0 if the task runs or is to run.
     pub state: u64,
-    /// `se.sum_exec_runtime`: how long the task has been on a CPU, in nanoseconds; exact while it is switched off or on one.
+    /// `se.sum_exec_runtime`: how long the task has been on a CPU, in nanoseconds; exact while it
+    /// is switched off or on one.
     pub cpu_time: u64,
     /// `thread.fsbase`: the thread pointer of x86-64; 0 on other machines.
     pub fsbase: u64,
@@ -30,8 +31,9 @@ pub(super) struct TaskOffsets {
     pub over_high: u64,
     /// `memcg_in_oom`; 0 for a kernel without those of version 1.
     pub in_oom: u64,
-    /// The way from a task to what a descriptor stands for: `task_struct.files`, `files_struct.fdt`, `fdtable.fd`, `file.f_inode`,
-    /// `inode.i_mode`, `inode.i_ino`. All 0 if the kernel does not describe one of them.
+    /// The way from a task to what a descriptor stands for: `task_struct.files`,
+    /// `files_struct.fdt`, `fdtable.fd`, `file.f_inode`, `inode.i_mode`, `inode.i_ino`. All 0 if
+    /// the kernel does not describe one of them.
     pub file_path: [u64; 6],
 }
 
@@ -40,7 +42,8 @@ impl TaskOffsets {
     ///
     /// # Errors
     ///
-    /// [`AttachError::Btf`] if the kernel has no description, [`AttachError::BtfMissing`] if it lacks a field.
+    /// [`AttachError::Btf`] if the kernel has no description, [`AttachError::BtfMissing`] if it
+    /// lacks a field.
     pub(super) fn of_this_kernel() -> Result<Self, AttachError> {
         static KNOWN: OnceLock<TaskOffsets> = OnceLock::new();
         if let Some(known) = KNOWN.get() {
@@ -210,7 +213,8 @@ mod tests {
 
     #[test]
     fn the_running_kernel_has_neighbouring_ids() {
-        // `pid_t pid; pid_t tgid;` have stood side by side since Linux 2.6 (`include/linux/sched.h`).
+        // `pid_t pid; pid_t tgid;` have stood side by side since Linux 2.6
+        // (`include/linux/sched.h`).
         if let Ok(offsets) = TaskOffsets::of_this_kernel() {
             assert_eq!(offsets.tgid, offsets.pid + 4);
         }

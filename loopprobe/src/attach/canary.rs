@@ -1,4 +1,5 @@
-//! A known block in a thread of loopprobe's own, under the same programs, tables and ring buffers as the target's polls.
+//! A known block in a thread of loopprobe's own, under the same programs, tables and ring buffers
+//! as the target's polls.
 
 use std::{hint::black_box, time::Duration};
 
@@ -28,7 +29,8 @@ pub(crate) struct Block {
 /// Stands for `raw::poll` of a task that sleeps.
 #[inline(never)]
 extern "C" fn blocks(call: &mut Call) -> u64 {
-    // Calling another function makes the compiler begin this one with a `push`, as it does `raw::poll`.
+    // Calling another function makes the compiler begin this one with a `push`, as it does
+    // `raw::poll`.
     black_box(sleeps(black_box(call)) + 1)
 }
 
@@ -40,7 +42,8 @@ fn sleeps(call: &mut Call) -> u64 {
     black_box(call).words[0]
 }
 
-/// Blocks the calling thread for this long, in a function that is probed by [`Kernel::attach_canary`].
+/// Blocks the calling thread for this long, in a function that is probed by
+/// [`Kernel::attach_canary`].
 pub(crate) fn block(time: Duration) -> Block {
     let mut call = Call {
         words: [7; 8],
@@ -62,7 +65,8 @@ pub(super) fn image(cookie: u32, roles: &[Role]) -> Result<PlannedImage, AttachE
     Ok(site.with(roles))
 }
 
-/// What the programs know of the function: a site of its own, and a task type of its own that no plan has.
+/// What the programs know of the function: a site of its own, and a task type of its own that no
+/// plan has.
 pub(super) fn site(task_type: u32) -> Site {
     Site {
         task: TaskLayout {
@@ -75,8 +79,9 @@ pub(super) fn site(task_type: u32) -> Site {
 }
 
 impl Kernel {
-    /// Probes the function of loopprobe's own that blocks, beside the target's. Its polls are of a task type of their own, and its
-    /// thread is followed where [`loopprobe_common::config::Config::canary`] names it.
+    /// Probes the function of loopprobe's own that blocks, beside the target's. Its polls are of a
+    /// task type of their own, and its thread is followed where
+    /// [`loopprobe_common::config::Config::canary`] names it.
     ///
     /// # Errors
     ///

@@ -24,11 +24,13 @@ pub struct ProbeTiming {
     pub empty_ns: f64,
     /// Nanoseconds that a single probe adds to a call.
     pub ns_per_entry: f64,
-    /// How many nanoseconds more the probes cost when the thread comes from waiting, and the kernel's way to them is out of the caches.
+    /// How many nanoseconds more the probes cost when the thread comes from waiting, and the
+    /// kernel's way to them is out of the caches.
     pub cold_ns: f64,
     /// By how much a long poll is measured too long.
     pub dead_time: DeadTime,
-    /// Whether probes limited to one process run on all of its threads. Linux 6.6 to 6.9 runs them on its first one only.
+    /// Whether probes limited to one process run on all of its threads. Linux 6.6 to 6.9 runs them
+    /// on its first one only.
     pub all_threads: bool,
 }
 
@@ -37,14 +39,14 @@ pub struct ProbeTiming {
 pub struct Measurement {
     /// What was measured.
     pub timing: ProbeTiming,
-    /// On functions that are not called any more. Taking them away takes the kernel a tenth of a second a kind, so nobody should wait
-    /// for this to be dropped.
+    /// On functions that are not called any more. Taking them away takes the kernel a tenth of a
+    /// second a kind, so nobody should wait for this to be dropped.
     pub probes: Kernel,
 }
 
-/// The time that passes between the target's own code and the clock readings of the probes around it, when the thread comes
-/// from a long poll: the kernel's way to the programs is out of the caches by then, and takes several times as long as between
-/// polls that follow each other quickly.
+/// The time that passes between the target's own code and the clock readings of the probes around
+/// it, when the thread comes from a long poll: the kernel's way to the programs is out of the
+/// caches by then, and takes several times as long as between polls that follow each other quickly.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DeadTime {
     /// From the entry probe's reading to the first of the function's own code, in nanoseconds.
@@ -73,8 +75,9 @@ impl DeadTime {
     }
 }
 
-/// Calls a round. At about 1 us each, a round is over before most other programs take the CPU away: it was seen that each of five rounds
-/// of 2,000 calls was interrupted, on a machine with ten programs for each CPU.
+/// Calls a round. At about 1 us each, a round is over before most other programs take the CPU away:
+/// it was seen that each of five rounds of 2,000 calls was interrupted, on a machine with ten
+/// programs for each CPU.
 const CALLS: u32 = 200;
 /// The best of so many rounds counts: noise only ever adds.
 const ROUNDS: u32 = 50;
@@ -86,10 +89,12 @@ const COLD_PAUSE: Duration = Duration::from_micros(300);
 const LONG_CALLS: usize = 7;
 /// How long to wait after a call that is only there to end another.
 const PAUSE: Duration = Duration::from_millis(1);
-/// How long each takes: as long as the shortest poll that is reported by default. After 3 ms less is out of the caches.
+/// How long each takes: as long as the shortest poll that is reported by default. After 3 ms less
+/// is out of the caches.
 const LONG_CALL: Duration = Duration::from_millis(10);
 
-/// What a [`Function`] is called with: a task header as far as the programs read it, and what the call is to do.
+/// What a [`Function`] is called with: a task header as far as the programs read it, and what the
+/// call is to do.
 #[repr(C)]
 struct Call {
     words: [u64; 8],
@@ -113,11 +118,12 @@ impl Call {
 /// Stands for `raw::poll`.
 type Function = extern "C" fn(&mut Call) -> u64;
 
-/// One such function a way of probing it: taking probes away would cost the attach a tenth of a second each time, and those that another
-/// measurement has left would count.
+/// One such function a way of probing it: taking probes away would cost the attach a tenth of a
+/// second each time, and those that another measurement has left would count.
 #[inline(never)]
 extern "C" fn probed<const WAY: u64>(call: &mut Call) -> u64 {
-    // Calling another function makes the compiler begin this one with a `push`, as it does `raw::poll`.
+    // Calling another function makes the compiler begin this one with a `push`, as it does
+    // `raw::poll`.
     black_box(leaf(black_box(call)) + WAY)
 }
 
@@ -169,8 +175,8 @@ fn own_plan(probed_at: u64) -> Plan {
     }
 }
 
-/// Places an entry and a return probe on a function of loopprobe's own, or with `light` an entry probe alone, and calls it.
-/// `lazy_headers` is as in [`Config`].
+/// Places an entry and a return probe on a function of loopprobe's own, or with `light` an entry
+/// probe alone, and calls it. `lazy_headers` is as in [`Config`].
 ///
 /// # Errors
 ///
@@ -237,7 +243,8 @@ fn config(threshold_ns: u64) -> Config {
     }
 }
 
-/// Nanoseconds a call, on a thread that is not the process's first, as the target's workers are not.
+/// Nanoseconds a call, on a thread that is not the process's first, as the target's workers are
+/// not.
 fn best_round(function: Function) -> f64 {
     std::thread::scope(|s| s.spawn(|| rounds(function)).join().unwrap_or(f64::NAN))
 }
@@ -270,7 +277,8 @@ fn cold_calls(function: Function) -> f64 {
     median(times.collect()) as f64
 }
 
-/// Holds what the probes say of long calls against what the calls say themselves. Zeros if no probe says anything.
+/// Holds what the probes say of long calls against what the calls say themselves. Zeros if no probe
+/// says anything.
 fn dead_time(kernel: &mut Kernel, poll: Function, light: bool) -> Result<DeadTime, AttachError> {
     kernel.set_config(&config(LONG_CALL.as_nanos() as u64))?;
     let mut events = kernel.take_events()?;
@@ -279,7 +287,8 @@ fn dead_time(kernel: &mut Kernel, poll: Function, light: bool) -> Result<DeadTim
         let mut call = Call::new(LONG_CALL);
         poll(&mut call);
         if light {
-            // The next call is this one's end. The one after it must not come straight from a probe.
+            // The next call is this one's end. The one after it must not come straight from a
+            // probe.
             poll(&mut Call::new(Duration::ZERO));
             std::thread::sleep(PAUSE);
         }

@@ -75,8 +75,8 @@ fn probes(count: &usize) -> String {
 /// What lies behind an error, and what to do.
 fn why(source: &io::Error) -> &'static str {
     match source.raw_os_error() {
-        // A page with a breakpoint is a copy, charged to the process's group (`__replace_page` and `uprobe_write` in
-        // `kernel/events/uprobes.c`).
+        // A page with a breakpoint is a copy, charged to the process's group (`__replace_page` and
+        // `uprobe_write` in `kernel/events/uprobes.c`).
         Some(libc::ENOMEM) => {
             "; the kernel copies each page that gets a probe, and counts the copy as the process's memory: its control group \
              may be at its limit (memory.max). Raise that a little, or use --mode watch, which places no probe"
@@ -103,7 +103,8 @@ impl AttachError {
         false
     }
 
-    /// Whether the verifier has looked at a program and refused it: it gives `EACCES` too, but also its reasons.
+    /// Whether the verifier has looked at a program and refused it: it gives `EACCES` too, but also
+    /// its reasons.
     fn is_refusal(&self) -> bool {
         match self {
             Self::Verifier { log, .. } => !log.is_empty(),

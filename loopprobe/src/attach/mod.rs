@@ -1,7 +1,7 @@
 //! Into the kernel: loads the programs, fills their tables, places the probes.
 //!
-//! Nothing here writes to the target. Probes go away with the file descriptors that hold them, so a killed loopprobe leaves no
-//! trace; `apart.rs` says what that takes.
+//! Nothing here writes to the target. Probes go away with the file descriptors that hold them, so a
+//! killed loopprobe leaves no trace; `apart.rs` says what that takes.
 
 mod apart;
 mod btf;

@@ -4,12 +4,13 @@ use std::{collections::BTreeSet, fs::File, io, os::unix::fs::FileExt as _};
 
 /// x86_64's, and the smallest that other machines have.
 const PAGE: u64 = 4096;
-/// So many bytes of the instruction the kernel copies (`MAX_UINSN_BYTES` in `arch/x86/include/asm/uprobes.h`): they can lie in
-/// two pages.
+/// So many bytes of the instruction the kernel copies (`MAX_UINSN_BYTES` in
+/// `arch/x86/include/asm/uprobes.h`): they can lie in two pages.
 const COPIED: u64 = 16;
 
-/// Has the pages read into the page cache, as any reader of the file does. The kernel reads those that are missing when it places
-/// probes, by a way (`read_mapping_page` in `kernel/events/uprobes.c`) on which ext4 with CONFIG_EXT4_DEBUG warns since Linux 6.16.
+/// Has the pages read into the page cache, as any reader of the file does. The kernel reads those
+/// that are missing when it places probes, by a way (`read_mapping_page` in
+/// `kernel/events/uprobes.c`) on which ext4 with CONFIG_EXT4_DEBUG warns since Linux 6.16.
 ///
 /// # Errors
 ///
@@ -49,7 +50,8 @@ mod tests {
 
     #[test]
     fn pages_of_probes_are_in_the_page_cache_afterwards() {
-        // Beside the test program: temporary folders are often in memory, where pages are always there.
+        // Beside the test program: temporary folders are often in memory, where pages are always
+        // there.
         let beside = std::env::current_exe().unwrap();
         let path = beside.with_extension(format!("pages-{}", std::process::id()));
         let mut file = File::options()
@@ -68,7 +70,8 @@ mod tests {
             assert_eq!(advised, 0);
         }
         assert_eq!(resident(&file), [0; 0], "this test could not fail");
-        // The second one's instruction may lie in two pages; the last one is behind the end of the file.
+        // The second one's instruction may lie in two pages; the last one is behind the end of the
+        // file.
         read(&file, [2 * PAGE + 5, 6 * PAGE - 1, 1 << 40].into_iter()).unwrap();
         assert_eq!(resident(&file), [2, 5, 6]);
     }

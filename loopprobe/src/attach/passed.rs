@@ -1,4 +1,5 @@
-//! Descriptors passed from one process to another (`SCM_RIGHTS`, unix(7)), each in a message of its own.
+//! Descriptors passed from one process to another (`SCM_RIGHTS`, unix(7)), each in a message of its
+//! own.
 
 use std::{
     io,
@@ -33,7 +34,8 @@ pub(super) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(ends.map(|end| unsafe { OwnedFd::from_raw_fd(end) }).into())
 }
 
-/// Sends a descriptor, or the error number in its place; `false` if nobody can receive it. Makes system calls only.
+/// Sends a descriptor, or the error number in its place; `false` if nobody can receive it. Makes
+/// system calls only.
 pub(super) fn send(socket: &OwnedFd, result: io::Result<OwnedFd>) -> bool {
     let (fd, mut errno) = match &result {
         Ok(fd) => (Some(fd.as_raw_fd()), 0),
@@ -62,8 +64,8 @@ pub(super) fn send(socket: &OwnedFd, result: io::Result<OwnedFd>) -> bool {
 ///
 /// # Errors
 ///
-/// The error that was sent in its place; [`io::ErrorKind::Interrupted`] if the sender has ended; `EMFILE` if this process has
-/// no descriptor left.
+/// The error that was sent in its place; [`io::ErrorKind::Interrupted`] if the sender has ended;
+/// `EMFILE` if this process has no descriptor left.
 pub(super) fn receive(socket: &OwnedFd) -> io::Result<OwnedFd> {
     let (mut errno, mut control) = (0_i32, Control::default());
     let mut data = io_vector(&mut errno);
@@ -90,7 +92,8 @@ pub(super) fn receive(socket: &OwnedFd) -> io::Result<OwnedFd> {
     if errno != 0 {
         return Err(io::Error::from_raw_os_error(errno));
     }
-    // SAFETY: the kernel has filled in the header if there is one, and what follows is a descriptor that is ours alone.
+    // SAFETY: the kernel has filled in the header if there is one, and what follows is a descriptor
+    // that is ours alone.
     unsafe {
         let header = libc::CMSG_FIRSTHDR(&raw const message);
         if header.is_null() || (*header).cmsg_type != libc::SCM_RIGHTS {

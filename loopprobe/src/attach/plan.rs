@@ -134,8 +134,8 @@ impl Plan {
             }));
     }
 
-    /// Puts an image with names in the place of its sketch ([`Runtime::sketch`]), which was added when the plan had this size.
-    /// Sites and types must be the same.
+    /// Puts an image with names in the place of its sketch ([`Runtime::sketch`]), which was added
+    /// when the plan had this size. Sites and types must be the same.
     pub fn name(&mut self, added_at: PlanSize, image: &dyn RuntimeImage) {
         let mut sites = self.sites.split_off(added_at.sites);
         let mut types = self.types.split_off(added_at.types);

@@ -1,4 +1,5 @@
-//! The registers of threads that are off their CPUs, through a task iterator: without stopping them.
+//! The registers of threads that are off their CPUs, through a task iterator: without stopping
+//! them.
 
 use std::{
     fs::File,
@@ -12,8 +13,8 @@ use loopprobe_common::records::ThreadRegisters;
 
 use super::{pod, sys::bpf};
 
-/// `union bpf_iter_link_info` for tasks: thread id, process id, pidfd (`include/uapi/linux/bpf.h`, Linux 6.1). Ids are those of
-/// the caller's pid namespace.
+/// `union bpf_iter_link_info` for tasks: thread id, process id, pidfd (`include/uapi/linux/bpf.h`,
+/// Linux 6.1). Ids are those of the caller's pid namespace.
 #[repr(C)]
 #[derive(Default)]
 struct TaskSelection {
@@ -34,7 +35,8 @@ pub(super) fn read(program: &OwnedFd, pid: u32) -> io::Result<Vec<ThreadRegister
         ..TaskSelection::default()
     };
     match iterate(program, Some(&selection)) {
-        // Before Linux 6.1 an iterator goes through all threads there are, and knows no selection that is as long as this.
+        // Before Linux 6.1 an iterator goes through all threads there are, and knows no selection
+        // that is as long as this.
         Err(error) if error.raw_os_error() == Some(libc::E2BIG) => {
             let mut threads = iterate(program, None)?;
             threads.retain(|thread| {

@@ -1,4 +1,5 @@
-//! Placing probes: one `uprobe_multi` link for all sites of a file, which aya 0.14 does not know, or else a perf event a site.
+//! Placing probes: one `uprobe_multi` link for all sites of a file, which aya 0.14 does not know,
+//! or else a perf event a site.
 
 use std::{
     ffi::{CStr, CString},
@@ -20,7 +21,8 @@ use crate::process::ImageFile;
 /// What a probe's program does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Role {
-    /// The return of `raw::poll`. The only return probe: elsewhere a panic could pass it, which would abort the target.
+    /// The return of `raw::poll`. The only return probe: elsewhere a panic could pass it, which
+    /// would abort the target.
     PollExit,
     /// The entry of `raw::poll` of an async task.
     PollEnter,
@@ -39,7 +41,8 @@ pub enum Role {
 }
 
 impl Role {
-    /// All of them, in the order in which they are attached: returns before entries, so that no poll is left open.
+    /// All of them, in the order in which they are attached: returns before entries, so that no
+    /// poll is left open.
     pub const ALL: [Self; 8] = [
         Self::PollExit,
         Self::PollEnter,
@@ -106,7 +109,8 @@ pub struct Links {
     single: Vec<OwnedFd>,
 }
 
-/// How many processes close perf events at a time: the kernel waits about 0.1 s for each, and the waits overlap.
+/// How many processes close perf events at a time: the kernel waits about 0.1 s for each, and the
+/// waits overlap.
 const CLOSERS: usize = 64;
 
 impl Links {
@@ -136,8 +140,9 @@ impl Drop for Links {
     }
 }
 
-/// Whether the kernel has `uprobe_multi` links: where it does, it looks at the file, and a directory is not one
-/// (`bpf_uprobe_multi_link_attach` in `kernel/trace/bpf_trace.c`, Linux 6.6). Nothing is placed.
+/// Whether the kernel has `uprobe_multi` links: where it does, it looks at the file, and a
+/// directory is not one (`bpf_uprobe_multi_link_attach` in `kernel/trace/bpf_trace.c`, Linux 6.6).
+/// Nothing is placed.
 pub(super) fn knows_multi(program: &OwnedFd) -> bool {
     multi_link(program, Role::PollEnter, c"/", &[0], &[0], 0)
         .is_err_and(|error| error.raw_os_error() == Some(libc::EBADF))
@@ -147,7 +152,8 @@ pub(super) fn knows_multi(program: &OwnedFd) -> bool {
 ///
 /// # Errors
 ///
-/// [`AttachError::Probe`]; for [`Method::Multi`] with `EINVAL` or `EOPNOTSUPP` inside where the kernel does not know it.
+/// [`AttachError::Probe`]; for [`Method::Multi`] with `EINVAL` or `EOPNOTSUPP` inside where the
+/// kernel does not know it.
 pub(super) fn attach(
     method: Method,
     program: &OwnedFd,
@@ -249,7 +255,8 @@ fn perf_uprobe(kind: u32, role: Role, file: &CStr, offset: u64, pid: u32) -> io:
     let mut attr: perf_event_attr = unsafe { std::mem::zeroed() };
     attr.size = size_of::<perf_event_attr>() as u32;
     attr.type_ = kind;
-    // Bit 0 of the configuration asks for the return (PERF_PROBE_CONFIG_IS_RETPROBE in `kernel/events/core.c`).
+    // Bit 0 of the configuration asks for the return (PERF_PROBE_CONFIG_IS_RETPROBE in
+    // `kernel/events/core.c`).
     attr.config = u64::from(role.is_return());
     attr.__bindgen_anon_3.uprobe_path = file.as_ptr() as u64;
     attr.__bindgen_anon_4.probe_offset = offset;

@@ -15,14 +15,16 @@ use crate::{
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Alerts")]
 pub struct AlertArgs {
-    /// Run this with `sh -c` when a poll is long: while it is still open where that is seen. The event's JSON is on its standard
-    /// input, and LOOPPROBE_TASK, _CAUSE, _CALL, _DURATION_NS, _LEVEL, _PID, _TID in its environment
+    /// Run this with `sh -c` when a poll is long: while it is still open where that is seen. The
+    /// event's JSON is on its standard input, and LOOPPROBE_TASK, _CAUSE, _CALL, _DURATION_NS,
+    /// _LEVEL, _PID, _TID in its environment
     #[arg(long, value_name = "CMD")]
     pub on_alert: Option<String>,
     /// Run this when such a poll is over
     #[arg(long, value_name = "CMD")]
     pub on_alert_end: Option<String>,
-    /// Post the same JSON to this http or https URL; where its path is /api/v2/alerts, as Alertmanager takes it
+    /// Post the same JSON to this http or https URL; where its path is /api/v2/alerts, as
+    /// Alertmanager takes it
     #[arg(long, value_name = "URL", value_parser = parse_url)]
     pub alert_url: Option<String>,
     /// Alert from this duration on [default: the threshold]
@@ -31,7 +33,8 @@ pub struct AlertArgs {
     /// From this duration on an alert is critical [default: ten times --warn]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub critical: Option<Duration>,
-    /// Alert for tasks of this name from another duration on, as in 'api::upload*=200ms'; may be repeated, the first that fits counts
+    /// Alert for tasks of this name from another duration on, as in 'api::upload*=200ms'; may be
+    /// repeated, the first that fits counts
     #[arg(long, value_name = "PATTERN=TIME", value_parser = type_threshold)]
     pub threshold_for: Vec<TypeThreshold>,
     /// Never alert for tasks of this name, as in 'metrics::*'; may be repeated

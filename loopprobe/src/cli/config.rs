@@ -1,5 +1,5 @@
-//! Options from a TOML file. The options of a session, as clap knows them, are the only list: a file's keys are their names, and its
-//! values go through the same parsers.
+//! Options from a TOML file. The options of a session, as clap knows them, are the only list: a
+//! file's keys are their names, and its values go through the same parsers.
 
 use std::{
     ffi::OsString,
@@ -60,8 +60,8 @@ pub(super) enum Keys {
 }
 
 impl Keys {
-    /// Of the subcommand `name`; `None` for one that takes no file. What was typed does not tell: in a release build clap takes each
-    /// id for one of the command's.
+    /// Of the subcommand `name`; `None` for one that takes no file. What was typed does not tell:
+    /// in a release build clap takes each id for one of the command's.
     pub(super) fn of(name: &str) -> Option<Self> {
         let all = Cli::command();
         let command = all.find_subcommand(name)?;

@@ -12,10 +12,12 @@ const UNITS: [(&str, f64); 7] = [
     ("s", 1.0),
 ];
 
-/// A year: longer durations are typing errors, and this keeps all later arithmetic in nanoseconds within `u64`.
+/// A year: longer durations are typing errors, and this keeps all later arithmetic in nanoseconds
+/// within `u64`.
 const MAX_SECONDS: f64 = 365.0 * 24.0 * 3600.0;
 
-/// Reads a duration as people type it: `500us`, `10ms`, `1.5s`, `2m`, `1h`; a bare `0` needs no unit.
+/// Reads a duration as people type it: `500us`, `10ms`, `1.5s`, `2m`, `1h`; a bare `0` needs no
+/// unit.
 ///
 /// # Errors
 ///

@@ -10,8 +10,9 @@ use super::parse_duration;
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Gate for CI")]
 pub struct GateArgs {
-    /// Exit with code 3 if a poll took longer than this by its own doing: on a CPU or waiting for what it asked for. Time that
-    /// others took from it (no CPU free, CPU quota, stopped, frozen) does not count
+    /// Exit with code 3 if a poll took longer than this by its own doing: on a CPU or waiting for
+    /// what it asked for. Time that others took from it (no CPU free, CPU quota, stopped, frozen)
+    /// does not count
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub fail_over: Option<Duration>,
     /// The same for wall time, whoever's doing it was
@@ -23,7 +24,8 @@ pub struct GateArgs {
     /// Write the outcome as JUnit XML; `%p` in the name stands for loopprobe's process id
     #[arg(long, value_name = "FILE.xml")]
     pub junit: Option<PathBuf>,
-    /// Mark the lines that failed, on standard error, in the form that GitHub Actions reads; `auto`: where GITHUB_ACTIONS is set
+    /// Mark the lines that failed, on standard error, in the form that GitHub Actions reads;
+    /// `auto`: where GITHUB_ACTIONS is set
     #[arg(
         long,
         value_enum,

@@ -6,7 +6,8 @@ use clap::Args;
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Monitoring")]
 pub struct MetricsArgs {
-    /// Answer http://ADDRESS/metrics with figures for Prometheus, as in '127.0.0.1:9464' (docs/metrics.md)
+    /// Answer http://ADDRESS/metrics with figures for Prometheus, as in '127.0.0.1:9464'
+    /// (docs/metrics.md)
     #[arg(long, value_name = "ADDRESS")]
     pub metrics: Option<String>,
 }

@@ -1,4 +1,5 @@
-//! The command line: what was typed. Each group of options turns itself into what it means, a type of the library.
+//! The command line: what was typed. Each group of options turns itself into what it means, a type
+//! of the library.
 
 mod alert;
 mod command;

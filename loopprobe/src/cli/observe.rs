@@ -13,21 +13,24 @@ use crate::{
 /// The heading of options that few need, behind the common ones in `--help`.
 const MEASURING: &str = "Measuring";
 
-/// What to observe, and when to stop: shared by `attach`, `run` and every command that watches a process.
+/// What to observe, and when to stop: shared by `attach`, `run` and every command that watches a
+/// process.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = None::<&'static str>)]
 pub struct ObserveArgs {
     /// Stop after this long; without it, on Ctrl-C or when the process ends
     #[arg(long, short, display_order = 3, value_name = "TIME", value_parser = parse_duration)]
     pub duration: Option<Duration>,
-    /// Report polls that take at least this long: 500us, 10ms, 1s; 0 reports every poll; `auto` fits it to the process
+    /// Report polls that take at least this long: 500us, 10ms, 1s; 0 reports every poll; `auto`
+    /// fits it to the process
     #[arg(long, short, display_order = 4, value_name = "TIME", value_parser = parse_threshold, default_value = "10ms")]
     pub threshold: Threshold,
-    /// Say this often how busy workers are and how long nobody turned the driver: 1s; at least 100ms
+    /// Say this often how busy workers are and how long nobody turned the driver: 1s; at least
+    /// 100ms
     #[arg(long, display_order = 7, value_name = "TIME", value_parser = parse_interval)]
     pub interval: Option<Duration>,
-    /// Tell of tasks that nothing can wake any more once they have been so for this long, and of task types that only
-    /// become more for four times as long: 30s; at least 1s
+    /// Tell of tasks that nothing can wake any more once they have been so for this long, and of
+    /// task types that only become more for four times as long: 30s; at least 1s
     #[arg(long, display_order = 8, value_name = "TIME", value_parser = parse_stuck)]
     pub stuck: Option<Duration>,
     /// Tell of tasks that live for this long, with what they await: 5s; at least 1s
@@ -43,16 +46,18 @@ pub struct ObserveArgs {
     /// Time polls only: no stacks, no causes
     #[arg(long, help_heading = MEASURING)]
     pub no_stacks: bool,
-    /// How polls are seen: `exact` probes where they begin and return, `light` where they begin, `watch` places no probe at all
-    /// and tells only of polls that waited for the threshold or longer [default: exact]
+    /// How polls are seen: `exact` probes where they begin and return, `light` where they begin,
+    /// `watch` places no probe at all and tells only of polls that waited for the threshold or
+    /// longer [default: exact]
     #[arg(long, help_heading = MEASURING, value_name = "MODE", conflicts_with = "light")]
     pub mode: Option<ModeArg>,
-    /// Short for --mode light: probe where polls begin, not where they return: costs the process less; a poll ends where the next one begins or the
-    /// worker parks. Programs without unwind information are timed exactly all the same
+    /// Short for --mode light: probe where polls begin, not where they return: costs the process
+    /// less; a poll ends where the next one begins or the worker parks. Programs without unwind
+    /// information are timed exactly all the same
     #[arg(long, help_heading = MEASURING)]
     pub light: bool,
-    /// Let observation cost the process no more of its CPU time than this: 1%; over it, stacks are left out, or the probes taken
-    /// away for a while, which the report says (docs/overhead.md)
+    /// Let observation cost the process no more of its CPU time than this: 1%; over it, stacks are
+    /// left out, or the probes taken away for a while, which the report says (docs/overhead.md)
     #[arg(long, help_heading = MEASURING, value_name = "SHARE", value_parser = parse_share)]
     pub max_overhead: Option<f64>,
     /// A separate debug file for the program or one of its libraries; may be repeated
@@ -93,7 +98,8 @@ impl ObserveArgs {
         }
     }
 
-    /// Why these options cannot be had together: what only a probe at each poll tells is not known where threads are watched.
+    /// Why these options cannot be had together: what only a probe at each poll tells is not known
+    /// where threads are watched.
     pub fn refusal(&self) -> Option<String> {
         let asked = match self.threshold {
             _ if self.mode() != Mode::Watch => return None,

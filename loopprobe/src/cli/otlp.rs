@@ -15,8 +15,8 @@ use crate::export::{
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Monitoring")]
 pub struct OtlpArgs {
-    /// Send metrics, and each long poll as a span and a log record, to this receiver of OTLP over HTTP, as in
-    /// 'http://127.0.0.1:4318' (docs/otlp.md)
+    /// Send metrics, and each long poll as a span and a log record, to this receiver of OTLP over
+    /// HTTP, as in 'http://127.0.0.1:4318' (docs/otlp.md)
     #[arg(long, value_name = "URL", value_parser = parse_otlp_url)]
     pub otlp: Option<String>,
     /// A header of those requests, as in 'authorization=Bearer 123'; may be repeated

@@ -11,7 +11,8 @@ use crate::export::{profiles::Options, remote::Header};
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Monitoring")]
 pub struct ProfilesArgs {
-    /// Push profiles of blocked time to this Pyroscope, as in 'http://127.0.0.1:4040' (docs/profiles.md)
+    /// Push profiles of blocked time to this Pyroscope, as in 'http://127.0.0.1:4040'
+    /// (docs/profiles.md)
     #[arg(long, value_name = "URL", value_parser = parse_base_url)]
     pub push_profiles: Option<String>,
     /// A header of those requests, as in 'x-scope-orgid=team-a'; may be repeated

@@ -11,8 +11,8 @@ use crate::{collect::Options, model::Mode};
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Which processes")]
 pub struct SelectArgs {
-    /// Processes of this name, as in 'api*'. This and the following may be repeated; one that fits is enough, and of those
-    /// that fit the ones that use Tokio are observed
+    /// Processes of this name, as in 'api*'. This and the following may be repeated; one that fits
+    /// is enough, and of those that fit the ones that use Tokio are observed
     #[arg(long, value_name = "PATTERN")]
     pub name: Vec<String>,
     /// Processes whose command line fits, as in '*--port 80*'
@@ -24,7 +24,8 @@ pub struct SelectArgs {
     /// Processes in a control group, by its path: '/kubepods*'
     #[arg(long, value_name = "PATTERN")]
     pub cgroup: Vec<String>,
-    /// Processes in a container, by the first 12 digits of its id or by its name; '*' for every container
+    /// Processes in a container, by the first 12 digits of its id or by its name; '*' for every
+    /// container
     #[arg(long, value_name = "PATTERN")]
     pub container: Vec<String>,
     /// All processes that use Tokio

@@ -28,7 +28,8 @@ impl SessionArgs {
         self.observe.refusal().or_else(|| self.snapshot.refusal())
     }
 
-    /// What these options mean for a process. A limit below the threshold could not be seen, so it lowers the threshold.
+    /// What these options mean for a process. A limit below the threshold could not be seen, so it
+    /// lowers the threshold.
     pub fn options(&self, pid: u32, global: &GlobalArgs) -> Options {
         let mut options = self.observe.options(pid, global);
         if let Some(limit) = self.gate.least() {

@@ -50,8 +50,8 @@ pub struct SnapshotArgs {
 /// When a session takes a snapshot by itself, and where it puts it.
 #[derive(Args, Clone, Debug)]
 pub struct SnapshotOnArgs {
-    /// Take a snapshot when a poll is still open after this long, or all workers are blocked at once: 1s; at least 100ms, and at most
-    /// one in five minutes
+    /// Take a snapshot when a poll is still open after this long, or all workers are blocked at
+    /// once: 1s; at least 100ms, and at most one in five minutes
     #[arg(long, display_order = 9, value_name = "TIME", value_parser = parse_age)]
     pub snapshot_on: Option<Duration>,
     /// Write snapshots to files in this folder [default: the current one]

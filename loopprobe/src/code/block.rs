@@ -9,7 +9,8 @@ use crate::elf::{Image, VirtAddr};
 
 /// Straight-line code is cut here; the walk goes on with the next block.
 const MAX_BYTES: usize = 2048;
-/// A jump table with more entries is read no further. Async functions have one entry an await point.
+/// A jump table with more entries is read no further. Async functions have one entry an await
+/// point.
 const MAX_TABLE: u64 = 1024;
 
 /// A place in memory, as an instruction names it.
@@ -20,14 +21,14 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Whether it lies in the image's or the thread's own static memory, given what is known of the registers: what is
-    /// there is no future's state.
+    /// Whether it lies in the image's or the thread's own static memory, given what is known of the
+    /// registers: what is there is no future's state.
     pub(super) fn is_static(&self, registers: &Registers) -> bool {
         registers.is_thread_local(self.base) || registers.get(self.base).is_some()
     }
 
-    /// Whether a write of `size` bytes here may reach the byte at `other`. Registers are copied, so only the distances
-    /// are compared.
+    /// Whether a write of `size` bytes here may reach the byte at `other`. Registers are copied, so
+    /// only the distances are compared.
     pub(super) fn may_hold(&self, size: u8, other: Self) -> bool {
         other.displacement.wrapping_sub(self.displacement) < u64::from(size)
     }
@@ -64,10 +65,11 @@ pub(super) enum Op {
     Sum(Register, Register, Register),
     /// The register takes a value that is not followed.
     Clobber(Register),
-    /// A byte in memory is compared or loaded into the register, as a state machine does with its state; and where.
+    /// A byte in memory is compared or loaded into the register, as a state machine does with its
+    /// state; and where.
     TestByte(Register, Place),
-    /// So many bytes are written from there on, as a state machine does with its state; the compiler may write its
-    /// neighbours with it.
+    /// So many bytes are written from there on, as a state machine does with its state; the
+    /// compiler may write its neighbours with it.
     Store(Place, u8),
     /// A call, and to where, if that is known.
     Call(Option<VirtAddr>),
@@ -87,7 +89,8 @@ pub(super) enum Exit {
         /// Where it goes on otherwise.
         next: VirtAddr,
     },
-    /// A jump through a table of 32-bit distances from its own start, whose address is in the register.
+    /// A jump through a table of 32-bit distances from its own start, whose address is in the
+    /// register.
     RelativeTable(Register),
     /// A jump through a table of addresses.
     AbsoluteTable(VirtAddr),
@@ -111,8 +114,8 @@ pub(super) struct Block {
 }
 
 impl Block {
-    /// Decodes the block at `start`. It ends with its function at the latest: a call that never returns may be the
-    /// last instruction there.
+    /// Decodes the block at `start`. It ends with its function at the latest: a call that never
+    /// returns may be the last instruction there.
     pub(super) fn decode(image: &Image, start: VirtAddr) -> Self {
         let len = image.function_at(start).map_or(MAX_BYTES + 16, |f| {
             (f.end.0 - start.0).min(MAX_BYTES as u64 + 16) as usize
@@ -187,8 +190,8 @@ pub(super) fn absolute_table(image: &Image, table: VirtAddr, limit: VirtAddr) ->
     entries(image, (limit.0.saturating_sub(table.0)) / 8, entry)
 }
 
-/// A table's length is nowhere to be read: it ends with the first entry that does not lead into the function of the
-/// first one, or at the limit.
+/// A table's length is nowhere to be read: it ends with the first entry that does not lead into the
+/// function of the first one, or at the limit.
 fn entries(image: &Image, limit: u64, entry: impl Fn(u64) -> Option<VirtAddr>) -> Vec<VirtAddr> {
     let Some(first) = entry(0).filter(|first| image.is_code(*first)) else {
         return Vec::new();
@@ -232,7 +235,8 @@ fn indirect_jump(image: &Image, instruction: &Instruction, table: Option<Registe
     Exit::Unknown
 }
 
-/// The target of a call or jump through a word of the image, such as an entry of the global offset table.
+/// The target of a call or jump through a word of the image, such as an entry of the global offset
+/// table.
 fn through_word(image: &Image, instruction: &Instruction) -> Option<VirtAddr> {
     instruction
         .is_ip_rel_memory_operand()
@@ -295,8 +299,9 @@ fn is_register_copy(instruction: &Instruction) -> bool {
         && instruction.op0_register().is_gpr64()
 }
 
-/// `mov %fs:0, %reg`, or `add %fs:0, %reg` to an offset that the loader knows: the register points to the thread's own
-/// variables. Source: "ELF Handling For Thread-Local Storage", local exec, initial exec and descriptors.
+/// `mov %fs:0, %reg`, or `add %fs:0, %reg` to an offset that the loader knows: the register points
+/// to the thread's own variables. Source: "ELF Handling For Thread-Local Storage", local exec,
+/// initial exec and descriptors.
 fn takes_thread_pointer(instruction: &Instruction) -> bool {
     instruction.op0_kind() == OpKind::Register
         && instruction.op0_register().is_gpr64()
@@ -307,8 +312,8 @@ fn takes_thread_pointer(instruction: &Instruction) -> bool {
         && instruction.memory_displacement64() == 0
 }
 
-/// Whether `instruction` is a call of `__tls_get_addr`: its argument, loaded just before, is a word that the loader fills
-/// with a module's number. Source: the same, general and local dynamic.
+/// Whether `instruction` is a call of `__tls_get_addr`: its argument, loaded just before, is a word
+/// that the loader fills with a module's number. Source: the same, general and local dynamic.
 fn is_thread_local_call(image: &Image, instruction: &Instruction, before: Option<&Op>) -> bool {
     let is_call = instruction.mnemonic() == Mnemonic::Call;
     is_call

@@ -7,7 +7,8 @@ const DIRECT: usize = 5;
 /// `call *rel32(%rip)`.
 const THROUGH_WORD: usize = 6;
 
-/// The function that a call leads to. `inside` is the last byte of the call instruction, as stacks have it of a caller.
+/// The function that a call leads to. `inside` is the last byte of the call instruction, as stacks
+/// have it of a caller.
 ///
 /// `None` for a call through a register, and for one that leads out of the file.
 pub fn callee(image: &Image, inside: VirtAddr) -> Option<VirtAddr> {

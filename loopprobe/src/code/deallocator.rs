@@ -10,7 +10,8 @@ use crate::elf::{Image, VirtAddr};
 
 /// So many instructions lie at most between the argument and the call.
 const MAX_BETWEEN: u32 = 6;
-/// The alignment of most types that own memory. The third argument of other functions, often a length, is rarely this.
+/// The alignment of most types that own memory. The third argument of other functions, often a
+/// length, is rarely this.
 const ALIGNMENT: u32 = 8;
 /// The same as an instruction: `mov $8, %edx`.
 const TO_THIRD_ARGUMENT: [u8; 5] = [0xba, ALIGNMENT as u8, 0, 0, 0];
@@ -23,8 +24,8 @@ const MIN_CALLS: u32 = 64;
 /// And so many times as many as of any other function.
 const MARGIN: u32 = 4;
 
-/// The function through which all Rust code of a file gives memory back, and those of the allocator to which it jumps. Code of the
-/// crate that chooses the allocator may call these at once.
+/// The function through which all Rust code of a file gives memory back, and those of the allocator
+/// to which it jumps. Code of the crate that chooses the allocator may call these at once.
 ///
 /// None where it was inlined into its callers or is not found.
 pub fn deallocators(image: &Image) -> Vec<VirtAddr> {
@@ -64,8 +65,8 @@ fn jumps(image: &Image, start: VirtAddr) -> Vec<VirtAddr> {
         .collect()
 }
 
-/// `__rust_dealloc(pointer, size, alignment)`, told by its calls: most have a constant alignment as their third argument, and
-/// nothing else in a program is called so often so.
+/// `__rust_dealloc(pointer, size, alignment)`, told by its calls: most have a constant alignment as
+/// their third argument, and nothing else in a program is called so often so.
 fn deallocator(image: &Image) -> Option<VirtAddr> {
     let finder = memmem::Finder::new(&TO_THIRD_ARGUMENT);
     let mut calls: HashMap<VirtAddr, u32> = HashMap::new();

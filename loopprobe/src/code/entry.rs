@@ -1,4 +1,5 @@
-//! Where a probe is cheap: the instructions that the kernel emulates instead of single-stepping them.
+//! Where a probe is cheap: the instructions that the kernel emulates instead of single-stepping
+//! them.
 
 use iced_x86::{
     Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic,
@@ -11,7 +12,8 @@ use crate::elf::{Image, VirtAddr};
 
 /// The longest x86 instruction.
 const MAX_INSTRUCTION: usize = 15;
-/// How far a probe is moved from a function's first byte. One hop through the GOT and a handful of moves were seen.
+/// How far a probe is moved from a function's first byte. One hop through the GOT and a handful of
+/// moves were seen.
 const MAX_STEPS: usize = 8;
 
 /// The instruction at a probe's place.
@@ -19,8 +21,9 @@ const MAX_STEPS: usize = 8;
 pub struct EntryInstruction {
     /// Its mnemonic: `push`, `jmp`.
     pub mnemonic: String,
-    /// Whether the kernel emulates it. If not, each hit costs a single step (about 16 us on a virtual machine).
-    /// Source: `arch/x86/kernel/uprobes.c`, `arch_uprobe_analyze_insn` (Linux 6.18).
+    /// Whether the kernel emulates it. If not, each hit costs a single step (about 16 us on a
+    /// virtual machine). Source: `arch/x86/kernel/uprobes.c`, `arch_uprobe_analyze_insn` (Linux
+    /// 6.18).
     pub emulated: bool,
     /// Where it leads.
     #[serde(skip)]
@@ -30,7 +33,8 @@ pub struct EntryInstruction {
 /// Where a thread is behind an instruction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Leads {
-    /// The next instruction, in bytes from this one; two of a conditional jump, else both are the same.
+    /// The next instruction, in bytes from this one; two of a conditional jump, else both are the
+    /// same.
     pub next: [i64; 2],
     /// How far it lowers the stack pointer, in bytes.
     pub pushed: u32,
@@ -47,10 +51,11 @@ pub struct ProbePoint {
 
 /// Chooses where to probe the function at `entry`, whose first argument is wanted.
 ///
-/// If the kernel does not emulate the first instruction, the first emulated one is taken that every call passes
-/// exactly once with the argument still in `rdi` and the stack pointer as it was at the entry: there the return address
-/// still lies at the top of the stack, so entry and return probes work as at the entry. Without one it stays at the
-/// entry. `None` means that no instruction is there.
+/// If the kernel does not emulate the first instruction, the first emulated one is taken that every
+/// call passes exactly once with the argument still in `rdi` and the stack pointer as it was at the
+/// entry: there the return address still lies at the top of the stack, so entry and return probes
+/// work as at the entry. Without one it stays at the entry. `None` means that no instruction is
+/// there.
 pub fn probe_point(image: &Image, entry: VirtAddr) -> Option<ProbePoint> {
     let first = decode(image, entry)?;
     let at = |instruction: &Instruction| ProbePoint {
@@ -119,7 +124,8 @@ fn leads(image: &Image, instruction: &Instruction) -> Leads {
     }
 }
 
-/// How far `instruction` lowers the stack pointer; 0 if it does not, or in a way that is not in the instruction.
+/// How far `instruction` lowers the stack pointer; 0 if it does not, or in a way that is not in the
+/// instruction.
 fn pushed(instruction: &Instruction) -> u32 {
     let makes_room =
         instruction.mnemonic() == Mnemonic::Sub && instruction.op0_register() == Register::RSP;
@@ -150,9 +156,10 @@ fn writes_rdi_or_rsp(instruction: &Instruction) -> bool {
 
 /// Whether the kernel emulates `instruction` when a probe sits on it.
 ///
-/// Source: `arch/x86/kernel/uprobes.c`, `branch_setup_xol_ops` and `push_setup_xol_ops` (the same in Linux 6.1 and
-/// 6.18): relative `jmp`, `jcc` and `call` without an operand-size prefix, one-byte `nop`, and `push` of a register
-/// with no prefix but REX.B. Multi-byte `nop`s are emulated since 6.18 only and do not count.
+/// Source: `arch/x86/kernel/uprobes.c`, `branch_setup_xol_ops` and `push_setup_xol_ops` (the same
+/// in Linux 6.1 and 6.18): relative `jmp`, `jcc` and `call` without an operand-size prefix,
+/// one-byte `nop`, and `push` of a register with no prefix but REX.B. Multi-byte `nop`s are
+/// emulated since 6.18 only and do not count.
 fn is_emulated(instruction: &Instruction) -> bool {
     match instruction.code() {
         Code::Jmp_rel8_64 | Code::Jmp_rel32_64 | Code::Call_rel32_64 | Code::Nopd => true,

@@ -11,10 +11,12 @@ use crate::{
 /// Larger functions are looked at no further.
 const MAX_LOOKED_AT: u64 = 1 << 20;
 
-/// A source file that `function` probably comes from: the commonest one among the panic locations that its code
-/// refers to, and the first of its lines there. Inlining brings in others, so this is a hint and never certain.
+/// A source file that `function` probably comes from: the commonest one among the panic locations
+/// that its code refers to, and the first of its lines there. Inlining brings in others, so this is
+/// a hint and never certain.
 ///
-/// The standard library's files count only where there are no others: its code is inlined everywhere.
+/// The standard library's files count only where there are no others: its code is inlined
+/// everywhere.
 pub fn near(image: &Image, function: Range<VirtAddr>) -> Option<SourceLocation> {
     let locations = locations_in(image, function);
     let is_std = |location: &&SourceLocation| registry_crate(&location.file) == Some("std");

@@ -8,11 +8,12 @@ use crate::elf::{Image, VirtAddr};
 
 /// Larger functions are looked at no further, in bytes.
 const MAX_LOOKED_AT: u64 = 1 << 16;
-/// A function that does nothing but call another one, such as an entry of the procedure linkage table, has fewer bytes before that.
+/// A function that does nothing but call another one, such as an entry of the procedure linkage
+/// table, has fewer bytes before that.
 const MAX_THUNK: u64 = 24;
 
-/// Whether the code of `function` calls a function of another file by this name, itself or through a function that does
-/// nothing before it.
+/// Whether the code of `function` calls a function of another file by this name, itself or through
+/// a function that does nothing before it.
 pub fn calls_import(image: &Image, function: &Range<VirtAddr>, name: &[u8]) -> bool {
     let len = function.end.0.saturating_sub(function.start.0);
     instructions(image, function.start, len.min(MAX_LOOKED_AT)).any(|instruction| {
@@ -37,8 +38,8 @@ fn is_call_of(image: &Image, instruction: &Instruction, name: &[u8]) -> bool {
     word(instruction).and_then(|slot| image.import_at(slot)) == Some(name)
 }
 
-/// The word, to be filled by the loader, through which an instruction calls or jumps; or from which it loads an address, as is done
-/// ahead of a loop of calls.
+/// The word, to be filled by the loader, through which an instruction calls or jumps; or from which
+/// it loads an address, as is done ahead of a loop of calls.
 fn word(instruction: &Instruction) -> Option<VirtAddr> {
     let is_use = match instruction.flow_control() {
         FlowControl::IndirectCall | FlowControl::IndirectBranch => true,

@@ -10,9 +10,11 @@ const MAX_PATH: u64 = 1024;
 /// No source file has more lines or columns.
 const MAX_LINE: u32 = 1 << 24;
 
-/// The `core::panic::Location` at `address`, if there is a credible one: path (pointer and length), line, column.
+/// The `core::panic::Location` at `address`, if there is a credible one: path (pointer and length),
+/// line, column.
 ///
-/// Its layout was the same in all compilers seen (Rust 1.75 to 1.97). The path's length includes a final NUL since 1.9x.
+/// Its layout was the same in all compilers seen (Rust 1.75 to 1.97). The path's length includes a
+/// final NUL since 1.9x.
 pub fn panic_location(image: &Image, address: VirtAddr) -> Option<SourceLocation> {
     let path = image.pointer_at(address)?;
     let len = image
@@ -36,8 +38,9 @@ pub fn panic_location(image: &Image, address: VirtAddr) -> Option<SourceLocation
 
 /// The dependency that a source path lies in: `hyper-util-0.1.20`, or `std`.
 ///
-/// Cargo unpacks a crate into a folder of its name and version, which the compiler records (`--remap-path-prefix`
-/// replaces only what is before it). Vendored folders and path dependencies have no version and yield nothing.
+/// Cargo unpacks a crate into a folder of its name and version, which the compiler records
+/// (`--remap-path-prefix` replaces only what is before it). Vendored folders and path dependencies
+/// have no version and yield nothing.
 pub fn registry_crate(file: &str) -> Option<&str> {
     if is_std(file) {
         return Some("std");
@@ -52,7 +55,8 @@ pub fn registry_crate(file: &str) -> Option<&str> {
     (!rest.is_empty()).then_some(*krate)
 }
 
-/// The part of a source path that a person wants to read: from the dependency's folder on, else all of it.
+/// The part of a source path that a person wants to read: from the dependency's folder on, else all
+/// of it.
 pub fn short_path(file: &str) -> &str {
     match registry_crate(file) {
         Some("std") => file.split_once("/library/").map_or(file, |(_, path)| path),
@@ -61,7 +65,8 @@ pub fn short_path(file: &str) -> &str {
     }
 }
 
-/// The standard library is recorded as `/rustc/COMMIT/library/...`, or below the `rust-src` component.
+/// The standard library is recorded as `/rustc/COMMIT/library/...`, or below the `rust-src`
+/// component.
 fn is_std(file: &str) -> bool {
     (file.starts_with("/rustc/") || file.contains("/lib/rustlib/src/rust/"))
         && file.contains("/library/")

@@ -1,8 +1,9 @@
-//! What machine code tells without symbols: which constants a piece of code uses, and what it calls.
+//! What machine code tells without symbols: which constants a piece of code uses, and what it
+//! calls.
 //!
-//! Code is decoded one basic block at a time, where a walk asks for it, and kept. Nothing here needs symbols, unwind
-//! tables or section headers. The bytes are untrusted: a block is bounded in length, a jump table in entries, and
-//! who walks bounds the number of blocks.
+//! Code is decoded one basic block at a time, where a walk asks for it, and kept. Nothing here
+//! needs symbols, unwind tables or section headers. The bytes are untrusted: a block is bounded in
+//! length, a jump table in entries, and who walks bounds the number of blocks.
 
 mod block;
 mod call;
@@ -47,11 +48,11 @@ use walk::{Walk, Walked};
 
 use crate::elf::{Image, VirtAddr};
 
-/// How many operations are kept decoded, of 24 bytes each. Walks from the 135 task types of a 38 MB program need a
-/// tenth of it.
+/// How many operations are kept decoded, of 24 bytes each. Walks from the 135 task types of a 38 MB
+/// program need a tenth of it.
 const MAX_KEPT: usize = 1 << 21;
-/// How far tail calls are followed, and into how many blocks in all, to see whether a function returns: panic functions
-/// are short.
+/// How far tail calls are followed, and into how many blocks in all, to see whether a function
+/// returns: panic functions are short.
 const MAX_TAIL_CALLS: u32 = 3;
 const MAX_PANIC_BLOCKS: usize = 192;
 /// No function that has been compiled is larger; unwind tables that say so are not believed.
@@ -83,8 +84,8 @@ impl Blocks {
         block
     }
 
-    /// Where the code goes on after `block`, given what is known of the registers then. A jump table's targets are in
-    /// the table's order.
+    /// Where the code goes on after `block`, given what is known of the registers then. A jump
+    /// table's targets are in the table's order.
     fn targets(&mut self, image: &Image, block: &Block, registers: &Registers) -> Vec<VirtAddr> {
         match block.exit {
             Exit::Next(next) | Exit::Jump(next) => vec![next],
@@ -114,7 +115,8 @@ impl Blocks {
         referred.get(after).copied().unwrap_or(VirtAddr(u64::MAX))
     }
 
-    /// Whether `function` may return. Panic functions do not, and the code after a call to one belongs to somebody else.
+    /// Whether `function` may return. Panic functions do not, and the code after a call to one
+    /// belongs to somebody else.
     fn returns(&mut self, image: &Image, function: VirtAddr) -> bool {
         if let Some(known) = self.returns.get(&function) {
             return *known;

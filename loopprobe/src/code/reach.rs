@@ -8,11 +8,12 @@ use crate::{
     model::SourceLocation,
 };
 
-/// A function's own code and that of what it calls, directly and at second or third hand, in blocks.
+/// A function's own code and that of what it calls, directly and at second or third hand, in
+/// blocks.
 const MAX_BLOCKS: usize = 600;
 
-/// The panic locations that the code from `start` on refers to, nearest first, with the number of calls on the way
-/// (at most `max_calls`).
+/// The panic locations that the code from `start` on refers to, nearest first, with the number of
+/// calls on the way (at most `max_calls`).
 pub fn locations_near(
     image: &Image,
     start: VirtAddr,

@@ -4,11 +4,12 @@ use std::{collections::HashSet, ops::Range};
 
 use crate::elf::{Image, VirtAddr};
 
-/// Finds the instructions that load one of `targets`: `lea target(%rip), %reg`, and in a fixed-address image
-/// `mov $target, %reg`.
+/// Finds the instructions that load one of `targets`: `lea target(%rip), %reg`, and in a
+/// fixed-address image `mov $target, %reg`.
 ///
-/// This looks at every byte of the code and decodes nothing, so it takes milliseconds, and may rarely report bytes
-/// that only look like such an instruction. Returns (address of the instruction or of its last prefix, target).
+/// This looks at every byte of the code and decodes nothing, so it takes milliseconds, and may
+/// rarely report bytes that only look like such an instruction. Returns (address of the instruction
+/// or of its last prefix, target).
 pub(crate) fn references(image: &Image, targets: &HashSet<VirtAddr>) -> Vec<(VirtAddr, VirtAddr)> {
     let Some((low, high)) = targets.iter().min().zip(targets.iter().max()) else {
         return Vec::new();
@@ -39,7 +40,8 @@ pub(crate) fn references(image: &Image, targets: &HashSet<VirtAddr>) -> Vec<(Vir
     found
 }
 
-/// The addresses that the code in `range` refers to, ascending: what it loads with `lea`, and tables that it jumps through.
+/// The addresses that the code in `range` refers to, ascending: what it loads with `lea`, and
+/// tables that it jumps through.
 pub(super) fn referred(image: &Image, range: &Range<VirtAddr>) -> Vec<VirtAddr> {
     let code = image.bytes_up_to(range.start, (range.end.0 - range.start.0) as usize);
     let target = |(index, window): (usize, &[u8])| match window {

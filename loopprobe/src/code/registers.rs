@@ -4,7 +4,8 @@ use iced_x86::Register;
 
 use crate::elf::VirtAddr;
 
-/// What general-purpose registers are known to hold: addresses of the image, or of the thread's own variables.
+/// What general-purpose registers are known to hold: addresses of the image, or of the thread's own
+/// variables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Registers {
     values: [Option<VirtAddr>; 16],

@@ -8,11 +8,12 @@ use memchr::memmem;
 use super::{Registers, references};
 use crate::elf::{Image, VirtAddr};
 
-/// What a state machine panics with when it is polled after its end: "completion", "panicking" or "async drop" follows.
-/// Source: `compiler/rustc_middle/src/mir/terminator.rs`, `AssertKind` (Rust 1.39 to 1.97).
+/// What a state machine panics with when it is polled after its end: "completion", "panicking" or
+/// "async drop" follows. Source: `compiler/rustc_middle/src/mir/terminator.rs`, `AssertKind` (Rust
+/// 1.39 to 1.97).
 const RESUMED: &[u8] = b"`async fn` resumed after ";
-/// Since about Rust 1.80 a function of `core` takes the location, loads the message and goes on to panic. Code of older
-/// compilers loads the message itself, in functions that are larger than this.
+/// Since about Rust 1.80 a function of `core` takes the location, loads the message and goes on to
+/// panic. Code of older compilers loads the message itself, in functions that are larger than this.
 const MAX_PANIC_FUNCTION: u64 = 112;
 
 /// The panics of finished async state machines in one image.
@@ -42,14 +43,16 @@ impl ResumedPanics {
         }
     }
 
-    /// Whether there are none: the image has no async function, or no unwind information that tells its functions.
+    /// Whether there are none: the image has no async function, or no unwind information that tells
+    /// its functions.
     pub(super) fn is_empty(&self) -> bool {
         self.unused
     }
 
     /// If calling `target` with these registers is such a panic: the address of its location.
     ///
-    /// `panic_const_async_fn_resumed*(&Location)`, or in older compilers `panic(message, length, &Location)`.
+    /// `panic_const_async_fn_resumed*(&Location)`, or in older compilers `panic(message, length,
+    /// &Location)`.
     pub(super) fn location(&self, target: VirtAddr, registers: &Registers) -> Option<VirtAddr> {
         let first = registers.get(Register::RDI)?;
         if self.functions.contains(&target) {

@@ -1,4 +1,5 @@
-//! Whether a thread spins: asks again and again for something that another thread has to do, without a system call.
+//! Whether a thread spins: asks again and again for something that another thread has to do,
+//! without a system call.
 
 use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction};
 
@@ -9,8 +10,8 @@ pub const SPIN_WAIT_BYTES: u64 = 64;
 /// So many instructions are followed.
 const MOST: usize = 24;
 
-/// Whether the instruction at `at` lies in a small loop with a `pause`, the processor's hint for such loops, that calls nothing.
-/// `code` begins [`SPIN_WAIT_BYTES`] before it.
+/// Whether the instruction at `at` lies in a small loop with a `pause`, the processor's hint for
+/// such loops, that calls nothing. `code` begins [`SPIN_WAIT_BYTES`] before it.
 pub fn is_spin_wait(code: &[u8], at: ProcAddr) -> bool {
     let Some(from) = at.0.checked_sub(SPIN_WAIT_BYTES) else {
         return false;

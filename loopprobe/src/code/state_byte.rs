@@ -19,8 +19,8 @@ const MAX_OFFSET: i64 = 1 << 26;
 /// Words of the stack that are kept track of.
 const MAX_SLOTS: usize = 64;
 
-/// What registers and words on the stack are known to hold: the first argument of the function where the walk began, and a
-/// distance.
+/// What registers and words on the stack are known to hold: the first argument of the function
+/// where the walk began, and a distance.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Pointers {
     registers: [Option<i64>; 16],
@@ -38,8 +38,8 @@ struct Visit {
     calls: u32,
 }
 
-/// How far from the first argument of `start` the byte lies that is tested at `entries`. `None` unless it is the same for all of
-/// them that are reached, and at least one is.
+/// How far from the first argument of `start` the byte lies that is tested at `entries`. `None`
+/// unless it is the same for all of them that are reached, and at least one is.
 pub(super) fn find(
     image: &Image,
     blocks: &mut Blocks,
@@ -249,7 +249,8 @@ impl Pointers {
                 let displacement = instruction.memory_displacement64().cast_signed();
                 self.set(first, base.and_then(|base| base.checked_add(displacement)));
             }
-            // The stack is aligned: what was kept can no longer be found, and what is kept from now on can.
+            // The stack is aligned: what was kept can no longer be found, and what is kept from now
+            // on can.
             Mnemonic::And if first == Register::RSP => self.slots.clear(),
             Mnemonic::Call => {
                 for register in super::registers::CALLER_SAVED {
@@ -324,7 +325,8 @@ fn is_number(instruction: &Instruction) -> bool {
 mod tests {
     use super::*;
 
-    /// What is known after some instructions, of a register that held the argument's address in the beginning.
+    /// What is known after some instructions, of a register that held the argument's address in the
+    /// beginning.
     fn after(code: &[u8], register: Register) -> Option<i64> {
         let mut pointers = Pointers {
             stack: Some(0),

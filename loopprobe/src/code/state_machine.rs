@@ -8,7 +8,8 @@ use crate::{
     model::SourceLocation,
 };
 
-/// How many blocks are looked at in one image, over all walks: a thousand task types need up to three million.
+/// How many blocks are looked at in one image, over all walks: a thousand task types need up to
+/// three million.
 const MAX_VISITED: usize = 1 << 23;
 
 /// Where an async function or block is defined.
@@ -16,14 +17,15 @@ const MAX_VISITED: usize = 1 << 23;
 pub struct Definition {
     /// The opening brace of its body, as the compiler recorded it.
     pub location: SourceLocation,
-    /// Whether it is the outermost one for certain. With `panic = "abort"` a function that never returns embeds no
-    /// panic, and one that it awaits may be found in its place; and a future that polls two of them is neither: then this
-    /// is false.
+    /// Whether it is the outermost one for certain. With `panic = "abort"` a function that never
+    /// returns embeds no panic, and one that it awaits may be found in its place; and a future that
+    /// polls two of them is neither: then this is false.
     pub certain: bool,
 }
 
-/// The async functions and blocks of one image, known without symbols: the compiler turns each into a state machine
-/// whose poll function ends in a panic, with the definition's location, when it is polled after its end.
+/// The async functions and blocks of one image, known without symbols: the compiler turns each into
+/// a state machine whose poll function ends in a panic, with the definition's location, when it is
+/// polled after its end.
 ///
 /// All methods want the image that this was made for.
 #[derive(Debug, Default)]
@@ -38,8 +40,8 @@ pub struct StateMachines {
 }
 
 impl StateMachines {
-    /// The outermost async function or block that the function at `poll` polls, itself or through what it calls.
-    /// The first time it passes once over the image: about 0.1 s for 40 MB.
+    /// The outermost async function or block that the function at `poll` polls, itself or through
+    /// what it calls. The first time it passes once over the image: about 0.1 s for 40 MB.
     pub fn outermost(&mut self, image: &Image, poll: VirtAddr) -> Option<Definition> {
         if let Some(known) = self.outermost.get(&poll) {
             return known.clone();
@@ -49,7 +51,8 @@ impl StateMachines {
         definition
     }
 
-    /// The async function or block whose code `function` holds: the outermost one, if others are inlined into it.
+    /// The async function or block whose code `function` holds: the outermost one, if others are
+    /// inlined into it.
     pub fn within(&mut self, image: &Image, function: Range<VirtAddr>) -> Option<Definition> {
         if let Some(known) = self.within.get(&function.start) {
             return known.clone();
@@ -60,11 +63,13 @@ impl StateMachines {
         definition
     }
 
-    /// How many bytes from its first argument the function at `poll` finds the state of the outermost async function or block: a
-    /// byte that is 0 before the first poll, 1 after the end, 2 after a panic, and 3 + N at await N (from 0, in the compiler's
-    /// order). `None` where that machine is not certain, or the way from the argument to its state cannot be followed.
+    /// How many bytes from its first argument the function at `poll` finds the state of the
+    /// outermost async function or block: a byte that is 0 before the first poll, 1 after the end,
+    /// 2 after a panic, and 3 + N at await N (from 0, in the compiler's order). `None` where that
+    /// machine is not certain, or the way from the argument to its state cannot be followed.
     ///
-    /// Source of the numbers: `compiler/rustc_middle/src/ty/sty.rs`, `CoroutineArgs` (Rust 1.39 to 1.97).
+    /// Source of the numbers: `compiler/rustc_middle/src/ty/sty.rs`, `CoroutineArgs` (Rust 1.39 to
+    /// 1.97).
     pub fn state_byte(&mut self, image: &Image, poll: VirtAddr) -> Option<u32> {
         if let Some(known) = self.states.get(&poll) {
             return *known;

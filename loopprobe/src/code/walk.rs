@@ -9,8 +9,8 @@ use std::{
 use super::{Blocks, Op, Place, Registers, ResumedPanics};
 use crate::elf::{Image, VirtAddr};
 
-/// The lengths of steps. Only their order matters: a jump leads on in the same state machine, a call may lead to an
-/// inner one, and testing a state does.
+/// The lengths of steps. Only their order matters: a jump leads on in the same state machine, a
+/// call may lead to an inner one, and testing a state does.
 const JUMP: u32 = 2;
 const CALL: u32 = 6;
 const STATE_TEST: u32 = 3;
@@ -18,8 +18,8 @@ const STATE_TEST: u32 = 3;
 const MAX_DISTANCE: u32 = 160;
 /// How much further to look for a second state machine, which would make the first one doubtful.
 const MARGIN: u32 = 20;
-/// How much further than that to look for what is polled after the first one: through its code, from where it tests its
-/// state to where it stores it.
+/// How much further than that to look for what is polled after the first one: through its code,
+/// from where it tests its state to where it stores it.
 const THROUGH: u32 = 24;
 /// A jump's length on that way.
 const INNER_JUMP: u32 = 1;
@@ -31,16 +31,17 @@ const MAX_QUEUED: usize = 4 * MAX_BLOCKS;
 pub(super) struct Sighting {
     /// The address of its panic location.
     pub location: VirtAddr,
-    /// How many different bytes in memory were tested on the way, without those of static and thread-local variables, such
-    /// as Tokio's context. The first may be its own state; a second one means that another state machine, which embeds
-    /// no panic, lies around it.
+    /// How many different bytes in memory were tested on the way, without those of static and
+    /// thread-local variables, such as Tokio's context. The first may be its own state; a second
+    /// one means that another state machine, which embeds no panic, lies around it.
     pub tests: u32,
 }
 
 /// What a walk found.
 #[derive(Debug)]
 pub(super) struct Walked {
-    /// The state machines seen, nearest first: the outermost one, and those so close to it that they might be meant as well.
+    /// The state machines seen, nearest first: the outermost one, and those so close to it that
+    /// they might be meant as well.
     pub found: Vec<Sighting>,
     /// Whether the first one polls all others itself: none is polled beside it, before or after.
     pub is_alone: bool,
@@ -50,7 +51,8 @@ pub(super) struct Walked {
     pub visited: usize,
 }
 
-/// A byte in memory, and the end of the block that tested it first: blocks overlap, where one is jumped into.
+/// A byte in memory, and the end of the block that tested it first: blocks overlap, where one is
+/// jumped into.
 pub(super) type Tested = (VirtAddr, Place);
 
 #[derive(Clone, Debug)]
@@ -84,8 +86,8 @@ pub(super) struct Walk<'a> {
     seen: HashSet<(VirtAddr, bool, bool)>,
     found: Vec<Sighting>,
     limit: u32,
-    /// Where the first state machine tests its state: what is reached from there is its own or what it polls, until it
-    /// stores its state, as it does before it returns.
+    /// Where the first state machine tests its state: what is reached from there is its own or what
+    /// it polls, until it stores its state, as it does before it returns.
     entries: HashSet<Tested>,
     second: Option<Second>,
 }
@@ -142,9 +144,9 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Walks again, and looks for state machines that are reached past the first one, or after it has stored its state.
-    /// A future that polls two async functions does so, also where the first is inlined into it.
-    /// Where there is too much to look at, it is not certain.
+    /// Walks again, and looks for state machines that are reached past the first one, or after it
+    /// has stored its state. A future that polls two async functions does so, also where the first
+    /// is inlined into it. Where there is too much to look at, it is not certain.
     fn is_alone(&mut self, start: VirtAddr) -> bool {
         self.visits.clear();
         self.queue.clear();
@@ -222,7 +224,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// A function is called; whether the code goes on after it. What the first state machine calls is its own.
+    /// A function is called; whether the code goes on after it. What the first state machine calls
+    /// is its own.
     fn call(&mut self, distance: u32, target: VirtAddr, visit: &Visit) -> bool {
         if self.sighted(distance, target, visit) || !self.blocks.returns(self.image, target) {
             return false;
@@ -254,8 +257,9 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Whether the byte is one that is tested where the first state machine is entered, in the same function: compilers
-    /// duplicate such tests. After it has stored its state, another test of it can be somebody else's.
+    /// Whether the byte is one that is tested where the first state machine is entered, in the same
+    /// function: compilers duplicate such tests. After it has stored its state, another test of it
+    /// can be somebody else's.
     fn is_state(&self, (end, place): Tested) -> bool {
         let last = |end: VirtAddr| VirtAddr(end.0.saturating_sub(1));
         let mut same_place = self.entries.iter().filter(|entry| entry.1 == place);

@@ -91,7 +91,8 @@ impl Fitting {
         now_ns >= self.next_ns
     }
 
-    /// The threshold that fits the polls since the last fit, if it is the first one, or another one than `current_ns`.
+    /// The threshold that fits the polls since the last fit, if it is the first one, or another one
+    /// than `current_ns`.
     pub(super) fn fit(
         &mut self,
         durations: &Distribution,

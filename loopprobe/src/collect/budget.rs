@@ -4,8 +4,8 @@ use crate::model::{self, ProbeCost, Step};
 
 /// How long a window is.
 pub(super) const WINDOW_NS: u64 = 1_000_000_000;
-/// A process that uses less CPU time than this share of one CPU counts as if it used so much: what a nearly idle one costs is little,
-/// whatever its share.
+/// A process that uses less CPU time than this share of one CPU counts as if it used so much: what
+/// a nearly idle one costs is little, whatever its share.
 const LEAST_CPU: f64 = 0.1;
 /// After so many windows over the budget less is observed.
 const OVER: u32 = 2;
@@ -70,7 +70,8 @@ impl Reading {
 pub(super) struct Change {
     /// How much is observed from now on.
     pub step: Step,
-    /// What observation cost in the last window, as a share of the process's CPU time; `None` after a pause.
+    /// What observation cost in the last window, as a share of the process's CPU time; `None` after
+    /// a pause.
     pub cost: Option<f64>,
     /// For how long, if nothing is.
     pub pause_ns: u64,
@@ -148,7 +149,8 @@ impl Budget {
         if saves {
             self.said.step = Step::NoStacks;
         } else {
-            // As long as what was seen since the last pause must be spread over, to cost no more than allowed.
+            // As long as what was seen since the last pause must be spread over, to cost no more
+            // than allowed.
             let seen_ns = now_ns
                 .saturating_sub(self.seen_since_ns)
                 .min(10 * WINDOW_NS) as f64;

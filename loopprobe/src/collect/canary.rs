@@ -1,4 +1,5 @@
-//! loopprobe's own check: a known block in its own process must come out at the far end, with its duration, stack and cause.
+//! loopprobe's own check: a known block in its own process must come out at the far end, with its
+//! duration, stack and cause.
 
 use std::{
     io,
@@ -172,7 +173,8 @@ impl Canary {
         Ok(true)
     }
 
-    /// Decides on a block that has come out, or had the time to. `all_seen`: no record waits to be looked at.
+    /// Decides on a block that has come out, or had the time to. `all_seen`: no record waits to be
+    /// looked at.
     pub(super) fn decide(&mut self, now_ns: u64, all_seen: bool) -> Option<Verdict> {
         let running = self.running.as_mut()?;
         if running.block.is_none() {
@@ -239,7 +241,8 @@ pub(super) enum Verdict {
     OutAgain,
 }
 
-/// With entry-only timing: says that the block is still open where its thread has stopped, if its stack shows that.
+/// With entry-only timing: says that the block is still open where its thread has stopped, if its
+/// stack shows that.
 fn answer(
     stacks: &mut Stacks,
     record: &StackRecord,

@@ -1,5 +1,5 @@
-//! Long polls that the kernel side counts otherwise than they are reported: those of root futures, those that are open at the end,
-//! and those that had ended earlier than it knew.
+//! Long polls that the kernel side counts otherwise than they are reported: those of root futures,
+//! those that are open at the end, and those that had ended earlier than it knew.
 
 use std::collections::HashMap;
 

@@ -6,7 +6,8 @@ use loopprobe_common::config::site_of_key;
 
 use crate::{attach::Plan, model::Coverage};
 
-/// A site has fired if a poll of one of its task types was counted. `fired` says of each type whether that is so.
+/// A site has fired if a poll of one of its task types was counted. `fired` says of each type
+/// whether that is so.
 pub(super) fn coverage(plan: &Plan, fired: &[bool], root_future: bool) -> Coverage {
     let has_fired = |index: u32| fired.get(index as usize).copied().unwrap_or(false);
     let own = plan.sites.iter().enumerate();

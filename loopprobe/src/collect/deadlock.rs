@@ -7,8 +7,9 @@ use crate::model::{Cause, LongPoll};
 /// `futex` on x86_64.
 const FUTEX: &str = "202";
 
-/// Adds to a poll that waits for a lock, or for another thread, that all its like do so too and nothing of the process runs, if
-/// that is so; says whether it is. `polling` are the threads with an open poll. Not a proof: a thread that sleeps may hold the lock.
+/// Adds to a poll that waits for a lock, or for another thread, that all its like do so too and
+/// nothing of the process runs, if that is so; says whether it is. `polling` are the threads with
+/// an open poll. Not a proof: a thread that sleeps may hold the lock.
 pub(super) fn tell(poll: &mut LongPoll, polling: &HashSet<u32>) -> bool {
     let Some(diagnosis) = &mut poll.diagnosis else {
         return false;
@@ -27,8 +28,8 @@ pub(super) fn tell(poll: &mut LongPoll, polling: &HashSet<u32>) -> bool {
     false
 }
 
-/// How many threads have the name of this one, if each is inside a poll and waits for a futex, and no thread runs or waits for a
-/// disk.
+/// How many threads have the name of this one, if each is inside a poll and waits for a futex, and
+/// no thread runs or waits for a disk.
 fn all_wait(pid: u32, tid: u32, polling: &HashSet<u32>) -> Option<usize> {
     let name = name(pid, tid)?;
     let mut count = 0;

@@ -32,7 +32,8 @@ impl GivenDebugFiles {
         self.0.iter_mut().find_map(|given| given.open(image))
     }
 
-    /// The first that belonged to no image, and why not to the first: most debug files are the program's.
+    /// The first that belonged to no image, and why not to the first: most debug files are the
+    /// program's.
     pub(crate) fn useless(&mut self) -> Option<(PathBuf, DebugFileError)> {
         let mut unused = self.0.iter_mut().filter(|given| !given.used);
         unused.find_map(|given| Some((given.path.clone(), given.problem.take()?)))

@@ -43,7 +43,8 @@ impl<'a> Threads<'a> {
         }
     }
 
-    /// All threads, by id, with their stacks if `frames`. Those in `polling` are known to be in a poll.
+    /// All threads, by id, with their stacks if `frames`. Those in `polling` are known to be in a
+    /// poll.
     pub(super) fn look(
         &mut self,
         kernel: &Kernel,
@@ -82,8 +83,8 @@ impl<'a> Threads<'a> {
         threads
     }
 
-    /// Whether no thread but the `known` ones runs a closure of the blocking pool, which a worker is too, or polls a task, as far as
-    /// stacks prove it.
+    /// Whether no thread but the `known` ones runs a closure of the blocking pool, which a worker
+    /// is too, or polls a task, as far as stacks prove it.
     pub(super) fn run_no_closure(&mut self, kernel: &Kernel, known: &HashSet<u32>) -> bool {
         let registers = kernel.thread_registers(self.pid).unwrap_or_default();
         let mut others = looked::threads(self.pid);
@@ -145,8 +146,9 @@ impl<'a> Threads<'a> {
     }
 }
 
-/// What a waiting thread does on whose stack no async poll was found. `in_closure`: the outermost frame is that of a closure of
-/// the blocking pool, which a worker runs in too. `is_known`: no async poll can be on it.
+/// What a waiting thread does on whose stack no async poll was found. `in_closure`: the outermost
+/// frame is that of a closure of the blocking pool, which a worker runs in too. `is_known`: no
+/// async poll can be on it.
 fn tell(
     (stand, certain): (Stand, bool),
     frames: &[Frame],

@@ -21,14 +21,16 @@ use super::inbox::{Inbox, InboxLost, Item};
 
 /// How long records gather before they are taken, so that a storm of them wakes nobody a record.
 const GATHER: Duration = Duration::from_millis(1);
-/// How long samples may lie in their ring buffer when nothing else comes: they wake nobody themselves.
+/// How long samples may lie in their ring buffer when nothing else comes: they wake nobody
+/// themselves.
 const LOOK: u16 = 100; // ms
 /// With how many bytes of stacks they are looked at before the next record of a poll.
 const ENOUGH: usize = 1 << 20;
 /// How long the end waits for a stack that is just being written.
 const LAST: Duration = Duration::from_secs(1);
 
-/// The ring buffers. Programs that are loaded later refer to them, so they live as long as the session.
+/// The ring buffers. Programs that are loaded later refer to them, so they live as long as the
+/// session.
 pub(super) struct Rings {
     /// Records of polls and of the process.
     pub events: RingBuf<MapData>,
@@ -60,7 +62,8 @@ struct Shared {
 }
 
 impl Drain {
-    /// Starts the thread. It has what privileges the caller has now: [`Self::restart`] once they are fewer.
+    /// Starts the thread. It has what privileges the caller has now: [`Self::restart`] once they
+    /// are fewer.
     ///
     /// # Errors
     ///
@@ -184,7 +187,8 @@ impl Shared {
         let _ = poll(&mut fds[..1], PollTimeout::from(GATHER.as_millis() as u16));
     }
 
-    /// Takes what is there. Records of polls stay in `records` until each stack that was sent before them has been taken.
+    /// Takes what is there. Records of polls stay in `records` until each stack that was sent
+    /// before them has been taken.
     fn take(&self, rings: &mut Rings, records: &mut Vec<Item>) {
         while let Some(bytes) = rings.events.next() {
             records.push(Item::new(&bytes));
@@ -213,7 +217,8 @@ impl Shared {
     }
 }
 
-/// Whether nothing is in a ring buffer, not even what is just being written. The buffer itself says no more behind that.
+/// Whether nothing is in a ring buffer, not even what is just being written. The buffer itself says
+/// no more behind that.
 fn is_empty(ring: &RingBuf<MapData>) -> bool {
     let mut fds = [PollFd::new(ring.as_fd(), PollFlags::POLLIN)];
     matches!(poll(&mut fds, PollTimeout::ZERO), Ok(0))

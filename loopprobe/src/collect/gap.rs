@@ -1,6 +1,7 @@
 //! The time between a thread's polls: which parts of it are a root future's.
 //!
-//! The kernel side sees no end of `block_on`. Its stacks tell: while the root future is polled, `block_on` is on the stack.
+//! The kernel side sees no end of `block_on`. Its stacks tell: while the root future is polled,
+//! `block_on` is on the stack.
 
 use crate::model::Split;
 
@@ -48,7 +49,8 @@ pub(super) struct Bounds {
 /// A part of a gap in which a root future was polled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Part {
-    /// Not later than the true beginning by more than stacks can tell, and not before the time outside.
+    /// Not later than the true beginning by more than stacks can tell, and not before the time
+    /// outside.
     pub start_ns: u64,
     /// When it ended, in the same way.
     pub end_ns: u64,
@@ -59,7 +61,8 @@ pub(super) struct Part {
 }
 
 impl Gap {
-    /// Adds a stack that stood from `from_ns` to `to_ns`, of which the thread waited for something and for a CPU this long.
+    /// Adds a stack that stood from `from_ns` to `to_ns`, of which the thread waited for something
+    /// and for a CPU this long.
     pub(super) fn saw(
         &mut self,
         place: Place,
@@ -88,8 +91,8 @@ impl Gap {
         }
     }
 
-    /// The parts of the gap that are a root future's and that kept the loop for `threshold_ns`: by computing or waiting, not by
-    /// waiting for a CPU.
+    /// The parts of the gap that are a root future's and that kept the loop for `threshold_ns`: by
+    /// computing or waiting, not by waiting for a CPU.
     pub(super) fn parts(&self, gap: &Bounds, threshold_ns: u64) -> Vec<Part> {
         if self.0.is_empty() && !gap.ends_outside {
             // Nothing was seen of it.

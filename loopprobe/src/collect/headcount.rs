@@ -1,4 +1,5 @@
-//! How many tasks live, read from the process's memory in a thread of its own: a search of the memory may take seconds.
+//! How many tasks live, read from the process's memory in a thread of its own: a search of the
+//! memory may take seconds.
 
 mod counter;
 mod queues;
@@ -80,8 +81,8 @@ impl Headcount {
         self.loops.iter().map(|count| count.active).sum()
     }
 
-    /// Tasks spawned and completed since an earlier moment. `None` if a loop does not count what it spawns, or if loops have come
-    /// or gone meanwhile: what they had spawned before is not known.
+    /// Tasks spawned and completed since an earlier moment. `None` if a loop does not count what it
+    /// spawns, or if loops have come or gone meanwhile: what they had spawned before is not known.
     pub(super) fn since(&self, earlier: &Self) -> Option<(u64, u64)> {
         if self.loops.len() != earlier.loops.len() {
             return None;
@@ -162,8 +163,9 @@ impl Headcounts {
         self.seen.add(seen);
     }
 
-    /// How many tasks live now, as far as it is known; not older than `most_ns`, or than a second if that is longer. Takes
-    /// milliseconds at most. `images` is all files that the process has mapped.
+    /// How many tasks live now, as far as it is known; not older than `most_ns`, or than a second
+    /// if that is longer. Takes milliseconds at most. `images` is all files that the process has
+    /// mapped.
     pub(super) fn take(&mut self, images: &[MappedImage], most_ns: u64) -> Option<Headcount> {
         self.receive();
         if self.asked == 0 {

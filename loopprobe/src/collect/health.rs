@@ -68,8 +68,8 @@ impl Health {
         self.look
     }
 
-    /// Adds what has happened since the look before. `threads` and `drivers` have been read after the new look had begun. Gives
-    /// the drivers that are gone.
+    /// Adds what has happened since the look before. `threads` and `drivers` have been read after
+    /// the new look had begun. Gives the drivers that are gone.
     pub(super) fn see(
         &mut self,
         threads: &[(u32, Thread)],
@@ -171,7 +171,8 @@ fn awake(thread: &Thread, now: u64) -> u64 {
     }
 }
 
-/// Whether a descriptor is one that events are waited for with: a runtime that has gone has closed its own.
+/// Whether a descriptor is one that events are waited for with: a runtime that has gone has closed
+/// its own.
 fn is_epoll(pid: u32, descriptor: u32) -> bool {
     let target = fs::read_link(format!("/proc/{pid}/fd/{descriptor}"));
     // Where it may not be read, the thread has to do.
@@ -197,7 +198,8 @@ impl Period {
         }
     }
 
-    /// What the values come to, when by now so many polls and long polls have been counted, and these tasks live.
+    /// What the values come to, when by now so many polls and long polls have been counted, and
+    /// these tasks live.
     pub(super) fn interval(
         &self,
         now: u64,

@@ -29,7 +29,8 @@ pub(super) struct Images {
     debug_files: GivenDebugFiles,
     /// Inodes of files that were planned by path, before the process mapped them.
     by_path: Vec<PlannedByPath>,
-    /// Whether names are wanted with the plan. Entry-only timing asks for stacks all the time, and they must be looked at.
+    /// Whether names are wanted with the plan. Entry-only timing asks for stacks all the time, and
+    /// they must be looked at.
     pub name_at_once: bool,
     /// Files that were planned without names.
     pub unnamed: Vec<Unnamed>,
@@ -97,7 +98,8 @@ impl Images {
     ///
     /// # Errors
     ///
-    /// [`ObserveError::Process`] if the process is gone. Files that cannot be read are listed instead.
+    /// [`ObserveError::Process`] if the process is gone. Files that cannot be read are listed
+    /// instead.
     pub(super) fn plan_mapped(
         &mut self,
         pid: u32,
@@ -259,7 +261,8 @@ fn copy(file: &ImageFile) -> Option<ImageFile> {
     })
 }
 
-/// A larger file is not searched for `epoll_wait`: its tables would be read into memory as large as it says they are.
+/// A larger file is not searched for `epoll_wait`: its tables would be read into memory as large as
+/// it says they are.
 const MAX_SEARCHED: u64 = 1 << 30;
 
 /// Where a file defines `epoll_wait`.

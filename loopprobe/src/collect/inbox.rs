@@ -1,8 +1,8 @@
 //! What the kernel side has sent and nobody has looked at yet, in bounded memory.
 //!
-//! Naming the frames of one stack can take seconds, when it is the first of a large file. Meanwhile stacks come by the thousand.
-//! Records of polls are small and all kept. Of the stacks each poll keeps its first and its longest when they get too many, and the
-//! others are counted.
+//! Naming the frames of one stack can take seconds, when it is the first of a large file. Meanwhile
+//! stacks come by the thousand. Records of polls are small and all kept. Of the stacks each poll
+//! keeps its first and its longest when they get too many, and the others are counted.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -13,7 +13,8 @@ use loopprobe_common::{
 
 use super::record::Record;
 
-/// How many bytes of stacks are kept at most: some three seconds of the most that two CPUs can send.
+/// How many bytes of stacks are kept at most: some three seconds of the most that two CPUs can
+/// send.
 const MOST_STACKS: usize = 64 << 20;
 /// How many bytes of other records are kept at most: a quarter of a million polls.
 const MOST_RECORDS: usize = 64 << 20;
@@ -96,7 +97,8 @@ impl Item {
         }
     }
 
-    /// Whether somebody waits for it, or what it tells of is soon gone, as the descriptor of a system call is.
+    /// Whether somebody waits for it, or what it tells of is soon gone, as the descriptor of a
+    /// system call is.
     pub(super) fn is_urgent(&self) -> bool {
         self.stack
             .is_none_or(|head| matches!(head.owner, Owner::Place(_)) || head.in_syscall)

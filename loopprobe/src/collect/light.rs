@@ -1,4 +1,5 @@
-//! Entry-only timing (`--light`): tells the kernel side whether a poll is still open where its thread has stopped.
+//! Entry-only timing (`--light`): tells the kernel side whether a poll is still open where its
+//! thread has stopped.
 
 mod places;
 mod question;
@@ -49,7 +50,8 @@ impl Light {
         })
     }
 
-    /// The process has executed another program, or loaded a library: nothing need lie where it lay.
+    /// The process has executed another program, or loaded a library: nothing need lie where it
+    /// lay.
     ///
     /// # Errors
     ///
@@ -125,8 +127,8 @@ impl Light {
     }
 }
 
-/// A file with a runtime in which entries alone tell nothing: most of its functions that poll tasks have no unwind information, so no walk
-/// can show whether they are on a stack.
+/// A file with a runtime in which entries alone tell nothing: most of its functions that poll tasks
+/// have no unwind information, so no walk can show whether they are on a stack.
 pub(super) fn untimeable(planned: &[PlannedImage]) -> Option<&ImageFacts> {
     planned
         .iter()

@@ -64,7 +64,8 @@ fn worker(
     })
 }
 
-/// A worker of a multi_thread runtime itself runs inside a blocking closure, which is not what it polls.
+/// A worker of a multi_thread runtime itself runs inside a blocking closure, which is not what it
+/// polls.
 fn innermost_async(thread: &Thread, types: &[TaskType]) -> Option<CurrentPoll> {
     let depth = (thread.depth as usize).min(thread.polls.len());
     let task = |poll: &OpenPoll| types.get(poll.task_type as usize);

@@ -1,7 +1,8 @@
 //! Which threads could be looked at for polls that have been open since before the attach.
 //!
-//! A poll that is open has a return address into its poll function on its thread's stack. So a stack without any such word
-//! has no open poll, however it is to be unwound; and one that was unwound to its end has those that were found.
+//! A poll that is open has a return address into its poll function on its thread's stack. So a
+//! stack without any such word has no open poll, however it is to be unwound; and one that was
+//! unwound to its end has those that were found.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -15,7 +16,8 @@ use crate::{
 
 /// The largest stack that is looked through. Threads of Tokio have 2 MiB, the first thread 8.
 const MAX_STACK: u64 = 16 << 20;
-/// A stack that cannot be followed where a thread is now may be elsewhere, so it is tried this often.
+/// A stack that cannot be followed where a thread is now may be elsewhere, so it is tried this
+/// often.
 const MAX_TRIES: u32 = 8;
 /// How much of it is read at once.
 const PIECE: usize = 1 << 16;
@@ -44,8 +46,8 @@ impl Looked {
         }
     }
 
-    /// Whether there is nothing more to learn: no poll is open on the thread that began before the attach, or its stack
-    /// cannot be followed.
+    /// Whether there is nothing more to learn: no poll is open on the thread that began before the
+    /// attach, or its stack cannot be followed.
     pub(super) fn is_settled(&self, tid: u32) -> bool {
         self.cleared.contains(&tid)
             || self
@@ -81,7 +83,8 @@ impl Looked {
         }
     }
 
-    /// The time for looking is over: what has not been seen by now counts as not looked at, if it is still there.
+    /// The time for looking is over: what has not been seen by now counts as not looked at, if it
+    /// is still there.
     pub(super) fn give_up(&mut self, exists: impl Fn(u32) -> bool) {
         for tid in std::mem::take(&mut self.pending) {
             if exists(tid) {
@@ -95,7 +98,8 @@ impl Looked {
         self.uncertain.len() as u64
     }
 
-    /// A sentence about the threads that could not be looked at, when there are more than the last time.
+    /// A sentence about the threads that could not be looked at, when there are more than the last
+    /// time.
     pub(super) fn news(&mut self) -> Option<String> {
         let count = self.uncertain.len();
         if count <= self.told {
@@ -154,7 +158,8 @@ fn is_in(word: u64, modules: &[&Module], functions: &PollFunctions) -> bool {
         .any(|module| module.contains(place) && functions.may_poll_tasks(module, place))
 }
 
-/// The threads of a process, without those of io_uring that never leave the kernel: no poll can be on them.
+/// The threads of a process, without those of io_uring that never leave the kernel: no poll can be
+/// on them.
 pub(super) fn threads(pid: u32) -> Vec<u32> {
     let folder = Path::new("/proc").join(pid.to_string()).join("task");
     let entries = std::fs::read_dir(&folder).into_iter().flatten();
@@ -166,11 +171,13 @@ pub(super) fn threads(pid: u32) -> Vec<u32> {
     tids.filter(runs_code).collect()
 }
 
-/// Whether a line of `/proc/PID/task/TID/stat` is that of a thread that the kernel made in the process for itself: its flags, the
-/// ninth field (proc_pid_stat(5)), have `PF_IO_WORKER` (`include/linux/sched.h`, Linux 5.15 and 6.18).
+/// Whether a line of `/proc/PID/task/TID/stat` is that of a thread that the kernel made in the
+/// process for itself: its flags, the ninth field (proc_pid_stat(5)), have `PF_IO_WORKER`
+/// (`include/linux/sched.h`, Linux 5.15 and 6.18).
 fn is_kernel_worker(stat: &str) -> bool {
     const PF_IO_WORKER: u64 = 0x10;
-    // The name may hold anything, closing brackets too; the state, the third field, comes behind it.
+    // The name may hold anything, closing brackets too; the state, the third field, comes behind
+    // it.
     let rest = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
     let flags = rest.split_ascii_whitespace().nth(6);
     flags.and_then(|flags| flags.parse().ok()).unwrap_or(0) & PF_IO_WORKER != 0

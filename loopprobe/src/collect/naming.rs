@@ -120,7 +120,8 @@ impl Drop for Done {
     }
 }
 
-/// Lets the target's threads have the CPU first: names can wait. Nice values are a thread's own on Linux (sched(7)).
+/// Lets the target's threads have the CPU first: names can wait. Nice values are a thread's own on
+/// Linux (sched(7)).
 fn give_way() {
     const NICE: libc::c_int = 5;
     // SAFETY: no memory is passed. A refusal leaves things as they are.

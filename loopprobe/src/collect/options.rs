@@ -13,7 +13,8 @@ use crate::{
 pub struct Options {
     /// The process, as this process's `/proc` shows it.
     pub pid: u32,
-    /// The program that the process is about to execute, if it has not yet: its sites are probed from its first instruction on.
+    /// The program that the process is about to execute, if it has not yet: its sites are probed
+    /// from its first instruction on.
     pub program: Option<PathBuf>,
     /// The runtimes that are looked for.
     pub runtimes: Runtimes,
@@ -27,25 +28,30 @@ pub struct Options {
     pub threshold_dial: Option<ThresholdDial>,
     /// When to end; `None` until a signal or the target's end.
     pub duration: Option<Duration>,
-    /// Off-CPU stretches at least this long get a stack; `None` for the smaller of 1 ms and a tenth of the threshold.
+    /// Off-CPU stretches at least this long get a stack; `None` for the smaller of 1 ms and a tenth
+    /// of the threshold.
     pub min_block: Option<Duration>,
     /// Samples a second for stacks of computing polls; zero takes none.
     pub sample_hz: u32,
     /// Whether stacks are taken at all.
     pub stacks: bool,
-    /// A poll that is still open is reported once it is this old, and again each time its age has doubled. Looked at four times a
-    /// second.
+    /// A poll that is still open is reported once it is this old, and again each time its age has
+    /// doubled. Looked at four times a second.
     pub report_open_after: Duration,
-    /// How often values over time are told ([`crate::model::Interval`]); `None` for never. At least [`Self::SHORTEST_INTERVAL`].
+    /// How often values over time are told ([`crate::model::Interval`]); `None` for never. At least
+    /// [`Self::SHORTEST_INTERVAL`].
     pub interval: Option<Duration>,
-    /// Tasks that nothing can wake are told of after this long; `None` for never. All live tasks are read for that now and then.
+    /// Tasks that nothing can wake are told of after this long; `None` for never. All live tasks
+    /// are read for that now and then.
     pub stuck: Option<Duration>,
-    /// Tasks that live for this long are told of; `None` for never. Costs what `stuck` does, and as much again beside it.
+    /// Tasks that live for this long are told of; `None` for never. Costs what `stuck` does, and as
+    /// much again beside it.
     pub slow_task: Option<Duration>,
-    /// A snapshot is taken when a poll is still open after this long, or all workers are blocked at once ([`crate::model::Sink::snapshot`]);
-    /// `None` for never.
+    /// A snapshot is taken when a poll is still open after this long, or all workers are blocked at
+    /// once ([`crate::model::Sink::snapshot`]); `None` for never.
     pub snapshot_on: Option<Duration>,
-    /// Whether the end tells what every thread does, with its stack ([`crate::model::Summary::threads`]).
+    /// Whether the end tells what every thread does, with its stack
+    /// ([`crate::model::Summary::threads`]).
     pub threads: bool,
     /// How much of the process's CPU time observation may cost, 0 to 1; `None` for what it costs.
     pub max_overhead: Option<f64>,

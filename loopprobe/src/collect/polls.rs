@@ -65,7 +65,8 @@ impl Polls {
         )
     }
 
-    /// A poll that was watched: open for certain for the proven time, and for `hi_ns` at the most. Whose it is, is not known yet.
+    /// A poll that was watched: open for certain for the proven time, and for `hi_ns` at the most.
+    /// Whose it is, is not known yet.
     pub(super) fn watched(
         &mut self,
         tid: u32,
@@ -114,7 +115,8 @@ impl Polls {
         polls
     }
 
-    /// The polls of a thread that are still open and as long as the threshold already, outermost first.
+    /// The polls of a thread that are still open and as long as the threshold already, outermost
+    /// first.
     pub(super) fn open(
         &mut self,
         thread: &Thread,
@@ -208,7 +210,8 @@ pub(super) fn open_polls(thread: &Thread) -> &[OpenPoll] {
     &thread.polls[..(thread.depth as usize).min(thread.polls.len())]
 }
 
-/// The rest of a poll's time was spent on a CPU. The dead time, which has been taken off the duration, may have been spent waiting.
+/// The rest of a poll's time was spent on a CPU. The dead time, which has been taken off the
+/// duration, may have been spent waiting.
 fn split(duration_ns: u64, blocked_ns: u64, runnable_ns: u64) -> Split {
     let blocked_ns = blocked_ns.min(duration_ns);
     let runnable_ns = runnable_ns.min(duration_ns - blocked_ns);
@@ -219,7 +222,8 @@ fn split(duration_ns: u64, blocked_ns: u64, runnable_ns: u64) -> Split {
     }
 }
 
-/// The same for a poll that is still open, with the stretch that the thread may be off its CPU right now.
+/// The same for a poll that is still open, with the stretch that the thread may be off its CPU
+/// right now.
 fn open_split(thread: &Thread, poll: &OpenPoll, age: u64, now: u64) -> Split {
     let mut blocked = thread.blocked_ns.saturating_sub(poll.blocked_ns);
     let mut runnable = thread.runnable_ns.saturating_sub(poll.runnable_ns);

@@ -27,7 +27,8 @@ pub(super) enum Record<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// `None` if the bytes are no record: then loopprobe and its eBPF object do not belong together.
+    /// `None` if the bytes are no record: then loopprobe and its eBPF object do not belong
+    /// together.
     pub(super) fn parse(bytes: &'a [u8]) -> Option<Self> {
         const POLL: u32 = Kind::Poll as u32;
         const ROOT: u32 = Kind::Root as u32;

@@ -7,13 +7,14 @@ use std::{
 
 use crate::process::region_at;
 
-/// An address in no region that is known must wait this long before the process's memory map is read again.
+/// An address in no region that is known must wait this long before the process's memory map is
+/// read again.
 const READ_INTERVAL: Duration = Duration::from_millis(50);
 /// More than threads can be tracked.
 const MAX_REGIONS: usize = 4096;
 
-/// Regions that hold the stacks on which polls began. A thread's stack stays where it is as long as the thread lives; a first
-/// thread's grows downwards.
+/// Regions that hold the stacks on which polls began. A thread's stack stays where it is as long as
+/// the thread lives; a first thread's grows downwards.
 #[derive(Debug)]
 pub(super) struct Regions {
     pid: u32,

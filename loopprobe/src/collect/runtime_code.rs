@@ -54,7 +54,8 @@ impl RuntimeCode {
         }
     }
 
-    /// Whether a frame's function has code of the loop's in it. Of an image that does not tell, each may have.
+    /// Whether a frame's function has code of the loop's in it. Of an image that does not tell,
+    /// each may have.
     fn is_loop(&mut self, frame: &RawFrame) -> bool {
         let Some(module) = &frame.module else {
             return false;

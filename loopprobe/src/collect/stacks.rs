@@ -43,7 +43,8 @@ use crate::{
 /// Stacks whose poll has ended below the threshold are dropped after this long.
 const KEEP_NS: u64 = 2_000_000_000;
 
-/// With stacks of more polls than this they are dropped then even if a poll's record may still wait to be looked at.
+/// With stacks of more polls than this they are dropped then even if a poll's record may still wait
+/// to be looked at.
 const MAX_POLLS: usize = 1 << 15;
 
 /// Makes a long poll's stacks and diagnosis.
@@ -154,8 +155,9 @@ impl Stacks {
         self.polls.get(&key).map_or(0, |taken| taken.open_ns)
     }
 
-    /// Reads what must be read a few times a second, and forgets polls that were not long. `all_seen`: no record waits to be looked
-    /// at, but for those of the last moment, so a poll that is over at two such ticks was not long.
+    /// Reads what must be read a few times a second, and forgets polls that were not long.
+    /// `all_seen`: no record waits to be looked at, but for those of the last moment, so a poll
+    /// that is over at two such ticks was not long.
     pub(super) fn tick(&mut self, now_ns: u64, all_seen: bool, is_open: impl Fn(PollKey) -> bool) {
         if let Some(quota) = &mut self.quota {
             quota.read(now_ns);
@@ -242,8 +244,8 @@ impl Stacks {
         }
     }
 
-    /// Unwinds a stack. `None` if it cannot be the poll's: the stack pointer lies above the poll's entry, on the same stack,
-    /// although no return was seen.
+    /// Unwinds a stack. `None` if it cannot be the poll's: the stack pointer lies above the poll's
+    /// entry, on the same stack, although no return was seen.
     fn unwind(&mut self, record: &StackRecord, bytes: &[u8]) -> Option<Unwound> {
         let mut unwound = self.unwinder.unwind(raw_stack(record, bytes));
         let (sp, entry_sp) = (record.registers.sp, record.entry_sp);
@@ -312,12 +314,14 @@ impl Stacks {
     /// Adds stacks and diagnosis to a poll that has ended.
     pub(super) fn explain(&mut self, key: PollKey, poll: &mut LongPoll, now_ns: u64) {
         let mut taken = self.polls.remove(&key).unwrap_or_default();
-        // With entry-only timing, the thread may have stopped again before anything told that the poll had ended.
+        // With entry-only timing, the thread may have stopped again before anything told that the
+        // poll had ended.
         taken.stacks.retain(|seen| seen.start_ns < now_ns);
         self.describe(poll, taken, now_ns);
     }
 
-    /// Adds what is known so far to a poll that is still open. `current` is the stack of its thread, if that is off its CPU.
+    /// Adds what is known so far to a poll that is still open. `current` is the stack of its
+    /// thread, if that is off its CPU.
     pub(super) fn explain_open(
         &mut self,
         key: PollKey,

@@ -8,7 +8,8 @@ use std::{
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-/// Ends a session from outside: from another thread or a signal handler. Clones end the same session.
+/// Ends a session from outside: from another thread or a signal handler. Clones end the same
+/// session.
 #[derive(Clone, Debug)]
 pub struct Stop(Arc<EventFd>);
 

@@ -1,8 +1,9 @@
-//! Polls that were open already when loopprobe attached: their beginning was not seen, and their return will not be.
+//! Polls that were open already when loopprobe attached: their beginning was not seen, and their
+//! return will not be.
 //!
-//! A process that hangs is what people attach to. The kernel holds the registers of a thread that waits, and a task iterator
-//! reads them; one that computes is sampled. Either stack is walked to its end, and an async poll on it that no
-//! probe has seen has been open since before the attach.
+//! A process that hangs is what people attach to. The kernel holds the registers of a thread that
+//! waits, and a task iterator reads them; one that computes is sampled. Either stack is walked to
+//! its end, and an async poll on it that no probe has seen has been open since before the attach.
 
 mod report;
 mod waiting;
@@ -28,7 +29,8 @@ use crate::{
 /// How long such a poll must stay open before it is reported; within two seconds of the attach.
 const PATIENCE_NS: u64 = 1_000_000_000;
 
-/// How often, and after which time, threads are looked at again whose stacks could not be followed at the attach.
+/// How often, and after which time, threads are looked at again whose stacks could not be followed
+/// at the attach.
 const SECOND_LOOKS: u32 = 2;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
@@ -80,7 +82,8 @@ impl Stuck {
     ) -> Self {
         let mut stuck = Self::of(pid, attach_ns, planned, stacks);
         stuck.look_at_waiting(kernel, stacks);
-        // A thread may be on another stack, or between two instructions of a prologue, only for a moment.
+        // A thread may be on another stack, or between two instructions of a prologue, only for a
+        // moment.
         for _ in 0..SECOND_LOOKS {
             if stuck.looked.uncertain() > 0 {
                 std::thread::sleep(BETWEEN_LOOKS);
@@ -132,7 +135,8 @@ impl Stuck {
         }
     }
 
-    /// The polls on a stack that was copied a moment ago, innermost first, with the task of this number.
+    /// The polls on a stack that was copied a moment ago, innermost first, with the task of this
+    /// number.
     pub(super) fn polls_of(
         &self,
         raw: &RawStack,
@@ -142,7 +146,8 @@ impl Stuck {
         self.functions.polls_of(&self.memory, raw, frames, task_id)
     }
 
-    /// The frame of the outermost function that polls a task or runs a closure of the blocking pool.
+    /// The frame of the outermost function that polls a task or runs a closure of the blocking
+    /// pool.
     pub(super) fn outermost(&self, raw: &RawStack, frames: &[RawFrame]) -> Option<usize> {
         let polls = self.functions.open_polls(&self.memory, raw, frames);
         polls.last().map(|poll| poll.frame)
@@ -223,7 +228,8 @@ impl Stuck {
         }
     }
 
-    /// Whether samples of threads without a known poll are wanted: for the first moments, and while one of them spins.
+    /// Whether samples of threads without a known poll are wanted: for the first moments, and while
+    /// one of them spins.
     pub(super) fn wants_samples(&self, now_ns: u64) -> bool {
         now_ns < self.attach_ns + PATIENCE_NS
             || self.open.values().any(|stuck| stuck.sampled_ns.is_some())
@@ -239,7 +245,8 @@ impl Stuck {
         self.open.keys().copied()
     }
 
-    /// When a poll has ended, at most: its thread has begun another one, or no longer has it on its stack.
+    /// When a poll has ended, at most: its thread has begun another one, or no longer has it on its
+    /// stack.
     fn ended(
         &mut self,
         tid: u32,
@@ -304,7 +311,8 @@ impl Stuck {
             });
         if let Some(poll) = poll {
             frames.truncate(poll.frame + 1);
-            // Without unwind information, only the running task on the stack proves that the function is its poll.
+            // Without unwind information, only the running task on the stack proves that the
+            // function is its poll.
             return if Means::of(&frames) == Means::CallFrames || poll.task.is_some() {
                 Look::Poll(poll, frames)
             } else {
@@ -341,7 +349,8 @@ impl Stuck {
     }
 }
 
-/// Whether two looks at a thread show the same poll. The task is not known where its memory could not be read, as at the process's end.
+/// Whether two looks at a thread show the same poll. The task is not known where its memory could
+/// not be read, as at the process's end.
 fn is_same(one: &OpenPoll, other: &OpenPoll) -> bool {
     let tasks = one.task.as_ref().zip(other.task.as_ref());
     one.entry_sp == other.entry_sp && tasks.is_none_or(|(one, other)| one == other)

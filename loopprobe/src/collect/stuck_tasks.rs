@@ -1,8 +1,8 @@
-//! Tasks that nothing can wake any more, types of tasks that only become more, and tasks that live for long, found by looking at all
-//! live tasks now and then, in a thread of its own.
+//! Tasks that nothing can wake any more, types of tasks that only become more, and tasks that live
+//! for long, found by looking at all live tasks now and then, in a thread of its own.
 //!
-//! A task that waits and of which nobody holds a waker stays as it is: who sees it so twice knows that it has not been polled
-//! in between.
+//! A task that waits and of which nobody holds a waker stays as it is: who sees it so twice knows
+//! that it has not been polled in between.
 
 mod growing;
 
@@ -64,7 +64,8 @@ impl Which {
         }
     }
 
-    /// What tasks of a type have in common to be told of together: those that are slow go from one await to the next.
+    /// What tasks of a type have in common to be told of together: those that are slow go from one
+    /// await to the next.
     fn common(self, task: &Task) -> At {
         match self {
             Which::Stuck => task.at,

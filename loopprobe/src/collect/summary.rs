@@ -44,7 +44,8 @@ pub(super) struct Totals {
     pub groups: Groups,
     /// What was found wrong.
     pub findings: Vec<FindingCount>,
-    /// Where polls are watched instead of timed: how often one may have been long, but is not for certain.
+    /// Where polls are watched instead of timed: how often one may have been long, but is not for
+    /// certain.
     pub possible: Option<u64>,
     /// What user space has lost.
     pub lost: Lost,
@@ -154,7 +155,8 @@ struct TaskRow {
     long_ns: u64,
 }
 
-/// Every long poll is in one of the rows, also those that no probe has counted. Most total time comes first.
+/// Every long poll is in one of the rows, also those that no probe has counted. Most total time
+/// comes first.
 fn rows(counted: Vec<(&TaskType, Stats)>, mut corrections: Corrections) -> Vec<TaskRow> {
     let mut rows: Vec<TaskRow> = counted
         .into_iter()
@@ -184,7 +186,8 @@ fn counted_row(task: &TaskType, stats: &Stats, correction: Correction) -> TaskRo
     }
 }
 
-/// A type of which the kernel side has counted no poll: a root future's, or one whose only polls have not ended.
+/// A type of which the kernel side has counted no poll: a root future's, or one whose only polls
+/// have not ended.
 fn uncounted_row(task: TaskType, correction: Correction) -> TaskRow {
     TaskRow {
         task: TaskSummary {
@@ -200,7 +203,8 @@ fn uncounted_row(task: TaskType, correction: Correction) -> TaskRow {
     }
 }
 
-/// The duration that a share of the polls does not exceed: the middle of its bucket, but never more than the maximum.
+/// The duration that a share of the polls does not exceed: the middle of its bucket, but never more
+/// than the maximum.
 fn quantile(stats: &Stats, share: f64) -> u64 {
     let total: u64 = stats.buckets.iter().map(|n| u64::from(*n)).sum();
     let rank = ((total as f64 * share).ceil() as u64).max(1);

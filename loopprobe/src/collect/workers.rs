@@ -4,8 +4,9 @@ use std::collections::HashSet;
 
 use loopprobe_common::thread::Thread;
 
-/// The threads that a session's polls ran on: those that polled async tasks, and those on which only another kind of long poll was
-/// seen (a root future's, or one that was open before the attach).
+/// The threads that a session's polls ran on: those that polled async tasks, and those on which
+/// only another kind of long poll was seen (a root future's, or one that was open before the
+/// attach).
 #[derive(Debug, Default)]
 pub(super) struct Workers {
     /// Seen to have polled async tasks: alive, or counted by the kernel side at their end.
@@ -36,7 +37,8 @@ impl Workers {
         self.polled.union(&self.reported).count() as u64
     }
 
-    /// How many there are at the end: `threads` are left, and the kernel side has counted `ended` others that had polled tasks.
+    /// How many there are at the end: `threads` are left, and the kernel side has counted `ended`
+    /// others that had polled tasks.
     pub(super) fn count(&self, threads: &[(u32, Thread)], ended: u64, start_ns: u64) -> u64 {
         let left = threads
             .iter()

@@ -36,7 +36,8 @@ pub(super) fn report(error: &anyhow::Error) -> Exit {
     Exit::Failed
 }
 
-/// The error and its causes. Many an error says in its own words what its cause is; that is not said twice.
+/// The error and its causes. Many an error says in its own words what its cause is; that is not
+/// said twice.
 pub(super) fn sentence(error: &anyhow::Error) -> String {
     error.chain().fold(String::new(), |said, cause| {
         let cause = cause.to_string();

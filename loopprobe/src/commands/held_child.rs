@@ -22,8 +22,8 @@ use nix::{
 
 use super::invoking_user::InvokingUser;
 
-/// A child process that exists but has not executed its program yet. It waits in a read(2) on a pipe, so it needs no stop
-/// signal, and it ends by itself if loopprobe dies first.
+/// A child process that exists but has not executed its program yet. It waits in a read(2) on a
+/// pipe, so it needs no stop signal, and it ends by itself if loopprobe dies first.
 #[derive(Debug)]
 pub(super) struct HeldChild {
     /// Its process id, which stays the same through the exec.
@@ -48,8 +48,9 @@ impl HeldChild {
             user.set_environment(&mut command);
         }
         let inherited = go_writer.as_raw_fd();
-        // SAFETY: between fork and exec only system calls are made, on memory allocated before: no lock that another
-        // thread may hold is touched. `close` ends the child's own copy of the writing end, which nothing there uses.
+        // SAFETY: between fork and exec only system calls are made, on memory allocated before: no
+        // lock that another thread may hold is touched. `close` ends the child's own copy of the
+        // writing end, which nothing there uses.
         unsafe {
             command.pre_exec(move || {
                 libc::close(inherited);
@@ -95,8 +96,8 @@ fn pipe() -> nix::Result<(OwnedFd, OwnedFd)> {
     unistd::pipe2(OFlag::O_CLOEXEC)
 }
 
-/// Undoes what loopprobe's own handling of signals would leave to the child: the mask, and the standard library's
-/// ignoring of SIGPIPE.
+/// Undoes what loopprobe's own handling of signals would leave to the child: the mask, and the
+/// standard library's ignoring of SIGPIPE.
 fn restore_signals() -> nix::Result<()> {
     SigSet::empty().thread_set_mask()?;
     // SAFETY: no handler is installed, only the default restored.

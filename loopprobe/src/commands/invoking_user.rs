@@ -48,14 +48,16 @@ impl InvokingUser {
         command.envs(self.environment());
     }
 
-    /// Turns this process into one of the user's, for good. Makes system calls only: safe between fork and exec.
+    /// Turns this process into one of the user's, for good. Makes system calls only: safe between
+    /// fork and exec.
     ///
     /// # Errors
     ///
     /// What the kernel gives.
     pub(super) fn become_user(&self) -> io::Result<()> {
-        // The raw calls, as libc's own would reach for the other threads, which do not exist after a fork.
-        // SAFETY: the pointer and length are those of a live vector; the other arguments are integers.
+        // The raw calls, as libc's own would reach for the other threads, which do not exist after
+        // a fork. SAFETY: the pointer and length are those of a live vector; the other arguments
+        // are integers.
         unsafe {
             check(libc::syscall(
                 libc::SYS_setgroups,

@@ -10,9 +10,9 @@ const MOST: u64 = 8 << 30;
 /// Less is not worth an early end.
 const LEAST: u64 = 1 << 30;
 
-/// Limits the memory of this process, and of those that it starts from now on, to half of the machine's: debug information can be
-/// made so that reading it takes any amount, and the kernel might then end the target to get memory. Beyond the limit
-/// loopprobe itself ends.
+/// Limits the memory of this process, and of those that it starts from now on, to half of the
+/// machine's: debug information can be made so that reading it takes any amount, and the kernel
+/// might then end the target to get memory. Beyond the limit loopprobe itself ends.
 pub(super) fn set() {
     let pages = sysconf(SysconfVar::_PHYS_PAGES).ok().flatten().unwrap_or(0);
     let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(0);

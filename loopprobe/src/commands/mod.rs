@@ -1,5 +1,5 @@
-//! What each subcommand does. The binary's half of the crate, kept in the library so that tests can reach it:
-//! only here is anything printed, and errors are for people.
+//! What each subcommand does. The binary's half of the crate, kept in the library so that tests can
+//! reach it: only here is anything printed, and errors are for people.
 
 mod attach;
 mod columns;

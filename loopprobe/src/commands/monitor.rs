@@ -90,7 +90,8 @@ pub(super) fn exports(exporters: &[Exporter]) -> Exports {
         .collect()
 }
 
-/// Says on standard error what was not sent, and where `all` is wanted what was; `of` is behind the export's name.
+/// Says on standard error what was not sent, and where `all` is wanted what was; `of` is behind the
+/// export's name.
 pub(super) fn say_exports(exports: &Exports, of: &str, all: bool) {
     for (name, counts) in exports {
         let tally = counts.tally();

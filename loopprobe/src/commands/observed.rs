@@ -21,7 +21,8 @@ pub(super) struct Observed {
 }
 
 impl Observed {
-    /// Finds it, and holds back the signals that end a session: to be called before there is another thread.
+    /// Finds it, and holds back the signals that end a session: to be called before there is
+    /// another thread.
     ///
     /// # Errors
     ///

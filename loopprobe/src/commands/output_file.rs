@@ -12,7 +12,8 @@ use anyhow::{Context as _, ensure};
 
 use super::invoking_user;
 
-/// Anybody may create entries in such a folder, so what lies there may be a trap; as in one of another user.
+/// Anybody may create entries in such a folder, so what lies there may be a trap; as in one of
+/// another user.
 const WORLD_WRITABLE: u32 = 0o002;
 
 /// What stands for standard output where a file is asked for.
@@ -26,8 +27,9 @@ pub(super) struct OutputFile {
 }
 
 impl OutputFile {
-    /// Creates or empties a file. Under sudo a new one belongs to the invoking user. In a folder where others may create
-    /// entries, links are not followed and other people's files not written to.
+    /// Creates or empties a file. Under sudo a new one belongs to the invoking user. In a folder
+    /// where others may create entries, links are not followed and other people's files not written
+    /// to.
     ///
     /// # Errors
     ///

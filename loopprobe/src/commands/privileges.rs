@@ -1,5 +1,5 @@
-//! What loopprobe may do: everything that it was started with until the probes are in place, and from then on only what
-//! following the target and the libraries that it loads later takes.
+//! What loopprobe may do: everything that it was started with until the probes are in place, and
+//! from then on only what following the target and the libraries that it loads later takes.
 
 use anyhow::Context as _;
 use caps::{CapSet, Capability, CapsHashSet};
@@ -39,9 +39,10 @@ pub(super) fn observe(
     observer.run(sink, stop).map_err(ObserveError::into)
 }
 
-/// Gives up, for good, all that a running session does not need: also CAP_SYS_ADMIN, unless this kernel wants that for probes
-/// in libraries that come later. Under sudo the process becomes the invoking user's, and
-/// other threads lose every capability with that; otherwise each gives up for itself.
+/// Gives up, for good, all that a running session does not need: also CAP_SYS_ADMIN, unless this
+/// kernel wants that for probes in libraries that come later. Under sudo the process becomes the
+/// invoking user's, and other threads lose every capability with that; otherwise each gives up for
+/// itself.
 ///
 /// # Errors
 ///
@@ -55,15 +56,16 @@ pub(super) fn give_up(observer: &Observer) -> anyhow::Result<()> {
     }
 }
 
-/// Gives up, for good and before there are other threads that matter, what neither attaching nor a running session needs. Under
-/// sudo the process becomes the invoking user's.
+/// Gives up, for good and before there are other threads that matter, what neither attaching nor a
+/// running session needs. Under sudo the process becomes the invoking user's.
 ///
 /// # Errors
 ///
 /// If the kernel refuses.
 pub(super) fn keep_what_attaching_takes() -> anyhow::Result<()> {
     become_invoking_user()?;
-    // Placing a probe may take CAP_SYS_ADMIN here: the first attach tells, and processes that come later need it again.
+    // Placing a probe may take CAP_SYS_ADMIN here: the first attach tells, and processes that come
+    // later need it again.
     keep_only(&[&KEPT[..], &[Capability::CAP_SYS_ADMIN]].concat())
 }
 
@@ -76,21 +78,23 @@ fn become_invoking_user() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Gives up what a thread that only passes signals on does not need. They may go to a program that has changed its user.
+/// Gives up what a thread that only passes signals on does not need. They may go to a program that
+/// has changed its user.
 ///
 /// # Errors
 ///
 /// If the kernel refuses.
 pub(super) fn give_up_but_signals() -> anyhow::Result<()> {
     if next_user().is_some() {
-        // The C library changes the user in all threads, and ends the process where one of them is not allowed to.
+        // The C library changes the user in all threads, and ends the process where one of them is
+        // not allowed to.
         return prctl::set_no_new_privs().context("cannot give up privileges");
     }
     keep_only(&[Capability::CAP_KILL])
 }
 
-/// Reduces this thread's capabilities to those of `kept` that it has, and keeps it from getting others by executing a
-/// program.
+/// Reduces this thread's capabilities to those of `kept` that it has, and keeps it from getting
+/// others by executing a program.
 ///
 /// # Errors
 ///

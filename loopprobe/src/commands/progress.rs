@@ -18,8 +18,8 @@ pub(super) const SCANNING: &str = "looking for poll sites and their names";
 /// What takes longer than this says so.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// One line on a terminal's stderr while something takes longer than a second; wiped when dropped. A thread of its own
-/// writes it, so that it also shows while nothing can be counted.
+/// One line on a terminal's stderr while something takes longer than a second; wiped when dropped.
+/// A thread of its own writes it, so that it also shows while nothing can be counted.
 #[derive(Debug)]
 pub(super) struct Progress {
     work: Arc<Work>,

@@ -10,7 +10,8 @@ use crate::{
     report::clean,
 };
 
-/// What can be changed in a session that runs; the keys of alerts take effect only where alerts were wanted from the beginning.
+/// What can be changed in a session that runs; the keys of alerts take effect only where alerts
+/// were wanted from the beginning.
 const CHANGEABLE: [&str; 6] = [
     "threshold",
     "warn",
@@ -41,7 +42,8 @@ pub(super) fn adjustable(options: Options) -> (Options, ThresholdDial) {
     (options, dial)
 }
 
-/// What was typed, with the file as it is now; says what is wrong with that, and that nothing is changed.
+/// What was typed, with the file as it is now; says what is wrong with that, and that nothing is
+/// changed.
 pub(super) fn read_again(typed: &[OsString]) -> Option<Cli> {
     let read = Cli::read(typed.to_vec());
     if let Err(error) = &read {
@@ -80,7 +82,8 @@ impl Reload {
         })
     }
 
-    /// Reads the file again, takes over what can be changed, and says what came of it. A file that is wrong changes nothing.
+    /// Reads the file again, takes over what can be changed, and says what came of it. A file that
+    /// is wrong changes nothing.
     pub(super) fn reload(&mut self) {
         systemd::reloading();
         if let Some(cli) = read_again(&self.typed) {

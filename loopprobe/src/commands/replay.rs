@@ -43,7 +43,8 @@ fn describe(path: &Path, error: crate::recording::RecordingError) -> anyhow::Err
     }
 }
 
-/// Gives every event of a recording to `take`; one that was cut off gets a summary of what it holds, and says so.
+/// Gives every event of a recording to `take`; one that was cut off gets a summary of what it
+/// holds, and says so.
 pub(super) fn replay(
     recording: &mut Recording,
     path: &Path,

@@ -1,4 +1,5 @@
-//! What is said on standard error: with colours on a terminal, with priorities in systemd's journal.
+//! What is said on standard error: with colours on a terminal, with priorities in systemd's
+//! journal.
 
 use std::{io, sync::LazyLock};
 

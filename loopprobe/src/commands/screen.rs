@@ -28,8 +28,8 @@ use ratatui::{
 
 static ENTERED: AtomicBool = AtomicBool::new(false);
 
-/// The terminal while a view has it to itself. It is as before afterwards: at the end, and before a panic of any thread
-/// says what it has to say.
+/// The terminal while a view has it to itself. It is as before afterwards: at the end, and before a
+/// panic of any thread says what it has to say.
 #[derive(Debug)]
 pub struct Screen(DefaultTerminal);
 
@@ -80,8 +80,8 @@ impl Screen {
     }
 }
 
-/// Ends loopprobe when the terminal goes, with its window or its connection: whoever waits for keys then waits for ever,
-/// and crossterm 0.29 does so without rest. The probes go with the process.
+/// Ends loopprobe when the terminal goes, with its window or its connection: whoever waits for keys
+/// then waits for ever, and crossterm 0.29 does so without rest. The probes go with the process.
 fn end_with_terminal() -> io::Result<()> {
     let watch = || {
         let stdin = stdin();

@@ -19,7 +19,8 @@ use crate::{
     report::{JsonSink, TextOptions, TextSink},
 };
 
-/// Everything that a session's events go to: the report, the views that were asked for, and the gate.
+/// Everything that a session's events go to: the report, the views that were asked for, and the
+/// gate.
 pub(super) struct SessionOutput {
     sinks: Sinks,
     gate: Gate,
@@ -48,8 +49,8 @@ impl SessionOutput {
         })
     }
 
-    /// For a program whose standard output is somebody's, as a test's is cargo's: the report goes to standard error, and says nothing
-    /// of a program that polls no task.
+    /// For a program whose standard output is somebody's, as a test's is cargo's: the report goes
+    /// to standard error, and says nothing of a program that polls no task.
     ///
     /// # Errors
     ///

@@ -8,8 +8,9 @@ use nix::sys::{
 use super::{privileges, reload::Reload, screen};
 use crate::{attach::await_removal, collect::Stop};
 
-/// SIGINT, SIGTERM and SIGHUP, taken out of their usual way. To be created before any thread is started, for threads
-/// inherit the mask; child processes do not, as the standard library resets theirs.
+/// SIGINT, SIGTERM and SIGHUP, taken out of their usual way. To be created before any thread is
+/// started, for threads inherit the mask; child processes do not, as the standard library resets
+/// theirs.
 #[derive(Debug)]
 pub(super) struct Signals(SignalFd);
 
@@ -21,13 +22,14 @@ impl Signals {
         Ok(Self(SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC)?))
     }
 
-    /// Ends the session at the first signal, and loopprobe itself at the second, without a report, but not while probes are
-    /// being removed.
+    /// Ends the session at the first signal, and loopprobe itself at the second, without a report,
+    /// but not while probes are being removed.
     pub(super) fn stop(self, stop: &Stop) -> anyhow::Result<()> {
         self.stop_or_reload(stop, None)
     }
 
-    /// The same, but a SIGHUP that a process sent (not a terminal that goes away) reads the configuration again, if there is one.
+    /// The same, but a SIGHUP that a process sent (not a terminal that goes away) reads the
+    /// configuration again, if there is one.
     pub(super) fn stop_or_reload(
         self,
         stop: &Stop,
@@ -44,8 +46,8 @@ impl Signals {
         })
     }
 
-    /// Calls `handle` for each signal, which says whether that is the end: the next one then ends loopprobe at once, without a report,
-    /// but not while probes are being removed.
+    /// Calls `handle` for each signal, which says whether that is the end: the next one then ends
+    /// loopprobe at once, without a report, but not while probes are being removed.
     pub(super) fn each_but_the_last(
         self,
         mut handle: impl FnMut(Signal, bool) -> Goes + Send + 'static,
@@ -64,8 +66,8 @@ impl Signals {
         })
     }
 
-    /// Calls `handle` for each signal on a thread of its own: with the signal, and whether the kernel sent it (a
-    /// terminal's Ctrl-C) and not a process.
+    /// Calls `handle` for each signal on a thread of its own: with the signal, and whether the
+    /// kernel sent it (a terminal's Ctrl-C) and not a process.
     pub(super) fn on_each(
         self,
         mut handle: impl FnMut(Signal, bool) + Send + 'static,
@@ -73,7 +75,8 @@ impl Signals {
         std::thread::Builder::new()
             .name("signals".to_owned())
             .spawn(move || {
-                // What cannot be given up here cannot be given up by the session either, which says so.
+                // What cannot be given up here cannot be given up by the session either, which says
+                // so.
                 let _ = privileges::give_up_but_signals();
                 while let Ok(Some(info)) = self.0.read_signal() {
                     if let Some(signal) = signal_of(&info) {

@@ -22,7 +22,8 @@ pub(super) fn pid(args: &TargetArgs) -> anyhow::Result<u32> {
     }
 }
 
-/// The process of this name or, where none has it, with this text in its command line. Of several the one that uses Tokio.
+/// The process of this name or, where none has it, with this text in its command line. Of several
+/// the one that uses Tokio.
 fn by_name(name: &str) -> anyhow::Result<u32> {
     let mut pids = process::by_name(name)?;
     let mut what = "are called";

@@ -4,8 +4,9 @@ use std::{io, time::Duration};
 
 use crate::model::{Event, Live, Sink};
 
-/// Keeps a report back until there is something to tell: a long poll, or the end of a session in which tasks were polled. A test
-/// program that only lists its tests, or has no event loop, so has no report.
+/// Keeps a report back until there is something to tell: a long poll, or the end of a session in
+/// which tasks were polled. A test program that only lists its tests, or has no event loop, so has
+/// no report.
 pub(super) struct UntilPolled<S> {
     report: S,
     /// `None` once it is told.

@@ -18,7 +18,8 @@ use crate::{
     report::{AtEnd, Drawing, Flamegraph, Folded, Html, Pprof, Speedscope, Timeline},
 };
 
-/// Opens a file for every view that was asked for, so that a path that cannot be written is known before the session.
+/// Opens a file for every view that was asked for, so that a path that cannot be written is known
+/// before the session.
 ///
 /// # Errors
 ///
@@ -46,7 +47,8 @@ pub(super) fn open(args: &ViewArgs) -> anyhow::Result<Vec<Box<dyn Sink>>> {
     Ok(sinks)
 }
 
-/// Refuses two outputs to one file, which would leave neither readable. `-` and no `--output` at all are standard output.
+/// Refuses two outputs to one file, which would leave neither readable. `-` and no `--output` at
+/// all are standard output.
 ///
 /// # Errors
 ///

@@ -4,12 +4,12 @@ use std::path::Path;
 
 use crate::model::{Blocked, Frame, Role};
 
-/// The frame of the function that the user would go and change: the deepest one of the program's own code; where there is none, the
-/// deepest of a dependency.
+/// The frame of the function that the user would go and change: the deepest one of the program's
+/// own code; where there is none, the deepest of a dependency.
 ///
-/// In a stripped module only some frames say whose they are. A plain function that refers to a file of the program's own is blamed
-/// itself. From an async body, the frames inwards are the program's own too until one says otherwise: of functions without a name,
-/// those are its plain functions.
+/// In a stripped module only some frames say whose they are. A plain function that refers to a file
+/// of the program's own is blamed itself. From an async body, the frames inwards are the program's
+/// own too until one says otherwise: of functions without a name, those are its plain functions.
 pub(crate) fn blamed(frames: &[Frame]) -> Option<usize> {
     let own = frames.iter().position(is_own);
     if let Some(own) = own {
@@ -43,8 +43,8 @@ pub(crate) fn innermost_async(frames: &[Frame]) -> Option<Blocked> {
         .map(describe)
 }
 
-/// Through which function the blamed one entered a library (`rayon_core::join`) or, without any, the standard library or the runtime
-/// (`std::fs::read`).
+/// Through which function the blamed one entered a library (`rayon_core::join`) or, without any,
+/// the standard library or the runtime (`std::fs::read`).
 pub(crate) fn entry(frames: &[Frame]) -> Option<&Frame> {
     let inside = &frames[..blamed(frames)?];
     let library = inside.iter().rfind(|frame| frame.role == Role::Dependency);
@@ -67,8 +67,8 @@ pub(super) fn is_workspace(file: &str) -> bool {
     !file.starts_with('/') && crate::code::registry_crate(file).is_none()
 }
 
-/// The innermost of the frames without a name that lie inside an own one. Those next to plumbing which refer to the standard
-/// library alone are taken to be it.
+/// The innermost of the frames without a name that lie inside an own one. Those next to plumbing
+/// which refer to the standard library alone are taken to be it.
 fn inwards(frames: &[Frame], own: usize) -> usize {
     let nameless = |frame: &&Frame| {
         frame.role == Role::Unknown && frame.function_offset.is_some() && !is_of_dependency(frame)
@@ -104,7 +104,8 @@ pub(super) fn describe(frame: &Frame) -> Blocked {
     }
 }
 
-/// `module+0xoffset`, for a function without a name: where it begins if that is known, so that all its calls are one.
+/// `module+0xoffset`, for a function without a name: where it begins if that is known, so that all
+/// its calls are one.
 pub(crate) fn place(frame: &Frame) -> String {
     let module = frame.module.as_deref().map(Path::new);
     let module = module
@@ -116,7 +117,8 @@ pub(crate) fn place(frame: &Frame) -> String {
     }
 }
 
-/// Whether anything is known of where a frame comes from. Of the others in a stripped module none can tell whose they are.
+/// Whether anything is known of where a frame comes from. Of the others in a stripped module none
+/// can tell whose they are.
 pub(super) fn says_where_from(frame: &Frame) -> bool {
     frame.function.is_some()
         || frame.location.is_some()
@@ -165,7 +167,8 @@ mod tests {
         let plain = frame(Role::Unknown, None);
         let frames = [frame(Role::C, None), plain.clone(), body.clone()];
         assert_eq!(blamed(&frames), Some(1));
-        // Whatever it refers to of the standard library, a function that plumbing does not touch is the user's.
+        // Whatever it refers to of the standard library, a function that plumbing does not touch is
+        // the user's.
         let frames = [
             frame(Role::C, None),
             frame(Role::Unknown, STD),

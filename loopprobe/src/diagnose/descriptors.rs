@@ -1,6 +1,8 @@
-//! What `/proc` tells of file descriptors beside their names: modes, who has the other end, who waits for events, and locks.
+//! What `/proc` tells of file descriptors beside their names: modes, who has the other end, who
+//! waits for events, and locks.
 //!
-//! Some of this takes a look at every process, so it is asked only for polls that were long, and answers are kept for a while.
+//! Some of this takes a look at every process, so it is asked only for polls that were long, and
+//! answers are kept for a while.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -251,8 +253,8 @@ fn is_sqlite(path: &Path) -> bool {
         && &head == b"SQLite format 3\0"
 }
 
-/// Who holds a lock on a file, by the kernel's table: `1: POSIX  ADVISORY  WRITE 812 fe:00:1234 0 EOF`. A line of somebody who
-/// waits has an arrow behind its number.
+/// Who holds a lock on a file, by the kernel's table: `1: POSIX  ADVISORY  WRITE 812 fe:00:1234 0
+/// EOF`. A line of somebody who waits has an arrow behind its number.
 fn holders(locks: &str, inode: u64, own: u32) -> Vec<String> {
     let holders: BTreeSet<u32> = locks
         .lines()

@@ -18,7 +18,8 @@ pub struct StackEvidence {
     pub halt: Option<Halt>,
     /// Who ended the wait.
     pub waker: Option<Waker>,
-    /// Of a sample: whether it found the thread in a small loop that waits, by the processor's `pause`.
+    /// Of a sample: whether it found the thread in a small loop that waits, by the processor's
+    /// `pause`.
     pub spins: bool,
 }
 

@@ -94,8 +94,9 @@ fn takers(takers: &[Taker]) -> String {
     words.collect::<Vec<_>>().join(", ")
 }
 
-/// `rayon-1 (813) in app::tile`. Of other waits than those for a lock, in which the function that lets go is what matters, a library's
-/// function says how it wakes and not what it did before: only the program's own, and async bodies, are named.
+/// `rayon-1 (813) in app::tile`. Of other waits than those for a lock, in which the function that
+/// lets go is what matters, a library's function says how it wakes and not what it did before: only
+/// the program's own, and async bodies, are named.
 fn woken_by(waker: &Waker, cause: Cause) -> String {
     let thread = format!("{} ({})", waker.name, waker.tid);
     let does_its_work = |frame: &Frame| frame.role == Role::Own || frame.async_body;

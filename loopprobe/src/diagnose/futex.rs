@@ -7,7 +7,8 @@ const COMMAND: u64 = 127;
 const WAIT: u64 = 0;
 const WAIT_BITSET: u64 = 9;
 
-/// Locked, and somebody waits: `std::sys::sync::mutex::futex` and the C library's low-level lock have the same number.
+/// Locked, and somebody waits: `std::sys::sync::mutex::futex` and the C library's low-level lock
+/// have the same number.
 const CONTENDED: u32 = 2;
 /// `std::sys::sync::thread_parking::futex::PARKED`.
 const PARKED: u32 = u32::MAX;

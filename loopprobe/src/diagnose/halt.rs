@@ -1,4 +1,5 @@
-//! Why a thread that did not ask for it stood still: what the kernel says of it beside its system call.
+//! Why a thread that did not ask for it stood still: what the kernel says of it beside its system
+//! call.
 
 use loopprobe_common::records::Reason;
 

@@ -1,7 +1,8 @@
 //! From a long poll's time, stacks and system calls to its cause, the call to blame, and advice.
 //!
-//! [`diagnose`] is pure. What it needs of the live process (what a file descriptor stood for, whether the control group
-//! was throttled) is collected beforehand by [`Objects`] and [`CpuQuota`].
+//! [`diagnose`] is pure. What it needs of the live process (what a file descriptor stood for,
+//! whether the control group was throttled) is collected beforehand by [`Objects`] and
+//! [`CpuQuota`].
 
 mod blame;
 mod descriptors;

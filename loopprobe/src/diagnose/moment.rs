@@ -87,7 +87,8 @@ impl<'a> Moment<'a> {
     }
 }
 
-/// Whose operation a stack shows. Whoever gives the CPU away in parking_lot takes a lock. A logger's waits for a futex are locks, as the value tells.
+/// Whose operation a stack shows. Whoever gives the CPU away in parking_lot takes a lock. A
+/// logger's waits for a futex are locks, as the value tells.
 fn whose(found: &StackEvidence) -> Option<Operation> {
     match operation(&found.stack.frames) {
         None if yields_in_parking_lot(found) => Some(SPINNING_LOCK),

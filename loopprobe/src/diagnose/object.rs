@@ -21,10 +21,12 @@ pub enum Object {
     },
     /// A futex.
     Futex {
-        /// The thread that holds the lock, where the lock says so, as the process numbers its threads.
+        /// The thread that holds the lock, where the lock says so, as the process numbers its
+        /// threads.
         holder: Option<u32>,
     },
-    /// Anything else that has a file descriptor, by the kernel's name for it: `anon_inode:[eventpoll]`.
+    /// Anything else that has a file descriptor, by the kernel's name for it:
+    /// `anon_inode:[eventpoll]`.
     Other {
         /// That name.
         name: String,
@@ -72,7 +74,8 @@ impl Object {
         }
     }
 
-    /// Whether it is a socket of a name server: any with port 53, or those of the resolvers that listen on a path.
+    /// Whether it is a socket of a name server: any with port 53, or those of the resolvers that
+    /// listen on a path.
     pub(crate) fn is_resolver(&self) -> bool {
         let Self::Socket(Socket {
             peer: Some(peer), ..
@@ -83,7 +86,8 @@ impl Object {
         peer.ends_with(":53") || peer.contains("/nscd/socket") || peer.contains("/systemd/resolve/")
     }
 
-    /// Whether it is where a program's output goes: a pipe or a terminal or, as standard output or error, a local socket.
+    /// Whether it is where a program's output goes: a pipe or a terminal or, as standard output or
+    /// error, a local socket.
     pub(crate) fn is_output(&self) -> bool {
         match self {
             Self::Pipe(_) | Self::Terminal { .. } => true,

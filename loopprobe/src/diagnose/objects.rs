@@ -19,10 +19,12 @@ const MAX_PATH: usize = 4096;
 const MAX_SOCKADDR: usize = 110;
 /// More of the descriptors that a `poll` is given are not looked at.
 const MAX_POLLED: usize = 16;
-/// `FUTEX_TID_MASK`: of a priority-inheriting futex, the bits that hold its owner (`include/uapi/linux/futex.h`).
+/// `FUTEX_TID_MASK`: of a priority-inheriting futex, the bits that hold its owner
+/// (`include/uapi/linux/futex.h`).
 const FUTEX_TID_MASK: u32 = 0x3fff_ffff;
 
-/// Finds out what system calls of a process are about, while they last: the numbers mean something else soon after.
+/// Finds out what system calls of a process are about, while they last: the numbers mean something
+/// else soon after.
 #[derive(Clone, Copy, Debug)]
 pub struct Objects {
     pid: u32,
@@ -46,8 +48,8 @@ impl SeenFile {
         }
     }
 
-    /// Whether both are of one kind and, if they have no path, the same. File systems in layers (overlayfs) tell other inodes than the
-    /// kernel's own.
+    /// Whether both are of one kind and, if they have no path, the same. File systems in layers
+    /// (overlayfs) tell other inodes than the kernel's own.
     fn is_like(&self, other: &Self) -> bool {
         let kind = self.mode & libc::S_IFMT;
         let is_alone = matches!(kind, libc::S_IFIFO | libc::S_IFSOCK);
@@ -64,8 +66,8 @@ impl Objects {
         }
     }
 
-    /// As [`Objects::resolve`], of a call that is over: its descriptor may have been closed since, and stand for something else. What the
-    /// kernel side saw behind the first argument decides.
+    /// As [`Objects::resolve`], of a call that is over: its descriptor may have been closed since,
+    /// and stand for something else. What the kernel side saw behind the first argument decides.
     pub fn resolve_seen(&self, syscall: &RawSyscall, seen: SeenFile) -> Option<Object> {
         let fd = syscall.args[0] as u32;
         let is_same = || {
@@ -152,7 +154,8 @@ impl Objects {
         })
     }
 
-    /// A call that names its peer is believed before the kernel's table: a connection may not be there yet.
+    /// A call that names its peer is believed before the kernel's table: a connection may not be
+    /// there yet.
     fn socket(&self, syscall: &RawSyscall) -> Option<Object> {
         let named = match syscall.number {
             42 => self.sockaddr(syscall.args[1], syscall.args[2]),
@@ -207,7 +210,8 @@ impl Objects {
         })
     }
 
-    /// What a `poll` waits for: the descriptors of its array of `struct pollfd` (`int fd; short events; short revents`).
+    /// What a `poll` waits for: the descriptors of its array of `struct pollfd` (`int fd; short
+    /// events; short revents`).
     fn polled(&self, syscall: &RawSyscall) -> Option<Object> {
         const POLLIN: u16 = 1;
         let count = usize::try_from(syscall.args[1]).ok()?.min(MAX_POLLED);
@@ -220,7 +224,8 @@ impl Objects {
                 let events = u16::from_le_bytes([entry[4], entry[5]]);
                 self.descriptor(u32::try_from(fd).ok()?, events & POLLIN != 0)
             })
-            // A file is always ready: where one seems to be waited for, the descriptor has been closed and given away since.
+            // A file is always ready: where one seems to be waited for, the descriptor has been
+            // closed and given away since.
             .filter(|object| !matches!(object, Object::File { .. }))
             .collect();
         match found.len() {
@@ -230,8 +235,9 @@ impl Objects {
         }
     }
 
-    /// The holder of the lock, if it is a `pthread_mutex_t` of glibc (`__lock`, `__count`, `__owner`): the owner is then a
-    /// thread of the process. Whether it is such a mutex is for the frames to say.
+    /// The holder of the lock, if it is a `pthread_mutex_t` of glibc (`__lock`, `__count`,
+    /// `__owner`): the owner is then a thread of the process. Whether it is such a mutex is for the
+    /// frames to say.
     fn futex(&self, syscall: &RawSyscall) -> Object {
         let mut words = [0; 12];
         let read = self.memory.read(ProcAddr(syscall.args[0]), &mut words) == words.len();

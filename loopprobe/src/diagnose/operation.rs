@@ -1,8 +1,9 @@
 //! Whose operation a thread is in: asked before what system call it is in.
 //!
-//! The same `futex`, `recvfrom` or `nanosleep` is a lock's, a child's or a database's. The frames tell, from the wait outwards: the
-//! first one that is known decides. Some only say how a thread waits (a condition variable, a park); around those, still in the
-//! library's code, may stand what it waits for.
+//! The same `futex`, `recvfrom` or `nanosleep` is a lock's, a child's or a database's. The frames
+//! tell, from the wait outwards: the first one that is known decides. Some only say how a thread
+//! waits (a condition variable, a park); around those, still in the library's code, may stand what
+//! it waits for.
 
 use crate::{
     model::{Frame, Role, SourceLocation},
@@ -236,8 +237,8 @@ fn strong(frame: &Frame) -> Option<Operation> {
         })
 }
 
-/// A function without a name that refers to parking_lot's source is its lock if it yields the CPU: those spin before they sleep,
-/// its condition variable does not.
+/// A function without a name that refers to parking_lot's source is its lock if it yields the CPU:
+/// those spin before they sleep, its condition variable does not.
 fn spinning_lock(frame: &Frame) -> Option<Operation> {
     (frame.yields && is_of_parking_lot(frame)).then_some(SPINNING_LOCK)
 }
@@ -266,7 +267,8 @@ fn named(frame: &Frame, table: &[(&str, Operation)]) -> Option<Operation> {
         .map(|(_, operation)| *operation)
 }
 
-/// What follows from each place in a name at which a path begins: two of `<std::fs::File as std::io::Read>::read`.
+/// What follows from each place in a name at which a path begins: two of `<std::fs::File as
+/// std::io::Read>::read`.
 fn paths(name: &str) -> Vec<&str> {
     let is_inside = |c: char| c.is_alphanumeric() || matches!(c, '_' | ':');
     let mut before = None;
@@ -304,7 +306,8 @@ fn in_file(location: &SourceLocation) -> Option<Operation> {
     known.or(Plumbing::is_loop_file(RUNTIMES, &location.file).then_some(Loop))
 }
 
-/// The frames below the poll's own glue: the outermost ones, from the poll's entry inwards, are plumbing of every poll.
+/// The frames below the poll's own glue: the outermost ones, from the poll's entry inwards, are
+/// plumbing of every poll.
 pub(crate) fn inner(frames: &[Frame]) -> impl Iterator<Item = &Frame> {
     let glue = frames
         .iter()

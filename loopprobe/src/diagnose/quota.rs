@@ -27,7 +27,8 @@ struct Reading {
 }
 
 impl CpuQuota {
-    /// The control group of a process; `None` where it is in none with a CPU controller, or that cannot be seen.
+    /// The control group of a process; `None` where it is in none with a CPU controller, or that
+    /// cannot be seen.
     pub fn of(pid: u32) -> Option<Self> {
         let membership = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
         let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
@@ -51,7 +52,8 @@ impl CpuQuota {
         Some(quota)
     }
 
-    /// Reads the counters. Call it a few times a second (`now_ns`: `CLOCK_MONOTONIC`), and once before a diagnosis.
+    /// Reads the counters. Call it a few times a second (`now_ns`: `CLOCK_MONOTONIC`), and once
+    /// before a diagnosis.
     pub fn read(&mut self, now_ns: u64) {
         let totals = self
             .files
@@ -67,8 +69,8 @@ impl CpuQuota {
         });
     }
 
-    /// What was counted between the last reading before `start_ns` and the first one after `end_ns`, in the group where
-    /// it was most.
+    /// What was counted between the last reading before `start_ns` and the first one after
+    /// `end_ns`, in the group where it was most.
     pub fn between(&self, start_ns: u64, end_ns: u64) -> Option<ThrottleDelta> {
         let before = self
             .readings
@@ -100,8 +102,8 @@ struct Group {
     folder: PathBuf,
 }
 
-/// Finds the folder of the group with the CPU controller: version 1 names it in `/proc/PID/cgroup`, version 2 has one
-/// hierarchy (`Documentation/admin-guide/cgroup-v2.rst`).
+/// Finds the folder of the group with the CPU controller: version 1 names it in `/proc/PID/cgroup`,
+/// version 2 has one hierarchy (`Documentation/admin-guide/cgroup-v2.rst`).
 fn locate(membership: &str, mounts: &str) -> Option<Group> {
     let lines = || {
         membership.lines().filter_map(|line| {
@@ -118,7 +120,8 @@ fn locate(membership: &str, mounts: &str) -> Option<Group> {
     })
 }
 
-/// Where a group lies below the mount of its hierarchy. A mount may show only a part of the hierarchy, as in containers.
+/// Where a group lies below the mount of its hierarchy. A mount may show only a part of the
+/// hierarchy, as in containers.
 fn below(mounts: &str, kind: &str, controller: Option<&str>, path: &str) -> Option<Group> {
     mounts.lines().find_map(|line| {
         let (mount, rest) = line.split_once(" - ")?;
@@ -138,7 +141,8 @@ fn below(mounts: &str, kind: &str, controller: Option<&str>, path: &str) -> Opti
     })
 }
 
-/// Reads a `cpu.stat`: version 1 counts `throttled_time` in nanoseconds, version 2 `throttled_usec`.
+/// Reads a `cpu.stat`: version 1 counts `throttled_time` in nanoseconds, version 2
+/// `throttled_usec`.
 fn read(file: &Path) -> Option<ThrottleDelta> {
     parse(&fs::read_to_string(file).ok()?)
 }

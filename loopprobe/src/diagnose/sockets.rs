@@ -39,8 +39,9 @@ pub(crate) fn socket(pid: u32, inode: u64) -> Socket {
         })
 }
 
-/// The remote address of a socket in a table like `/proc/net/tcp` (`Documentation/networking/proc_net_tcp.rst`): the
-/// third column; the inode is the tenth. The inner `None` is a socket without a peer.
+/// The remote address of a socket in a table like `/proc/net/tcp`
+/// (`Documentation/networking/proc_net_tcp.rst`): the third column; the inode is the tenth. The
+/// inner `None` is a socket without a peer.
 fn peer(table: &str, inode: u64) -> Option<Option<String>> {
     table.lines().skip(1).find_map(|line| {
         let fields: Vec<&str> = line.split_ascii_whitespace().collect();

@@ -48,11 +48,13 @@ pub(crate) enum Waits {
     Yield,
 }
 
-/// `uretprobe` (Linux 6.11) and `uprobe` (Linux 6.18): the kernel's own code for probes makes them, no program does.
+/// `uretprobe` (Linux 6.11) and `uprobe` (Linux 6.18): the kernel's own code for probes makes them,
+/// no program does.
 const OF_PROBES: [i64; 2] = [335, 336];
 
 impl RawSyscall {
-    /// The system call of a thread; `None` for -1, which is none, and for those that a probe makes, which the program did not.
+    /// The system call of a thread; `None` for -1, which is none, and for those that a probe makes,
+    /// which the program did not.
     pub fn of_thread(number: i64, args: [u64; 6]) -> Option<Self> {
         let number = u32::try_from(number).ok()?;
         (!Self::is_of_probe(i64::from(number))).then_some(Self { number, args })
@@ -69,7 +71,8 @@ impl RawSyscall {
             .map_or_else(|| format!("syscall_{}", self.number), str::to_owned)
     }
 
-    /// Whether a thread waits in it for events or for another thread, as one with nothing to do does.
+    /// Whether a thread waits in it for events or for another thread, as one with nothing to do
+    /// does.
     pub(crate) fn waits_for_work(&self) -> bool {
         matches!(
             self.waits(),
@@ -96,7 +99,8 @@ impl RawSyscall {
             0 | 1 | 5 | 16..=20 | 40 | 77 | 78 | 187 | 217 | 275 | 276 | 278 | 285 => {
                 Waits::Descriptor
             }
-            // fchmod, fchown, fstatfs, fsetxattr, fgetxattr, flistxattr, fremovexattr, fadvise64, preadv to pwritev2.
+            // fchmod, fchown, fstatfs, fsetxattr, fgetxattr, flistxattr, fremovexattr, fadvise64,
+            // preadv to pwritev2.
             91 | 93 | 138 | 190 | 193 | 196 | 199 | 221 | 295 | 296 | 326..=328 => {
                 Waits::Descriptor
             }
@@ -120,7 +124,8 @@ impl RawSyscall {
             // select, pselect6, io_getevents, io_pgetevents, io_uring_enter.
             23 | 270 | 208 | 333 | 426 => Waits::Events,
             232 | 281 | 441 => Waits::Epoll,
-            // mmap, mprotect, munmap, brk, mremap, madvise, mlock to munlockall, mlock2, pkey_mprotect, process_madvise.
+            // mmap, mprotect, munmap, brk, mremap, madvise, mlock to munlockall, mlock2,
+            // pkey_mprotect, process_madvise.
             9..=12 | 25 | 28 | 149..=152 | 325 | 329 | 440 => Waits::MemoryMap,
             24 => Waits::Yield,
             _ => return None,

@@ -14,7 +14,8 @@ fn frame(name: &str, runtime: bool) -> Frame {
     }
 }
 
-/// A stack of a task: the given runtime frames, then the user's function in an async function, then the poll's glue.
+/// A stack of a task: the given runtime frames, then the user's function in an async function, then
+/// the poll's glue.
 fn frames(inner: &[&str]) -> Vec<Frame> {
     let mut frames: Vec<Frame> = inner.iter().map(|name| frame(name, true)).collect();
     frames.push(frame("app::helper", false));
@@ -281,7 +282,8 @@ fn a_loop_that_was_inlined_shows_in_its_callers_hint() {
     assert_eq!(diagnosis(found.clone()).cause, Cause::NestedBlockOn);
     found.stack.frames[2].near = found.stack.frames[1].near.take();
     assert_eq!(diagnosis(found.clone()).cause, Cause::ThreadWait);
-    // Between the wait and the loop lies a function of the standard library's, of which a stripped program says nothing.
+    // Between the wait and the loop lies a function of the standard library's, of which a stripped
+    // program says nothing.
     found.stack.frames[1].function = None;
     found.stack.frames[1].role = Role::Unknown;
     assert_eq!(diagnosis(found).cause, Cause::NestedBlockOn);
@@ -768,7 +770,8 @@ fn nothing_known_is_unknown() {
     assert_eq!(found.call, None);
 }
 
-/// A sample in a stripped file: nameless functions by their offsets, innermost first, then an async body.
+/// A sample in a stripped file: nameless functions by their offsets, innermost first, then an async
+/// body.
 fn nameless(offsets: &[u64], ns: u64) -> StackEvidence {
     let mut found = on_cpu(&[], ns);
     let functions = offsets.iter().map(|offset| Frame {

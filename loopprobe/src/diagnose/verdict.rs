@@ -73,11 +73,12 @@ fn advice(
     )
 }
 
-/// From this part of a poll on, its own time is mentioned although another cause took more: a fifth.
+/// From this part of a poll on, its own time is mentioned although another cause took more: a
+/// fifth.
 const OWN_SHARE: u64 = 5;
 
-/// A descriptor may have been closed before it was looked up; then another stack with the same system call in the same function says
-/// what it was, if one does.
+/// A descriptor may have been closed before it was looked up; then another stack with the same
+/// system call in the same function says what it was, if one does.
 fn completed(evidence: &PollEvidence) -> PollEvidence {
     let mut completed = evidence.clone();
     for found in &mut completed.stacks {
@@ -121,8 +122,8 @@ fn from_stacks(evidence: &PollEvidence) -> Split {
     }
 }
 
-/// Blocked time by cause. Stretches too short for a stack of their own are taken to be like the ones that have one, if
-/// those are at least a tenth of it: a loop of short reads gives few stacks.
+/// Blocked time by cause. Stretches too short for a stack of their own are taken to be like the
+/// ones that have one, if those are at least a tenth of it: a loop of short reads gives few stacks.
 fn blocked_parts(evidence: &PollEvidence, blocked_ns: u64) -> Parts {
     let mut parts = Parts::new();
     for found in blocked(evidence) {
@@ -148,7 +149,8 @@ fn blocked(evidence: &PollEvidence) -> impl Iterator<Item = &StackEvidence> {
         .filter(|found| found.stack.kind == StackKind::Blocked)
 }
 
-/// Time on the CPU by cause: its samples show whether it was the kernel's, and for what. The rest is the thread's own.
+/// Time on the CPU by cause: its samples show whether it was the kernel's, and for what. The rest
+/// is the thread's own.
 fn add_on_cpu(parts: &mut Parts, evidence: &PollEvidence, on_cpu_ns: u64) {
     let mut own_ns = on_cpu_ns;
     let samples = evidence
@@ -166,8 +168,8 @@ fn add_on_cpu(parts: &mut Parts, evidence: &PollEvidence, on_cpu_ns: u64) {
     add(parts, Cause::Cpu, own_ns);
 }
 
-/// Time in which the thread was ready because it had given its CPU away itself, by cause: that is no preemption. Gives back what is
-/// left of `runnable_ns`.
+/// Time in which the thread was ready because it had given its CPU away itself, by cause: that is
+/// no preemption. Gives back what is left of `runnable_ns`.
 fn add_yielded(parts: &mut Parts, evidence: &PollEvidence, runnable_ns: u64) -> u64 {
     let mut left_ns = runnable_ns;
     for found in evidence.stacks.iter().filter(|found| is_yielded(found)) {
@@ -187,8 +189,8 @@ fn cause_of(found: &StackEvidence) -> Cause {
 }
 
 fn is_throttled(evidence: &PollEvidence, runnable_ns: u64) -> bool {
-    // The counter is the sum over the CPUs, so it can exceed this thread's waiting but, where quota was the reason, hardly stay
-    // below half of it.
+    // The counter is the sum over the CPUs, so it can exceed this thread's waiting but, where quota
+    // was the reason, hardly stay below half of it.
     matches!(
         evidence.throttle,
         Some(ThrottleDelta { periods, throttled_ns }) if periods > 0 && throttled_ns >= runnable_ns / 2
@@ -235,8 +237,9 @@ fn heaviest_call<'a>(stacks: &[&'a StackEvidence]) -> (Option<Blocked>, Option<&
     (shared_call(stacks, longest).or(call), Some(longest))
 }
 
-/// The call to blame of one stack. Of a walk that broke off, a function of which nothing is known is whatever the thread happened to be
-/// in, hand-written assembly for example, whose callers are the ones to look at: it is not to blame.
+/// The call to blame of one stack. Of a walk that broke off, a function of which nothing is known
+/// is whatever the thread happened to be in, hand-written assembly for example, whose callers are
+/// the ones to look at: it is not to blame.
 fn call_of(found: &StackEvidence) -> Option<Blocked> {
     let frames = &found.stack.frames;
     let broke_off = matches!(
@@ -255,8 +258,9 @@ fn call_of(found: &StackEvidence) -> Option<Blocked> {
     }
 }
 
-/// Of samples, where the function to blame has no name: the innermost one that nearly all of them have on their stack. Which of
-/// the nameless functions inside it is sampled most is chance: those of an allocator, say, whose work it causes.
+/// Of samples, where the function to blame has no name: the innermost one that nearly all of them
+/// have on their stack. Which of the nameless functions inside it is sampled most is chance: those
+/// of an allocator, say, whose work it causes.
 fn shared_call(stacks: &[&StackEvidence], longest: &StackEvidence) -> Option<Blocked> {
     let is_sample = |found: &&&StackEvidence| found.stack.kind == StackKind::OnCpu;
     let total: u64 = stacks.iter().filter(is_sample).map(|f| f.stack.ns).sum();

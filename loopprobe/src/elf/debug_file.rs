@@ -46,7 +46,8 @@ pub enum DebugFileError {
 
 /// Opens `file` if it is the debug file, or an unstripped copy, of `image`.
 ///
-/// Build ids decide where both have one; otherwise the segments must be the same, and the code wherever the file has any.
+/// Build ids decide where both have one; otherwise the segments must be the same, and the code
+/// wherever the file has any.
 ///
 /// # Errors
 /// When it cannot be read or belongs to another build.
@@ -68,8 +69,8 @@ pub fn open_debug_file(image: &Image, file: &Path) -> Result<Sections, DebugFile
     }
 }
 
-/// Looks for the debug file of `image` where distributions put it: by build id, then by `.gnu_debuglink` with its
-/// checksum.
+/// Looks for the debug file of `image` where distributions put it: by build id, then by
+/// `.gnu_debuglink` with its checksum.
 pub fn find_debug_file(image: &Image, sections: &Sections) -> Option<Sections> {
     find_debug_file_in(Path::new(DEBUG_DIRECTORY), image, sections)
 }
@@ -107,7 +108,8 @@ fn by_link(directory: &Path, image: &Image, sections: &Sections) -> Option<Secti
         })
 }
 
-/// The file name and checksum that `.gnu_debuglink` gives. A name with a directory in it is refused.
+/// The file name and checksum that `.gnu_debuglink` gives. A name with a directory in it is
+/// refused.
 fn debug_link(sections: &Sections) -> Option<(String, u32)> {
     let data = sections.data(".gnu_debuglink").ok()??;
     let end = memchr::memchr(0, &data)?;

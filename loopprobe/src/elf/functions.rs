@@ -12,8 +12,8 @@ use super::{Image, VirtAddr};
 /// Programs of 100 MB describe about half a million.
 const MAX_FUNCTIONS: usize = 1 << 23;
 
-/// Functions that `.eh_frame` describes, found through `.eh_frame_hdr`; no symbols or section headers needed. None overlaps
-/// another, so all together are no larger than the code.
+/// Functions that `.eh_frame` describes, found through `.eh_frame_hdr`; no symbols or section
+/// headers needed. None overlaps another, so all together are no larger than the code.
 #[derive(Debug, Default)]
 pub struct FunctionTable {
     ranges: Vec<(VirtAddr, VirtAddr)>,
@@ -59,7 +59,8 @@ impl FunctionTable {
     }
 }
 
-/// In ascending order, each cut off where the next one begins. Of those that begin together the longest counts.
+/// In ascending order, each cut off where the next one begins. Of those that begin together the
+/// longest counts.
 fn disjoint(mut ranges: Vec<(VirtAddr, VirtAddr)>) -> Vec<(VirtAddr, VirtAddr)> {
     ranges.sort_unstable();
     ranges.dedup_by(|next, kept| {

@@ -8,7 +8,8 @@ use super::{ElfError, VirtAddr, source::Source};
 
 const FILE_HEADER_SIZE: u64 = 64;
 const PROGRAM_HEADER_SIZE: u64 = 56;
-/// Linkers emit about a dozen; the kernel refuses more than 64 KiB of them (`fs/binfmt_elf.c`, `load_elf_phdrs`).
+/// Linkers emit about a dozen; the kernel refuses more than 64 KiB of them (`fs/binfmt_elf.c`,
+/// `load_elf_phdrs`).
 const MAX_PROGRAM_HEADERS: u64 = 65536 / PROGRAM_HEADER_SIZE;
 
 /// One program header.

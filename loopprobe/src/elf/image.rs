@@ -19,14 +19,15 @@ use super::{
     source::Source,
 };
 
-/// The most bytes of loadable segments that are read into memory. The small code model of x86-64 cannot address more
-/// than 2 GiB; the largest Rust programs load a few hundred MiB.
+/// The most bytes of loadable segments that are read into memory. The small code model of x86-64
+/// cannot address more than 2 GiB; the largest Rust programs load a few hundred MiB.
 const MAX_LOADED: u64 = 1 << 30;
 
 /// Names of imported functions are compared with short ones.
 const MAX_IMPORT: usize = 64;
 
-/// Programs are mapped below this address (`TASK_SIZE_MAX` of x86-64 with four levels of page tables).
+/// Programs are mapped below this address (`TASK_SIZE_MAX` of x86-64 with four levels of page
+/// tables).
 const MAX_ADDRESS: u64 = 1 << 47;
 
 /// A loadable segment and its bytes.
@@ -69,8 +70,9 @@ enum Code {
 
 /// What an ELF program or shared object loads: its segments and what they say about themselves.
 ///
-/// Only program headers are needed, so files without section headers work. Only loadable segments are held in memory,
-/// so debug information costs nothing. Addresses are the file's own ([`VirtAddr`]), before any load bias.
+/// Only program headers are needed, so files without section headers work. Only loadable segments
+/// are held in memory, so debug information costs nothing. Addresses are the file's own
+/// ([`VirtAddr`]), before any load bias.
 #[derive(Debug)]
 pub struct Image {
     path: PathBuf,
@@ -87,12 +89,14 @@ impl Image {
     /// Reads the image at `path`.
     ///
     /// # Errors
-    /// When it cannot be read, is not a 64-bit x86-64 program or shared object, or is truncated or malformed.
+    /// When it cannot be read, is not a 64-bit x86-64 program or shared object, or is truncated or
+    /// malformed.
     pub fn open(path: &Path) -> Result<Self, ElfError> {
         Self::load(path, Source::open(path)?, Code::Read)
     }
 
-    /// Reads the image from an open file, such as `/proc/PID/map_files/...`; `path` is its name for people.
+    /// Reads the image from an open file, such as `/proc/PID/map_files/...`; `path` is its name for
+    /// people.
     ///
     /// # Errors
     /// As [`Image::open`].
@@ -100,8 +104,8 @@ impl Image {
         Self::load(path, Source::from_file(file, path)?, Code::Read)
     }
 
-    /// The same without the bytes of its code, most of a large program, where the layout keeps code apart from all else.
-    /// Addresses in it are known as code all the same.
+    /// The same without the bytes of its code, most of a large program, where the layout keeps code
+    /// apart from all else. Addresses in it are known as code all the same.
     ///
     /// # Errors
     /// As [`Image::open`].
@@ -140,7 +144,8 @@ impl Image {
         &self.path
     }
 
-    /// Whether it is linked for one fixed address (`ET_EXEC`): then it has no relocations, and words are addresses.
+    /// Whether it is linked for one fixed address (`ET_EXEC`): then it has no relocations, and
+    /// words are addresses.
     pub fn has_fixed_address(&self) -> bool {
         self.fixed_address
     }
@@ -177,8 +182,8 @@ impl Image {
         Some(FileOffset(address.0 - header.address.0 + header.offset))
     }
 
-    /// The address at which the file's byte at `offset` is loaded. A byte that is mapped twice yields the executable
-    /// mapping.
+    /// The address at which the file's byte at `offset` is loaded. A byte that is mapped twice
+    /// yields the executable mapping.
     pub fn address(&self, offset: FileOffset) -> Option<VirtAddr> {
         let within = |s: &&Segment| {
             offset
@@ -221,7 +226,8 @@ impl Image {
         bytes.iter().position(|b| *b == 0).map(|end| &bytes[..end])
     }
 
-    /// The address that the word at `address` holds once the image is loaded, if it is a pointer into the image.
+    /// The address that the word at `address` holds once the image is loaded, if it is a pointer
+    /// into the image.
     pub fn pointer_at(&self, address: VirtAddr) -> Option<VirtAddr> {
         if !self.fixed_address || self.pointers.contains(address) {
             return self.pointers.get(address);
@@ -230,20 +236,21 @@ impl Image {
         self.is_mapped(target).then_some(target)
     }
 
-    /// Whether the loader puts the number of a module with thread-local variables into the word at `address`: the first of
-    /// the two that `__tls_get_addr` takes.
+    /// Whether the loader puts the number of a module with thread-local variables into the word at
+    /// `address`: the first of the two that `__tls_get_addr` takes.
     pub fn is_thread_local_module(&self, address: VirtAddr) -> bool {
         self.pointers.is_module(address)
     }
 
-    /// The name of the symbol of another file whose address the loader puts into the word at `address`: what a stripped file
-    /// says of the functions that it calls in libraries.
+    /// The name of the symbol of another file whose address the loader puts into the word at
+    /// `address`: what a stripped file says of the functions that it calls in libraries.
     pub fn import_at(&self, address: VirtAddr) -> Option<&[u8]> {
         self.cstr(self.pointers.import(address)?, MAX_IMPORT)
     }
 
-    /// All words that are pointers into the image, as (where, to where), in ascending order: relative and local
-    /// symbolic relocations, and in a fixed-address image each aligned data word that is an address of the image.
+    /// All words that are pointers into the image, as (where, to where), in ascending order:
+    /// relative and local symbolic relocations, and in a fixed-address image each aligned data word
+    /// that is an address of the image.
     pub fn pointers(&self) -> impl Iterator<Item = (VirtAddr, VirtAddr)> {
         let relocated = self.pointers.iter();
         let words = self
@@ -265,7 +272,8 @@ impl Image {
         self.source.len()
     }
 
-    /// Reads a part of the file that need not be loaded. The caller bounds `size`; `what` names the part in errors.
+    /// Reads a part of the file that need not be loaded. The caller bounds `size`; `what` names the
+    /// part in errors.
     ///
     /// # Errors
     /// When the file ends before or cannot be read.

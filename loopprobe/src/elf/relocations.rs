@@ -9,7 +9,8 @@ use super::{
 
 const RELA_SIZE: usize = 24;
 const SYMBOL_SIZE: u64 = 24;
-/// Programs of 100 MB have about a million. The limit keeps a hostile RELR bitmap from growing 126-fold in memory.
+/// Programs of 100 MB have about a million. The limit keeps a hostile RELR bitmap from growing
+/// 126-fold in memory.
 const MAX_POINTERS: usize = 1 << 24;
 
 /// The words that the loader turns into pointers, sorted by where they are.
@@ -35,8 +36,8 @@ impl Pointers {
         self.get(slot).is_some()
     }
 
-    /// Whether the word at `slot` takes the number of a module with thread-local variables: the start of what
-    /// `__tls_get_addr` wants.
+    /// Whether the word at `slot` takes the number of a module with thread-local variables: the
+    /// start of what `__tls_get_addr` wants.
     pub(super) fn is_module(&self, slot: VirtAddr) -> bool {
         self.modules.binary_search(&slot).is_ok()
     }
@@ -183,7 +184,8 @@ impl Symbol {
     }
 }
 
-/// The bitmap encoding of relative relocations: an even word is an address, an odd one covers the 63 words after it.
+/// The bitmap encoding of relative relocations: an even word is an address, an odd one covers the
+/// 63 words after it.
 fn read_relr(
     image: &Image,
     place: (u64, u64),

@@ -25,7 +25,8 @@ const MAX_NAMES: u64 = 1 << 20;
 const COMPRESSION_HEADER: usize = 24;
 /// Longer section names are none that is looked for.
 const MAX_NAME: usize = 64;
-/// The most bytes of one section that are read. The largest debug sections seen have a few hundred MiB.
+/// The most bytes of one section that are read. The largest debug sections seen have a few hundred
+/// MiB.
 const MAX_SECTION: u64 = 1 << 30;
 
 /// A section's place in its file.
@@ -40,7 +41,8 @@ pub(super) struct Section {
     pub link: u32,
 }
 
-/// The sections of an ELF file: symbols and debug information, where it has any. Programs run without them.
+/// The sections of an ELF file: symbols and debug information, where it has any. Programs run
+/// without them.
 #[derive(Clone, Debug)]
 pub struct Sections {
     path: PathBuf,
@@ -107,8 +109,8 @@ impl Sections {
         self.table.iter().map(|section| section.name.as_str())
     }
 
-    /// Whether all sections that are compressed with zlib are sound, and unpack to at most `limit` bytes together. Nothing is
-    /// kept of them.
+    /// Whether all sections that are compressed with zlib are sound, and unpack to at most `limit`
+    /// bytes together. Nothing is kept of them.
     pub(crate) fn unpack_to(&self, limit: u64) -> bool {
         let packed = || {
             let is_packed = |section: &&Section| section.flags & elf::SHF_COMPRESSED.0 != 0;
@@ -127,7 +129,8 @@ impl Sections {
             })
     }
 
-    /// The size that a section has, and says that it has, once unpacked; `None` if it is packed otherwise than with zlib.
+    /// The size that a section has, and says that it has, once unpacked; `None` if it is packed
+    /// otherwise than with zlib.
     fn unpacked_size(&self, section: &Section, limit: u64) -> Result<Option<u64>, ElfError> {
         self.check_size(section.size)?;
         let bytes = self

@@ -10,8 +10,8 @@ use super::ElfError;
 
 /// Where an image's bytes come from.
 ///
-/// Files are read with `pread`, never mapped: the owner of a mapped file can truncate it while it is read, and the
-/// access would kill this process with SIGBUS.
+/// Files are read with `pread`, never mapped: the owner of a mapped file can truncate it while it
+/// is read, and the access would kill this process with SIGBUS.
 #[derive(Debug)]
 pub(super) enum Source {
     File { file: File, len: u64 },
@@ -53,7 +53,8 @@ impl Source {
         }
     }
 
-    /// Reads `size` bytes at `offset`. The caller has bounded `size`; `what` names the part in the error.
+    /// Reads `size` bytes at `offset`. The caller has bounded `size`; `what` names the part in the
+    /// error.
     pub(super) fn read(
         &self,
         path: &Path,

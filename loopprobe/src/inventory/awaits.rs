@@ -45,7 +45,8 @@ impl Source {
         self.chains.as_mut().filter(|_| waits)?.of(memory, task)
     }
 
-    /// The address of a task's state, if it waits and that is known. A running one changes its state only when it waits again.
+    /// The address of a task's state, if it waits and that is known. A running one changes its
+    /// state only when it waits again.
     fn state_of(&mut self, task: &LiveTask) -> Option<ProcAddr> {
         let waits = matches!(task.state, TaskState::Idle | TaskState::Scheduled);
         let is_async = task.served.task.kind == TaskKind::Async;
@@ -62,7 +63,8 @@ impl Source {
     }
 }
 
-/// Where each of the tasks waits, in their order; `source_of` is the source of a task's image, if there is one.
+/// Where each of the tasks waits, in their order; `source_of` is the source of a task's image, if
+/// there is one.
 pub(super) fn places(
     memory: &Memory,
     sources: &mut [Source],

@@ -90,8 +90,9 @@ impl std::fmt::Debug for Inventory {
 }
 
 impl Inventory {
-    /// Of a process: reads its files, which takes as long as an attach does (about 0.1 s, and seconds with much debug
-    /// information). `debug_file` gives a separate debug file for an image, if the user named one.
+    /// Of a process: reads its files, which takes as long as an attach does (about 0.1 s, and
+    /// seconds with much debug information). `debug_file` gives a separate debug file for an image,
+    /// if the user named one.
     ///
     /// # Errors
     /// [`InventoryError`].
@@ -152,7 +153,8 @@ impl Inventory {
         Ok(inventory)
     }
 
-    /// Of a process whose files have been read, as those of a session have been. Reads nothing itself.
+    /// Of a process whose files have been read, as those of a session have been. Reads nothing
+    /// itself.
     ///
     /// # Errors
     /// [`InventoryError::Layout`] if nothing finds the tasks of these files' runtimes.
@@ -195,8 +197,8 @@ impl Inventory {
         })
     }
 
-    /// Looks for event loops anew; needed before the first of the other calls, and again to see loops that were created since
-    /// ([`TaskFinder::search`] says what it costs).
+    /// Looks for event loops anew; needed before the first of the other calls, and again to see
+    /// loops that were created since ([`TaskFinder::search`] says what it costs).
     ///
     /// # Errors
     /// If the process is gone.

@@ -6,7 +6,8 @@ use crate::{
     runtime::{LoopCount, MappedImage, PoolCount, Runtimes, Searched, ServedType, TaskFinder},
 };
 
-/// How many tasks the event loops of a process have, without what they are. It may go from one thread to another.
+/// How many tasks the event loops of a process have, without what they are. It may go from one
+/// thread to another.
 pub struct Population {
     finders: Vec<Box<dyn TaskFinder>>,
     /// Tasks that are members of a list that was not found.
@@ -22,7 +23,8 @@ impl std::fmt::Debug for Population {
 }
 
 impl Population {
-    /// Of a process that has these files mapped. `None` if the tasks of one of them cannot be found: the rest is not all.
+    /// Of a process that has these files mapped. `None` if the tasks of one of them cannot be
+    /// found: the rest is not all.
     pub fn of(runtimes: Runtimes, pid: u32, images: &[MappedImage]) -> Option<Self> {
         let served = images.iter().flat_map(|mapped| &mapped.image.facts().sites);
         let served = served.flat_map(|site| &site.types);
@@ -55,8 +57,9 @@ impl Population {
         Ok(all)
     }
 
-    /// How many tasks each loop has that the last search found and that is still there ([`TaskFinder::counts`]). `None` if there
-    /// are tasks whose loop is not known, or if a loop's list changed too fast.
+    /// How many tasks each loop has that the last search found and that is still there
+    /// ([`TaskFinder::counts`]). `None` if there are tasks whose loop is not known, or if a loop's
+    /// list changed too fast.
     pub fn counts(&mut self) -> Option<Vec<LoopCount>> {
         let counts = self.finders.iter_mut().map(|finder| finder.counts());
         let counts: Vec<_> = counts.flatten().collect();
@@ -64,7 +67,8 @@ impl Population {
         is_whole.then_some(counts)
     }
 
-    /// The blocking pools of the loops that the last search found ([`TaskFinder::pools`]), if all are known, and there is one.
+    /// The blocking pools of the loops that the last search found ([`TaskFinder::pools`]), if all
+    /// are known, and there is one.
     pub fn pools(&mut self) -> Option<Vec<PoolCount>> {
         let pools = self.finders.iter_mut().map(|finder| finder.pools());
         let pools: Vec<_> = pools.collect::<Option<Vec<_>>>()?.concat();
@@ -72,7 +76,8 @@ impl Population {
     }
 }
 
-/// Whether a type tells where its tasks keep what is read. Those of the blocking pool are not counted.
+/// Whether a type tells where its tasks keep what is read. Those of the blocking pool are not
+/// counted.
 fn is_told(served: &ServedType) -> bool {
     served.task.kind != TaskKind::Async
         || (served.scheduler_offset != 0 && served.id_offset != 0 && served.size != 0)

@@ -20,7 +20,8 @@ pub(super) struct Types {
 }
 
 impl Types {
-    /// The index of a task's type. Where the type as the file tells it says too little, the task's memory is asked.
+    /// The index of a task's type. Where the type as the file tells it says too little, the task's
+    /// memory is asked.
     pub(super) fn index(
         &mut self,
         served: &Arc<ServedType>,

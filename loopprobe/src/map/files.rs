@@ -24,7 +24,8 @@ fn module(path: &Path) -> Option<Module> {
     Some(module)
 }
 
-/// The paths that the `use` items of a file name, as they are written. Those of tests are inside a module of their own.
+/// The paths that the `use` items of a file name, as they are written. Those of tests are inside a
+/// module of their own.
 fn named(text: &str) -> Vec<Module> {
     let mut found = Vec::new();
     for item in syn::parse_file(text).unwrap().items {
@@ -81,7 +82,8 @@ fn file_of(path: &[String], modules: &[Module]) -> Module {
     known.next().unwrap_or_default()
 }
 
-/// By file, the files that it uses. A module and those inside it count as one step of the stairs: they may use each other.
+/// By file, the files that it uses. A module and those inside it count as one step of the stairs:
+/// they may use each other.
 fn used() -> Uses {
     let files: Vec<_> = paths(&sources())
         .into_iter()

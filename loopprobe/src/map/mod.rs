@@ -191,6 +191,9 @@ fn the_kernel_side_has_no_circle() {
 #[test]
 fn files_fit_a_mind_and_say_what_they_are() {
     const LINES: usize = 400;
+    const COLUMNS: usize = 100;
+    // A word cannot be broken.
+    let is_link = |line: &str| line.split_whitespace().count() <= 2;
     let crates = ["loopprobe", "loopprobe-common", "loopprobe-ebpf", "xtask"];
     let paths = crates.map(|name| paths(&workspace().join(name).join("src")));
     let is_test = |path: &Path| {
@@ -206,6 +209,13 @@ fn files_fit_a_mind_and_say_what_they_are() {
         if lines > LINES && !is_test(path) {
             wrong.push(format!("{name} has {lines} lines, more than {LINES}"));
         }
+        let wide = text
+            .lines()
+            .filter(|line| line.trim_start().starts_with("//"));
+        let wide = wide.filter(|line| line.chars().count() > COLUMNS && !is_link(line));
+        wrong.extend(
+            wide.map(|line| format!("{name} has a comment of more than {COLUMNS} columns: {line}")),
+        );
         if !text.starts_with("//! ") {
             wrong.push(format!("{name} does not say what it is"));
         }
@@ -213,7 +223,8 @@ fn files_fit_a_mind_and_say_what_they_are() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// No room but `runtime` knows which runtimes there are: the rest would need a second look with each new one.
+/// No room but `runtime` knows which runtimes there are: the rest would need a second look with
+/// each new one.
 #[test]
 fn no_room_but_runtime_names_one() {
     let runtimes: Vec<String> = fs::read_dir(sources().join("runtime"))

@@ -10,9 +10,11 @@ use std::{
 
 use super::{Event, Live, Sink};
 
-/// A sink with a thread of its own, for one that may be slow: a network, a command. A bounded queue lies between; what finds it full
-/// is dropped and counted, so that the session never waits. Only its first and its last event and its last snapshot always have room. At the last one,
-/// what is queued has [`Background::GRACE`] to get through; what has not by then is an error that tells how much it is.
+/// A sink with a thread of its own, for one that may be slow: a network, a command. A bounded queue
+/// lies between; what finds it full is dropped and counted, so that the session never waits. Only
+/// its first and its last event and its last snapshot always have room. At the last one, what is
+/// queued has [`Background::GRACE`] to get through; what has not by then is an error that tells how
+/// much it is.
 #[derive(Debug)]
 pub struct Background {
     queue: Arc<Queue>,
@@ -47,7 +49,8 @@ impl Background {
     /// How long a session's end waits for what is queued.
     pub const GRACE: Duration = Duration::from_secs(2);
 
-    /// Starts a thread called `name` for `sink`, before which at most `room` events and snapshots wait.
+    /// Starts a thread called `name` for `sink`, before which at most `room` events and snapshots
+    /// wait.
     ///
     /// # Errors
     ///
@@ -120,7 +123,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Waits until all is taken, though not for ever. The thread ends with what it has in its hands, or with the program.
+    /// Waits until all is taken, though not for ever. The thread ends with what it has in its
+    /// hands, or with the program.
     fn close(&self) -> io::Result<()> {
         let mut state = self.state();
         if state.closed {

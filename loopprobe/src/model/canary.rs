@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The check of a session: a known block in loopprobe's own process, which must come out at the far end as a long poll with its
-/// stack and its cause. It is in no figure of the target.
+/// The check of a session: a known block in loopprobe's own process, which must come out at the far
+/// end as a long poll with its stack and its cause. It is in no figure of the target.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Canary {
     /// Whether the last one that is decided came out; `None` before the first.
@@ -29,6 +29,7 @@ pub struct Coverage {
     pub sites: u64,
     /// How many of them were seen to fire: a poll of one of their task types was counted.
     pub sites_fired: u64,
-    /// Whether the futures given to `block_on` are covered, as far as that is known: not where the session's limits say otherwise.
+    /// Whether the futures given to `block_on` are covered, as far as that is known: not where the
+    /// session's limits say otherwise.
     pub root_future: bool,
 }

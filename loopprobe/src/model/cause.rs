@@ -110,7 +110,8 @@ pub struct Diagnosis {
     pub evidence: BTreeMap<String, String>,
     /// One line of advice.
     pub advice: String,
-    /// How much of the poll was the code's own, in nanoseconds: all but what [`Cause::is_others`] took.
+    /// How much of the poll was the code's own, in nanoseconds: all but what [`Cause::is_others`]
+    /// took.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub own_ns: Option<u64>,
 }

@@ -2,7 +2,8 @@
 
 use loopprobe_common::histogram::{BUCKETS, Stats, bounds};
 
-/// How many polls took how long. Buckets are those of the kernel side: four a power of two, the first below 64 ns.
+/// How many polls took how long. Buckets are those of the kernel side: four a power of two, the
+/// first below 64 ns.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Distribution {
     /// How many.
@@ -27,7 +28,8 @@ impl From<&Stats> for Distribution {
 }
 
 impl Distribution {
-    /// What came since it was `before`. The longest of that is not known: `max_ns` is the longest of all.
+    /// What came since it was `before`. The longest of that is not known: `max_ns` is the longest
+    /// of all.
     #[must_use]
     pub fn since(&self, before: &Self) -> Self {
         let earlier = before.buckets.iter().chain(std::iter::repeat(&0));
@@ -44,7 +46,8 @@ impl Distribution {
         }
     }
 
-    /// The shortest bucket's end that no more than `count` polls reach, in nanoseconds: those that are longer are in it.
+    /// The shortest bucket's end that no more than `count` polls reach, in nanoseconds: those that
+    /// are longer are in it.
     pub fn longest(&self, count: u64) -> u64 {
         let mut longer = 0;
         for (bucket, polls) in self.buckets.iter().enumerate().rev() {
@@ -57,8 +60,9 @@ impl Distribution {
         0
     }
 
-    /// How many took less than each of `ends`, and not less than the one before; a further one for the rest. `ends` are ascending,
-    /// in nanoseconds; powers of two from 64 on are exact, and elsewhere a bucket belongs to the first end that it reaches.
+    /// How many took less than each of `ends`, and not less than the one before; a further one for
+    /// the rest. `ends` are ascending, in nanoseconds; powers of two from 64 on are exact, and
+    /// elsewhere a bucket belongs to the first end that it reaches.
     pub fn below(&self, ends: &[u64]) -> Vec<u64> {
         let mut counts = vec![0; ends.len() + 1];
         for (bucket, count) in self.buckets.iter().enumerate().take(BUCKETS) {

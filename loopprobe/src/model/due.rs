@@ -11,7 +11,8 @@ pub(crate) struct Due {
 }
 
 impl Due {
-    /// Whether it is due at `now_ns`; if so, it comes again `every` so often. Being late once does not make the next one late.
+    /// Whether it is due at `now_ns`; if so, it comes again `every` so often. Being late once does
+    /// not make the next one late.
     pub(crate) fn take(&mut self, now_ns: u64, every: Duration) -> bool {
         if now_ns < self.next_ns {
             return false;

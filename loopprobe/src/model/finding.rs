@@ -27,7 +27,8 @@ impl Eq for Finding {}
 pub enum FindingKind {
     /// All workers of a runtime are in long polls at once.
     AllWorkersBlocked,
-    /// All threads that poll wait for locks, or for other threads, and no thread of the process runs.
+    /// All threads that poll wait for locks, or for other threads, and no thread of the process
+    /// runs.
     Deadlock,
     /// Nobody turned a runtime's driver, for a poll kept the thread that turned it last.
     DriverLag,
@@ -132,13 +133,15 @@ pub struct Awaited {
 }
 
 impl Evidence {
-    /// Whether the thread was in long polls for less than half of the time, so that they do not explain it.
+    /// Whether the thread was in long polls for less than half of the time, so that they do not
+    /// explain it.
     pub fn is_beside_polls(&self) -> bool {
         self.in_polls_ns.is_some_and(|ns| ns < self.duration_ns / 2)
     }
 }
 
-/// A poll that is part of a finding; the `long_poll` event with the same `tid` and `start_ns` has its stacks.
+/// A poll that is part of a finding; the `long_poll` event with the same `tid` and `start_ns` has
+/// its stacks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FoundPoll {
     /// Its thread.

@@ -15,8 +15,8 @@ pub struct Interval {
     pub long_polls: u64,
     /// The threads that poll tasks, by thread id.
     pub workers: Vec<WorkerLoad>,
-    /// How long nobody turned an I/O and timer driver. `None` if no driver was seen to be turned: a runtime without one, or with
-    /// `enable_time` alone, does not call `epoll_wait`.
+    /// How long nobody turned an I/O and timer driver. `None` if no driver was seen to be turned: a
+    /// runtime without one, or with `enable_time` alone, does not call `epoll_wait`.
     pub driver_lag_ns: Option<DriverLag>,
     /// From a task's wake to its poll, where that is measured.
     pub wake_to_poll: Option<WakeToPoll>,
@@ -40,17 +40,19 @@ pub struct WorkerLoad {
     /// Its name.
     #[serde(default)]
     pub thread: String,
-    /// The share of the interval that it spent in polls, 0 to 1; a poll that is still open counts up to the end.
+    /// The share of the interval that it spent in polls, 0 to 1; a poll that is still open counts
+    /// up to the end.
     pub busy: f64,
-    /// The longest time without parking that ended in the interval or goes on at its end, in nanoseconds; from before the interval
-    /// too.
+    /// The longest time without parking that ended in the interval or goes on at its end, in
+    /// nanoseconds; from before the interval too.
     pub longest_ns: u64,
 }
 
 /// How long nobody was in the `epoll_wait` of a runtime, although its thread could have been.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DriverLag {
-    /// The longest such time of all runtimes that ended in the interval or goes on at its end, in nanoseconds.
+    /// The longest such time of all runtimes that ended in the interval or goes on at its end, in
+    /// nanoseconds.
     pub max: u64,
     /// The mean of those that ended.
     pub mean: u64,

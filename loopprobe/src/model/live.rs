@@ -17,7 +17,8 @@ pub struct Live {
     pub tasks: Vec<TaskSummary>,
     /// Polls of async tasks so far; `None` where they are not counted.
     pub polls: Option<u64>,
-    /// Where polls are watched instead of timed: how often one may have been long, but is not for certain.
+    /// Where polls are watched instead of timed: how often one may have been long, but is not for
+    /// certain.
     pub possible: Option<u64>,
     /// How long they took.
     pub durations: Distribution,
@@ -42,8 +43,8 @@ pub struct Worker {
     pub tid: u32,
     /// Its name.
     pub thread: String,
-    /// How long it has been off its CPU since it was first seen, in nanoseconds: waiting, or ready without a CPU. The
-    /// stretch that it may be off right now is included.
+    /// How long it has been off its CPU since it was first seen, in nanoseconds: waiting, or ready
+    /// without a CPU. The stretch that it may be off right now is included.
     pub off_ns: u64,
     /// Whether it is waiting in the kernel right now.
     pub blocked: bool,
@@ -58,7 +59,7 @@ pub struct CurrentPoll {
     pub task: String,
     /// The task's id, where it has one.
     pub task_id: Option<u64>,
-    /// Since when it has been open for certain (`CLOCK_MONOTONIC`, nanoseconds); `None` where that is not known. It began then, or, where
-    /// polls are watched, has waited since then.
+    /// Since when it has been open for certain (`CLOCK_MONOTONIC`, nanoseconds); `None` where that
+    /// is not known. It began then, or, where polls are watched, has waited since then.
     pub start_ns: Option<u64>,
 }

@@ -1,8 +1,8 @@
 //! What a session saw: tasks, polls, causes, a summary.
 //!
-//! These types are the contract between the stages. They name no runtime: a poll is one uninterrupted turn that an event
-//! loop gave to a task. They serialize to the JSON that `docs/json.md` describes, so a recording and the JSON output
-//! carry the same words.
+//! These types are the contract between the stages. They name no runtime: a poll is one
+//! uninterrupted turn that an event loop gave to a task. They serialize to the JSON that
+//! `docs/json.md` describes, so a recording and the JSON output carry the same words.
 
 mod background;
 mod budget;

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Frame;
 
-/// What a process did at the end of a session in which no task was polled: that is a finding, not an all-clear.
+/// What a process did at the end of a session in which no task was polled: that is a finding, not
+/// an all-clear.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NoPolls {
     /// Its threads, by thread id; none if it has ended.
@@ -23,7 +24,8 @@ pub struct ThreadState {
     pub thread: String,
     /// What it did.
     pub doing: Doing,
-    /// Whether that is certain. Without symbols it is told by the source files that the code refers to, which may mislead.
+    /// Whether that is certain. Without symbols it is told by the source files that the code refers
+    /// to, which may mislead.
     pub certain: bool,
     /// The system call that it waited in.
     #[serde(default, skip_serializing_if = "Option::is_none")]

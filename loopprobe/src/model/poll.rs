@@ -32,14 +32,15 @@ pub struct Bounds {
     pub duration_lo_ns: u64,
     /// It took at most this long; `None` if that is not known.
     pub duration_hi_ns: Option<u64>,
-    /// Whether something proves that `duration_lo_ns` is one poll's, and not several ones' of the same task.
+    /// Whether something proves that `duration_lo_ns` is one poll's, and not several ones' of the
+    /// same task.
     pub certain: bool,
 }
 
 /// One poll at or over the threshold.
 ///
-/// With [`Bounds`], the duration is the lower one, and the beginning is when the poll was seen first: from then on, for that long, it
-/// was open for certain.
+/// With [`Bounds`], the duration is the lower one, and the beginning is when the poll was seen
+/// first: from then on, for that long, it was open for certain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LongPoll {
     /// The process.
@@ -59,12 +60,14 @@ pub struct LongPoll {
     /// How far the duration is known, if it was watched instead of timed.
     #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
     pub bounds: Option<Bounds>,
-    /// Whether it has ended. A poll that still runs is reported with `false` meanwhile, and once more when it ends.
+    /// Whether it has ended. A poll that still runs is reported with `false` meanwhile, and once
+    /// more when it ends.
     pub ended: bool,
     /// Whether it began before the attach, so that `start_ns` is only the attach.
     #[serde(default)]
     pub since_before_attach: bool,
-    /// Whether it handed its worker to another thread with `block_in_place`: such a poll is allowed to block.
+    /// Whether it handed its worker to another thread with `block_in_place`: such a poll is allowed
+    /// to block.
     #[serde(default)]
     pub block_in_place: bool,
     /// Where the time went, where it is known.
@@ -79,7 +82,8 @@ pub struct LongPoll {
 }
 
 impl LongPoll {
-    /// How much of it was the code's own doing, in nanoseconds: not waiting for a CPU, stopped or frozen. `None` if that is not known.
+    /// How much of it was the code's own doing, in nanoseconds: not waiting for a CPU, stopped or
+    /// frozen. `None` if that is not known.
     pub fn own_ns(&self) -> Option<u64> {
         let diagnosed = self.diagnosis.as_ref().and_then(|found| found.own_ns);
         let split = || self.split.map(|split| split.on_cpu_ns + split.blocked_ns);
@@ -88,7 +92,8 @@ impl LongPoll {
             .map(|own_ns| own_ns.min(self.duration_ns))
     }
 
-    /// Whether it may block, or may be no poll at all: one that called `block_in_place`, or a root future that is only likely.
+    /// Whether it may block, or may be no poll at all: one that called `block_in_place`, or a root
+    /// future that is only likely.
     pub fn is_blameless(&self) -> bool {
         self.block_in_place || (self.task.kind == TaskKind::Root && !self.task.certain)
     }

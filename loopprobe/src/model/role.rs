@@ -38,7 +38,8 @@ impl Role {
         *self == Self::Unknown
     }
 
-    /// Whether nobody would change such code to mend a poll: it is folded in views and never to blame.
+    /// Whether nobody would change such code to mend a poll: it is folded in views and never to
+    /// blame.
     pub fn is_plumbing(self) -> bool {
         !matches!(self, Self::Unknown | Self::Own | Self::Dependency)
     }

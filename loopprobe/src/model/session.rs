@@ -73,7 +73,8 @@ pub struct Notice {
     pub step: Option<Step>,
 }
 
-/// What a session yields, in order: one `Session`, any number of the others, one `Summary`. One JSON object a line.
+/// What a session yields, in order: one `Session`, any number of the others, one `Summary`. One
+/// JSON object a line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Event {

@@ -17,7 +17,7 @@ use super::{Event, Live, Summary};
 ///
 /// impl Sink for Causes {
 ///     fn event(&mut self, event: &Event) -> io::Result<()> {
-///         // A poll that is still open is told of with `ended: false`, and again once it has ended.
+///         // One that is still open is told of with `ended: false`, and again at its end.
 ///         if let Event::LongPoll(poll) = event
 ///             && let (true, Some(diagnosis)) = (poll.ended, &poll.diagnosis)
 ///         {
@@ -32,11 +32,12 @@ pub trait Sink {
     ///
     /// # Errors
     ///
-    /// Whatever writing gives; [`io::ErrorKind::BrokenPipe`] means that the reader has gone and ends the session quietly.
+    /// Whatever writing gives; [`io::ErrorKind::BrokenPipe`] means that the reader has gone and
+    /// ends the session quietly.
     fn event(&mut self, event: &Event) -> io::Result<()>;
 
-    /// How often [`Self::live`] is wanted; `None` for never, since a snapshot costs time to make. A session looks four times a
-    /// second at the most.
+    /// How often [`Self::live`] is wanted; `None` for never, since a snapshot costs time to make. A
+    /// session looks four times a second at the most.
     fn live_every(&self) -> Option<Duration> {
         None
     }
@@ -50,13 +51,15 @@ pub trait Sink {
         Ok(())
     }
 
-    /// Takes all that the session knows by now, with what every thread does, when something happened that asks for it
-    /// (`collect::Options::snapshot_on`). What becomes of it is given as a sentence, which the session tells as a notice.
+    /// Takes all that the session knows by now, with what every thread does, when something
+    /// happened that asks for it (`collect::Options::snapshot_on`). What becomes of it is given as
+    /// a sentence, which the session tells as a notice.
     fn snapshot(&mut self, _now: &Summary) -> Option<String> {
         None
     }
 
-    /// Events and snapshots that were dropped because the sink did not keep up. The session counts them as lost.
+    /// Events and snapshots that were dropped because the sink did not keep up. The session counts
+    /// them as lost.
     fn dropped(&self) -> u64 {
         0
     }

@@ -39,7 +39,8 @@ impl Sinks {
         self.sinks.is_empty()
     }
 
-    /// Gives something to every sink. One that fails is given no more, and does not keep the session's end from the others.
+    /// Gives something to every sink. One that fails is given no more, and does not keep the
+    /// session's end from the others.
     fn give(&mut self, mut give: impl FnMut(&mut Member) -> io::Result<()>) -> io::Result<()> {
         let mut failed = None;
         let dropped = &mut self.dropped;

@@ -20,13 +20,14 @@ pub enum StackKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// It reached the poll's own entry, proven by the stack pointer kept there, by unwind information alone.
+    /// It reached the poll's own entry, proven by the stack pointer kept there, by unwind
+    /// information alone.
     Complete,
-    /// It reached the entry too, in part by frame pointers: some code has no unwind information. Each such step proved
-    /// itself by a call in front of the return address.
+    /// It reached the entry too, in part by frame pointers: some code has no unwind information.
+    /// Each such step proved itself by a call in front of the return address.
     FramePointers,
-    /// It reached the entry too, but the return address of a frame without unwind information had to be found by reading
-    /// its code or by searching the stack.
+    /// It reached the entry too, but the return address of a frame without unwind information had
+    /// to be found by reading its code or by searching the stack.
     Searched,
     /// The copied part of the stack ended first.
     Truncated,
@@ -41,7 +42,8 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Whether the walk ended exactly at its goal: the poll's entry or, where that is not known, the thread's first function.
+    /// Whether the walk ended exactly at its goal: the poll's entry or, where that is not known,
+    /// the thread's first function.
     pub fn is_whole(self) -> bool {
         matches!(self, Self::Complete | Self::FramePointers | Self::Searched)
     }
@@ -58,7 +60,8 @@ pub struct Frame {
     /// Where in `function` the frame stands; for a nameless frame with `near`, only a hint.
     #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
     pub location: Option<SourceLocation>,
-    /// Where the async function or block of this frame is defined, from the panic location that it embeds.
+    /// Where the async function or block of this frame is defined, from the panic location that it
+    /// embeds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub definition: Option<SourceLocation>,
     /// A source file that this frame's code refers to. A hint, often right and never certain.
@@ -66,33 +69,36 @@ pub struct Frame {
     pub near: Option<SourceLocation>,
     /// The path of the executable or library.
     pub module: Option<String>,
-    /// File offset in `module` of the instruction (of a caller: of the call, not of the return address).
+    /// File offset in `module` of the instruction (of a caller: of the call, not of the return
+    /// address).
     pub offset: Option<u64>,
     /// Of code in no file, such as what an interpreter has compiled: the address in the process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<u64>,
-    /// File offset in `module` at which the function begins, as its unwind information says. By it, frames without a name are
-    /// told apart in graphs and groups.
+    /// File offset in `module` at which the function begins, as its unwind information says. By it,
+    /// frames without a name are told apart in graphs and groups.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub function_offset: Option<u64>,
     /// Whether the function was inlined into the next frame.
     #[serde(default)]
     pub inlined: bool,
-    /// Whether it is the body of an async function or block: for certain, by its name or the location that it embeds, but
-    /// for an inlined one, which is told by how it is entered.
+    /// Whether it is the body of an async function or block: for certain, by its name or the
+    /// location that it embeds, but for an inlined one, which is told by how it is entered.
     #[serde(default)]
     pub async_body: bool,
-    /// Whether the frame belongs to the runtime's or the standard library's plumbing; such frames are folded in text.
+    /// Whether the frame belongs to the runtime's or the standard library's plumbing; such frames
+    /// are folded in text.
     #[serde(default)]
     pub runtime: bool,
     /// Whose code it is.
     #[serde(default, skip_serializing_if = "Role::is_unknown")]
     pub role: Role,
-    /// Of a function without a name: whether its code calls `sched_yield`, as locks do that spin before they sleep. For the
-    /// diagnosis only.
+    /// Of a function without a name: whether its code calls `sched_yield`, as locks do that spin
+    /// before they sleep. For the diagnosis only.
     #[serde(skip)]
     pub yields: bool,
-    /// Whether it is the function, without a name, through which Rust code gives memory back. For the diagnosis only.
+    /// Whether it is the function, without a name, through which Rust code gives memory back. For
+    /// the diagnosis only.
     #[serde(skip)]
     pub frees: bool,
 }
@@ -100,8 +106,9 @@ pub struct Frame {
 /// A stack inside one poll, from the blocking call outwards, and how long it stood.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stack {
-    /// How long, in nanoseconds. Exact for blocked and runnable time; a share of the on-CPU time for samples. A blocked stack
-    /// stands also for the same poll's waits just before it that were too short for one of their own.
+    /// How long, in nanoseconds. Exact for blocked and runnable time; a share of the on-CPU time
+    /// for samples. A blocked stack stands also for the same poll's waits just before it that were
+    /// too short for one of their own.
     pub ns: u64,
     /// When it began (`CLOCK_MONOTONIC`, nanoseconds).
     pub start_ns: u64,

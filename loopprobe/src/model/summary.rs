@@ -6,7 +6,8 @@ use super::{
     Budget, Canary, Cause, Coverage, FindingKind, NoPolls, SourceLocation, TaskType, ThreadState,
 };
 
-/// What was lost, skipped or cut short, by name. A silent drop is a bug: each kind has its counter here.
+/// What was lost, skipped or cut short, by name. A silent drop is a bug: each kind has its counter
+/// here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Lost {
@@ -29,19 +30,22 @@ pub struct Lost {
     pub unreadable: u64,
     /// Polls cut off by the end of their thread.
     pub thread_exits: u64,
-    /// Switches off or on a CPU that the kernel did not show. A missed switch back on is made up for from the thread's CPU time, to a
-    /// few milliseconds; a missed one off is not: its time counts as on the CPU.
+    /// Switches off or on a CPU that the kernel did not show. A missed switch back on is made up
+    /// for from the thread's CPU time, to a few milliseconds; a missed one off is not: its time
+    /// counts as on the CPU.
     #[serde(default)]
     pub switches: u64,
-    /// With entry-only timing: polls of which could not be told whether they had ended when their thread stopped. They were taken to
-    /// have, unless the thread waited as no parked worker does.
+    /// With entry-only timing: polls of which could not be told whether they had ended when their
+    /// thread stopped. They were taken to have, unless the thread waited as no parked worker does.
     #[serde(default)]
     pub undecided: u64,
     /// Stacks that did not reach the poll's entry.
     pub incomplete_stacks: u64,
-    /// Stacks dropped before they were unwound, mostly for want of room; their poll has others then, if there was any room at all.
+    /// Stacks dropped before they were unwound, mostly for want of room; their poll has others
+    /// then, if there was any room at all.
     pub stacks: u64,
-    /// Threads whose stack could not be followed at the attach, although it may hold a poll that began before.
+    /// Threads whose stack could not be followed at the attach, although it may hold a poll that
+    /// began before.
     #[serde(default)]
     pub unwalked_threads: u64,
     /// Frames without a name.
@@ -54,8 +58,8 @@ pub struct Lost {
 }
 
 impl Lost {
-    /// The counters of what was lost, with their names in the JSON. A frame without a name is no loss: a stripped program has nothing
-    /// else.
+    /// The counters of what was lost, with their names in the JSON. A frame without a name is no
+    /// loss: a stripped program has nothing else.
     pub fn by_kind(&self) -> Vec<(String, u64)> {
         let Ok(serde_json::Value::Object(mut counters)) = serde_json::to_value(self) else {
             return Vec::new();
@@ -113,16 +117,17 @@ pub struct Group {
     pub max_ns: u64,
 }
 
-/// What observation cost: CPU time of the kernel side, on whichever thread's account the kernel puts it. The four parts add up to the
-/// total.
+/// What observation cost: CPU time of the kernel side, on whichever thread's account the kernel
+/// puts it. The four parts add up to the total.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ProbeCost {
-    /// Nanoseconds that a poll's probes add when polls follow each other quickly, measured at the attach on this machine.
+    /// Nanoseconds that a poll's probes add when polls follow each other quickly, measured at the
+    /// attach on this machine.
     pub ns_per_poll: f64,
     /// Total over the session, in nanoseconds of CPU time.
     pub total_ns: u64,
-    /// Of it, probes: of polls, of the event loop's waits, of closures on the blocking pool; dearer where the thread came from
-    /// waiting.
+    /// Of it, probes: of polls, of the event loop's waits, of closures on the blocking pool; dearer
+    /// where the thread came from waiting.
     #[serde(default)]
     pub probes_ns: u64,
     /// Of it, following the target's threads off and on their CPUs, and their wake-ups.
@@ -134,10 +139,12 @@ pub struct ProbeCost {
     /// Of it, samples, with their stacks.
     #[serde(default)]
     pub samples_ns: u64,
-    /// Time between the entry probe's clock reading and the beginning of a long poll, in nanoseconds. Taken off.
+    /// Time between the entry probe's clock reading and the beginning of a long poll, in
+    /// nanoseconds. Taken off.
     #[serde(default)]
     pub dead_start_ns: u64,
-    /// Time between the end of a long poll and the return probe's clock reading, in nanoseconds. Taken off.
+    /// Time between the end of a long poll and the return probe's clock reading, in nanoseconds.
+    /// Taken off.
     #[serde(default)]
     pub dead_end_ns: u64,
 }
@@ -156,8 +163,8 @@ impl ProbeCost {
     }
 }
 
-/// The end of a session. What is `None` is not known, because the recording was cut off: of polls that were not long it
-/// has nothing but the counts that come with its end.
+/// The end of a session. What is `None` is not known, because the recording was cut off: of polls
+/// that were not long it has nothing but the counts that come with its end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
     /// Why the session ended: `interrupted`, `duration`, `target exited`, ...
@@ -186,7 +193,8 @@ pub struct Summary {
     pub worker_ns: Option<u64>,
     /// Threads that polled async tasks, or on which another long poll was seen.
     pub workers: Option<u64>,
-    /// Long stretches of threads that call `block_on` which were, at least in part, not under it. They are no polls.
+    /// Long stretches of threads that call `block_on` which were, at least in part, not under it.
+    /// They are no polls.
     #[serde(default)]
     pub outside_runtime: u64,
     /// How much of them was not a root future's, in nanoseconds.
@@ -199,7 +207,8 @@ pub struct Summary {
     /// Whether loopprobe's own check came out. Older versions have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary: Option<Canary>,
-    /// How much of what is probed was seen to work. Older versions do not say; nothing is probed where threads are watched.
+    /// How much of what is probed was seen to work. Older versions do not say; nothing is probed
+    /// where threads are watched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coverage: Option<Coverage>,
     /// What was left out to keep to a budget, where there is one.

@@ -23,8 +23,9 @@ impl fmt::Display for SourceLocation {
 }
 
 impl SourceLocation {
-    /// The path for people: a dependency's begins with its crate and version (`axum-0.8.9/src/serve/mod.rs`), the standard
-    /// library's with `library/`. Other paths stay as they are.
+    /// The path for people: a dependency's begins with its crate and version
+    /// (`axum-0.8.9/src/serve/mod.rs`), the standard library's with `library/`. Other paths stay as
+    /// they are.
     pub fn short_file(&self) -> &str {
         let below = |folder: &str, levels: usize| {
             let (_, mut rest) = self.file.split_once(folder)?;
@@ -33,7 +34,8 @@ impl SourceLocation {
             }
             Some(rest)
         };
-        // Cargo's folder of unpacked crates has one folder a registry; the compiler's own paths begin with its commit.
+        // Cargo's folder of unpacked crates has one folder a registry; the compiler's own paths
+        // begin with its commit.
         below("/registry/src/", 1)
             .or_else(|| below("/git/checkouts/", 0))
             .or_else(|| below("/rustc/", 1).filter(|_| self.file.starts_with("/rustc/")))

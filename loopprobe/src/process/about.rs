@@ -14,8 +14,8 @@ pub struct About {
     pub uid: Option<u32>,
     /// How long it has existed.
     pub age: Option<Duration>,
-    /// The container that it is in, if loopprobe is not in it too: what its control group is called, or nothing where that
-    /// tells no name.
+    /// The container that it is in, if loopprobe is not in it too: what its control group is
+    /// called, or nothing where that tells no name.
     pub container: Option<String>,
     /// Its command line. A process can overwrite its own.
     pub command: Vec<String>,
@@ -56,7 +56,8 @@ pub(super) fn command(pid: u32) -> Vec<String> {
         .collect()
 }
 
-/// The 22nd field of `/proc/PID/stat` counts clock ticks since boot (proc_pid_stat(5)), as `/proc/uptime` counts seconds.
+/// The 22nd field of `/proc/PID/stat` counts clock ticks since boot (proc_pid_stat(5)), as
+/// `/proc/uptime` counts seconds.
 fn age(pid: u32) -> Option<Duration> {
     let started: u64 = facts::stat_field(pid, 22)?.parse().ok()?;
     // SAFETY: an integer in, an integer out.
@@ -84,7 +85,8 @@ pub(super) fn container(pid: u32) -> Option<String> {
     }
 }
 
-/// The container's name in the text of a `cgroup` file: the innermost part of a path that names one.
+/// The container's name in the text of a `cgroup` file: the innermost part of a path that names
+/// one.
 fn named_by(groups: &str) -> Option<String> {
     let paths = groups.lines().filter_map(|line| line.splitn(3, ':').nth(2));
     paths
@@ -92,8 +94,9 @@ fn named_by(groups: &str) -> Option<String> {
         .find_map(|part| container_name(std::str::from_utf8(part.as_os_str().as_bytes()).ok()?))
 }
 
-/// Docker, containerd, CRI-O and Podman name a group by a container's id, 64 hexadecimal digits, with or without a prefix and
-/// `.scope`; LXC by `lxc.payload.NAME`; systemd-nspawn by `machine-NAME.scope`.
+/// Docker, containerd, CRI-O and Podman name a group by a container's id, 64 hexadecimal digits,
+/// with or without a prefix and `.scope`; LXC by `lxc.payload.NAME`; systemd-nspawn by
+/// `machine-NAME.scope`.
 pub(super) fn container_name(part: &str) -> Option<String> {
     const ID: usize = 64;
     const SHOWN: usize = 12;

@@ -54,7 +54,8 @@ pub(crate) fn traces_others() -> bool {
     has(Capability::CAP_SYS_PTRACE)
 }
 
-/// CAP_SYS_ADMIN stands for those that were split off it (`include/linux/capability.h`, Linux 6.18).
+/// CAP_SYS_ADMIN stands for those that were split off it (`include/linux/capability.h`, Linux
+/// 6.18).
 fn has(capability: Capability) -> bool {
     let effective = |capability| caps::has_cap(None, CapSet::Effective, capability);
     let split_off = matches!(

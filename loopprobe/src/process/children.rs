@@ -2,7 +2,8 @@
 
 use super::{all, facts::stat_field};
 
-/// The processes below a process: its children, theirs, and so on, by id. A process whose parent has ended is below it no more.
+/// The processes below a process: its children, theirs, and so on, by id. A process whose parent
+/// has ended is below it no more.
 ///
 /// # Errors
 ///

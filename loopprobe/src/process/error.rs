@@ -39,7 +39,8 @@ pub enum ProcessError {
         /// The part that it is about.
         text: String,
     },
-    /// It has ended, but its parent has not waited for it, or it is a thread of the kernel: it has no memory.
+    /// It has ended, but its parent has not waited for it, or it is a thread of the kernel: it has
+    /// no memory.
     #[error("process {pid} has no program in memory: it is a zombie or a kernel thread")]
     NoMemory {
         /// The process.

@@ -31,7 +31,8 @@ pub fn pidfd(pid: u32) -> Result<OwnedFd, ProcessError> {
     }
 }
 
-/// The process's name: that of its first thread or, where the kernel has cut that, of its program's file if it begins so.
+/// The process's name: that of its first thread or, where the kernel has cut that, of its program's
+/// file if it begins so.
 ///
 /// # Errors
 ///
@@ -49,13 +50,14 @@ pub fn name(pid: u32) -> Result<String, ProcessError> {
     Ok(file.unwrap_or(first_thread))
 }
 
-/// When a process began, in the kernel's clock ticks since boot; `None` if it is gone. No two processes have both this and their id
-/// in common.
+/// When a process began, in the kernel's clock ticks since boot; `None` if it is gone. No two
+/// processes have both this and their id in common.
 pub fn started(pid: u32) -> Option<u64> {
     stat_field(pid, 22)?.parse().ok()
 }
 
-/// How much CPU time a process has used, in nanoseconds, to a clock tick (10 ms); `None` if it is gone.
+/// How much CPU time a process has used, in nanoseconds, to a clock tick (10 ms); `None` if it is
+/// gone.
 pub(crate) fn cpu_ns(pid: u32) -> Option<u64> {
     // `USER_HZ` is 100 on every architecture that there is a kernel side for.
     const TICK_NS: u64 = 10_000_000;

@@ -8,7 +8,8 @@ use super::ProcessError;
 ///
 /// # Errors
 ///
-/// [`ProcessError::Denied`] for somebody else's process, [`ProcessError::NotFound`] if it is gone or a kernel thread.
+/// [`ProcessError::Denied`] for somebody else's process, [`ProcessError::NotFound`] if it is gone
+/// or a kernel thread.
 pub fn program(pid: u32) -> Result<PathBuf, ProcessError> {
     const FILE: &str = "exe";
     let path = fs::read_link(format!("/proc/{pid}/{FILE}"))

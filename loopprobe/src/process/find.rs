@@ -22,8 +22,8 @@ pub fn all() -> std::io::Result<Vec<u32>> {
     Ok(pids)
 }
 
-/// The processes with a name: that of the executable's file, or the one that the first thread carries (which the kernel
-/// cuts after 15 bytes). loopprobe itself is left out.
+/// The processes with a name: that of the executable's file, or the one that the first thread
+/// carries (which the kernel cuts after 15 bytes). loopprobe itself is left out.
 ///
 /// # Errors
 ///
@@ -35,8 +35,9 @@ pub fn by_name(wanted: &str) -> std::io::Result<Vec<u32>> {
     Ok(pids)
 }
 
-/// The processes whose command line, its arguments joined by spaces, contains `wanted`. loopprobe itself and the processes
-/// above it are left out: `sudo loopprobe attach --name api` has that text in its own.
+/// The processes whose command line, its arguments joined by spaces, contains `wanted`. loopprobe
+/// itself and the processes above it are left out: `sudo loopprobe attach --name api` has that text
+/// in its own.
 ///
 /// # Errors
 ///

@@ -79,10 +79,11 @@ fn advice(by_path: &io::Error) -> &'static str {
 impl ImageFile {
     /// Opens the file behind a mapping.
     ///
-    /// `/proc/PID/map_files` leads to the very file even if it was removed or replaced, but needs CAP_SYS_ADMIN or
-    /// CAP_CHECKPOINT_RESTORE (`proc_map_files_get_link`, `fs/proc/base.c`, Linux 5.9 and later). Otherwise the path is
-    /// followed below `/proc/PID/root`, without symbolic links, so that the target cannot lead a privileged reader to a
-    /// file of its choice, and the inode must be the mapped one.
+    /// `/proc/PID/map_files` leads to the very file even if it was removed or replaced, but needs
+    /// CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE (`proc_map_files_get_link`, `fs/proc/base.c`, Linux
+    /// 5.9 and later). Otherwise the path is followed below `/proc/PID/root`, without symbolic
+    /// links, so that the target cannot lead a privileged reader to a file of its choice, and the
+    /// inode must be the mapped one.
     ///
     /// # Errors
     ///

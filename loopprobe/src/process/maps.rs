@@ -23,8 +23,8 @@ pub struct Mapping {
     pub file_offset: FileOffset,
     /// Whether its bytes can be executed.
     pub executable: bool,
-    /// Major and minor number of the file's device, as the kernel's memory map knows it. On btrfs and overlayfs it is not
-    /// the one that `stat` shows.
+    /// Major and minor number of the file's device, as the kernel's memory map knows it. On btrfs
+    /// and overlayfs it is not the one that `stat` shows.
     pub device: (u32, u32),
     /// The file's inode number.
     pub inode: u64,
@@ -55,13 +55,13 @@ impl Mapping {
 pub struct Maps {
     /// Every mapping of a file, by address.
     pub mappings: Vec<Mapping>,
-    /// Executable memory that belongs to no file, by address: code that is generated at run time. Other anonymous memory is
-    /// left out.
+    /// Executable memory that belongs to no file, by address: code that is generated at run time.
+    /// Other anonymous memory is left out.
     pub generated: Vec<Range<ProcAddr>>,
     /// The vDSO, a small library that the kernel provides.
     pub vdso: Option<Range<ProcAddr>>,
-    /// Pages that the kernel has added for probes: `[uprobes]` and, for probes on `nop5` from Linux 6.18 on,
-    /// `[uprobes-trampoline]`. What runs there is never the program's own.
+    /// Pages that the kernel has added for probes: `[uprobes]` and, for probes on `nop5` from Linux
+    /// 6.18 on, `[uprobes-trampoline]`. What runs there is never the program's own.
     pub uprobes: Vec<Range<ProcAddr>>,
 }
 
@@ -70,8 +70,9 @@ impl Maps {
     ///
     /// # Errors
     ///
-    /// [`ProcessError::NotFound`] if the process is gone, [`ProcessError::NoMemory`] for a zombie or kernel thread,
-    /// [`ProcessError::Denied`] also where the map can be read but the files cannot be opened.
+    /// [`ProcessError::NotFound`] if the process is gone, [`ProcessError::NoMemory`] for a zombie
+    /// or kernel thread, [`ProcessError::Denied`] also where the map can be read but the files
+    /// cannot be opened.
     pub fn read(pid: u32) -> Result<Self, ProcessError> {
         const FILE: &str = "maps";
         let text = fs::read(format!("/proc/{pid}/{FILE}"))
@@ -108,7 +109,8 @@ impl Maps {
         (address < mapping.end).then_some(mapping)
     }
 
-    /// Reads the text of a `maps` file. Lines are bytes: a path may hold anything but a newline, which the kernel escapes.
+    /// Reads the text of a `maps` file. Lines are bytes: a path may hold anything but a newline,
+    /// which the kernel escapes.
     ///
     /// # Errors
     ///
@@ -143,8 +145,9 @@ pub fn region_at(pid: u32, address: u64) -> Option<Range<u64>> {
         .find(|range| range.contains(&address))
 }
 
-/// The writable memory of a process that belongs to no file and to nobody else, from the text of its `maps`: heaps and stacks of
-/// threads. The first thread's stack is left out. Lines that cannot be read are.
+/// The writable memory of a process that belongs to no file and to nobody else, from the text of
+/// its `maps`: heaps and stacks of threads. The first thread's stack is left out. Lines that cannot
+/// be read are.
 pub(super) fn anonymous(text: &[u8]) -> Vec<Range<ProcAddr>> {
     let lines = text.split(|&byte| byte == b'\n').filter_map(Line::parse);
     let heap = lines.filter(|line| {
@@ -154,8 +157,8 @@ pub(super) fn anonymous(text: &[u8]) -> Vec<Range<ProcAddr>> {
     heap.map(|line| line.start..line.end).collect()
 }
 
-/// Since Linux 6.15 CAP_PERFMON is enough to read the map (`may_access_mm`, `kernel/fork.c`). What leads to the files still
-/// takes the permission to trace the process.
+/// Since Linux 6.15 CAP_PERFMON is enough to read the map (`may_access_mm`, `kernel/fork.c`). What
+/// leads to the files still takes the permission to trace the process.
 fn may_open_files(pid: u32) -> Result<(), ProcessError> {
     const FILE: &str = "exe";
     match fs::read_link(format!("/proc/{pid}/{FILE}")) {
@@ -232,7 +235,8 @@ fn hex(text: &str) -> Option<u64> {
     u64::from_str_radix(text, 16).ok()
 }
 
-/// Undoes the kernel's `\012` for a newline, the only byte that it escapes here (`seq_path(m, path, "\n")`).
+/// Undoes the kernel's `\012` for a newline, the only byte that it escapes here (`seq_path(m, path,
+/// "\n")`).
 fn unescape(path: &[u8]) -> PathBuf {
     const NEWLINE: &[u8] = b"\\012";
     if !path.windows(NEWLINE.len()).any(|window| window == NEWLINE) {

@@ -23,7 +23,8 @@ impl Memory {
         }
     }
 
-    /// Fills `buffer` from an address; returns how many bytes could be read, counted from the start.
+    /// Fills `buffer` from an address; returns how many bytes could be read, counted from the
+    /// start.
     pub fn read(&self, address: ProcAddr, buffer: &mut [u8]) -> usize {
         let Ok(base) = usize::try_from(address.0) else {
             return 0;
@@ -35,8 +36,8 @@ impl Memory {
         process_vm_readv(self.pid, &mut [IoSliceMut::new(buffer)], &remote).unwrap_or(0)
     }
 
-    /// Reads the words of several places, in one call of the kernel. A place that cannot be read, and those after it, are left
-    /// out: the answer is how many whole places were read.
+    /// Reads the words of several places, in one call of the kernel. A place that cannot be read,
+    /// and those after it, are left out: the answer is how many whole places were read.
     pub fn places(&self, places: &[(ProcAddr, usize)], words: &mut [u64]) -> usize {
         let remote: Vec<_> = places
             .iter()

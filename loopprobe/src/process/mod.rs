@@ -1,7 +1,8 @@
 //! Processes as `/proc` shows them, read without trusting them and without touching them.
 //!
-//! A process may vanish, execute another program or rewrite its files at any moment; each function says which of its
-//! errors means that it is gone. Process and thread ids are those that `/proc` of this process shows.
+//! A process may vanish, execute another program or rewrite its files at any moment; each function
+//! says which of its errors means that it is gone. Process and thread ids are those that `/proc` of
+//! this process shows.
 
 mod about;
 mod advice;

@@ -32,8 +32,8 @@ fn unit(part: &str) -> Option<&str> {
     (is_unit && container_name(part).is_none()).then_some(part)
 }
 
-/// Kubernetes' name for a pod's group: `pod<uid>`, or `kubepods-burstable-pod<uid>.slice` with `_` for `-`
-/// (`pkg/kubelet/cm/pod_container_manager_linux.go`).
+/// Kubernetes' name for a pod's group: `pod<uid>`, or `kubepods-burstable-pod<uid>.slice` with `_`
+/// for `-` (`pkg/kubelet/cm/pod_container_manager_linux.go`).
 fn pod(part: &str) -> Option<String> {
     const UID: usize = 36;
     let bare = part.strip_suffix(".slice").unwrap_or(part);

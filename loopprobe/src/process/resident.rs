@@ -11,8 +11,8 @@ use crate::elf::ProcAddr;
 
 /// The anonymous writable memory of a process that lies in RAM: its heaps and stacks.
 ///
-/// Pages that were never touched, or are swapped out, are left alone: reading them would give the process page tables, or bring
-/// them back in.
+/// Pages that were never touched, or are swapped out, are left alone: reading them would give the
+/// process page tables, or bring them back in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resident {
     /// What can be read without changing anything, by address.

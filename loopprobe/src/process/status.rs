@@ -77,7 +77,8 @@ impl Namespace {
     ///
     /// # Errors
     ///
-    /// [`ProcessError::Denied`] for somebody else's process, [`ProcessError::NotFound`] if it is gone.
+    /// [`ProcessError::Denied`] for somebody else's process, [`ProcessError::NotFound`] if it is
+    /// gone.
     pub fn differs(self, pid: u32) -> Result<bool, ProcessError> {
         let file = match self {
             Self::Pid => "ns/pid",
@@ -92,14 +93,16 @@ impl Namespace {
     }
 }
 
-/// Whether the files and sockets behind a process's descriptors can be told: `/proc/PID/fd` belongs to the process's user, or
-/// to root where the process is not dumpable, and nobody else may list it without CAP_DAC_READ_SEARCH.
+/// Whether the files and sockets behind a process's descriptors can be told: `/proc/PID/fd` belongs
+/// to the process's user, or to root where the process is not dumpable, and nobody else may list it
+/// without CAP_DAC_READ_SEARCH.
 pub fn can_read_descriptors(pid: u32) -> bool {
     fs::read_dir(format!("/proc/{pid}/fd")).is_ok()
 }
 
-/// Whether a process's memory can be read. Yama takes that from other processes of the same user without CAP_SYS_PTRACE, where
-/// `kernel.yama.ptrace_scope` is 1 or more (`yama_ptrace_access_check`, `security/yama/yama_lsm.c`, Linux 6.18).
+/// Whether a process's memory can be read. Yama takes that from other processes of the same user
+/// without CAP_SYS_PTRACE, where `kernel.yama.ptrace_scope` is 1 or more
+/// (`yama_ptrace_access_check`, `security/yama/yama_lsm.c`, Linux 6.18).
 pub fn can_read_memory(pid: u32) -> bool {
     let Ok(pid) = i32::try_from(pid) else {
         return false;

@@ -14,7 +14,8 @@ pub(super) const MAGIC: [u8; 12] = *b"loopprobe\x1a\r\n";
 pub(super) const VERSION: u32 = 1;
 /// A block is written after this long at the latest.
 pub const FLUSH_INTERVAL: Duration = Duration::from_millis(250);
-/// A block is written once it holds so many raw bytes: four deflate windows and more, for the ratio.
+/// A block is written once it holds so many raw bytes: four deflate windows and more, for the
+/// ratio.
 pub(super) const FULL: usize = 256 << 10;
 /// No block holds more raw bytes. A reader allocates no more for one, whatever a file claims.
 pub(super) const MAX_RAW: usize = 4 << 20;
@@ -116,7 +117,8 @@ fn read_up_to(input: &mut dyn Read, len: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Exactly `raw_len` bytes, or nothing: a block that holds more than it promises is not read to its end.
+/// Exactly `raw_len` bytes, or nothing: a block that holds more than it promises is not read to its
+/// end.
 fn inflate(compressed: &[u8], raw_len: usize) -> Option<Vec<u8>> {
     let mut raw = Vec::new();
     let limit = raw_len as u64 + 1;

@@ -52,7 +52,8 @@ pub struct Tail {
     pub dropped: u64,
 }
 
-/// Reads a recording, event by event. The file is not trusted: memory is bounded by the largest block.
+/// Reads a recording, event by event. The file is not trusted: memory is bounded by the largest
+/// block.
 pub struct Reader<R> {
     input: R,
     offset: u64,

@@ -14,8 +14,8 @@ use super::block::{self, FLUSH_INTERVAL, FULL, MAGIC, MAX_RAW, VERSION};
 /// Lines that may wait for the disk before the session waits for it too.
 const QUEUE: usize = 1024;
 
-/// Writes a session as a recording. A thread of its own does the writing, so that a block is never older than
-/// [`FLUSH_INTERVAL`] even when nothing more happens.
+/// Writes a session as a recording. A thread of its own does the writing, so that a block is never
+/// older than [`FLUSH_INTERVAL`] even when nothing more happens.
 pub struct Recorder {
     lines: Option<SyncSender<Vec<u8>>>,
     writer: Option<JoinHandle<io::Result<()>>>,

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use super::{Chosen, EachOnce, Key, Measured, Thresholds, Weight, diff::is_chance, key};
 use crate::model::{Event, LongPoll};
 
-/// So many standard deviations are no chance any more. Each kind of poll is asked for, so with the two that do for a picture a gate
-/// over twenty kinds would fail every third time for nothing.
+/// So many standard deviations are no chance any more. Each kind of poll is asked for, so with the
+/// two that do for a picture a gate over twenty kinds would fail every third time for nothing.
 const DEVIATIONS: f64 = 3.0;
 
-/// How much time of their own the long polls of a session took, by kind. Kinds are those that another build has too: see [`kind`].
+/// How much time of their own the long polls of a session took, by kind. Kinds are those that
+/// another build has too: see [`kind`].
 #[derive(Debug, Default)]
 pub struct OwnTime {
     once: EachOnce,

@@ -205,7 +205,8 @@ impl Diff {
         ))
     }
 
-    /// Draws a flamegraph of the later session, with what got worse in red and what got better in blue.
+    /// Draws a flamegraph of the later session, with what got worse in red and what got better in
+    /// blue.
     ///
     /// # Errors
     ///
@@ -225,7 +226,8 @@ impl Diff {
             _ => stacks
                 .iter()
                 .map(|(path, [before, after])| {
-                    // The colours' scale ends at the largest change, and would show chance in full red otherwise.
+                    // The colours' scale ends at the largest change, and would show chance in full
+                    // red otherwise.
                     let was = if is_chance(*before, *after, scale, total_ns, DEVIATIONS) {
                         after.ns
                     } else {
@@ -284,9 +286,10 @@ fn add(sum: &mut Weight, value: Weight) {
 /// In a picture of many stacks, chance may show now and then.
 const DEVIATIONS: f64 = 2.0;
 
-/// Whether something changed by no more than chance explains: by less than a hundredth of the whole, or by less than so many
-/// standard deviations of how often something comes that comes now and then (a Poisson process), each time as long as on
-/// average. `scale` is how much longer the later session was.
+/// Whether something changed by no more than chance explains: by less than a hundredth of the
+/// whole, or by less than so many standard deviations of how often something comes that comes now
+/// and then (a Poisson process), each time as long as on average. `scale` is how much longer the
+/// later session was.
 pub(super) fn is_chance(
     before: Weight,
     after: Weight,

@@ -6,8 +6,9 @@ use crate::model::LongPoll;
 
 /// Lets each poll through once.
 ///
-/// A poll that still runs is reported meanwhile with `ended: false`, and again when it ends. Views that add up durations
-/// want the last word only: the end, or the latest report of a poll that never ended.
+/// A poll that still runs is reported meanwhile with `ended: false`, and again when it ends. Views
+/// that add up durations want the last word only: the end, or the latest report of a poll that
+/// never ended.
 #[derive(Debug, Default)]
 pub struct EachOnce {
     open: HashMap<Key, LongPoll>,

@@ -2,8 +2,8 @@
 
 use std::{borrow::Cow, fmt::Write as _};
 
-/// Shows control characters, and those that change the direction of text, as escapes: a process could otherwise drive the
-/// terminal of whoever looks at it through its own name.
+/// Shows control characters, and those that change the direction of text, as escapes: a process
+/// could otherwise drive the terminal of whoever looks at it through its own name.
 pub fn clean(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_dangerous) {
         return Cow::Borrowed(text);

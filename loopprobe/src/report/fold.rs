@@ -55,8 +55,9 @@ pub struct Weight {
 
 /// Wall time of long polls by stack, task type first, cause last.
 ///
-/// [`Self::total_ns`] is the sum of the polls' durations, to the nanosecond: off-CPU stacks keep their own durations, the
-/// on-CPU part is shared among the poll's on-CPU stacks, and what has no stack is under `[no stack]`.
+/// [`Self::total_ns`] is the sum of the polls' durations, to the nanosecond: off-CPU stacks keep
+/// their own durations, the on-CPU part is shared among the poll's on-CPU stacks, and what has no
+/// stack is under `[no stack]`.
 #[derive(Debug, Default)]
 pub struct Fold {
     /// The session's head, once seen.
@@ -74,7 +75,8 @@ pub struct Fold {
 }
 
 impl Fold {
-    /// Takes the next event; at the `Summary`, polls that never ended are counted with what is known of them.
+    /// Takes the next event; at the `Summary`, polls that never ended are counted with what is
+    /// known of them.
     pub fn event(&mut self, event: &Event) {
         self.thresholds.event(event);
         match event {
@@ -226,7 +228,8 @@ impl Fold {
     }
 }
 
-/// A poll's duration by what the thread did; adds up to the duration even where the source's parts do not quite.
+/// A poll's duration by what the thread did; adds up to the duration even where the source's parts
+/// do not quite.
 struct Budget {
     on_cpu_ns: u64,
     runnable_ns: u64,

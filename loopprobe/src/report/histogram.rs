@@ -14,7 +14,8 @@ impl Histogram {
         *self.counts.entry(floor(ns)).or_default() += 1;
     }
 
-    /// The bars, shortest first, without a gap between the first and the last: lower bound, upper bound, count.
+    /// The bars, shortest first, without a gap between the first and the last: lower bound, upper
+    /// bound, count.
     pub fn bars(&self) -> Vec<(u64, u64, u64)> {
         let (Some(first), Some(last)) = (self.counts.keys().next(), self.counts.keys().last())
         else {

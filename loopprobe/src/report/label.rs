@@ -40,7 +40,8 @@ pub(crate) fn owner(frame: &Frame, session: Option<&Session>) -> Owner {
     }
 }
 
-/// Cargo keeps dependencies under `registry/src/` and `git/checkouts/`; rustc's own sources are under `/rustc/`.
+/// Cargo keeps dependencies under `registry/src/` and `git/checkouts/`; rustc's own sources are
+/// under `/rustc/`.
 pub(crate) fn owner_of_file(file: &str) -> Owner {
     if file.starts_with("/rustc/") || file.contains("/lib/rustlib/src/") {
         Owner::Runtime
@@ -58,7 +59,8 @@ fn is_library(frame: &Frame) -> bool {
         .is_some_and(|module| module.ends_with(".so") || module.contains(".so."))
 }
 
-/// The crate that a frame's code belongs to, or the interpreter, by its source file's path or its name; `None` where neither tells.
+/// The crate that a frame's code belongs to, or the interpreter, by its source file's path or its
+/// name; `None` where neither tells.
 pub(crate) fn krate(frame: &Frame) -> Option<String> {
     if let Some(interpreter) = frame.role.guest() {
         return Some(interpreter.to_owned());
@@ -97,7 +99,8 @@ fn first_segment(name: &str) -> Option<&str> {
     path.split_once("::").map(|(first, _)| first)
 }
 
-/// A frame's name: the function, an async definition, or module and offset, of the function where that is known.
+/// A frame's name: the function, an async definition, or module and offset, of the function where
+/// that is known.
 pub fn frame_name(frame: &Frame) -> String {
     if let Some(function) = &frame.function {
         return plain(function);

@@ -1,4 +1,5 @@
-//! Views of a session: each takes the same events, live or from a recording, and writes one form of them.
+//! Views of a session: each takes the same events, live or from a recording, and writes one form of
+//! them.
 
 mod at_end;
 mod baseline;

@@ -1,6 +1,7 @@
 //! Exact shares: parts that add up to the whole.
 
-/// Splits `total` in proportion to `weights`; the shares add up to `total`. Equal shares where all weights are zero.
+/// Splits `total` in proportion to `weights`; the shares add up to `total`. Equal shares where all
+/// weights are zero.
 ///
 /// Largest remainder, so that no rounding is lost. No weights give no shares.
 pub(super) fn share(total: u64, weights: &[u64]) -> Vec<u64> {

@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use super::{Drawing, Fold, Node};
 
-/// A file for <https://www.speedscope.app>: every task type is a profile of its own, after one of all.
+/// A file for <https://www.speedscope.app>: every task type is a profile of its own, after one of
+/// all.
 ///
 /// The format is described by <https://www.speedscope.app/file-format-schema.json>.
 #[derive(Clone, Copy, Debug, Default)]

@@ -16,10 +16,12 @@ use super::{
     words,
 };
 
-/// A timeline in the trace event format, which Perfetto and the Firefox Profiler open: one track per worker, on it the
-/// long polls, and inside each the stretches in which it was blocked or waited for a CPU.
+/// A timeline in the trace event format, which Perfetto and the Firefox Profiler open: one track
+/// per worker, on it the long polls, and inside each the stretches in which it was blocked or
+/// waited for a CPU.
 ///
-/// Events are written as they come; the format (its "JSON array format") allows a file that was cut off.
+/// Events are written as they come; the format (its "JSON array format") allows a file that was cut
+/// off.
 pub struct Timeline<W> {
     out: W,
     origin_ns: u64,
@@ -104,7 +106,8 @@ impl<W: Write> Timeline<W> {
         self.unplaced(poll)
     }
 
-    /// A poll that only waited for a CPU, and of which no stack was taken, shows how long. When in the poll is not known.
+    /// A poll that only waited for a CPU, and of which no stack was taken, shows how long. When in
+    /// the poll is not known.
     fn unplaced(&mut self, poll: &LongPoll) -> io::Result<()> {
         let waited = poll.split.map_or(0, |split| split.runnable_ns);
         if waited == 0 || poll.stacks.iter().any(|s| s.kind != StackKind::OnCpu) {
@@ -160,7 +163,8 @@ impl<W: Write> Sink for Timeline<W> {
     }
 }
 
-/// When a stretch began. One stack stands for a wait and for the wait for a CPU that follows it, so both have its time.
+/// When a stretch began. One stack stands for a wait and for the wait for a CPU that follows it, so
+/// both have its time.
 fn start_of(poll: &LongPoll, stack: &Stack) -> u64 {
     let wait = poll.stacks.iter().find(|other| {
         stack.kind == StackKind::Runnable

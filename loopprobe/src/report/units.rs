@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// A measured duration in nanoseconds, written with three or four significant digits: `812.4ms`, `3.12us`.
+/// A measured duration in nanoseconds, written with three or four significant digits: `812.4ms`,
+/// `3.12us`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Measured(pub u64);
 

@@ -12,7 +12,8 @@ pub struct WallClock {
 }
 
 impl WallClock {
-    /// Takes times as nanoseconds since the Unix epoch: for events that come without a session's head.
+    /// Takes times as nanoseconds since the Unix epoch: for events that come without a session's
+    /// head.
     pub const UTC_EPOCH: Self = Self {
         start_ns: 0,
         start_unix_ns: 0,
@@ -26,7 +27,8 @@ impl WallClock {
         }
     }
 
-    /// Nanoseconds since the Unix epoch of a monotonic time, which may lie before the session's start.
+    /// Nanoseconds since the Unix epoch of a monotonic time, which may lie before the session's
+    /// start.
     pub fn unix_ns(&self, monotonic_ns: u64) -> u64 {
         if monotonic_ns >= self.start_ns {
             self.start_unix_ns
@@ -59,8 +61,9 @@ fn local_time(unix_seconds: u64) -> (i32, i32, i32) {
         return (0, 0, 0);
     };
     let mut parts = std::mem::MaybeUninit::<libc::tm>::zeroed();
-    // SAFETY: both pointers are to live values of the right type, and `localtime_r` keeps neither. A zeroed `tm` is a
-    // valid one (integers and a nullable pointer), so it may be read even if the call fails and leaves it alone.
+    // SAFETY: both pointers are to live values of the right type, and `localtime_r` keeps neither.
+    // A zeroed `tm` is a valid one (integers and a nullable pointer), so it may be read even if the
+    // call fails and leaves it alone.
     let parts = unsafe {
         libc::localtime_r(&raw const seconds, parts.as_mut_ptr());
         parts.assume_init()

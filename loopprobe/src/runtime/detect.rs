@@ -35,8 +35,9 @@ pub enum DiscoverError {
     },
 }
 
-/// Finds the runtimes that an image holds, at least one; `debug_file` is the image's separate debug file, which fills in what
-/// the image itself lacks. Without one, it is looked for where distributions install it ([`find_debug_file`]).
+/// Finds the runtimes that an image holds, at least one; `debug_file` is the image's separate debug
+/// file, which fills in what the image itself lacks. Without one, it is looked for where
+/// distributions install it ([`find_debug_file`]).
 ///
 /// # Errors
 /// When there is none.
@@ -53,8 +54,8 @@ pub fn detect(
     look(runtimes, image, |runtime| runtime.detect(image, debug_file))
 }
 
-/// Finds the runtimes that an image holds, at least one, without what takes long ([`Runtime::sketch`]). No debug file is looked
-/// for.
+/// Finds the runtimes that an image holds, at least one, without what takes long
+/// ([`Runtime::sketch`]). No debug file is looked for.
 ///
 /// # Errors
 /// When there is none.
@@ -105,7 +106,8 @@ pub struct Presence {
     pub versions: Vec<String>,
     /// Whether the image itself has no symbol table.
     pub stripped: bool,
-    /// Whether there is debug information, in the image or where distributions install separate files: it tells lines.
+    /// Whether there is debug information, in the image or where distributions install separate
+    /// files: it tells lines.
     pub lines: bool,
 }
 
@@ -120,7 +122,8 @@ impl Presence {
     }
 }
 
-/// Looks into a file for a runtime, without finding out more than that; `None` where [`detect`] would find none.
+/// Looks into a file for a runtime, without finding out more than that; `None` where [`detect`]
+/// would find none.
 ///
 /// # Errors
 /// When it is no ELF image that can be read.

@@ -18,7 +18,8 @@ pub struct ImageFacts {
     pub versions: Vec<String>,
     /// How the versions are known, in a word (Tokio: `locations`, or `structure`, then a range).
     pub versions_source: &'static str,
-    /// Whether the runtime's code tells which source files it comes from ([`super::Runtime::is_loop_source`]).
+    /// Whether the runtime's code tells which source files it comes from
+    /// ([`super::Runtime::is_loop_source`]).
     pub tells_sources: bool,
     /// Whether it has no symbol table.
     pub stripped: bool,
@@ -30,11 +31,13 @@ pub struct ImageFacts {
     pub debug_file: Option<PathBuf>,
     /// How much of the code can be unwound.
     pub eh_frame: CodeCoverage,
-    /// Executable segments, as (virtual address, size): a return address in one of them belongs to this image.
+    /// Executable segments, as (virtual address, size): a return address in one of them belongs to
+    /// this image.
     pub text: Vec<(VirtAddr, u64)>,
     /// All sites, by offset.
     pub sites: Vec<Site>,
-    /// Whether their types have the names that the file gives; a sketch may be without ([`super::Runtime::sketch`]).
+    /// Whether their types have the names that the file gives; a sketch may be without
+    /// ([`super::Runtime::sketch`]).
     pub is_named: bool,
     /// How many of them are functions that `.eh_frame` describes.
     pub described_sites: usize,
@@ -43,7 +46,8 @@ pub struct ImageFacts {
 }
 
 impl ImageFacts {
-    /// What is known of a file with these sites, whichever runtime they are; nothing of versions, names and symbols.
+    /// What is known of a file with these sites, whichever runtime they are; nothing of versions,
+    /// names and symbols.
     pub fn of(image: &Image, sites: Vec<Site>) -> Self {
         let ranges = image.executable_ranges();
         let text: Vec<_> = ranges

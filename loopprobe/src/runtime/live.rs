@@ -20,24 +20,26 @@ pub struct MappedImage {
     pub bias: u64,
 }
 
-/// Finds the live tasks of one runtime in one process, by reading its memory. The process is not stopped, so it changes
-/// meanwhile, and all that is read is checked.
+/// Finds the live tasks of one runtime in one process, by reading its memory. The process is not
+/// stopped, so it changes meanwhile, and all that is read is checked.
 pub trait TaskFinder: Send {
-    /// Looks for the process's event loops anew. This reads all of its writable memory (about a second for each 2 GB); what it
-    /// finds serves later calls of the other methods, until loops are created that have to be seen too.
+    /// Looks for the process's event loops anew. This reads all of its writable memory (about a
+    /// second for each 2 GB); what it finds serves later calls of the other methods, until loops
+    /// are created that have to be seen too.
     ///
     /// # Errors
     /// If the process is gone.
     fn search(&mut self) -> Result<Searched, ProcessError>;
 
-    /// How many tasks each loop has, of the loops that the last search found and that are still there.
+    /// How many tasks each loop has, of the loops that the last search found and that are still
+    /// there.
     ///
-    /// Cheap where the runtime itself counts: a few words are read for each loop (about 2 us). Elsewhere its list is walked
-    /// (about 1 us for each task). See [`LoopCount::source`].
+    /// Cheap where the runtime itself counts: a few words are read for each loop (about 2 us).
+    /// Elsewhere its list is walked (about 1 us for each task). See [`LoopCount::source`].
     fn counts(&mut self) -> Vec<LoopCount>;
 
-    /// The blocking pools of the loops that the last search found. `None` if one of them is not known beyond doubt. Takes some 20 us
-    /// a loop.
+    /// The blocking pools of the loops that the last search found. `None` if one of them is not
+    /// known beyond doubt. Takes some 20 us a loop.
     fn pools(&mut self) -> Option<Vec<PoolCount>> {
         None
     }
@@ -53,10 +55,11 @@ pub struct Searched {
     pub loops: usize,
     /// Bytes read.
     pub bytes: u64,
-    /// Bytes of the process's memory that were not looked at: they are swapped out, or it cannot be told whether reading them
-    /// would change anything.
+    /// Bytes of the process's memory that were not looked at: they are swapped out, or it cannot be
+    /// told whether reading them would change anything.
     pub unread: u64,
-    /// Tasks that are members of a list which was not found, so that [`TaskFinder::counts`] does not count them.
+    /// Tasks that are members of a list which was not found, so that [`TaskFinder::counts`] does
+    /// not count them.
     pub strays: usize,
 }
 
@@ -94,7 +97,8 @@ impl LoopCount {
     }
 }
 
-/// Threads and closures of a blocking pool. The workers of a runtime, which are threads of its pool too, are not counted.
+/// Threads and closures of a blocking pool. The workers of a runtime, which are threads of its pool
+/// too, are not counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PoolCount {
     /// Which pool: an address of the process, the same as long as it lives.
@@ -105,7 +109,8 @@ pub struct PoolCount {
     pub idle: u64,
     /// Closures that wait for a thread.
     pub queued: u64,
-    /// How many threads there may be, where that is known: not of a pool without threads in some places of memory.
+    /// How many threads there may be, where that is known: not of a pool without threads in some
+    /// places of memory.
     pub cap: Option<u64>,
     /// The first and the last of the closures that wait, if any does.
     pub ends: Option<QueueEnds>,
@@ -153,7 +158,8 @@ pub struct LiveTasks {
     pub loops: Vec<LiveLoop>,
     /// Their tasks.
     pub tasks: Vec<LiveTask>,
-    /// How many of them, or of the tasks that may be missing, are unsure: the memory changed too fast.
+    /// How many of them, or of the tasks that may be missing, are unsure: the memory changed too
+    /// fast.
     pub unsure: u64,
 }
 
@@ -179,7 +185,8 @@ pub struct LiveTask {
     pub image: usize,
     /// What it did when it was read.
     pub state: TaskState,
-    /// Whether it waits and nobody holds a waker of it: only its list, and perhaps a handle to join it, refer to it.
+    /// Whether it waits and nobody holds a waker of it: only its list, and perhaps a handle to join
+    /// it, refer to it.
     pub no_waker: bool,
     /// Its loop: an index of [`LiveTasks::loops`]. `None` for closures, and where it is not known.
     pub of_loop: Option<usize>,
@@ -216,8 +223,9 @@ impl TaskState {
 
 /// Tells where tasks wait.
 pub trait AwaitChains: std::fmt::Debug {
-    /// The futures that a task awaits, from its own to the innermost that is known, each with the place where it awaits the next
-    /// one. The last one has none: it is no async function, or has not begun. `None` where it cannot be told.
+    /// The futures that a task awaits, from its own to the innermost that is known, each with the
+    /// place where it awaits the next one. The last one has none: it is no async function, or has
+    /// not begun. `None` where it cannot be told.
     fn of(&mut self, memory: &Memory, task: &LiveTask) -> Option<Arc<[AwaitPoint]>>;
 }
 

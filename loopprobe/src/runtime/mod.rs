@@ -1,8 +1,9 @@
 //! Event loops that loopprobe knows, a folder each. Nothing outside knows which.
 //!
-//! A [`Runtime`] finds its own kind in a file; a [`RuntimeImage`] is what it found there; a [`RuntimeInstance`] asks the memory of
-//! one process. What is probed, what the kernel side must know of each task type, and whose frames are the loop's comes from
-//! these three, so that another runtime is one row of [`RUNTIMES`].
+//! A [`Runtime`] finds its own kind in a file; a [`RuntimeImage`] is what it found there; a
+//! [`RuntimeInstance`] asks the memory of one process. What is probed, what the kernel side must
+//! know of each task type, and whose frames are the loop's comes from these three, so that another
+//! runtime is one row of [`RUNTIMES`].
 
 mod detect;
 mod image;
@@ -47,7 +48,8 @@ pub trait Runtime: fmt::Debug + Send + Sync {
     /// What people call it; each has a name of its own.
     fn name(&self) -> &'static str;
 
-    /// Looks for it in an image, whose separate debug file is `debug_file`. `None` if there is no trace of it.
+    /// Looks for it in an image, whose separate debug file is `debug_file`. `None` if there is no
+    /// trace of it.
     ///
     /// # Errors
     /// If it is there, but cannot be observed.
@@ -57,8 +59,9 @@ pub trait Runtime: fmt::Debug + Send + Sync {
         debug_file: Option<&Sections>,
     ) -> Result<Option<Arc<dyn RuntimeImage>>, DiscoverError>;
 
-    /// Like [`Self::detect`], but without what takes long and no probe needs: names. Where they are missing
-    /// ([`ImageFacts::is_named`]), [`Self::detect`] gives them, to the same sites and types in the same order.
+    /// Like [`Self::detect`], but without what takes long and no probe needs: names. Where they are
+    /// missing ([`ImageFacts::is_named`]), [`Self::detect`] gives them, to the same sites and types
+    /// in the same order.
     ///
     /// # Errors
     /// As those of [`Self::detect`].
@@ -70,7 +73,8 @@ pub trait Runtime: fmt::Debug + Send + Sync {
         self.detect(image, debug_file)
     }
 
-    /// Whether a file holds it, without finding out more than that: this is asked of every file of every process.
+    /// Whether a file holds it, without finding out more than that: this is asked of every file of
+    /// every process.
     ///
     /// # Errors
     /// When it is no ELF image that can be read.
@@ -80,7 +84,8 @@ pub trait Runtime: fmt::Debug + Send + Sync {
         Ok(found.map(|image| Presence::of(image.facts())))
     }
 
-    /// What names tasks by the memory of a process, if anything does. One for all images: they share what is mapped.
+    /// What names tasks by the memory of a process, if anything does. One for all images: they
+    /// share what is mapped.
     ///
     /// # Errors
     /// If the process is gone.
@@ -88,7 +93,8 @@ pub trait Runtime: fmt::Debug + Send + Sync {
         Ok(None)
     }
 
-    /// What finds the live tasks of a process that has these files mapped, all of them this runtime's. `None` if nothing does.
+    /// What finds the live tasks of a process that has these files mapped, all of them this
+    /// runtime's. `None` if nothing does.
     fn task_finder(&self, _pid: u32, _images: &[MappedImage]) -> Option<Box<dyn TaskFinder>> {
         None
     }
@@ -98,7 +104,8 @@ pub trait Runtime: fmt::Debug + Send + Sync {
         Plumbing::default()
     }
 
-    /// What to do about a cause in one of its tasks. `None` leaves the advice of the table of causes, which is Tokio's.
+    /// What to do about a cause in one of its tasks. `None` leaves the advice of the table of
+    /// causes, which is Tokio's.
     fn advice(&self, _cause: Cause) -> Option<&'static str> {
         None
     }
@@ -108,13 +115,14 @@ pub trait Runtime: fmt::Debug + Send + Sync {
         Vec::new()
     }
 
-    /// Where a thread with these frames, innermost first, stands inside the runtime while it polls no task, and whether that is
-    /// certain.
+    /// Where a thread with these frames, innermost first, stands inside the runtime while it polls
+    /// no task, and whether that is certain.
     fn stand(&self, _frames: &[Frame]) -> (Stand, bool) {
         (Stand::Elsewhere, false)
     }
 
-    /// Whether a source file is one of those whose functions are on the stack of a thread that drives a root future.
+    /// Whether a source file is one of those whose functions are on the stack of a thread that
+    /// drives a root future.
     fn is_loop_source(&self, _file: &str) -> bool {
         false
     }
@@ -137,8 +145,8 @@ pub trait RuntimeImage: fmt::Debug + Send + Sync {
     /// What was found.
     fn facts(&self) -> &ImageFacts;
 
-    /// If `header` is the address of a task that is being polled, what it refers to as its type ([`ServedType::key`]), as an
-    /// address in the process. Any word of a stack may be asked.
+    /// If `header` is the address of a task that is being polled, what it refers to as its type
+    /// ([`ServedType::key`]), as an address in the process. Any word of a stack may be asked.
     fn running_task(&self, _memory: &Memory, _header: u64) -> Option<ProcAddr> {
         None
     }
@@ -148,13 +156,14 @@ pub trait RuntimeImage: fmt::Debug + Send + Sync {
         None
     }
 
-    /// What tells where its tasks wait, from debug information with types; `None` where that tells nothing of them.
+    /// What tells where its tasks wait, from debug information with types; `None` where that tells
+    /// nothing of them.
     fn await_chains(&self, _debug: &Sections) -> Option<Box<dyn AwaitChains>> {
         None
     }
 
-    /// What a kernel program can read of a thread to see whether it polls a task; `image` is the file. Looks through code, which
-    /// can take a second in a large program.
+    /// What a kernel program can read of a thread to see whether it polls a task; `image` is the
+    /// file. Looks through code, which can take a second in a large program.
     ///
     /// # Errors
     /// Why there is nothing of the kind.
@@ -173,7 +182,8 @@ pub trait RuntimeInstance {
     /// The process has mapped other files.
     fn refresh(&mut self) {}
 
-    /// The type that a task's memory tells. The task may run meanwhile, or be gone: what is read must be checked.
+    /// The type that a task's memory tells. The task may run meanwhile, or be gone: what is read
+    /// must be checked.
     fn name(&mut self, task: &TaskRef<'_>) -> Option<TaskType>;
 }
 
@@ -184,6 +194,7 @@ pub struct TaskRef<'a> {
     pub served: &'a ServedType,
     /// Its header: the first argument of the site's function.
     pub header: ProcAddr,
-    /// What lay behind its id when its turn began, or zeros: a turn that completes its task leaves nothing of it.
+    /// What lay behind its id when its turn began, or zeros: a turn that completes its task leaves
+    /// nothing of it.
     pub beginning: [u64; STAGE_WORDS],
 }

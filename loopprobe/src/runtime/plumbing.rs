@@ -2,15 +2,17 @@
 
 use super::Runtimes;
 
-/// Whose code a runtime is: what a reader of a stack is not interested in, as it is not the program's own.
+/// Whose code a runtime is: what a reader of a stack is not interested in, as it is not the
+/// program's own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Plumbing {
     /// Crates whose functions are the runtime's.
     pub crates: &'static [&'static str],
     /// Functions without a path that are.
     pub functions: &'static [&'static str],
-    /// Paths that begin so are functions that drive a loop: a thread that waits there inside a poll waits in another loop. Causes
-    /// ask that of [`super::RUNTIMES`], whichever a session looks for.
+    /// Paths that begin so are functions that drive a loop: a thread that waits there inside a poll
+    /// waits in another loop. Causes ask that of [`super::RUNTIMES`], whichever a session looks
+    /// for.
     pub loops: &'static [&'static str],
     /// Parts of the paths of source files with such functions, for code without names.
     pub loop_files: &'static [&'static str],

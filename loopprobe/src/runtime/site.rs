@@ -17,8 +17,8 @@ pub struct Site {
     pub entry: EntryInstruction,
     /// What a call of it is.
     pub role: SiteRole,
-    /// Whether the function's first argument is the task's header, with the type's key in its third word. Without a header the
-    /// site serves one type, and its first argument is kept as it is.
+    /// Whether the function's first argument is the task's header, with the type's key in its third
+    /// word. Without a header the site serves one type, and its first argument is kept as it is.
     pub has_header: bool,
     /// The task types that it serves; at least one, with folded functions several.
     pub types: Vec<ServedType>,
@@ -27,8 +27,8 @@ pub struct Site {
 /// What a call of a site's function is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SiteRole {
-    /// A turn of a task: the call begins it, the return ends it. A return probe is placed there, so no panic and no exception may
-    /// pass the function, and nothing may look at its return address.
+    /// A turn of a task: the call begins it, the return ends it. A return probe is placed there, so
+    /// no panic and no exception may pass the function, and nothing may look at its return address.
     Turn,
     /// Something that may block begins. Its end is not looked at.
     Closure,
@@ -37,8 +37,8 @@ pub enum SiteRole {
 /// A task type of a site.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServedType {
-    /// What the task's header refers to (Tokio: the vtable), as an address in the image; without headers, the function. It is
-    /// unique in its image.
+    /// What the task's header refers to (Tokio: the vtable), as an address in the image; without
+    /// headers, the function. It is unique in its image.
     pub key: VirtAddr,
     /// The function's first byte, even where its site's probe was moved past it.
     pub function: VirtAddr,
@@ -50,17 +50,19 @@ pub struct ServedType {
     pub id_offset: u32,
     /// Which scheduler, in the runtime's own word.
     pub scheduler: &'static str,
-    /// Whether the scheduler belongs to one thread, so that its time between two turns is the root future's.
+    /// Whether the scheduler belongs to one thread, so that its time between two turns is the root
+    /// future's.
     pub is_local: bool,
-    /// Whether the type alone says too little, so that the process's memory is asked ([`super::RuntimeInstance::name`]).
+    /// Whether the type alone says too little, so that the process's memory is asked
+    /// ([`super::RuntimeInstance::name`]).
     pub ask_memory: bool,
     /// What is known of it from the file.
     pub task: TaskType,
 }
 
 impl ServedType {
-    /// The only type of a site whose tasks have no header ([`Site::has_header`]). Each of them may be another one by what its
-    /// memory says.
+    /// The only type of a site whose tasks have no header ([`Site::has_header`]). Each of them may
+    /// be another one by what its memory says.
     pub fn without_header(function: VirtAddr, task: TaskType) -> Self {
         Self {
             key: function,
@@ -76,8 +78,8 @@ impl ServedType {
     }
 }
 
-/// Functions that mark a turn of a loop, where they are known. All of them are for entry probes only: a panic may pass them, and
-/// a return probe would then abort the target.
+/// Functions that mark a turn of a loop, where they are known. All of them are for entry probes
+/// only: a panic may pass them, and a return probe would then abort the target.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LoopMarks {
     /// A thread that drives a root future, on a scheduler of many threads, is about to park.

@@ -12,7 +12,8 @@ pub struct WatchWords {
     pub task_id: ThreadPlace,
     /// How it was learnt.
     pub task_id_votes: Votes,
-    /// Whether the 8 bytes before it say if there is a task at all (1) or not (0); else 0 is no task.
+    /// Whether the 8 bytes before it say if there is a task at all (1) or not (0); else 0 is no
+    /// task.
     pub has_tag: bool,
     /// The cooperative budget: the first byte is 1 inside a poll, the second what is left.
     pub budget: ThreadPlace,

@@ -9,9 +9,10 @@ use crate::{
 /// How a name ends that stands for a closure or, as far as symbols tell, for an async body.
 pub(super) const CLOSURE: &str = "::{closure}";
 
-/// Marks the async bodies that were inlined into an async body, going inwards from it: only debug information shows them,
-/// and it names them like closures. A closure of the body itself is named below the body (`f::{closure}::{closure}`), so
-/// another function's closure that the body enters without that function is the body of what it awaits.
+/// Marks the async bodies that were inlined into an async body, going inwards from it: only debug
+/// information shows them, and it names them like closures. A closure of the body itself is named
+/// below the body (`f::{closure}::{closure}`), so another function's closure that the body enters
+/// without that function is the body of what it awaits.
 pub(super) fn mark_inlined_children(frames: &mut [Frame]) {
     let Some((outermost, inlined)) = frames.split_last_mut() else {
         return;
@@ -52,7 +53,8 @@ pub(super) fn inlined_body(frame: &mut Frame, runtimes: Runtimes) {
     }
 }
 
-/// A closure that proves to be an async body reads as its function; inside another one it is a block.
+/// A closure that proves to be an async body reads as its function; inside another one it is a
+/// block.
 pub(super) fn mark_async(frame: &mut Frame) {
     let (Some(name), Some(_)) = (&frame.function, &frame.definition) else {
         return;

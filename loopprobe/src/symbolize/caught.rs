@@ -10,8 +10,8 @@ thread_local! {
     static QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Calls a library that panics on damaged files; `None` if it does, and nothing is printed. What `call` has changed must not be
-/// used after that.
+/// Calls a library that panics on damaged files; `None` if it does, and nothing is printed. What
+/// `call` has changed must not be used after that.
 pub(super) fn caught<T>(call: impl FnOnce() -> T) -> Option<T> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {

@@ -10,8 +10,8 @@ use crate::{
     unwind::Module,
 };
 
-/// What a module's code says of where it comes from: needed where names are missing or do not tell an async body from a
-/// closure.
+/// What a module's code says of where it comes from: needed where names are missing or do not tell
+/// an async body from a closure.
 pub(crate) struct Definitions {
     image: Image,
     machines: StateMachines,
@@ -21,8 +21,8 @@ pub(crate) struct Definitions {
 }
 
 impl Definitions {
-    /// Reads a module's code; `None` for the system's libraries, which have no async functions, and where the file
-    /// cannot be read.
+    /// Reads a module's code; `None` for the system's libraries, which have no async functions, and
+    /// where the file cannot be read.
     pub(super) fn of(module: &Module) -> Option<Self> {
         if is_system_library(&module.path().to_string_lossy()) {
             return None;
@@ -39,7 +39,8 @@ impl Definitions {
         })
     }
 
-    /// Where the async function or block is defined whose code stands at an address, if that is certain.
+    /// Where the async function or block is defined whose code stands at an address, if that is
+    /// certain.
     pub(super) fn async_body(&mut self, address: VirtAddr) -> Option<SourceLocation> {
         let function = self.function(address)?;
         self.machines

@@ -53,8 +53,9 @@ impl ModuleSource {
         }
     }
 
-    /// Adds what names do not say: where nameless frames come from, which closures are async bodies, and whose code it is. Only
-    /// the outermost function at an address owns its code; the others are inlined into it.
+    /// Adds what names do not say: where nameless frames come from, which closures are async
+    /// bodies, and whose code it is. Only the outermost function at an address owns its code; the
+    /// others are inlined into it.
     pub(super) fn complete(
         &mut self,
         module: &Module,

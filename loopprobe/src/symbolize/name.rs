@@ -50,8 +50,8 @@ impl FunctionName {
     }
 }
 
-/// Methods of a type read as its path: `<std::fs::File>::sync_all` is `std::fs::File::sync_all`. Built-in types and
-/// implementations of traits keep their brackets.
+/// Methods of a type read as its path: `<std::fs::File>::sync_all` is `std::fs::File::sync_all`.
+/// Built-in types and implementations of traits keep their brackets.
 fn unwrap_inherent(name: &str) -> String {
     let unwrapped = name.strip_prefix('<').and_then(|rest| {
         let (subject, method) = rest.split_once('>')?;
@@ -63,8 +63,8 @@ fn unwrap_inherent(name: &str) -> String {
     unwrapped.unwrap_or_else(|| name.to_owned())
 }
 
-/// Takes the last component off a name if it stands for a closure or an async body. Compilers number them; a name for
-/// people does not.
+/// Takes the last component off a name if it stands for a closure or an async body. Compilers
+/// number them; a name for people does not.
 fn split_kind(name: &str) -> (String, NameKind) {
     let unnumbered = |component: &str| {
         component
@@ -122,7 +122,8 @@ fn components(name: &str) -> Vec<&str> {
     parts
 }
 
-/// Leaves out generic arguments: `a::f::<B<C>>` becomes `a::f`, and `<a::T<B> as c::D<E>>::f` becomes `<a::T as c::D>::f`.
+/// Leaves out generic arguments: `a::f::<B<C>>` becomes `a::f`, and `<a::T<B> as c::D<E>>::f`
+/// becomes `<a::T as c::D>::f`.
 pub(crate) fn shorten(name: &str) -> String {
     let mut out = String::with_capacity(name.len());
     let mut rest = name;

@@ -1,8 +1,9 @@
 //! Names of code that a running program has made itself, as its `/tmp/perf-PID.map` gives them.
 //!
 //! V8 writes such a file with `--perf-basic-prof`, CPython 3.12 with `-X perf`; its form is perf's
-//! (`tools/perf/Documentation/jit-interface.txt`): a line each, `START SIZE name`, numbers in hex. Who writes it can write anything: it
-//! must be the target's user or root, and what it says is only ever printed.
+//! (`tools/perf/Documentation/jit-interface.txt`): a line each, `START SIZE name`, numbers in hex.
+//! Who writes it can write anything: it must be the target's user or root, and what it says is only
+//! ever printed.
 
 use std::{
     collections::BTreeMap,
@@ -54,7 +55,8 @@ pub struct PerfMap {
 struct Functions(BTreeMap<u64, (u64, String)>);
 
 impl PerfMap {
-    /// Of the process that has this root folder, this id in its own namespace, and this user. The file need not be there yet.
+    /// Of the process that has this root folder, this id in its own namespace, and this user. The
+    /// file need not be there yet.
     pub fn of(root: OwnedFd, pid: u32, uid: u32) -> Self {
         Self {
             root,
@@ -108,7 +110,8 @@ impl PerfMap {
         }
     }
 
-    /// Only a file of the process's user or of root that nobody else can write to. No link leads out of the process's root.
+    /// Only a file of the process's user or of root that nobody else can write to. No link leads
+    /// out of the process's root.
     fn open(&self) -> Option<File> {
         let how = OpenHow::new()
             .flags(OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC)

@@ -25,7 +25,8 @@ pub(crate) struct Origins {
     pub std_from: Option<VirtAddr>,
 }
 
-/// So many functions behind all others must refer to the standard library before it is believed that they are it.
+/// So many functions behind all others must refer to the standard library before it is believed
+/// that they are it.
 const STD_REFERENCES: usize = 100;
 
 impl Origins {
@@ -124,7 +125,8 @@ fn named(
         return Role::V8;
     }
     match location.map(|location| located(location, runtimes)) {
-        // Macros and inlined code bring in locations of others; those of a registry say whose they are all the same.
+        // Macros and inlined code bring in locations of others; those of a registry say whose they
+        // are all the same.
         Some(role @ (Role::Own | Role::Dependency)) => role,
         _ if origins.dependencies.contains(owner) => Role::Dependency,
         _ => Role::Own,
@@ -162,7 +164,8 @@ fn prefixed(name: &str) -> Option<Role> {
     found.map(|(_, role)| *role)
 }
 
-/// By a source file: relative paths are the workspace's own, folders with a version come from a registry.
+/// By a source file: relative paths are the workspace's own, folders with a version come from a
+/// registry.
 pub(crate) fn located(location: &SourceLocation, runtimes: Runtimes) -> Role {
     if location.file.starts_with("/rust/deps/") {
         return Role::Std;
@@ -175,7 +178,8 @@ pub(crate) fn located(location: &SourceLocation, runtimes: Runtimes) -> Role {
     }
 }
 
-/// Gives the frames of one stack what their neighbours tell: what an allocator calls is the allocator's.
+/// Gives the frames of one stack what their neighbours tell: what an allocator calls is the
+/// allocator's.
 pub(crate) fn settle(frames: &mut [Frame]) {
     let Some(outermost) = frames
         .iter()
@@ -195,8 +199,8 @@ pub(crate) fn settle(frames: &mut [Frame]) {
     }
 }
 
-/// The crate that a function belongs to: of `<T as Trait>::f` the type's, and the trait's where the type is built in or
-/// a parameter. `None` for a name without a path.
+/// The crate that a function belongs to: of `<T as Trait>::f` the type's, and the trait's where the
+/// type is built in or a parameter. `None` for a name without a path.
 fn owner(name: &str) -> Option<&str> {
     if let Some(inner) = name.strip_prefix('<') {
         let end = inner.rfind('>').unwrap_or(inner.len());

@@ -21,8 +21,8 @@ impl SeparateFiles {
         Self { given }
     }
 
-    /// The file with an image's debug information, if it is apart and was found: given by the user, or where distributions
-    /// put it, or where the image's own link says, with the right checksum.
+    /// The file with an image's debug information, if it is apart and was found: given by the user,
+    /// or where distributions put it, or where the image's own link says, with the right checksum.
     pub(super) fn of(&self, image: &Image) -> Option<PathBuf> {
         let given = |id| self.given.iter().find(|(given, _)| given == id);
         image

@@ -1,9 +1,10 @@
 //! Files as blazesym may see them.
 //!
-//! blazesym maps files into memory. The owner of a mapped file can cut it short, and the next access kills this process with
-//! SIGBUS; or change what has been checked already. It also follows links to further debug files, by names that the file
-//! gives. So it gets the files that only root can write to as they are, and a private copy of any other, in which those
-//! links have lost their names, if it is [fit](super::vetted). What the links lead to is found, and checked, by
+//! blazesym maps files into memory. The owner of a mapped file can cut it short, and the next
+//! access kills this process with SIGBUS; or change what has been checked already. It also follows
+//! links to further debug files, by names that the file gives. So it gets the files that only root
+//! can write to as they are, and a private copy of any other, in which those links have lost their
+//! names, if it is [fit](super::vetted). What the links lead to is found, and checked, by
 //! [`crate::elf`].
 
 use std::{

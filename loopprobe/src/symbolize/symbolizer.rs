@@ -60,7 +60,8 @@ impl Symbolizer {
         }
     }
 
-    /// The runtimes whose frames are told from the program's, where they are others than [`RUNTIMES`].
+    /// The runtimes whose frames are told from the program's, where they are others than
+    /// [`RUNTIMES`].
     #[must_use]
     pub fn with_runtimes(self, runtimes: Runtimes) -> Self {
         Self { runtimes, ..self }
@@ -108,8 +109,8 @@ impl Symbolizer {
         })
     }
 
-    /// The function of the program's own that stands between a frame and its caller: the caller has called it, and its last act was a
-    /// jump to another one, which leaves no frame.
+    /// The function of the program's own that stands between a frame and its caller: the caller has
+    /// called it, and its last act was a jump to another one, which leaves no frame.
     fn jumped_on(&mut self, frame: &RawFrame, caller: &RawFrame) -> Option<Frame> {
         let (module, at) = (caller.module.as_ref()?, caller.virt()?);
         let definitions = self.modules.get_mut(&module.id())?.definitions(module)?;

@@ -1,8 +1,9 @@
 //! What blazesym may be given of files that are not root's.
 //!
-//! blazesym 0.2.7 trusts their debug information in two ways. It descends into inlined functions by recursion, one call
-//! for an entry that can have a single byte, so a crafted file overflows the stack; and it unpacks compressed sections
-//! whatever their size. It also reads section tables of forms that loopprobe does not check: those are refused.
+//! blazesym 0.2.7 trusts their debug information in two ways. It descends into inlined functions by
+//! recursion, one call for an entry that can have a single byte, so a crafted file overflows the
+//! stack; and it unpacks compressed sections whatever their size. It also reads section tables of
+//! forms that loopprobe does not check: those are refused.
 
 use std::{
     collections::HashSet,
@@ -17,8 +18,8 @@ use object::elf;
 
 use crate::elf::Sections;
 
-/// Functions that are inlined into each other. Compilers inline some dozens deep; a level takes blazesym less than a
-/// kilobyte of stack.
+/// Functions that are inlined into each other. Compilers inline some dozens deep; a level takes
+/// blazesym less than a kilobyte of stack.
 const MAX_INLINED: usize = 500;
 /// What the compressed sections of a file may unpack to in all, in bytes.
 const MAX_UNPACKED: u64 = 1 << 30;
@@ -42,8 +43,8 @@ pub(super) fn is_fit(file: &File, path: &Path) -> bool {
         && debug_info_is_fit(&sections, Instant::now() + TIME_LIMIT).unwrap_or(false)
 }
 
-/// Whether the file is a little-endian 64-bit program or library that has no sections, or says how many in its header (the
-/// gABI's `Elf64_Ehdr`). Linkers write nothing else below 65280 sections.
+/// Whether the file is a little-endian 64-bit program or library that has no sections, or says how
+/// many in its header (the gABI's `Elf64_Ehdr`). Linkers write nothing else below 65280 sections.
 fn has_common_header(file: &File) -> bool {
     let mut header = [0; 64];
     if file.read_exact_at(&mut header, 0).is_err() {
@@ -68,7 +69,8 @@ fn debug_info_is_fit(sections: &Sections, deadline: Instant) -> Option<bool> {
     Some(inlining_is_bounded(&info, &abbreviations, deadline))
 }
 
-/// Whether no unit inlines deeper than the limit. A unit ends where it cannot be read; blazesym reads no further either.
+/// Whether no unit inlines deeper than the limit. A unit ends where it cannot be read; blazesym
+/// reads no further either.
 fn inlining_is_bounded(info: &[u8], abbreviations: &[u8], deadline: Instant) -> bool {
     let info = DebugInfo::new(info, LittleEndian);
     let debug_abbrev = DebugAbbrev::new(abbreviations, LittleEndian);
@@ -130,7 +132,8 @@ mod tests {
 
     const PACKED: u64 = elf::SHF_COMPRESSED.0;
 
-    /// An abbreviation each for a unit and for an inlined function, neither with any attribute, and both with children.
+    /// An abbreviation each for a unit and for an inlined function, neither with any attribute, and
+    /// both with children.
     const ABBREVIATIONS: [u8; 11] = [1, 0x11, 1, 0, 0, 2, 0x1d, 1, 0, 0, 0];
 
     /// A unit of DWARF 4 with functions that are inlined into each other.
@@ -241,7 +244,8 @@ mod tests {
             (".debug_info", 0, &second),
         ]);
         assert!(!fits(&twice));
-        // The count and the names of the sections in the first section's header, as large files have them.
+        // The count and the names of the sections in the first section's header, as large files
+        // have them.
         for (at, value) in [(60, 0), (62, 0xffff_u16)] {
             let mut extended = inlined(1);
             extended[at..at + 2].copy_from_slice(&value.to_le_bytes());

@@ -16,7 +16,8 @@ use super::{
     panes,
 };
 
-/// Draws the whole view. Readable from 80 columns and 24 rows on; smaller screens lose panes from the bottom.
+/// Draws the whole view. Readable from 80 columns and 24 rows on; smaller screens lose panes from
+/// the bottom.
 pub fn draw(state: &State, frame: &mut Frame<'_>) {
     let area = frame.area();
     let rows = Layout::vertical(heights(state, area.height)).split(area);
@@ -33,7 +34,8 @@ pub fn draw(state: &State, frame: &mut Frame<'_>) {
     }
 }
 
-/// No pane is higher than what it has to show, and none leaves nothing to the next: the rest is for the list of polls.
+/// No pane is higher than what it has to show, and none leaves nothing to the next: the rest is for
+/// the list of polls.
 fn heights(state: &State, height: u16) -> [Constraint; 6] {
     let workers = (state.live.workers.len().clamp(1, 8) as u16 + 1).min(height / 5 + 1);
     let rest = height.saturating_sub(workers + 2);

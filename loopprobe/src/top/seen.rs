@@ -13,7 +13,8 @@ const MAX_SEEN: usize = 1 << 20;
 /// What polls of one kind have in common: task type, cause and call.
 type Kind = Key;
 
-/// Every long poll by its kind and duration, so that what is counted follows the filter and the threshold.
+/// Every long poll by its kind and duration, so that what is counted follows the filter and the
+/// threshold.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     kinds: Vec<Kind>,

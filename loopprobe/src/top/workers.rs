@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 use crate::model::{CurrentPoll, Live, LongPoll};
 
-/// How busy workers were between the last two snapshots: on a CPU, or blocked inside a long poll. A worker that waits in
-/// the kernel outside a long poll is idle, but for blocked stretches of polls below the threshold.
+/// How busy workers were between the last two snapshots: on a CPU, or blocked inside a long poll. A
+/// worker that waits in the kernel outside a long poll is idle, but for blocked stretches of polls
+/// below the threshold.
 #[derive(Debug, Default)]
 pub struct Busy {
     shares: HashMap<u32, f64>,
@@ -42,7 +43,8 @@ impl Busy {
             };
             let off = worker.off_ns.saturating_sub(*off_before).min(elapsed);
             let in_polls = match &worker.poll {
-                // It has been open through all of the time since the last snapshot, or since its start.
+                // It has been open through all of the time since the last snapshot, or since its
+                // start.
                 Some(poll) if age(new, poll) >= new.threshold_ns => age(new, poll).min(off),
                 _ => 0,
             };

@@ -1,7 +1,8 @@
 //! Call frame information that can be evaluated in bounded time.
 //!
-//! Its expressions are programs with jumps, so a crafted one can run forever or fill the memory, and framehop 0.16 sets
-//! no limit. Compilers emit none with jumps; without jumps an expression runs at most as long as it has bytes.
+//! Its expressions are programs with jumps, so a crafted one can run forever or fill the memory,
+//! and framehop 0.16 sets no limit. Compilers emit none with jumps; without jumps an expression
+//! runs at most as long as it has bytes.
 
 use gimli::{
     BaseAddresses, CallFrameInstruction, CallFrameInstructionIter, CieOrFde, EhFrame, EhFrameHdr,
@@ -14,10 +15,12 @@ use crate::elf::VirtAddr;
 
 /// The most instructions of one entry. Compilers write some hundred for the largest functions.
 const MAX_INSTRUCTIONS: usize = 1 << 16;
-/// The most instructions of a section that is looked through as a whole: some ten for each of a million functions.
+/// The most instructions of a section that is looked through as a whole: some ten for each of a
+/// million functions.
 const MAX_TOTAL: usize = 1 << 24;
 
-/// Whether framehop may evaluate what the search table gives for an address. True where it gives nothing.
+/// Whether framehop may evaluate what the search table gives for an address. True where it gives
+/// nothing.
 pub(super) fn at(header: &Section, frames: &Section, address: VirtAddr) -> bool {
     let bases = bases(header.address, frames.address);
     let Ok(parsed) = EhFrameHdr::new(&header.bytes, LittleEndian).parse(&bases, 8) else {

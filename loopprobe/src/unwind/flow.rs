@@ -1,4 +1,5 @@
-//! How instructions move the stack pointer and the frame pointer, for code without call frame information.
+//! How instructions move the stack pointer and the frame pointer, for code without call frame
+//! information.
 
 use iced_x86::{
     Instruction, InstructionInfoFactory, InstructionInfoOptions, Mnemonic, OpAccess, OpKind,
@@ -71,7 +72,8 @@ impl Pointers {
         info: &mut InstructionInfoFactory,
     ) -> Option<Self> {
         match instruction.mnemonic() {
-            // A call leaves both as they were: by convention, and because its callee's frame is gone.
+            // A call leaves both as they were: by convention, and because its callee's frame is
+            // gone.
             Mnemonic::Call => {}
             Mnemonic::Push | Mnemonic::Pushfq if instruction.stack_pointer_increment() == -WORD => {
                 self.sp = self.sp.plus((-WORD).into())?;

@@ -11,10 +11,11 @@ use crate::{
 /// One frame of a stack, before it has a name.
 #[derive(Clone, Debug)]
 pub struct RawFrame {
-    /// An address inside the instruction that is being executed: of a caller, of the call and not of the return.
+    /// An address inside the instruction that is being executed: of a caller, of the call and not
+    /// of the return.
     pub address: ProcAddr,
-    /// The frame's canonical frame address: the stack pointer before the call that made the frame. `None` where the
-    /// unwind ended with this frame.
+    /// The frame's canonical frame address: the stack pointer before the call that made the frame.
+    /// `None` where the unwind ended with this frame.
     pub cfa: Option<ProcAddr>,
     /// The module that holds the address.
     pub module: Option<Arc<Module>>,
@@ -73,6 +74,7 @@ pub struct Unwound {
     pub outcome: Outcome,
     /// Innermost first. Of a complete one, the last frame is the poll function itself.
     pub frames: Vec<RawFrame>,
-    /// Whether the walk came to a frame that lies beyond the poll's entry: the poll is not on the stack.
+    /// Whether the walk came to a frame that lies beyond the poll's entry: the poll is not on the
+    /// stack.
     pub passed_entry: bool,
 }

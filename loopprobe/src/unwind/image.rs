@@ -16,11 +16,14 @@ use crate::elf::{FileOffset, VirtAddr};
 
 /// More program headers than any linker writes; each is 56 bytes.
 const MAX_PROGRAM_HEADERS: u16 = 256;
-/// More sections than a linked image has in practice (object files with a section a function are not mapped).
+/// More sections than a linked image has in practice (object files with a section a function are
+/// not mapped).
 const MAX_SECTIONS: u16 = 4096;
-/// The largest unwind section that is read. Chromium's `.eh_frame`, among the largest, has about 30 MiB.
+/// The largest unwind section that is read. Chromium's `.eh_frame`, among the largest, has about 30
+/// MiB.
 const MAX_UNWIND_BYTES: u64 = 128 << 20;
-/// Programs are mapped below this address (`TASK_SIZE_MAX` of x86-64 with four levels of page tables).
+/// Programs are mapped below this address (`TASK_SIZE_MAX` of x86-64 with four levels of page
+/// tables).
 const MAX_ADDRESS: u64 = 1 << 47;
 /// Section names are read up to this many bytes in total.
 const MAX_NAMES: u64 = 1 << 20;
@@ -35,7 +38,8 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    /// Whether it can be mapped: neither its addresses nor its place in the file pass what there can be.
+    /// Whether it can be mapped: neither its addresses nor its place in the file pass what there
+    /// can be.
     fn is_possible(&self) -> bool {
         let ends_by = |start: u64, limit: u64| {
             start
@@ -46,8 +50,8 @@ impl Segment {
     }
 }
 
-/// What unwinding needs of an ELF image: its segments and its call frame information. Section headers are used where
-/// they exist and not missed where they do not.
+/// What unwinding needs of an ELF image: its segments and its call frame information. Section
+/// headers are used where they exist and not missed where they do not.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Image {
     pub segments: Vec<Segment>,
@@ -57,7 +61,8 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    /// Reads an image; `None` where the bytes are no 64-bit little-endian ELF file with segments that can be mapped.
+    /// Reads an image; `None` where the bytes are no 64-bit little-endian ELF file with segments
+    /// that can be mapped.
     pub(crate) fn read(source: &(impl ByteSource + ?Sized)) -> Option<Self> {
         let header = source.read(0, size_of::<FileHeader64<Little>>())?;
         let (header, _) = pod::from_bytes::<FileHeader64<Little>>(&header).ok()?;
@@ -256,7 +261,8 @@ impl Sections {
         })
     }
 
-    /// (file offset, address, size) of the section with a name, if its bytes are in the file as they are.
+    /// (file offset, address, size) of the section with a name, if its bytes are in the file as
+    /// they are.
     fn find(&self, name: &str) -> Option<(u64, u64, u64)> {
         let section = self.headers.iter().find(|section| {
             self.names

@@ -1,9 +1,10 @@
 //! From a copy of a stack to the addresses of its frames.
 //!
-//! Release builds keep no frame pointers, so frames are found by the call frame information (`.eh_frame`) of the modules
-//! that the process has mapped. Code without it is walked by frame pointers or by reading it forward to its return, each step
-//! proven by a call in front of the return address. A walk is [whole](crate::model::Outcome::is_whole) only when it arrives
-//! exactly at the stack pointer with which the poll began; everything else has a name of its own.
+//! Release builds keep no frame pointers, so frames are found by the call frame information
+//! (`.eh_frame`) of the modules that the process has mapped. Code without it is walked by frame
+//! pointers or by reading it forward to its return, each step proven by a call in front of the
+//! return address. A walk is [whole](crate::model::Outcome::is_whole) only when it arrives exactly
+//! at the stack pointer with which the poll began; everything else has a name of its own.
 
 mod bounded;
 mod calls;

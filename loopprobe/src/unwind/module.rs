@@ -50,8 +50,8 @@ impl Module {
         &self.path
     }
 
-    /// The file that is mapped, held open: it stays readable when it is replaced or deleted, when it lies in another
-    /// mount namespace, and after the process has ended. `None` for the vDSO.
+    /// The file that is mapped, held open: it stays readable when it is replaced or deleted, when
+    /// it lies in another mount namespace, and after the process has ended. `None` for the vDSO.
     pub fn file(&self) -> Option<&File> {
         self.file.as_ref()
     }
@@ -79,6 +79,15 @@ impl Module {
     /// The function that covers an address, as the unwind table knows it.
     pub fn function_at(&self, address: VirtAddr) -> Option<Range<VirtAddr>> {
         self.image.function_at(address)
+    }
+
+    /// Whether there is unwind information for an address.
+    pub(super) fn is_covered(&self, address: VirtAddr) -> bool {
+        if self.image.eh_frame_hdr.is_some() {
+            self.function_at(address).is_some()
+        } else {
+            self.image.has_unwind_info()
+        }
     }
 
     /// Whether an address of the process lies in this module.
@@ -113,12 +122,14 @@ impl Module {
         self.range.clone()
     }
 
-    /// Reads the module that a mapping belongs to; `None` where it is no ELF image that can be read.
+    /// Reads the module that a mapping belongs to; `None` where it is no ELF image that can be
+    /// read.
     pub(crate) fn load(pid: u32, id: u32, mapping: &Mapping) -> Option<Self> {
         Self::of_file(id, ImageFile::open(pid, mapping).ok()?.file, mapping)
     }
 
-    /// The module that a mapping of `file` belongs to; `None` where it is no ELF image that can be read.
+    /// The module that a mapping of `file` belongs to; `None` where it is no ELF image that can be
+    /// read.
     pub fn of_file(id: u32, file: File, mapping: &Mapping) -> Option<Self> {
         let image = Image::read(&file)?;
         let bias = bias(&image, mapping)?;
@@ -184,8 +195,8 @@ impl Identity {
     }
 }
 
-/// What the loader added to the file's addresses: the segment that was mapped here lies, rounded down to a page, at the
-/// mapping's start. A mapping that was split begins inside its segment.
+/// What the loader added to the file's addresses: the segment that was mapped here lies, rounded
+/// down to a page, at the mapping's start. A mapping that was split begins inside its segment.
 fn bias(image: &Image, mapping: &Mapping) -> Option<u64> {
     let mapped = mapping.file_offset.0;
     let first_page = |segment: &Segment| segment.offset & !(PAGE - 1);

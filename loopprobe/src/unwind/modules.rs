@@ -17,12 +17,13 @@ use crate::{
     process::{Mapping, Maps, ProcessError},
 };
 
-/// How long an unknown address must wait before the mappings are read again: code that is generated at run time has no
-/// module and would otherwise cause a read a stack.
+/// How long an unknown address must wait before the mappings are read again: code that is generated
+/// at run time has no module and would otherwise cause a read a stack.
 const RELOAD_INTERVAL: Duration = Duration::from_millis(250);
-/// Where the kernel puts the page `[uprobes]` unless something is there: the last one that a program may have
-/// (`xol_add_vma` in `kernel/events/uprobes.c`, Linux 6.18, with x86_64's `TASK_SIZE`). The page comes with the first return
-/// probe that fires, so a stack may show it before the mappings have been read again.
+/// Where the kernel puts the page `[uprobes]` unless something is there: the last one that a
+/// program may have (`xol_add_vma` in `kernel/events/uprobes.c`, Linux 6.18, with x86_64's
+/// `TASK_SIZE`). The page comes with the first return probe that fires, so a stack may show it
+/// before the mappings have been read again.
 const UPROBES: Range<u64> = 0x7fff_ffff_e000..0x7fff_ffff_f000;
 /// More modules than any process maps in earnest.
 const MAX_MODULES: usize = 4096;
@@ -99,7 +100,8 @@ impl Modules {
         UPROBES.contains(&address.0) || self.uprobes.iter().any(|page| page.contains(&address))
     }
 
-    /// Makes sure that a module that was mapped meanwhile is known; within the limit on how often mappings are read.
+    /// Makes sure that a module that was mapped meanwhile is known; within the limit on how often
+    /// mappings are read.
     pub(super) fn expect(&mut self, address: ProcAddr) {
         if self.at(address).is_none()
             && !self.is_generated(address)
@@ -181,7 +183,8 @@ impl Modules {
 /// A module in framehop's terms.
 fn describe(module: &Module) -> framehop::Module<SharedBytes> {
     let image = &module.image;
-    // Addresses in a module are relative to its base and have 32 bits there, so the base is the lowest segment.
+    // Addresses in a module are relative to its base and have 32 bits there, so the base is the
+    // lowest segment.
     let base = image
         .segments
         .iter()

@@ -52,7 +52,8 @@ pub struct OpenTask {
 #[derive(Clone, Debug, Default)]
 pub struct PollFunctions {
     functions: HashMap<(u32, VirtAddr), Function>,
-    /// Pieces of those that no table of functions describes, by module and address: where each ends, and whose it is.
+    /// Pieces of those that no table of functions describes, by module and address: where each
+    /// ends, and whose it is.
     pieces: BTreeMap<(u32, VirtAddr), (VirtAddr, VirtAddr)>,
     /// The same of functions that may take their place.
     tails: BTreeMap<(u32, VirtAddr), (VirtAddr, VirtAddr)>,
@@ -133,14 +134,17 @@ impl PollFunctions {
             .any(|function| self.of_tasks.contains(function))
     }
 
-    /// Whether the poll to whose entry a stack was unwound is still open; `None` if the walk did not get that far.
+    /// Whether the poll to whose entry a stack was unwound is still open; `None` if the walk did
+    /// not get that far.
     ///
-    /// Another function may have been called with the same stack pointer since, so the frame must be a poll function's.
+    /// Another function may have been called with the same stack pointer since, so the frame must
+    /// be a poll function's.
     pub fn is_open(&self, unwound: &Unwound) -> Option<bool> {
         let is_poll = unwound.frames.last().is_some_and(|last| self.is_poll(last));
         match unwound.outcome {
             Outcome::Complete => Some(is_poll),
-            // Which function a frame belongs to need not be known without unwind information, so only a poll's tells.
+            // Which function a frame belongs to need not be known without unwind information, so
+            // only a poll's tells.
             outcome if outcome.is_whole() => is_poll.then_some(true),
             _ => unwound.passed_entry.then_some(false),
         }
@@ -163,7 +167,8 @@ impl PollFunctions {
         self.polls(memory, raw, frames, None)
     }
 
-    /// The polls that were open on a stack, innermost first: of the task with this number, if its header is still there.
+    /// The polls that were open on a stack, innermost first: of the task with this number, if its
+    /// header is still there.
     pub fn polls_of(
         &self,
         memory: &Memory,
@@ -225,8 +230,9 @@ impl PollFunctions {
     }
 }
 
-/// The search for the header of the task that one frame polls. The poll function keeps the header's address all the
-/// while, in a slot of its own frame or in a register that a function below it has saved.
+/// The search for the header of the task that one frame polls. The poll function keeps the header's
+/// address all the while, in a slot of its own frame or in a register that a function below it has
+/// saved.
 struct Search<'a> {
     memory: &'a Memory,
     raw: &'a RawStack,
@@ -290,8 +296,9 @@ fn piece_at(
     (address < *end).then_some(*function)
 }
 
-/// Where the function begins whose frame a site's is. Its probe may lie behind the first instruction. Without LTO `raw::poll` is
-/// only a jump to `Harness::poll`, which then owns the frame.
+/// Where the function begins whose frame a site's is. Its probe may lie behind the first
+/// instruction. Without LTO `raw::poll` is only a jump to `Harness::poll`, which then owns the
+/// frame.
 fn body(module: &Module, site: &Site) -> VirtAddr {
     let mut address = site.address;
     for _ in 0..MAX_JUMPS {

@@ -6,8 +6,8 @@ use crate::elf::ProcAddr;
 
 /// The user registers of a thread (x86_64).
 ///
-/// Unwinding reads `ip`, `sp` and `bp`; a registers' source that has no more leaves the others zero. The callee-saved
-/// ones may hold the task header of an open poll.
+/// Unwinding reads `ip`, `sp` and `bp`; a registers' source that has no more leaves the others
+/// zero. The callee-saved ones may hold the task header of an open poll.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Registers {
     /// Instruction pointer.
@@ -37,18 +37,20 @@ impl Registers {
 
 /// A thread's stack as it was taken: what unwinding starts from.
 ///
-/// The bytes can hold secrets of the target. Unwinding takes the value and drops it; they are never written, and not
-/// shown by `Debug`.
+/// The bytes can hold secrets of the target. Unwinding takes the value and drops it; they are never
+/// written, and not shown by `Debug`.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct RawStack {
     /// The user registers at the time.
     pub regs: Registers,
     /// A copy of the stack from `regs.sp` upwards.
     pub bytes: Vec<u8>,
-    /// A copy of its outermost part, up to the return address at `entry_sp`, where `bytes` do not reach that far.
+    /// A copy of its outermost part, up to the return address at `entry_sp`, where `bytes` do not
+    /// reach that far.
     pub outermost: Vec<u8>,
-    /// The stack pointer at the first instruction of the poll function, so that its return address was at `[entry_sp]`
-    /// and its CFA is `entry_sp + 8`. `None` where the poll's beginning was not seen.
+    /// The stack pointer at the first instruction of the poll function, so that its return address
+    /// was at `[entry_sp]` and its CFA is `entry_sp + 8`. `None` where the poll's beginning was not
+    /// seen.
     pub entry_sp: Option<ProcAddr>,
 }
 

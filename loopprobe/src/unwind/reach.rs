@@ -1,4 +1,5 @@
-//! Which code belongs to a function that no table describes: what its first instruction leads to, without calls.
+//! Which code belongs to a function that no table describes: what its first instruction leads to,
+//! without calls.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::{Range, RangeInclusive};
@@ -10,7 +11,8 @@ use iced_x86::{
 
 use super::flow::{Base, FramePointer, Place, Pointers};
 
-/// How many instructions are read at most; poll functions with a large inlined future have some thousand.
+/// How many instructions are read at most; poll functions with a large inlined future have some
+/// thousand.
 const MAX_INSTRUCTIONS: usize = 1 << 15;
 /// The same of a function that is called, to see whether it returns; those that panic are short.
 const MAX_CALLED: usize = 256;
@@ -26,7 +28,8 @@ const MAX_TABLE: u64 = 256;
 /// How far from a function's beginning a jump table leads.
 const MAX_JUMP: u64 = 1 << 16;
 
-/// What the frame pointer holds at each call in a function that has one: where it has saved its caller's.
+/// What the frame pointer holds at each call in a function that has one: where it has saved its
+/// caller's.
 const FRAME: FramePointer = FramePointer::At(Place {
     base: Base::Sp,
     offset: -8,
@@ -39,7 +42,8 @@ pub(crate) struct Reach {
     pub pieces: Vec<Range<u64>>,
     /// Whether a jump's targets could not be told, or there was too much of it: it may have more.
     pub partial: bool,
-    /// Other functions to which it jumps in place of a call: their frames take the place of its own.
+    /// Other functions to which it jumps in place of a call: their frames take the place of its
+    /// own.
     pub tails: BTreeSet<u64>,
 }
 
@@ -78,7 +82,8 @@ impl<R: Fn(u64, &mut [u8]) -> usize> Functions<R> {
             chunk
         });
         let rest = chunk.get((at - start) as usize..).unwrap_or_default();
-        // What crosses the end of a chunk, or lies behind a segment's beginning inside one, is read by itself.
+        // What crosses the end of a chunk, or lies behind a segment's beginning inside one, is read
+        // by itself.
         if rest.len() < bytes.len() {
             return (self.read)(at, bytes);
         }
@@ -96,7 +101,8 @@ impl<R: Fn(u64, &mut [u8]) -> usize> Functions<R> {
         }
     }
 
-    /// Whether a function may return. Those that panic do not, and the code behind a call to one belongs to somebody else.
+    /// Whether a function may return. Those that panic do not, and the code behind a call to one
+    /// belongs to somebody else.
     fn may_return(&mut self, start: u64) -> bool {
         if let Some(known) = self.returns.get(&start) {
             return *known;
@@ -124,12 +130,13 @@ struct Walk<'a, R> {
     tails: BTreeSet<u64>,
     /// Whether it came to a return with nothing left on the stack.
     returns: bool,
-    /// Whether it came to a return with something left there, to another function's beginning, or to no instruction: where it
-    /// began is not this function's.
+    /// Whether it came to a return with something left there, to another function's beginning, or
+    /// to no instruction: where it began is not this function's.
     strange: bool,
     /// Code that belongs to the function for certain: there is no need to look further.
     known: BTreeMap<u64, u64>,
-    /// Whether functions that are called are asked whether they return, and jumps in place of a call are not followed.
+    /// Whether functions that are called are asked whether they return, and jumps in place of a
+    /// call are not followed.
     outer: bool,
 }
 
@@ -240,8 +247,8 @@ impl<'a, R: Fn(u64, &mut [u8]) -> usize> Walk<'a, R> {
         self.functions.may_return(call.near_branch_target())
     }
 
-    /// A function with frame pointers saves its caller's once, first of all. Where that is done again, a call before it
-    /// never returns and another function begins.
+    /// A function with frame pointers saves its caller's once, first of all. Where that is done
+    /// again, a call before it never returns and another function begins.
     fn begins_another(&self, instruction: &Instruction, pointers: &Pointers) -> bool {
         instruction.code() == Code::Push_r64
             && instruction.op0_register() == Register::RBP
@@ -276,8 +283,9 @@ impl<'a, R: Fn(u64, &mut [u8]) -> usize> Walk<'a, R> {
         }
     }
 
-    /// The targets of a jump table of 32-bit distances from its own start. Its length is nowhere to be read: it ends at the
-    /// latest where the next thing begins that the function names, or with the first entry whose code is not this function's.
+    /// The targets of a jump table of 32-bit distances from its own start. Its length is nowhere to
+    /// be read: it ends at the latest where the next thing begins that the function names, or with
+    /// the first entry whose code is not this function's.
     fn table(&mut self, table: u64, pointers: Pointers) -> Vec<u64> {
         let near = self.start..self.start.saturating_add(MAX_JUMP);
         let mut targets = Vec::new();
@@ -297,8 +305,9 @@ impl<'a, R: Fn(u64, &mut [u8]) -> usize> Walk<'a, R> {
         targets
     }
 
-    /// Whether the code at a jump's target can belong to this function. Code that names a place inside the jump's table, as
-    /// far as that has been read, does not: it is the next function's, and so is that part of the table.
+    /// Whether the code at a jump's target can belong to this function. Code that names a place
+    /// inside the jump's table, as far as that has been read, does not: it is the next function's,
+    /// and so is that part of the table.
     fn is_own(&mut self, target: u64, pointers: Pointers, table: RangeInclusive<u64>) -> bool {
         let around = self.pieces.range(..target).next_back();
         if around.is_some_and(|(_, end)| target < *end) {
@@ -368,7 +377,8 @@ mod tests {
 
     #[test]
     fn the_targets_of_a_jump_table_belong_to_it() {
-        // push %rbp; mov %rsp,%rbp; lea 0x6(%rip),%rcx; movslq (%rcx,%rax,4),%rax; add %rcx,%rax; jmp *%rax;
+        // push %rbp; mov %rsp,%rbp; lea 0x6(%rip),%rcx; movslq (%rcx,%rax,4),%rax; add %rcx,%rax;
+        // jmp *%rax;
         let mut code = vec![0x55, 0x48, 0x89, 0xe5, 0x48, 0x8d, 0x0d, 0x0d, 0, 0, 0];
         code.extend([0x48, 0x63, 0x04, 0x81, 0x48, 0x01, 0xc8, 0xff, 0xe0]);
         // pop %rbp; ret, twice, and the table at 0x1018: to 0x1014 and 0x1016.

@@ -2,8 +2,8 @@
 
 use std::{fs::File, os::unix::fs::FileExt};
 
-/// Bytes of an ELF image, from a file or from memory. Nothing is mapped: a file that its owner cuts short while it is
-/// read must give an error, not a fault.
+/// Bytes of an ELF image, from a file or from memory. Nothing is mapped: a file that its owner cuts
+/// short while it is read must give an error, not a fault.
 pub(crate) trait ByteSource {
     /// Reads exactly `len` bytes at `offset`; `None` where there are not that many.
     fn read(&self, offset: u64, len: usize) -> Option<Vec<u8>>;

@@ -1,7 +1,7 @@
 //! One step of a walk through code without call frame information.
 //!
-//! Two things tell where the return address lies: the code, read forward to its return, and the frame pointer. Neither is
-//! believed unless what lies there is an address that a call returns to.
+//! Two things tell where the return address lies: the code, read forward to its return, and the
+//! frame pointer. Neither is believed unless what lies there is an address that a call returns to.
 
 use super::{
     flow::{Base, FramePointer, Place},
@@ -34,8 +34,8 @@ pub(crate) enum Stuck {
     Unproven,
 }
 
-/// The caller of a frame in code without call frame information. `read` gives words of the stack; `is_proven` says whether
-/// the word at an address, with its value, is a return address.
+/// The caller of a frame in code without call frame information. `read` gives words of the stack;
+/// `is_proven` says whether the word at an address, with its value, is a return address.
 pub(crate) fn caller(
     standing: Standing,
     way_out: Option<WayOut>,

@@ -21,10 +21,12 @@ use crate::{
     process::ProcessError,
 };
 
-/// More frames than fit in the copied part of a stack with any substance in each; a walk ends there.
+/// More frames than fit in the copied part of a stack with any substance in each; a walk ends
+/// there.
 const MAX_FRAMES: usize = 1024;
 
-/// Addresses whose unwind information was found harmless or not, kept at most; beyond it the store starts anew.
+/// Addresses whose unwind information was found harmless or not, kept at most; beyond it the store
+/// starts anew.
 const MAX_CHECKED: usize = 1 << 16;
 
 /// Unwinds stacks of one process.
@@ -59,7 +61,8 @@ impl Unwinder {
         Ok(Self::with(Modules::of(pid)?, Some(Memory::of(pid))))
     }
 
-    /// Unwinds stacks from copies alone, with the modules of no process that is there. They must not overlap.
+    /// Unwinds stacks from copies alone, with the modules of no process that is there. They must
+    /// not overlap.
     pub fn of_modules(modules: Vec<Module>) -> Self {
         Self::with(Modules::fixed(modules), None)
     }
@@ -80,7 +83,8 @@ impl Unwinder {
         self.modules.all()
     }
 
-    /// Reads the mappings again, after the process has executed another program or loaded a library.
+    /// Reads the mappings again, after the process has executed another program or loaded a
+    /// library.
     ///
     /// # Errors
     ///
@@ -89,15 +93,16 @@ impl Unwinder {
         self.modules.reload()
     }
 
-    /// Unwinds up to the poll's entry, or, where that is not known, to the thread's first function. Only the copied bytes
-    /// are read. They are dropped.
+    /// Unwinds up to the poll's entry, or, where that is not known, to the thread's first function.
+    /// Only the copied bytes are read. They are dropped.
     pub fn unwind(&mut self, raw: RawStack) -> Unwound {
         let goal = raw.entry_sp.map_or(Goal::Thread, |sp| Goal::Entry(sp.0));
         self.walk(&raw, goal, |address| raw.word(address))
     }
 
-    /// Unwinds a thread that stands still to its first function, reading what was not copied from the process itself.
-    /// [`Outcome::Complete`] means here that the unwind information marks the end.
+    /// Unwinds a thread that stands still to its first function, reading what was not copied from
+    /// the process itself. [`Outcome::Complete`] means here that the unwind information marks the
+    /// end.
     pub fn unwind_thread(&mut self, raw: &RawStack) -> Unwound {
         let memory = self.memory;
         self.walk(raw, Goal::Thread, |address| {
@@ -184,7 +189,8 @@ impl Unwinder {
         End::Unread(u64::MAX)
     }
 
-    /// The frame of an address, and how well its module's call frame information covers it; `None` in the kernel's page of uprobes.
+    /// The frame of an address, and how well its module's call frame information covers it; `None`
+    /// in the kernel's page of uprobes.
     fn frame(&mut self, place: ProcAddr) -> Option<(RawFrame, Cover)> {
         self.modules.expect(place);
         if self.modules.is_uprobe(place) {
@@ -260,7 +266,7 @@ impl Unwinder {
         *bounded(&mut self.covers)
             .entry((module.id(), address))
             .or_insert_with(|| {
-                if !is_covered(module, address) {
+                if !module.is_covered(address) {
                     Cover::None
                 } else if module.image.is_bounded_at(address) {
                     Cover::Good
@@ -326,19 +332,11 @@ fn has_information(frame: &RawFrame) -> bool {
     frame
         .module
         .as_ref()
-        .is_some_and(|module| is_covered(module, module.virt(frame.address)))
+        .is_some_and(|module| module.is_covered(module.virt(frame.address)))
 }
 
-fn is_covered(module: &Module, address: VirtAddr) -> bool {
-    if module.image.eh_frame_hdr.is_some() {
-        module.function_at(address).is_some()
-    } else {
-        module.image.has_unwind_info()
-    }
-}
-
-/// Bytes of code from an address on: of a module's file, or of the process's memory where code was generated. Returns how
-/// many.
+/// Bytes of code from an address on: of a module's file, or of the process's memory where code was
+/// generated. Returns how many.
 fn code(modules: &Modules, memory: Option<Memory>, address: ProcAddr, bytes: &mut [u8]) -> usize {
     let Some(module) = modules.at(address) else {
         let generated = modules.is_generated(address);
@@ -357,8 +355,8 @@ fn bounded<T>(store: &mut HashMap<(u32, VirtAddr), T>) -> &mut HashMap<(u32, Vir
     store
 }
 
-/// Whether a thread stands at its poll's own probe: the code for return probes saves three registers
-/// (`uretprobe_trampoline_entry` in `arch/x86/kernel/uprobes.c`, Linux 6.18).
+/// Whether a thread stands at its poll's own probe: the code for return probes saves three
+/// registers (`uretprobe_trampoline_entry` in `arch/x86/kernel/uprobes.c`, Linux 6.18).
 fn is_at_entry(raw: &RawStack) -> bool {
     const SAVED: u64 = 3 * 8;
     raw.entry_sp.is_some_and(|entry| {

@@ -1,7 +1,9 @@
-//! Where the return address lies, told by the code itself: it is read forward to the function's return.
+//! Where the return address lies, told by the code itself: it is read forward to the function's
+//! return.
 //!
-//! Hand-written assembly and C libraries without call frame information (musl's) leave no other way. On its way to the
-//! return, code undoes what it has done to the stack pointer; by how much is the distance to the return address.
+//! Hand-written assembly and C libraries without call frame information (musl's) leave no other
+//! way. On its way to the return, code undoes what it has done to the stack pointer; by how much is
+//! the distance to the return address.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -25,8 +27,9 @@ pub(crate) struct WayOut {
     pub frame_pointer: FramePointer,
 }
 
-/// Finds the shortest way from `start` to a return. `is_caller` says that a call is under way there, so that the function's
-/// frame cannot be empty: the stack pointer is a multiple of 16 at a call. `read` gives bytes of code.
+/// Finds the shortest way from `start` to a return. `is_caller` says that a call is under way
+/// there, so that the function's frame cannot be empty: the stack pointer is a multiple of 16 at a
+/// call. `read` gives bytes of code.
 pub(crate) fn way_out(
     start: u64,
     is_caller: bool,
@@ -65,8 +68,8 @@ pub(crate) fn way_out(
 }
 
 impl WayOut {
-    /// Whether a function can return so. Code that follows a call that never returns belongs to another function: that one
-    /// saves what it restores itself, or has nothing on the stack.
+    /// Whether a function can return so. Code that follows a call that never returns belongs to
+    /// another function: that one saves what it restores itself, or has nothing on the stack.
     fn is_possible(&self, is_caller: bool) -> bool {
         let above = |place: Place| place.base == Base::Bp || place.offset >= 0;
         let keeps = match self.frame_pointer {

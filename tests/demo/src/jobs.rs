@@ -4,7 +4,8 @@ use std::{io::Write, net::TcpListener, sync::Arc, thread, time::Duration};
 
 use crate::Shop;
 
-/// The other server: it answers after 60 ms. It has a thread of its own, for a loop that waits for itself may wait for ever.
+/// The other server: it answers after 60 ms. It has a thread of its own, for a loop that waits for
+/// itself may wait for ever.
 pub fn answer_late(listener: TcpListener) {
     for mut stream in listener.incoming().flatten() {
         thread::sleep(Duration::from_millis(60));

@@ -1,4 +1,5 @@
-//! A web service that blocks its event loop in the usual ways, one page each. It prints its address.
+//! A web service that blocks its event loop in the usual ways, one page each. It prints its
+//! address.
 
 mod jobs;
 mod pages;

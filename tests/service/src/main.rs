@@ -1,4 +1,5 @@
-//! A web service with one page that takes next to no time, so that what a tool costs shows. It prints its address.
+//! A web service with one page that takes next to no time, so that what a tool costs shows. It
+//! prints its address.
 
 use axum::{routing::get, Router};
 use tokio::net::TcpListener;

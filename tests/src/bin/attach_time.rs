@@ -1,4 +1,5 @@
-//! `attach_time TURNS PID`: attaches loopprobe's probes to a process and takes them off again, and prints how long each took.
+//! `attach_time TURNS PID`: attaches loopprobe's probes to a process and takes them off again, and
+//! prints how long each took.
 
 use std::time::Instant;
 

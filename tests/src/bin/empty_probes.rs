@@ -1,5 +1,5 @@
-//! `empty_probes pair|entry|switch PID`: probes that do nothing, on every poll of a process or at every context switch, until the input
-//! ends. What loopprobe's own cost is compared with these.
+//! `empty_probes pair|entry|switch PID`: probes that do nothing, on every poll of a process or at
+//! every context switch, until the input ends. What loopprobe's own cost is compared with these.
 
 use std::io::Read as _;
 

@@ -1,5 +1,5 @@
-//! Calls of `block_on` again and again on one thread, with work between them that is nobody's future: what a library with an inner
-//! runtime and a synchronous API does to its callers.
+//! Calls of `block_on` again and again on one thread, with work between them that is nobody's
+//! future: what a library with an inner runtime and a synchronous API does to its callers.
 
 use std::time::Duration;
 
@@ -28,7 +28,8 @@ pub fn outside(round: usize) {
     keep(round, OUTSIDE[round % OUTSIDE.len()]);
 }
 
-/// One call of `block_on`. Its future keeps the thread at its beginning or at its end, and awaits a timer.
+/// One call of `block_on`. Its future keeps the thread at its beginning or at its end, and awaits a
+/// timer.
 #[inline(never)]
 pub fn call(runtime: &Runtime, round: usize) {
     let ms = INSIDE[round % INSIDE.len()];

@@ -1,8 +1,9 @@
 //! How a test drives a target: arguments, and lines on standard input.
 //!
-//! The program prints `{"type":"ready","pid":N}` when it is up. With `--gate inside` it then waits for the line `go`, its
-//! runtime already running; with `--gate before` it waits before it builds any runtime. `dump` prints the truth so far.
-//! After its work the program prints the truth and exits; with `--hold` it stays until `quit` or the end of the input.
+//! The program prints `{"type":"ready","pid":N}` when it is up. With `--gate inside` it then waits
+//! for the line `go`, its runtime already running; with `--gate before` it waits before it builds
+//! any runtime. `dump` prints the truth so far. After its work the program prints the truth and
+//! exits; with `--hold` it stays until `quit` or the end of the input.
 
 use std::io::{BufRead, Write as _};
 use std::str::FromStr;

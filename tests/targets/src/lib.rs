@@ -1,4 +1,5 @@
-//! What the target programs share: clocks, the record of their own polls, their own lines, and their control channel.
+//! What the target programs share: clocks, the record of their own polls, their own lines, and
+//! their control channel.
 
 pub mod alternate;
 pub mod clock;

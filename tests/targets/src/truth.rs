@@ -46,7 +46,8 @@ impl Kind {
 pub struct TaskId(Arc<AtomicU64>);
 
 impl TaskId {
-    /// Learns the id from a handle's debug output, which has it in every Tokio version, unlike `task::id()`.
+    /// Learns the id from a handle's debug output, which has it in every Tokio version, unlike
+    /// `task::id()`.
     pub fn learn(&self, handle: &impl Debug) {
         let text = format!("{handle:?}");
         let digits: String = text
@@ -128,7 +129,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Notes that the thread is about to wait or compute for so long. What its poll takes beyond that, it waits for a CPU.
+/// Notes that the thread is about to wait or compute for so long. What its poll takes beyond that,
+/// it waits for a CPU.
 pub fn ask_ms(ms: u64) {
     ASKED_NS.with(|asked| asked.set(asked.get() + ms * 1_000_000));
 }
@@ -147,7 +149,8 @@ pub struct Span {
 }
 
 impl Span {
-    /// The caller reads the clock first of all, so that the record's own cost lies inside what it tells.
+    /// The caller reads the clock first of all, so that the record's own cost lies inside what it
+    /// tells.
     fn open(start_ns: u64, label: &'static str, kind: Kind, id: TaskId) -> Self {
         Span {
             label,
@@ -200,7 +203,8 @@ pub fn span(label: &'static str) -> Span {
     Span::open(monotonic_ns(), label, Kind::Span, TaskId::default())
 }
 
-/// Notes how often the thread has been preempted so far: between its last poll and its end, or before its first.
+/// Notes how often the thread has been preempted so far: between its last poll and its end, or
+/// before its first.
 pub fn mark() {
     drop(span("mark"));
 }
@@ -233,7 +237,8 @@ impl<F: Future> Future for Timed<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let start_ns = monotonic_ns();
-        // SAFETY: `future` is never moved out of the pinned `Timed`, which has no `Drop` and is `Unpin` only by its field.
+        // SAFETY: `future` is never moved out of the pinned `Timed`, which has no `Drop` and is
+        // `Unpin` only by its field.
         let (label, kind, id, future) = unsafe {
             let this = self.get_unchecked_mut();
             (
@@ -263,8 +268,8 @@ where
     handle
 }
 
-/// A task with very many polls of two microseconds until `end`. A poll is recorded only if it took 100 us or more: something came
-/// between, for it waits for nothing.
+/// A task with very many polls of two microseconds until `end`. A poll is recorded only if it took
+/// 100 us or more: something came between, for it waits for nothing.
 pub fn spawn_brief(label: &'static str, end: Instant) -> JoinHandle<()> {
     let id = TaskId::default();
     let handle = tokio::spawn(Brief {

@@ -1,4 +1,5 @@
-//! Every poll over the threshold is reported, none under it, with its start, duration, thread and task.
+//! Every poll over the threshold is reported, none under it, with its start, duration, thread and
+//! task.
 
 use anyhow::{Result, ensure};
 use loopprobe::model::Lost;

@@ -29,7 +29,8 @@ fn check(build: Build) -> Result<()> {
         "block_in_place: {marked} polls marked, {} missed",
         missed.len()
     );
-    // The first handover teaches which closure is a worker; if that one polls nothing before the poll ends, it is missed.
+    // The first handover teaches which closure is a worker; if that one polls nothing before the
+    // poll ends, it is missed.
     ensure!(marked > 0 && missed.len() <= 1, "not marked: {missed:?}");
     ensure!(
         truth

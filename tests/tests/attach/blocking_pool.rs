@@ -19,7 +19,8 @@ fn check(build: Build) -> Result<()> {
     );
     compare(&truth, &report.polls, "async", THRESHOLD_NS)?;
     compare(&truth, &report.polls, "root", THRESHOLD_NS)?;
-    // A worker that hands its core away starts another one, which is a closure too; this scenario has none of these.
+    // A worker that hands its core away starts another one, which is a closure too; this scenario
+    // has none of these.
     ensure!(
         report.summary.blocking_polls == Some(closures),
         "{} closures ran, {:?} were counted",

@@ -11,14 +11,16 @@ use loopprobe_tests::truth::Poll;
 /// Waits for a CPU are of some milliseconds.
 const THRESHOLD_NS: u64 = 2_000_000;
 
-/// Of how many reports one may lie in no poll that the target has recorded: Tokio's own code at both ends of a poll is the poll's too,
-/// and the target's clock does not see when that is preempted. A twentieth was measured; a third before such switches were told apart.
+/// Of how many reports one may lie in no poll that the target has recorded: Tokio's own code at
+/// both ends of a poll is the poll's too, and the target's clock does not see when that is
+/// preempted. A twentieth was measured; a third before such switches were told apart.
 const BESIDE: usize = 8;
-/// The same with entry-only timing: behind the poll, a part of the scheduler's code counts as well. A tenth was expected from a target
-/// with polls of half the length.
+/// The same with entry-only timing: behind the poll, a part of the scheduler's code counts as well.
+/// A tenth was expected from a target with polls of half the length.
 const BESIDE_LIGHT: usize = 5;
 
-/// The reports of task polls that lie in no poll that the target has recorded, and those that do with their poll.
+/// The reports of task polls that lie in no poll that the target has recorded, and those that do
+/// with their poll.
 fn split<'a>(
     truth: &'a [Poll],
     reports: &'a [LongPoll],

@@ -8,8 +8,8 @@ use loopprobe_tests::session::{Report, Session};
 use loopprobe_tests::take_machine;
 use loopprobe_tests::target::Target;
 
-/// So many polls, each with three stacks of 16 KiB from its waits and some from samples, come while loopprobe cannot look: ten
-/// times what the ring buffer of stacks holds.
+/// So many polls, each with three stacks of 16 KiB from its waits and some from samples, come while
+/// loopprobe cannot look: ten times what the ring buffer of stacks holds.
 const POLLS: u64 = 1_500;
 const WORKERS: u64 = 2;
 
@@ -50,7 +50,8 @@ fn check(report: &Report) -> Result<()> {
     Ok(())
 }
 
-/// loopprobe waits for whoever reads its output, as it waits for a file of 200 MB to be read: in the middle of the session.
+/// loopprobe waits for whoever reads its output, as it waits for a file of 200 MB to be read: in
+/// the middle of the session.
 #[test]
 fn no_poll_is_lost_and_each_keeps_a_stack_while_loopprobe_cannot_look() -> Result<()> {
     take_machine!();

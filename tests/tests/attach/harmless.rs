@@ -119,7 +119,8 @@ fn programs_of_probes_run_on_the_stack_of_their_thread() -> Result<()> {
             .collect();
         ensure!(shared.is_empty(), "on a stack a CPU: {shared:?}");
         ensure!(probes.count() >= 4, "{programs:?}");
-        // The kernel guards these, so they may have one; if none has, the test looks for the wrong thing.
+        // The kernel guards these, so they may have one; if none has, the test looks for the wrong
+        // thing.
         ensure!(
             kernel_before(6, 13)? || with(|p| p.name == "sched_switch").any(has_shared_stack),
             "no program is on a stack a CPU"
@@ -129,8 +130,8 @@ fn programs_of_probes_run_on_the_stack_of_their_thread() -> Result<()> {
     Ok(())
 }
 
-/// Whether a program finds its stack by the CPU that it runs on: `add r9, gs:this_cpu_off` (`emit_priv_frame_ptr` in
-/// `arch/x86/net/bpf_jit_comp.c`, Linux 6.13).
+/// Whether a program finds its stack by the CPU that it runs on: `add r9, gs:this_cpu_off`
+/// (`emit_priv_frame_ptr` in `arch/x86/net/bpf_jit_comp.c`, Linux 6.13).
 fn has_shared_stack(program: &Program) -> bool {
     const ADD: &[u8] = &[0x65, 0x4c, 0x03, 0x0c, 0x25];
     program.code.windows(ADD.len()).any(|code| code == ADD)

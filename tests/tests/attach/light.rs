@@ -1,5 +1,5 @@
-//! Entry-only timing (`--light`): every poll over the threshold is reported with its thread and task, and none that never was,
-//! although no probe sees a poll's end.
+//! Entry-only timing (`--light`): every poll over the threshold is reported with its thread and
+//! task, and none that never was, although no probe sees a poll's end.
 
 use std::time::Duration;
 
@@ -88,7 +88,8 @@ fn several_runtimes_are_timed_by_entries_alone() -> Result<()> {
     measure("runtimes")
 }
 
-/// Deeper than a stack's copy usually is, at a different depth each time: what is still in its poll has not parked.
+/// Deeper than a stack's copy usually is, at a different depth each time: what is still in its poll
+/// has not parked.
 #[test]
 fn polls_far_down_the_stack_are_found_by_entries_alone() -> Result<()> {
     measure("deep")
@@ -130,7 +131,8 @@ fn other_builds_are_timed_by_entries_alone() -> Result<()> {
     measure_in(old.stripped(), "sleep", &["--light"])
 }
 
-/// The worker parks for good behind its only long poll, so no probe ever says that the poll has ended.
+/// The worker parks for good behind its only long poll, so no probe ever says that the poll has
+/// ended.
 #[test]
 fn the_last_poll_of_a_worker_is_reported_when_the_worker_has_parked() -> Result<()> {
     take_machine!();

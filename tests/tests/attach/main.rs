@@ -1,4 +1,5 @@
-//! `loopprobe attach`, as a user sees it: one module for each behaviour. The truth is the target's own.
+//! `loopprobe attach`, as a user sees it: one module for each behaviour. The truth is the target's
+//! own.
 
 mod accuracy;
 mod block_in_place;

@@ -44,7 +44,8 @@ fn a_poll_that_goes_on_is_reported_while_it_runs_and_once_more_when_it_ends() ->
     );
     let truth = target.truth()?;
     let report = session.interrupt()?;
-    // A thread that slept for seconds wakes with cold caches; one poll is no statistics, so only the match counts.
+    // A thread that slept for seconds wakes with cold caches; one poll is no statistics, so only
+    // the match counts.
     let result = compare(&truth, &report.polls, "async", THRESHOLD_NS)?;
     ensure!(result.matched == 1, "{} polls", result.matched);
     let ended = report.ended();

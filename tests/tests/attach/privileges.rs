@@ -14,8 +14,8 @@ use loopprobe_tests::{only_root, take_machine, unprivileged};
 /// `nobody` on Debian and elsewhere.
 const USER: &str = "65534";
 
-/// Numbers of capabilities (`include/uapi/linux/capability.h`): DAC_READ_SEARCH, SYS_PTRACE, PERFMON, BPF,
-/// CHECKPOINT_RESTORE.
+/// Numbers of capabilities (`include/uapi/linux/capability.h`): DAC_READ_SEARCH, SYS_PTRACE,
+/// PERFMON, BPF, CHECKPOINT_RESTORE.
 const KEPT: u64 = 1 << 2 | 1 << 19 | 1 << 38 | 1 << 39 | 1 << 40;
 /// KILL, which the thread that passes signals on has for itself.
 const KILL: u64 = 1 << 5;

@@ -6,7 +6,8 @@ use loopprobe_tests::matrix::Build;
 use loopprobe_tests::scenario::{THRESHOLD_NS, run};
 use loopprobe_tests::take_machine;
 
-/// A root poll is what lies between two polls and the driver: the turn of the loop around it counts as well.
+/// A root poll is what lies between two polls and the driver: the turn of the loop around it counts
+/// as well.
 const LOOP_TURN_NS: u64 = 200_000;
 
 fn check(build: Build, scenario: &str) -> Result<()> {

@@ -1,4 +1,5 @@
-//! A session ends at one moment: nothing that comes later is counted or reported, and no share exceeds the whole.
+//! A session ends at one moment: nothing that comes later is counted or reported, and no share
+//! exceeds the whole.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,10 +17,12 @@ use loopprobe_tests::truth::Poll;
 
 /// Short, so that what lies beyond the end would weigh much.
 const LENGTH: Duration = Duration::from_millis(400);
-/// Polls so close to an edge may lie on either side of it: the target reads its clock beside the probes.
+/// Polls so close to an edge may lie on either side of it: the target reads its clock beside the
+/// probes.
 const EDGE_NS: u64 = 1_000_000;
 
-/// What else the machine does. On full CPUs the loop's own turns get long, of which the target knows nothing.
+/// What else the machine does. On full CPUs the loop's own turns get long, of which the target
+/// knows nothing.
 #[derive(Clone, Copy)]
 enum Load {
     Light,

@@ -105,7 +105,8 @@ pub(crate) fn check(build: Build, scenario: &str, cause: Cause) -> Result<()> {
 
 fn says_what_and_where(poll: &LongPoll, truth: &Truth, cause: Cause, build: Build) -> Result<()> {
     let found = poll.diagnosis.as_ref().context("no diagnosis")?;
-    // Workers that spin share the CPUs with whatever else the machine does: most of the time, that may be the true cause.
+    // Workers that spin share the CPUs with whatever else the machine does: most of the time, that
+    // may be the true cause.
     let others_had_the_cpu = poll
         .split
         .is_some_and(|split| split.runnable_ns * 2 > poll.duration_ns);
@@ -124,11 +125,13 @@ fn says_what_and_where(poll: &LongPoll, truth: &Truth, cause: Cause, build: Buil
         ensure!(poll.task.name.contains("stuck::task"), "{:?}", poll.task);
         let is_unguided = build.profile == Profile::FramePointers;
         let mut frames = poll.stacks.iter().flat_map(|stack| &stack.frames);
-        // A function whose last call is the one that blocks jumps to it and leaves no frame; then its caller is the innermost.
+        // A function whose last call is the one that blocks jumps to it and leaves no frame; then
+        // its caller is the innermost.
         let is_there = |frame: &Frame| {
             let named = frame.function.as_ref();
             let defined = frame.definition.as_ref().or(frame.near.as_ref());
-            // No table tells where a definition's function begins then: the caller is told by the future that it polls.
+            // No table tells where a definition's function begins then: the caller is told by the
+            // future that it polls.
             named.is_some_and(|name| name.contains(&truth.function))
                 || is_unguided && named.is_some_and(|name| name.contains("truth::Timed"))
                 || defined.is_some_and(|at| at.file.ends_with(&truth.file))

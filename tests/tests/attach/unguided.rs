@@ -1,4 +1,5 @@
-//! Programs without unwind information: their hangs and stacks are found by other means, or it is said that they are not.
+//! Programs without unwind information: their hangs and stacks are found by other means, or it is
+//! said that they are not.
 
 use std::process::Command;
 
@@ -73,7 +74,8 @@ fn stacks_with_musl_show_the_same_functions_as_with_glibc() -> Result<()> {
         &[Outcome::Complete, Outcome::Searched],
     )?;
     let kinds = |stacks: &[Stack]| {
-        // What was sampled only by chance, in the target's own bookkeeping, may be on either side alone.
+        // What was sampled only by chance, in the target's own bookkeeping, may be on either side
+        // alone.
         let mut kinds: Vec<Vec<String>> = stacks
             .iter()
             .filter(|stack| stack.kind == StackKind::Blocked)

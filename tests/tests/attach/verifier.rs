@@ -1,4 +1,5 @@
-//! The kernel's verifier has room left for every program: two changes that it takes each may be too much together.
+//! The kernel's verifier has room left for every program: two changes that it takes each may be too
+//! much together.
 
 use std::fs;
 
@@ -10,10 +11,12 @@ use loopprobe_tests::{
     target::Target,
 };
 
-/// The verifier gives up after looking at so many instructions (`BPF_COMPLEXITY_LIMIT_INSNS` in `include/linux/bpf.h`).
+/// The verifier gives up after looking at so many instructions (`BPF_COMPLEXITY_LIMIT_INSNS` in
+/// `include/linux/bpf.h`).
 const LIMIT: u64 = 1_000_000;
 
-/// How many instructions the verifier has looked at for each program that a process holds (`fdinfo`, Linux 5.16).
+/// How many instructions the verifier has looked at for each program that a process holds
+/// (`fdinfo`, Linux 5.16).
 fn verified(pid: u32) -> Result<Vec<u64>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(format!("/proc/{pid}/fdinfo"))? {

@@ -43,7 +43,8 @@ enum Name {
     Sites,
     /// From the command to the first timed poll, with a program of more than a thousand task types
     Start,
-    /// Watching without probes: what is left of a busy program's throughput, and what a context switch costs
+    /// Watching without probes: what is left of a busy program's throughput, and what a context
+    /// switch costs
     Watch,
     /// Requests a second and latency of a busy web service, against other tools
     Http,

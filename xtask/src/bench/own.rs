@@ -1,4 +1,5 @@
-//! What loopprobe itself takes, and what its probes take from the target, from few polls a second to many.
+//! What loopprobe itself takes, and what its probes take from the target, from few polls a second
+//! to many.
 
 use std::{fs, process::Command, thread, time::Duration};
 
@@ -91,7 +92,8 @@ impl Usage {
     }
 }
 
-/// CPU time of a process's threads so far: the first field of each `schedstat` (`Documentation/scheduler/sched-stats.rst`).
+/// CPU time of a process's threads so far: the first field of each `schedstat`
+/// (`Documentation/scheduler/sched-stats.rst`).
 pub(super) fn cpu_ns(pid: u32) -> anyhow::Result<u64> {
     let mut sum = 0;
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {

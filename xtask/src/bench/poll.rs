@@ -1,4 +1,5 @@
-//! What a poll costs more with probes on it: the CPU time that a program with nothing but polls needs for each.
+//! What a poll costs more with probes on it: the CPU time that a program with nothing but polls
+//! needs for each.
 
 use std::{path::PathBuf, process::Command};
 
@@ -18,7 +19,8 @@ const BENCH: &str = "poll";
 const OVER_PAIR: f64 = 1.3;
 /// The same for entry-only timing, against an empty entry probe.
 const OVER_ENTRY: f64 = 1.5;
-/// The target's lines, one a second, that are read in each state; the one in which the state begins is not.
+/// The target's lines, one a second, that are read in each state; the one in which the state begins
+/// is not.
 const SECONDS: usize = 2;
 
 /// What is on the polls.

@@ -10,7 +10,8 @@ use crate::privileged;
 const BENCH: &str = "sites";
 /// The bar for each, in milliseconds.
 const BAR_MS: f64 = 500.0;
-/// How many probes there must be for the bar to mean anything: an entry and a return for each of a thousand sites.
+/// How many probes there must be for the bar to mean anything: an entry and a return for each of a
+/// thousand sites.
 const PROBES: u64 = 2_000;
 
 pub(super) fn measure(turns: u32) -> anyhow::Result<Vec<Figure>> {

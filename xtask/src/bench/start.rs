@@ -1,4 +1,5 @@
-//! How long it takes from the command to the first timed poll, the head, and the first long poll that is explained.
+//! How long it takes from the command to the first timed poll, the head, and the first long poll
+//! that is explained.
 
 use std::{
     path::Path,
@@ -15,7 +16,8 @@ const BENCH: &str = "start";
 /// The bar for the first timed poll, in milliseconds after the command.
 const BAR_MS: f64 = 500.0;
 
-/// With a program of this repository that has a thousand task types, or with the processes of others.
+/// With a program of this repository that has a thousand task types, or with the processes of
+/// others.
 pub(super) fn measure(turns: u32, pids: &[u32]) -> anyhow::Result<Vec<Figure>> {
     let loopprobe = build::loopprobe()?;
     if !pids.is_empty() {

@@ -49,7 +49,8 @@ impl Manifest {
         })
     }
 
-    /// Reads a manifest back. Lines that are none are ignored: a missing hash shows up as a difference.
+    /// Reads a manifest back. Lines that are none are ignored: a missing hash shows up as a
+    /// difference.
     pub(super) fn parse(text: &str) -> Self {
         let mut manifest = Self::default();
         for line in text.lines() {
@@ -88,7 +89,8 @@ impl Manifest {
     }
 }
 
-/// The locked dependencies whose code ends up in the object, and the macros that generate some of it.
+/// The locked dependencies whose code ends up in the object, and the macros that generate some of
+/// it.
 fn packages(root: &Path) -> anyhow::Result<BTreeSet<String>> {
     let linked = tree(root, "normal,no-proc-macro")?;
     let macros = tree(root, "normal")?;

@@ -1,5 +1,5 @@
-//! Builds the kernel side. The object is committed, because users have a stable Rust and no eBPF toolchain; its manifest
-//! proves that it belongs to the sources beside it.
+//! Builds the kernel side. The object is committed, because users have a stable Rust and no eBPF
+//! toolchain; its manifest proves that it belongs to the sources beside it.
 
 mod compile;
 mod manifest;

@@ -8,7 +8,8 @@ use std::{
 
 use anyhow::bail;
 
-/// A compiler that can build its own `core`: rustc, the cargo beside it, and library sources of the very same version.
+/// A compiler that can build its own `core`: rustc, the cargo beside it, and library sources of the
+/// very same version.
 pub(super) struct Toolchain {
     /// The compiler.
     pub rustc: PathBuf,
@@ -55,7 +56,8 @@ impl Toolchain {
     }
 }
 
-/// Folders that may hold `rustc` and `cargo`, best first. rustup's own proxies are left out: they choose by folder.
+/// Folders that may hold `rustc` and `cargo`, best first. rustup's own proxies are left out: they
+/// choose by folder.
 fn candidates() -> Vec<PathBuf> {
     let rustup = env::var_os("RUSTUP_HOME")
         .map(PathBuf::from)

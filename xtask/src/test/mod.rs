@@ -19,7 +19,8 @@ use crate::{build_ebpf, privileged, workspace};
 pub(crate) struct Args {
     /// Run only the tests whose names contain this
     filter: Option<String>,
-    /// Only the integration tests, with loopprobe and what it observes as an ordinary user's: three capabilities on its file
+    /// Only the integration tests, with loopprobe and what it observes as an ordinary user's: three
+    /// capabilities on its file
     #[arg(long)]
     unprivileged: bool,
 }
@@ -34,11 +35,12 @@ const TOGETHER: [&str; 3] = ["discovery", "stripped_names", "wrapped_names"];
 /// So many of them run at once.
 const TOGETHER_THREADS: &str = "2";
 
-/// Runs unit tests and documentation tests as the user, then the integration tests as root, nearly all one at a time:
-/// they compare times, and on a machine with few CPUs they would disturb each other.
+/// Runs unit tests and documentation tests as the user, then the integration tests as root, nearly
+/// all one at a time: they compare times, and on a machine with few CPUs they would disturb each
+/// other.
 ///
-/// Integration tests that fail are run again by themselves: what else a shared machine does for a while can fail a test that
-/// measures. Each that passes only then is named at the end.
+/// Integration tests that fail are run again by themselves: what else a shared machine does for a
+/// while can fail a test that measures. Each that passes only then is named at the end.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     build_ebpf::check()?;
     let filter = args.filter.as_slice();
@@ -92,7 +94,8 @@ fn integration_tests(args: &Args) -> Command {
     let mut command = cargo(&["--package", "loopprobe-tests"]);
     as_root(&mut command);
     if args.unprivileged {
-        // The tests start as root all the same: they make the user's files, and look at loopprobe from outside.
+        // The tests start as root all the same: they make the user's files, and look at loopprobe
+        // from outside.
         command.env("LOOPPROBE_UNPRIVILEGED", "1");
     }
     command

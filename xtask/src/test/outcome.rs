@@ -72,7 +72,8 @@ impl Outcome {
     }
 }
 
-/// Reads `---- a::b stdout ----`, the head of what a failed test has printed. The line with `FAILED` may have other output in it.
+/// Reads `---- a::b stdout ----`, the head of what a failed test has printed. The line with
+/// `FAILED` may have other output in it.
 fn parse_failure(line: &str) -> Option<String> {
     let name = line.strip_prefix("---- ")?.strip_suffix(" stdout ----")?;
     Some(name.to_owned())
@@ -82,7 +83,8 @@ fn is_left_out(line: &str) -> bool {
     line.starts_with("LEFT OUT: ") || line.starts_with("SKIPPED: ")
 }
 
-/// Reads `test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s`.
+/// Reads `test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in
+/// 0.01s`.
 fn parse_summary(line: &str) -> Option<Counts> {
     let rest = line.strip_prefix("test result: ")?;
     let (_, counts) = rest.split_once(". ")?;

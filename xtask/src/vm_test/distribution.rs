@@ -9,7 +9,8 @@ pub(super) struct Kernel {
     pub name: &'static str,
     /// The part of an archive that holds it.
     pub suite: Suite,
-    /// The package that depends on the newest one of its kind: the smallest that a virtual machine can use.
+    /// The package that depends on the newest one of its kind: the smallest that a virtual machine
+    /// can use.
     pub package: &'static str,
 }
 
@@ -29,10 +30,12 @@ enum Archive {
 
 /// Where the rest comes from.
 pub(super) const BASE: Suite = Suite::debian("trixie");
-/// A shell and tools that need no library, and the keys of Ubuntu's archive, as Debian vouches for them.
+/// A shell and tools that need no library, and the keys of Ubuntu's archive, as Debian vouches for
+/// them.
 pub(super) const BASE_PACKAGES: [&str; 2] = ["busybox-static", "ubuntu-keyring"];
 
-/// All that are tried, oldest first: the ends of what loopprobe supports, and in between kernels that lack something.
+/// All that are tried, oldest first: the ends of what loopprobe supports, and in between kernels
+/// that lack something.
 pub(super) const KERNELS: [Kernel; 5] = [
     Kernel::ubuntu("5.15", "jammy"),
     Kernel::debian("6.1", "bookworm"),

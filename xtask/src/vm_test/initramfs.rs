@@ -94,7 +94,8 @@ fn libraries(program: &Path) -> anyhow::Result<Vec<PathBuf>> {
         "ldd {}: {text}",
         program.display()
     );
-    // `libc.so.6 => /lib/libc.so.6 (0x7f00)`, or `/lib64/ld-linux-x86-64.so.2 (0x7f00)`; the vDSO has no path.
+    // `libc.so.6 => /lib/libc.so.6 (0x7f00)`, or `/lib64/ld-linux-x86-64.so.2 (0x7f00)`; the vDSO
+    // has no path.
     let path = |line: &str| {
         let at = line.find('/')?;
         Some(PathBuf::from(line[at..].split(' ').next()?))

@@ -27,8 +27,8 @@ pub(super) fn check() -> anyhow::Result<()> {
     }
 }
 
-/// Boots a kernel with a file system and waits until it powers off. What the guest printed is in `folder`: the kernel's
-/// messages in `console.log`, the rest in `output.log`, which this returns.
+/// Boots a kernel with a file system and waits until it powers off. What the guest printed is in
+/// `folder`: the kernel's messages in `console.log`, the rest in `output.log`, which this returns.
 pub(super) fn run(
     kernel: &Path,
     initramfs: &Path,
@@ -43,7 +43,8 @@ pub(super) fn run(
         .args(if kvm {
             ["-accel", "kvm", "-cpu", "host"]
         } else {
-            // QEMU 7.2 has been seen to double fault in the allocator's `cmpxchg16b`, which kernels do without.
+            // QEMU 7.2 has been seen to double fault in the allocator's `cmpxchg16b`, which kernels
+            // do without.
             ["-accel", "tcg", "-cpu", "max,-cx16"]
         })
         .args(["-smp", "2", "-m", "1536", "-nodefaults", "-no-reboot"])

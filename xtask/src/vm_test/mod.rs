@@ -1,4 +1,5 @@
-//! Runs loopprobe on other kernels than this machine's, in QEMU, and compares what it says with the target's own truth.
+//! Runs loopprobe on other kernels than this machine's, in QEMU, and compares what it says with the
+//! target's own truth.
 
 mod distribution;
 mod initramfs;

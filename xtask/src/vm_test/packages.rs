@@ -1,4 +1,5 @@
-//! Packages of a distribution, fetched by apt into a folder of their own: the machine's lists and packages stay as they are.
+//! Packages of a distribution, fetched by apt into a folder of their own: the machine's lists and
+//! packages stay as they are.
 
 use std::{
     fs,
@@ -101,7 +102,8 @@ impl Packages {
     }
 }
 
-/// `linux-image-6.1.0-50-cloud-amd64`, or `linux-binary-...` where the image proper is a package of its own.
+/// `linux-image-6.1.0-50-cloud-amd64`, or `linux-binary-...` where the image proper is a package of
+/// its own.
 fn is_image(name: &str) -> bool {
     ["linux-image-", "linux-binary-"].iter().any(|start| {
         name.strip_prefix(start)

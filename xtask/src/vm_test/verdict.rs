@@ -9,8 +9,9 @@ use super::output::Output;
 const THRESHOLD_NS: u64 = 10_000_000;
 /// Polls that are this close to the threshold may fall on either side of it.
 const MARGIN_NS: u64 = 2_000_000;
-/// How far a duration may be off in the middle of all. An emulated processor stops for milliseconds whenever the real one does
-/// something else, also between a probe and the target's own look at the clock.
+/// How far a duration may be off in the middle of all. An emulated processor stops for milliseconds
+/// whenever the real one does something else, also between a probe and the target's own look at the
+/// clock.
 const MEDIAN_NS: u64 = 2_000_000;
 /// How far at worst.
 const WORST_NS: u64 = 100_000_000;
@@ -78,7 +79,8 @@ fn doctor(output: &Output) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Every long poll is reported, nothing else is, and most of them have the right length, cause and stack.
+/// Every long poll is reported, nothing else is, and most of them have the right length, cause and
+/// stack.
 fn session(output: &Output, scenario: &Scenario) -> anyhow::Result<()> {
     let name = scenario.name;
     let events = output.json(&format!("{name}/events"))?;
@@ -93,7 +95,8 @@ fn session(output: &Output, scenario: &Scenario) -> anyhow::Result<()> {
         .filter(|poll| poll["kind"] == scenario.kind && number(poll, "start_ns") >= start_ns)
         .collect();
     let all = of_type("long_poll").map(|poll| number(poll, "start_ns"));
-    // Where there is no I/O driver, a thread is known to run a loop from the first poll of a task on.
+    // Where there is no I/O driver, a thread is known to run a loop from the first poll of a task
+    // on.
     let known_ns = all.min().filter(|_| scenario.kind == "root").unwrap_or(0);
     let truth: Vec<Value> = truth
         .into_iter()
@@ -115,7 +118,8 @@ fn session(output: &Output, scenario: &Scenario) -> anyhow::Result<()> {
         median <= MEDIAN_NS && worst <= WORST_NS,
         "durations are off by {median}ns, at worst by {worst}ns"
     );
-    // A poll that waited for a processor for longer than it did anything else says nothing of the rest.
+    // A poll that waited for a processor for longer than it did anything else says nothing of the
+    // rest.
     let telling: Vec<&Value> = reported
         .iter()
         .copied()
@@ -147,8 +151,8 @@ fn counted(name: &str, head: &Value, summary: &Value) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How many long polls need not be reported: where threads are watched, those that are told as possible, and one for each switch that was
-/// not seen.
+/// How many long polls need not be reported: where threads are watched, those that are told as
+/// possible, and one for each switch that was not seen.
 fn spared(name: &str, summary: &Value) -> u64 {
     if name == WATCH {
         number(summary, "possible_long_polls") + number(&summary["lost"], "switches")
@@ -157,7 +161,8 @@ fn spared(name: &str, summary: &Value) -> u64 {
     }
 }
 
-/// How far the durations of the long polls are off. Fails for a long poll that was not reported, but for so many as are `spared`.
+/// How far the durations of the long polls are off. Fails for a long poll that was not reported,
+/// but for so many as are `spared`.
 fn missing(truth: &[Value], reported: &[&Value], mut spared: u64) -> anyhow::Result<Vec<u64>> {
     let mut errors = Vec::new();
     for poll in truth {
@@ -170,7 +175,8 @@ fn missing(truth: &[Value], reported: &[&Value], mut spared: u64) -> anyhow::Res
         });
         match same {
             Some(report) => errors.push(number(report, "duration_ns").abs_diff(end - start)),
-            // The root future's last poll ends with `block_on`; if the thread never waits again, nobody sees that.
+            // The root future's last poll ends with `block_on`; if the thread never waits again,
+            // nobody sees that.
             None if poll["kind"] == "root" && poll["ready"] == true => {}
             None if end - start >= THRESHOLD_NS + MARGIN_NS && spared > 0 => spared -= 1,
             None => ensure!(
@@ -210,7 +216,8 @@ fn frames<'a>(poll: &'a Value, outcome: &str) -> impl Iterator<Item = &'a str> {
         .filter_map(|frame| frame["function"].as_str())
 }
 
-/// Both programs ended well; the target's code was changed only while loopprobe was there, and not even then if it placed no probe.
+/// Both programs ended well; the target's code was changed only while loopprobe was there, and not
+/// even then if it placed no probe.
 fn harmless(output: &Output, name: &str) -> anyhow::Result<()> {
     let (exits, code) = (format!("{name}/exits"), format!("{name}/code"));
     for program in ["loopprobe", "target"] {

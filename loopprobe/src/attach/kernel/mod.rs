@@ -36,8 +36,8 @@ pub struct Capacity {
 }
 
 impl Capacity {
-    /// Room for a plan and for what comes later: libraries, or, if the process has yet to execute its program, another program
-    /// that this one executes in turn (a shell, `env`).
+    /// Room for a plan and for what comes later: libraries, or, if the process has yet to execute
+    /// its program, another program that this one executes in turn (a shell, `env`).
     pub fn for_plan(plan: &Plan, before_exec: bool) -> Self {
         // Programs with a thousand types exist; each costs about 600 bytes a CPU.
         let spare = if before_exec { 4096 } else { 512 };
@@ -65,7 +65,8 @@ pub struct Settings {
     pub method: Option<Method>,
 }
 
-/// The programs in the kernel, their tables, and the probes that run them. Dropping it takes everything away.
+/// The programs in the kernel, their tables, and the probes that run them. Dropping it takes
+/// everything away.
 pub struct Kernel {
     // Dropped first: without probes, no program runs into a map that is being torn down.
     links: Links,
@@ -148,10 +149,12 @@ impl Kernel {
         Ok(kernel)
     }
 
-    /// Tries the better way of placing probes, unless told which. A kernel without `uprobe_multi` links may still load programs
-    /// for them: what a program is to be attached to was not looked at for this type before Linux 6.6.
+    /// Tries the better way of placing probes, unless told which. A kernel without `uprobe_multi`
+    /// links may still load programs for them: what a program is to be attached to was not looked
+    /// at for this type before Linux 6.6.
     fn choose_method(&mut self, method: Option<Method>) -> Result<(), AttachError> {
-        // Programs with a tail call bind its table to the first purpose that they are loaded for; this one has none.
+        // Programs with a tail call bind its table to the first purpose that they are loaded for;
+        // this one has none.
         const TRIED: Role = Role::BaselineEnter;
         if method.is_none() {
             let loaded = self.load_program(TRIED);
@@ -234,7 +237,8 @@ impl Kernel {
     }
 
     fn place(&mut self, image: &PlannedImage, scope: u32) -> Result<Links, AttachError> {
-        // All are loaded first, which takes the kernel longer than placing them, so that they begin together.
+        // All are loaded first, which takes the kernel longer than placing them, so that they begin
+        // together.
         self.load_programs(image)?;
         let mut placed = Links::default();
         for role in self.roles(image) {
@@ -291,8 +295,8 @@ impl Kernel {
     }
 }
 
-/// The probes' programs, with the maps that aya has made written into them. aya 0.14 can load programs for perf events only,
-/// not for `uprobe_multi` links.
+/// The probes' programs, with the maps that aya has made written into them. aya 0.14 can load
+/// programs for perf events only, not for `uprobe_multi` links.
 fn instructions(ebpf: &Ebpf) -> Result<HashMap<&'static str, Vec<bpf_insn>>, AttachError> {
     let damaged = |error: &dyn std::fmt::Display| AttachError::Object(error.to_string());
     let mut object = Object::parse(OBJECT).map_err(|e| damaged(&e))?;
@@ -328,7 +332,8 @@ fn map_fd(map: &Map) -> Option<RawFd> {
     Some(data.fd().as_fd().as_raw_fd())
 }
 
-/// Device and inode of loopprobe's pid namespace, or zeros if that is the kernel's first one, whose ids the kernel side sees.
+/// Device and inode of loopprobe's pid namespace, or zeros if that is the kernel's first one, whose
+/// ids the kernel side sees.
 fn pid_namespace() -> (u64, u64) {
     use std::os::unix::fs::MetadataExt as _;
     const INITIAL: u64 = 0xEFFF_FFFC; // PROC_PID_INIT_INO in `include/linux/proc_ns.h`

@@ -85,7 +85,8 @@ impl Kernel {
         set_config(&mut self.ebpf, config)
     }
 
-    /// Tells the programs whether a poll is open when its thread is at a place: one of [`loopprobe_common::light::answer`].
+    /// Tells the programs whether a poll is open when its thread is at a place: one of
+    /// [`loopprobe_common::light::answer`].
     ///
     /// # Errors
     ///
@@ -176,7 +177,8 @@ impl Kernel {
         Ok(sum)
     }
 
-    /// The target's threads that poll tasks, by the kernel's thread id. A thread may change while it is read.
+    /// The target's threads that poll tasks, by the kernel's thread id. A thread may change while
+    /// it is read.
     ///
     /// # Errors
     ///
@@ -197,7 +199,8 @@ impl Kernel {
             .collect())
     }
 
-    /// Forgets all threads and drivers. Only while no program changes anything: before the session, or while it is over.
+    /// Forgets all threads and drivers. Only while no program changes anything: before the session,
+    /// or while it is over.
     ///
     /// # Errors
     ///
@@ -251,7 +254,8 @@ impl Kernel {
         }
     }
 
-    /// The stack that is kept of a thread, the kernel's `kernel_tid`, which waits in the poll that began at `poll_ns`.
+    /// The stack that is kept of a thread, the kernel's `kernel_tid`, which waits in the poll that
+    /// began at `poll_ns`.
     pub fn stack_of(
         &self,
         kernel_tid: u32,

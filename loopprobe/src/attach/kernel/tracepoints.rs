@@ -34,7 +34,8 @@ const WATCHED: &Tracepoints = &[
 ];
 
 impl Kernel {
-    /// Loads the programs that follow threads off and on their CPUs, which takes the kernel longest of all.
+    /// Loads the programs that follow threads off and on their CPUs, which takes the kernel longest
+    /// of all.
     ///
     /// # Errors
     ///

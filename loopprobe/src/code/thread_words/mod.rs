@@ -12,8 +12,8 @@ pub(crate) use self::sweep::{Store, Stored};
 pub use self::value::ThreadPlace;
 use crate::elf::{Image, VirtAddr};
 
-/// What a function and those that it calls store in thread-local variables, when its first argument points to a structure
-/// with a word of interest `offset` bytes from its start.
+/// What a function and those that it calls store in thread-local variables, when its first argument
+/// points to a structure with a word of interest `offset` bytes from its start.
 pub(crate) fn stores_of_argument(image: &Image, start: VirtAddr, offset: u32) -> Vec<Store> {
     let is_found = |store: &Store| store.what == Stored::Wanted;
     let mut last = Vec::new();
@@ -26,8 +26,8 @@ pub(crate) fn stores_of_argument(image: &Image, start: VirtAddr, offset: u32) ->
     last
 }
 
-/// What functions whose code holds `constant` as a 16-bit operand store in thread-local variables, and what those do that they
-/// call, so many calls deep.
+/// What functions whose code holds `constant` as a 16-bit operand store in thread-local variables,
+/// and what those do that they call, so many calls deep.
 pub(crate) fn stores_near_constant(image: &Image, constant: u16, calls: u32) -> Vec<Store> {
     let pattern = constant.to_le_bytes();
     let finder = memmem::Finder::new(&pattern);
@@ -47,7 +47,8 @@ pub(crate) fn stores_near_constant(image: &Image, constant: u16, calls: u32) -> 
     pieces.into_iter().flat_map(sweep).collect()
 }
 
-/// The code around a place in a function whose bounds are not known. Decoding falls into step after a few instructions.
+/// The code around a place in a function whose bounds are not known. Decoding falls into step after
+/// a few instructions.
 fn around(at: VirtAddr) -> Range<VirtAddr> {
     const BEFORE: u64 = 512;
     const BEHIND: u64 = 64;
@@ -61,8 +62,8 @@ const MAX_FUNCTIONS: usize = 1024;
 /// The bytes of a store before its operand: prefixes, opcode, address.
 const MAX_BEFORE: usize = 10;
 
-/// Whether the bytes before an operand can be those of `movw $operand, memory`: an operand-size prefix and opcode 0xc7; or of
-/// `mov $operand, %reg`, which is stored later.
+/// Whether the bytes before an operand can be those of `movw $operand, memory`: an operand-size
+/// prefix and opcode 0xc7; or of `mov $operand, %reg`, which is stored later.
 fn is_word_store(before: &[u8]) -> bool {
     let is_move = matches!(before.last(), Some(0xb8..=0xbf));
     let has = |byte: u8| before.contains(&byte);

@@ -66,8 +66,9 @@ pub(super) enum Follow {
     All,
 }
 
-/// Looks through code from top to bottom, without following its ways: what is found is evidence, to be counted over several
-/// functions, and no proof. Followed are values that come from the thread pointer and from the first argument.
+/// Looks through code from top to bottom, without following its ways: what is found is evidence, to
+/// be counted over several functions, and no proof. Followed are values that come from the thread
+/// pointer and from the first argument.
 pub(super) struct Sweep<'a> {
     image: &'a Image,
     /// How far the word of interest lies in the structure that the first argument points to.
@@ -265,7 +266,8 @@ impl<'a> Sweep<'a> {
         };
         if instruction.op0_kind() == OpKind::Register {
             let register = instruction.op0_register();
-            // A part of a register says nothing of the whole; a 16-bit number is kept, to be stored.
+            // A part of a register says nothing of the whole; a 16-bit number is kept, to be
+            // stored.
             let is_number = register.size() == 2 && matches!(value, Some(Value::Number(_)));
             state.set(
                 register,

@@ -11,7 +11,8 @@ use crate::{code::registers::CALLER_SAVED, elf::VirtAddr};
 pub enum ThreadPlace {
     /// So many bytes from the thread pointer.
     Fixed(i64),
-    /// So many bytes into the thread's block of a module, whose number the loader puts into the word at `slot`.
+    /// So many bytes into the thread's block of a module, whose number the loader puts into the
+    /// word at `slot`.
     InModule {
         /// The word.
         slot: VirtAddr,
@@ -130,7 +131,8 @@ impl State {
         }
     }
 
-    /// What a callee knows: what is in the registers of arguments. What it saves of others is not its own.
+    /// What a callee knows: what is in the registers of arguments. What it saves of others is not
+    /// its own.
     pub(super) fn for_callee(&self) -> Self {
         let mut callee = Self::default();
         for register in ARGUMENTS {

@@ -34,7 +34,8 @@ pub(crate) fn all_blocked(polls: &[FoundPoll]) -> String {
     }
 }
 
-/// Nobody turned the driver meanwhile; the evidence has the longest poll of the thread that turned it last.
+/// Nobody turned the driver meanwhile; the evidence has the longest poll of the thread that turned
+/// it last.
 pub(crate) fn driver_lag(evidence: &Evidence) -> String {
     let why = match evidence.idle_workers {
         Some(_) => {
@@ -82,7 +83,8 @@ pub(crate) fn shutdown(closures: &[ThreadState]) -> String {
     )
 }
 
-/// A blocking pool whose threads run these closures, while others wait for a thread. Those on a CPU are not among them.
+/// A blocking pool whose threads run these closures, while others wait for a thread. Those on a CPU
+/// are not among them.
 pub(crate) fn pool_exhausted(closures: &[ThreadState]) -> String {
     let what = common(closures);
     format!(

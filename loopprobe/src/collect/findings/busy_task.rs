@@ -1,7 +1,8 @@
 //! A task that is polled again and again without end.
 //!
-//! The kernel side counts the polls of one task apart, by its header's address. Which one is worth it is guessed from whose polls are
-//! seen at several looks in a row on threads that do not park. Another task may get the same address, but no other gets the same id.
+//! The kernel side counts the polls of one task apart, by its header's address. Which one is worth
+//! it is guessed from whose polls are seen at several looks in a row on threads that do not park.
+//! Another task may get the same address, but no other gets the same id.
 
 use loopprobe_common::thread::Thread;
 
@@ -14,12 +15,12 @@ const SEEN_AT: usize = 3;
 /// How many looks are remembered.
 const LOOKS: usize = 4;
 
-/// A thread that has not parked for so long waits for nothing between polls. It may have to park later: another worker takes the
-/// task over while this one has lost its CPU.
+/// A thread that has not parked for so long waits for nothing between polls. It may have to park
+/// later: another worker takes the task over while this one has lost its CPU.
 const RESTLESS_NS: u64 = 50_000_000;
 
-/// A task that is polled fewer times a second does something in its polls: they, or what wakes it, are worth looking at, not their
-/// number.
+/// A task that is polled fewer times a second does something in its polls: they, or what wakes it,
+/// are worth looking at, not their number.
 const LEAST_A_SECOND: u64 = 1_000;
 
 /// How much of the polls, or of the time, of the threads that do not park a task must have.
@@ -84,8 +85,8 @@ impl Watch {
         self.watched.map_or(0, |watched| watched.header)
     }
 
-    /// Looks at the threads. `id_of` reads the id of the task with a header now. Gives a task that is polled without end, and whether the
-    /// kernel side has to be told of another header.
+    /// Looks at the threads. `id_of` reads the id of the task with a header now. Gives a task that
+    /// is polled without end, and whether the kernel side has to be told of another header.
     pub(crate) fn look(
         &mut self,
         threads: &[(u32, Thread)],

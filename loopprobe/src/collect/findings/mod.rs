@@ -14,8 +14,8 @@ use crate::model::{FindingKind, FoundPoll};
 /// How long a poll that has ended is remembered.
 const REMEMBERED_NS: u64 = 2_000_000_000;
 
-/// Occurrences that are less than this apart are one. A task that is polled without end is missed at a look now and then; it is found
-/// again after three more looks, and a second of watching.
+/// Occurrences that are less than this apart are one. A task that is polled without end is missed
+/// at a look now and then; it is found again after three more looks, and a second of watching.
 fn apart_ns(kind: FindingKind) -> u64 {
     match kind {
         FindingKind::BusyTask => 3_000_000_000,
@@ -87,7 +87,8 @@ impl Findings {
     pub(super) fn forget(&mut self, now: u64) {
         self.recent
             .retain(|seen| now.saturating_sub(seen.end_ns()) < REMEMBERED_NS);
-        // Longer than the polls, or a poll that is remembered would begin an occurrence that has been told.
+        // Longer than the polls, or a poll that is remembered would begin an occurrence that has
+        // been told.
         self.seen_ns.retain(|(kind, _), seen_ns| {
             now.saturating_sub(*seen_ns) < 2 * (REMEMBERED_NS + apart_ns(*kind))
         });
@@ -134,7 +135,8 @@ mod tests {
         const KIND: FindingKind = FindingKind::AllWorkersBlocked;
         let mut findings = Findings::default();
         findings.begins(KIND, "a", 100);
-        // Another poll of the same occurrence ended a little later, and is looked at as late as it can be.
+        // Another poll of the same occurrence ended a little later, and is looked at as late as it
+        // can be.
         let end_ns = 100 + apart_ns(KIND) / 2;
         findings.forget(end_ns + REMEMBERED_NS);
         assert!(findings.goes_on(KIND, "a", end_ns));

@@ -16,7 +16,8 @@ use crate::{
 
 /// Loops are looked for again after so long at the latest.
 const BETWEEN_SEARCHES: Duration = Duration::from_secs(60);
-/// After a search that did not find all loops, the next one waits so long, and twice as long each time.
+/// After a search that did not find all loops, the next one waits so long, and twice as long each
+/// time.
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 /// A search takes at most so much of the time, one part in this.
 const SEARCH_SHARE: u32 = 50;
@@ -32,7 +33,8 @@ pub(super) struct Counter {
     population: Option<Population>,
     /// The search that is under way, and whom it could find.
     search: Option<(JoinHandle<Option<Found>>, Seen)>,
-    /// Schedulers that are not known, and after how many searches that do not find them they have gone: they have tasks no more.
+    /// Schedulers that are not known, and after how many searches that do not find them they have
+    /// gone: they have tasks no more.
     unknown: BTreeMap<u64, u32>,
     /// Those that a search did not find. If one polls after all, its tasks are hidden.
     missed: BTreeSet<u64>,

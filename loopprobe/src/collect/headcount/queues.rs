@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 use super::PoolNow;
 use crate::runtime::PoolCount;
 
-/// By pool, moments and the closure that came last at each. Closures are numbered and taken in the order in which they come, so the
-/// first one of the queue has waited since before the earliest moment at which the last one was not older.
+/// By pool, moments and the closure that came last at each. Closures are numbered and taken in the
+/// order in which they come, so the first one of the queue has waited since before the earliest
+/// moment at which the last one was not older.
 #[derive(Debug, Default)]
 pub(super) struct Queues(BTreeMap<u64, VecDeque<(u64, u64)>>);
 

@@ -34,7 +34,8 @@ impl std::fmt::Debug for Stack {
 }
 
 impl Pieces {
-    /// Takes the next piece. One that does not follow the pieces before it is dropped, and what comes behind it too.
+    /// Takes the next piece. One that does not follow the pieces before it is dropped, and what
+    /// comes behind it too.
     pub(super) fn add(&mut self, record: &StackRecord, bytes: &[u8]) {
         let address = record.registers.sp;
         let stack = self.stacks.entry(record.tid).or_insert_with(|| Stack {
@@ -68,15 +69,17 @@ impl Pieces {
     }
 }
 
-/// Whether a poll of which the stack tells nothing is taken to be open. So it is on a worker in its only poll that waits for
-/// something by which no worker parks, or is deeper on its stack than the scheduler ever needs.
+/// Whether a poll of which the stack tells nothing is taken to be open. So it is on a worker in its
+/// only poll that waits for something by which no worker parks, or is deeper on its stack than the
+/// scheduler ever needs.
 pub(super) fn is_presumed_open(record: &StackRecord) -> bool {
     let is_worker =
         record.depth == 1 && record.flags & (Thread::SHARED | Thread::LOCAL) == Thread::SHARED;
     is_worker && (record.place.distance == Place::DEEP || is_no_parking(record))
 }
 
-/// Whether the thread waits in a system call for something that is neither a futex, nor events, nor the memory map.
+/// Whether the thread waits in a system call for something that is neither a futex, nor events, nor
+/// the memory map.
 fn is_no_parking(record: &StackRecord) -> bool {
     let stands_still = record.place.what & (Place::WHAT_POLL | Place::WHAT_EPOLL) == 0;
     let waits = syscall(record).and_then(|call| call.waits());

@@ -10,11 +10,13 @@ use crate::{
     model::{Evidence, Finding, FindingKind, Sink},
 };
 
-/// A runtime on one thread is told of from here on: a shorter lag is the long poll that is reported anyway.
+/// A runtime on one thread is told of from here on: a shorter lag is the long poll that is reported
+/// anyway.
 const LEAST_ON_ONE_THREAD_NS: u64 = 100_000_000;
 
 impl Observer {
-    /// Times in which nobody turned a driver, and the poll that kept the thread which had turned it.
+    /// Times in which nobody turned a driver, and the poll that kept the thread which had turned
+    /// it.
     pub(super) fn find_driver_lag(
         &mut self,
         threads: &[(u32, Thread)],
@@ -93,7 +95,8 @@ fn open_lag((descriptor, driver): &(u32, Driver), now: u64) -> Option<DriverReco
     })
 }
 
-/// How much of a time without a turn the thread that turned last was in long polls. One inside another counts once.
+/// How much of a time without a turn the thread that turned last was in long polls. One inside
+/// another counts once.
 fn in_polls_ns(polls: &[Seen], lag: &DriverRecord) -> u64 {
     let mut spans: Vec<(u64, u64)> = polls
         .iter()

@@ -176,7 +176,8 @@ impl Observer {
         }
     }
 
-    /// Whether no other thread can be a worker of this scheduler: one that has polled nothing yet would be idle.
+    /// Whether no other thread can be a worker of this scheduler: one that has polled nothing yet
+    /// would be idle.
     fn are_all_workers(
         &mut self,
         threads: &[(u32, Thread)],
@@ -198,7 +199,8 @@ impl Observer {
         })
     }
 
-    /// Polls that wait for each other, told once. Each of `dead` waits for a lock or another thread, and nothing of the process runs.
+    /// Polls that wait for each other, told once. Each of `dead` waits for a lock or another
+    /// thread, and nothing of the process runs.
     pub(super) fn tell_deadlock(
         &mut self,
         dead: Vec<FoundPoll>,

@@ -34,8 +34,8 @@ impl Observer {
         }
     }
 
-    /// A poll has ended before the kernel side had an answer, or one that tells. The stack has been sent before it, but need not have
-    /// been looked at.
+    /// A poll has ended before the kernel side had an answer, or one that tells. The stack has been
+    /// sent before it, but need not have been looked at.
     pub(super) fn settle(&mut self, record: PollRecord, sink: &mut dyn Sink) -> io::Result<()> {
         if record.poll.start_ns < self.span.start_ns {
             return Ok(());
@@ -75,7 +75,8 @@ impl Observer {
         }
     }
 
-    /// A poll was open at its question, where the kernel side has counted it as ended: as a long one of `counted_ns`, or as none.
+    /// A poll was open at its question, where the kernel side has counted it as ended: as a long
+    /// one of `counted_ns`, or as none.
     fn went_on(
         &mut self,
         mut record: PollRecord,
@@ -99,7 +100,8 @@ impl Observer {
         self.ended(record, sink)
     }
 
-    /// The answer to a poll's question. A later stack of the same poll may have shown more than the place does.
+    /// The answer to a poll's question. A later stack of the same poll may have shown more than the
+    /// place does.
     fn answered(&self, record: &PollRecord) -> u32 {
         let seen_open_ns = self
             .stacks
@@ -113,8 +115,8 @@ impl Observer {
             .map_or(answer::NONE, |light| light.answered(&record.question.place))
     }
 
-    /// Reports polls that their threads have left. The kernel side learns of it when such a thread stops next, which may be
-    /// never. At the session's end, also those that may have ended.
+    /// Reports polls that their threads have left. The kernel side learns of it when such a thread
+    /// stops next, which may be never. At the session's end, also those that may have ended.
     pub(super) fn report_left(
         &mut self,
         threads: &[(u32, Thread)],
@@ -142,7 +144,8 @@ impl Observer {
         Ok(())
     }
 
-    /// The poll that a thread may have left, if the kernel side does not know yet, and what its place says.
+    /// The poll that a thread may have left, if the kernel side does not know yet, and what its
+    /// place says.
     fn left(&self, thread: &Thread) -> Option<(PollRecord, u32)> {
         let question = thread.question;
         let asked = open_polls(thread)
@@ -188,7 +191,8 @@ impl Observer {
         (duration_ns >= nanoseconds(self.options.threshold)).then_some(duration_ns)
     }
 
-    /// Whether a poll has not been reported yet and is long. Its stacks may say that it ended before the kernel side knew.
+    /// Whether a poll has not been reported yet and is long. Its stacks may say that it ended
+    /// before the kernel side knew.
     pub(super) fn is_news(&mut self, record: &mut PollRecord) -> bool {
         if self.reported.remove(&key(record)).is_some() {
             return false;
@@ -203,7 +207,8 @@ impl Observer {
         }
     }
 
-    /// Takes over that a poll had ended before the kernel side knew. `false` if it is no long poll then.
+    /// Takes over that a poll had ended before the kernel side knew. `false` if it is no long poll
+    /// then.
     pub(super) fn shorten(&mut self, record: &mut PollRecord, left: Left) -> bool {
         let task = self.counted_type(record);
         let counted_ns = self.long_ns(record);

@@ -97,7 +97,8 @@ pub struct Observer {
     /// The programs' own messages, where they are wanted.
     messages: Option<Messages>,
     workers: Workers,
-    /// Long polls that were reported before the kernel side knew of their end, of which type, and how long they took.
+    /// Long polls that were reported before the kernel side knew of their end, of which type, and
+    /// how long they took.
     reported: HashMap<PollKey, (Option<TaskType>, u64)>,
     /// Polls whose question has not been answered yet.
     unsettled: Vec<PollRecord>,
@@ -157,8 +158,9 @@ impl Observer {
         session
     }
 
-    /// Whether a probe is a perf event here, for lack of `uprobe_multi` links. Placing one takes CAP_SYS_ADMIN since
-    /// "perf: Revert to requiring CAP_SYS_ADMIN for uprobes" (Linux 6.16 and the stable kernels of that summer).
+    /// Whether a probe is a perf event here, for lack of `uprobe_multi` links. Placing one takes
+    /// CAP_SYS_ADMIN since "perf: Revert to requiring CAP_SYS_ADMIN for uprobes" (Linux 6.16 and
+    /// the stable kernels of that summer).
     pub fn places_perf_events(&self) -> bool {
         self.kernel.method() == Method::PerfEvent
     }
@@ -167,7 +169,8 @@ impl Observer {
     ///
     /// # Errors
     ///
-    /// [`ObserveError::Output`] if the sink fails; [`ObserveError::Attach`] if the kernel side does.
+    /// [`ObserveError::Output`] if the sink fails; [`ObserveError::Attach`] if the kernel side
+    /// does.
     pub fn run(mut self, sink: &mut dyn Sink, stop: &Stop) -> Result<Summary, ObserveError> {
         // The thread that empties the ring buffers has had what the attach needed until now.
         self.records.restart().map_err(ObserveError::System)?;

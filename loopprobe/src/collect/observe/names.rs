@@ -15,8 +15,8 @@ impl Observer {
         self.naming.begin(std::mem::take(&mut self.images.unnamed))
     }
 
-    /// Takes what has been named. Whether names are still to come: until then nothing is reported, so that a report has them
-    /// and none needs another.
+    /// Takes what has been named. Whether names are still to come: until then nothing is reported,
+    /// so that a report has them and none needs another.
     pub(super) fn lacks_names(&mut self) -> io::Result<bool> {
         let named = self.naming.take();
         self.name(named)?;

@@ -18,8 +18,8 @@ use crate::{
 const MAX_SEARCHED: usize = 4;
 
 impl Observer {
-    /// Looks at the process's threads, which takes as long as walking their stacks, and at the processes below it. What
-    /// threads do in a program without Tokio is not worth a word.
+    /// Looks at the process's threads, which takes as long as walking their stacks, and at the
+    /// processes below it. What threads do in a program without Tokio is not worth a word.
     pub(super) fn no_polls(&mut self, threads: &[(u32, Thread)]) -> Option<NoPolls> {
         if self.plan.sites.is_empty() {
             let children = self.children();
@@ -34,7 +34,8 @@ impl Observer {
         })
     }
 
-    /// What each thread of the process does now, with its stack if `frames`. Takes as long as walking the stacks.
+    /// What each thread of the process does now, with its stack if `frames`. Takes as long as
+    /// walking the stacks.
     pub(super) fn look_at_threads(
         &mut self,
         threads: &[(u32, Thread)],
@@ -69,8 +70,8 @@ impl Observer {
         })
     }
 
-    /// Says at the end what only then is known of a program that loopprobe started: that it does not use Tokio, and that a
-    /// debug file belonged to nothing.
+    /// Says at the end what only then is known of a program that loopprobe started: that it does
+    /// not use Tokio, and that a debug file belonged to nothing.
     pub(super) fn tell_unused(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
         let without = self.plan.sites.is_empty().then(|| self.without_tokio());
         let useless = self.images.useless_debug_file().map(|(path, problem)| {

@@ -61,7 +61,8 @@ impl Observer {
         };
         let polling: HashSet<u32> = stuck.tids().chain(polling(threads)).collect();
         let mut dead = Vec::new();
-        // Of threads that are watched, only their stacks tell that they are in another poll now: these are no beginnings.
+        // Of threads that are watched, only their stacks tell that they are in another poll now:
+        // these are no beginnings.
         let begun = if self.watching.is_some() {
             &[]
         } else {
@@ -108,7 +109,8 @@ impl Observer {
         stuck.chain(polling(threads)).collect()
     }
 
-    /// Counts the long polls that the session's end finds open; the kernel side counts at their end.
+    /// Counts the long polls that the session's end finds open; the kernel side counts at their
+    /// end.
     pub(super) fn count_open(&mut self, threads: &[(u32, Thread)]) {
         let now = self.span.now();
         let threshold = nanoseconds(self.options.threshold);
@@ -141,8 +143,8 @@ impl Observer {
         key.1 >= self.span.start_ns && !self.has_ended(thread, key)
     }
 
-    /// Counts a long poll of which probes have seen the beginning or the end at most. `index` is the type that the kernel side
-    /// counts it as, where it has seen the beginning.
+    /// Counts a long poll of which probes have seen the beginning or the end at most. `index` is
+    /// the type that the kernel side counts it as, where it has seen the beginning.
     fn count_uncounted(&mut self, poll: &LongPoll, index: Option<u32>) {
         self.totals.groups.add(poll);
         let task = index.and_then(|index| self.plan.types.get(index as usize));

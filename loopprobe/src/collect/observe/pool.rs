@@ -1,4 +1,5 @@
-//! A blocking pool all of whose threads are busy while closures wait, and one that keeps its runtime from ending.
+//! A blocking pool all of whose threads are busy while closures wait, and one that keeps its
+//! runtime from ending.
 
 use std::{collections::HashSet, io};
 
@@ -16,7 +17,8 @@ use crate::{
 const LEAST_NS: u64 = 500_000_000;
 
 impl Observer {
-    /// Pools that have as many threads as they may, all of them busy, while a closure has waited for long.
+    /// Pools that have as many threads as they may, all of them busy, while a closure has waited
+    /// for long.
     pub(super) fn find_exhausted_pools(
         &mut self,
         threads: &[(u32, Thread)],

@@ -1,4 +1,5 @@
-//! Before the first probe is placed: what there is to probe, the kernel side for it, and what a probe costs here.
+//! Before the first probe is placed: what there is to probe, the kernel side for it, and what a
+//! probe costs here.
 
 use std::{
     path::PathBuf,
@@ -43,8 +44,8 @@ pub(super) struct Prepared {
     pub canary: Option<Canary>,
 }
 
-/// Looks for task types in the process's files and loads the kernel side, while another thread measures what a probe costs: that
-/// takes as long as the rest, and needs none of it.
+/// Looks for task types in the process's files and loads the kernel side, while another thread
+/// measures what a probe costs: that takes as long as the rest, and needs none of it.
 ///
 /// # Errors
 /// [`ObserveError`], if there is nothing to probe or probes do not work here.

@@ -82,7 +82,8 @@ impl Observer {
     }
 }
 
-/// What the thread has of a gap now. Its end is not known, so it counts only as far as stacks reach.
+/// What the thread has of a gap now. Its end is not known, so it counts only as far as stacks
+/// reach.
 fn open_gap(thread: &Thread, now_ns: u64) -> Option<PollRecord> {
     (thread.gap_ns != 0 && thread.depth == 0 && thread.flags & Thread::SHARED == 0).then(|| {
         PollRecord {

@@ -45,8 +45,9 @@ impl Observer {
 pub(super) const UNSAMPLED: &str = "computing polls have no stacks, and those that began before the attach are not seen: \
      the kernel refuses samples to CAP_PERFMON; run as root (sudo), or: sudo sysctl kernel.perf_event_paranoid=2";
 
-/// Begins to sample; returns the options of the session that comes of it, which has no samples where the kernel refuses them.
-/// Debian's kernels do that to CAP_PERFMON where `kernel.perf_event_paranoid` is 3 or more, their default (seen on 6.12).
+/// Begins to sample; returns the options of the session that comes of it, which has no samples
+/// where the kernel refuses them. Debian's kernels do that to CAP_PERFMON where
+/// `kernel.perf_event_paranoid` is 3 or more, their default (seen on 6.12).
 pub(super) fn sample(
     options: &Options,
     kernel: &mut Kernel,

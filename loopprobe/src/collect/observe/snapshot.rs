@@ -1,4 +1,5 @@
-//! Snapshots that are taken while the session runs, because a poll has been open for long or all workers are blocked.
+//! Snapshots that are taken while the session runs, because a poll has been open for long or all
+//! workers are blocked.
 
 use std::{collections::HashSet, io};
 
@@ -11,7 +12,8 @@ use crate::{
     model::{FindingKind, NoPolls, Sink, ThreadState},
 };
 
-/// At most one is taken in this time: it reads the target's files and its tasks, which takes as long as an attach.
+/// At most one is taken in this time: it reads the target's files and its tasks, which takes as
+/// long as an attach.
 const BETWEEN_NS: u64 = 300_000_000_000;
 
 /// What asks for snapshots.
@@ -33,7 +35,8 @@ impl Occasions {
         self.all_blocked |= kind == FindingKind::AllWorkersBlocked;
     }
 
-    /// Whether a snapshot is to be taken, and because of which of these open polls. `None` for the finding.
+    /// Whether a snapshot is to be taken, and because of which of these open polls. `None` for the
+    /// finding.
     fn take(&mut self, open: &[(PollKey, u64)], now: u64) -> Option<Option<(PollKey, u64)>> {
         let new: Vec<_> = open
             .iter()

@@ -1,4 +1,5 @@
-//! When a session begins and ends. Both moments are told to the kernel side, which counts and sends nothing outside them.
+//! When a session begins and ends. Both moments are told to the kernel side, which counts and sends
+//! nothing outside them.
 
 use std::{thread, time::Duration};
 
@@ -61,8 +62,8 @@ impl Span {
 }
 
 impl Observer {
-    /// Ends the session: at the foreseen moment if that is near or past, else as soon as the kernel side can know of it. From then
-    /// on it changes nothing, however long the detach takes.
+    /// Ends the session: at the foreseen moment if that is near or past, else as soon as the kernel
+    /// side can know of it. From then on it changes nothing, however long the detach takes.
     pub(super) fn close(&mut self) -> Result<(), AttachError> {
         let soon = now_ns() + nanoseconds(LEAD);
         if self.span.end_ns.is_none_or(|end| end > soon) {
@@ -75,8 +76,9 @@ impl Observer {
         Ok(())
     }
 
-    /// Cuts a poll at the end of the session: should the kernel side have learnt of that too late, it counts on. `None` if
-    /// nothing remains of it that is long; else the poll, and whether it was still open at the end.
+    /// Cuts a poll at the end of the session: should the kernel side have learnt of that too late,
+    /// it counts on. `None` if nothing remains of it that is long; else the poll, and whether it
+    /// was still open at the end.
     pub(super) fn within(&mut self, mut record: PollRecord) -> Option<(PollRecord, bool)> {
         let Some(end_ns) = self.span.cut(&record) else {
             return Some((record, false));

@@ -8,8 +8,9 @@ use crate::{
     unwind::{RawStack, Registers},
 };
 
-/// Whether a thread has executed its poll's first instruction at the most. It is in the kernel there because of the entry probe's
-/// breakpoint; the kernel executes the instruction, mostly a `push`, on its way back.
+/// Whether a thread has executed its poll's first instruction at the most. It is in the kernel
+/// there because of the entry probe's breakpoint; the kernel executes the instruction, mostly a
+/// `push`, on its way back.
 pub(super) fn is_at_entry(record: &StackRecord) -> bool {
     const PUSHED: u64 = 8;
     let below = record.entry_sp.wrapping_sub(record.registers.sp);

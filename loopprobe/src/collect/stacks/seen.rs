@@ -117,7 +117,8 @@ impl Taken {
 }
 
 impl Taken {
-    /// Of several stacks, which may be other polls' of the same task, keeps the one of this wait, or the one that waited longest.
+    /// Of several stacks, which may be other polls' of the same task, keeps the one of this wait,
+    /// or the one that waited longest.
     pub(super) fn keep_of(&mut self, wait: &Proven) {
         self.stacks.retain(|seen| seen.samples == 0);
         let of_wait = |seen: &Seen| (seen.start_ns == wait.start_ns, seen.blocked_ns);

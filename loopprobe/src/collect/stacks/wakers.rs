@@ -67,7 +67,8 @@ impl Stacks {
         });
     }
 
-    /// What the thread that ended a wait did on a CPU meanwhile, if that was a tenth of it at least.
+    /// What the thread that ended a wait did on a CPU meanwhile, if that was a tenth of it at
+    /// least.
     pub(super) fn work_of(&mut self, waker: &SeenWaker) -> Option<Work> {
         let meanwhile = waker.off_ns..=waker.woken_ns;
         let samples: Vec<&Beside> = self

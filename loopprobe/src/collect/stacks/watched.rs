@@ -41,7 +41,8 @@ impl Stacks {
         owner
     }
 
-    /// Adds stacks and diagnosis to a poll, of which only one wait is known to be its own; returns whose poll it is.
+    /// Adds stacks and diagnosis to a poll, of which only one wait is known to be its own; returns
+    /// whose poll it is.
     pub(crate) fn explain_watched(
         &mut self,
         key: PollKey,
@@ -56,7 +57,8 @@ impl Stacks {
         owner
     }
 
-    /// The same of a poll that is still open. `current` is the stack of its thread, if that is off its CPU.
+    /// The same of a poll that is still open. `current` is the stack of its thread, if that is off
+    /// its CPU.
     pub(crate) fn explain_watched_open(
         &mut self,
         key: PollKey,

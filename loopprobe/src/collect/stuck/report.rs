@@ -72,7 +72,8 @@ impl Stuck {
         due
     }
 
-    /// Those that are known to have been open since before the attach, by thread and the attach's time, and for how long at least.
+    /// Those that are known to have been open since before the attach, by thread and the attach's
+    /// time, and for how long at least.
     pub(crate) fn open_since_attach(&self, now_ns: u64) -> impl Iterator<Item = (PollKey, u64)> {
         let age_ns = now_ns.saturating_sub(self.attach_ns);
         let reported = self.open.iter().filter(|(_, stuck)| stuck.reported);

@@ -1,4 +1,5 @@
-//! The threads of a process that wait: their registers, their system call, and the time that they have waited.
+//! The threads of a process that wait: their registers, their system call, and the time that they
+//! have waited.
 
 use std::{collections::HashMap, fs};
 
@@ -16,8 +17,8 @@ use crate::{
 /// How much of a stack is read at once.
 const COPY_BYTES: usize = 64 * 1024;
 
-/// CPU times of a thread, in nanoseconds: on a CPU, and waiting for one (`/proc/PID/task/TID/schedstat`,
-/// `Documentation/scheduler/sched-stats.rst`, Linux 6.18).
+/// CPU times of a thread, in nanoseconds: on a CPU, and waiting for one
+/// (`/proc/PID/task/TID/schedstat`, `Documentation/scheduler/sched-stats.rst`, Linux 6.18).
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Times {
     on_cpu_ns: u64,
@@ -37,7 +38,8 @@ impl Times {
         }
     }
 
-    /// Where the time since then went. Without times, the thread did all along what it was seen doing.
+    /// Where the time since then went. Without times, the thread did all along what it was seen
+    /// doing.
     pub(super) fn split(self, pid: u32, tid: u32, duration_ns: u64, on_cpu: bool) -> Split {
         let now = Self::of(pid, tid);
         let runnable_ns = now
@@ -94,7 +96,8 @@ impl Waiting {
     }
 }
 
-/// Whether a thread is neither on a CPU nor ready: its state in `/proc/PID/task/TID/stat` is not `R`.
+/// Whether a thread is neither on a CPU nor ready: its state in `/proc/PID/task/TID/stat` is not
+/// `R`.
 pub(in crate::collect) fn is_waiting(pid: u32, tid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat")).unwrap_or_default();
     // The name before the state may hold anything, closing brackets too.

@@ -78,7 +78,8 @@ impl Growth {
         grown
     }
 
-    /// The run that has to be told: it is long, there are twice as many since it began, and since it was told.
+    /// The run that has to be told: it is long, there are twice as many since it began, and since
+    /// it was told.
     fn see(&mut self, name: &str, count: u64, now_ns: u64) -> Option<Run> {
         let begins = Run {
             since_ns: now_ns,

@@ -1,8 +1,8 @@
 //! What sightings of a poll prove of its duration.
 //!
-//! The same task may have been polled several times between two sightings, with nothing to be seen in between. What proves one poll is
-//! a wait: the thread went off its CPU inside a poll, and its CPU time was the same when it came back, so that nothing of it has
-//! run meanwhile.
+//! The same task may have been polled several times between two sightings, with nothing to be seen
+//! in between. What proves one poll is a wait: the thread went off its CPU inside a poll, and its
+//! CPU time was the same when it came back, so that nothing of it has run meanwhile.
 
 use loopprobe_common::{
     thread::Thread,
@@ -22,7 +22,8 @@ pub(crate) struct Proven {
     pub split: Split,
 }
 
-/// The longest time for which a poll that is over was open for certain. `is_task`: the number is known to be an async task's.
+/// The longest time for which a poll that is over was open for certain. `is_task`: the number is
+/// known to be an async task's.
 pub(crate) fn proven(record: &WatchRecord, is_task: bool) -> Proven {
     let is_task = is_task && !is_root(record.task_id, record.idle_id);
     of_wait(&record.longest, is_task)
@@ -55,13 +56,15 @@ pub(crate) fn proven_so_far(thread: &Thread, is_task: bool, now_ns: u64) -> Prov
     }
 }
 
-/// How long a poll was at most, or what was taken for one, from the time in which it lies; `None` if that is not known.
+/// How long a poll was at most, or what was taken for one, from the time in which it lies; `None`
+/// if that is not known.
 pub(crate) fn hi_ns(flags: u64, lo_ns: u64, hi_ns: u64) -> Option<u64> {
     (flags == 0).then(|| hi_ns.saturating_sub(lo_ns))
 }
 
-/// A thread has a budget for a moment before and after each poll of a task, and may be preempted there. What it then has for a
-/// task's number is its worker's, or none. So only a wait of its own accord proves anything if the number is not known to be a task's.
+/// A thread has a budget for a moment before and after each poll of a task, and may be preempted
+/// there. What it then has for a task's number is its worker's, or none. So only a wait of its own
+/// accord proves anything if the number is not known to be a task's.
 fn of_wait(wait: &Wait, is_task: bool) -> Proven {
     let runnable_ns = wait.runnable_ns.min(wait.ns);
     let blocked_ns = wait.ns - runnable_ns;

@@ -1,4 +1,5 @@
-//! Polls that are watched instead of probed: where threads keep what they poll, how long a poll took for certain, and whose it was.
+//! Polls that are watched instead of probed: where threads keep what they poll, how long a poll
+//! took for certain, and whose it was.
 
 mod bounds;
 mod owner;

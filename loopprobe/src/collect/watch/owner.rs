@@ -12,7 +12,8 @@ use crate::{
 /// Whose poll a stack shows.
 #[derive(Clone, Debug)]
 pub(crate) struct Owner {
-    /// The task's type. Of a closure of the blocking pool there is no poll but that of a future which it has given to `block_on`.
+    /// The task's type. Of a closure of the blocking pool there is no poll but that of a future
+    /// which it has given to `block_on`.
     pub task: TaskType,
     /// Whose tasks those are.
     pub runtime: &'static dyn Runtime,
@@ -35,7 +36,8 @@ impl Owner {
     }
 }
 
-/// Finds the innermost poll on a stack, and cuts the stack off there. Its entry is not known, so the walk is whole if it came that far.
+/// Finds the innermost poll on a stack, and cuts the stack off there. Its entry is not known, so
+/// the walk is whole if it came that far.
 pub(crate) fn find(
     polls: &Stuck,
     record: &StackRecord,

@@ -10,7 +10,8 @@ use crate::{
     runtime::{NotWatchable, ThreadPlace, WatchWords},
 };
 
-/// The size of an entry of the table of modules' blocks (glibc: `dtv_t` in `sysdeps/x86_64/nptl/tls.h`).
+/// The size of an entry of the table of modules' blocks (glibc: `dtv_t` in
+/// `sysdeps/x86_64/nptl/tls.h`).
 const GLIBC_ENTRY: u64 = 16;
 /// The same with musl, where it is an address (`src/internal/pthread_impl.h`).
 const MUSL_ENTRY: u64 = 8;
@@ -45,7 +46,8 @@ impl Watchable {
         }
     }
 
-    /// For the kernel side: what the process has mapped, or is about to execute. `None` if it is neither, or cannot be watched.
+    /// For the kernel side: what the process has mapped, or is about to execute. `None` if it is
+    /// neither, or cannot be watched.
     fn words(&self, maps: &Maps, memory: &Memory, awaits_exec: bool) -> Option<Words> {
         let words = self.words.ok()?;
         let is_mapped = maps.images().any(|mapping| mapping.inode == self.inode);

@@ -1,4 +1,5 @@
-//! What the kernel can do, found out by doing it: on a function of loopprobe's own, with nothing left behind.
+//! What the kernel can do, found out by doing it: on a function of loopprobe's own, with nothing
+//! left behind.
 
 use loopprobe_common::records::ThreadRegisters;
 
@@ -9,7 +10,8 @@ use crate::{
 };
 
 const PERMISSION: &str = "run with sudo, or see the capabilities above";
-/// "perf: Revert to requiring CAP_SYS_ADMIN for uprobes": Linux 6.16 and the stable kernels of that summer (CVE-2025-38466).
+/// "perf: Revert to requiring CAP_SYS_ADMIN for uprobes": Linux 6.16 and the stable kernels of that
+/// summer (CVE-2025-38466).
 const ADMIN: &str =
     "run with sudo: without uprobe_multi (Linux 6.6) the kernel wants CAP_SYS_ADMIN for probes";
 const TOO_OLD: &str = "boot a kernel of version 5.15 or later with CONFIG_BPF_SYSCALL, CONFIG_UPROBES and CONFIG_PERF_EVENTS";

@@ -1,4 +1,5 @@
-//! Marked lines, as GitHub's runners read them from the output of a step ("Workflow commands for GitHub Actions").
+//! Marked lines, as GitHub's runners read them from the output of a step ("Workflow commands for
+//! GitHub Actions").
 
 use super::place::in_repository;
 use crate::{model::SourceLocation, report::clean};

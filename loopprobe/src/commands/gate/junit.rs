@@ -1,5 +1,5 @@
-//! The outcome as JUnit XML, in the form that Jenkins, GitLab and others read: a test suite with a case for each limit and for each
-//! kind of long poll.
+//! The outcome as JUnit XML, in the form that Jenkins, GitLab and others read: a test suite with a
+//! case for each limit and for each kind of long poll.
 
 use std::{
     io::{self, BufWriter, Write},

@@ -1,4 +1,5 @@
-//! The gate for CI: whether a session has failed, told by the exit code, in words, as JUnit XML and as marked lines.
+//! The gate for CI: whether a session has failed, told by the exit code, in words, as JUnit XML and
+//! as marked lines.
 
 mod annotations;
 mod junit;
@@ -48,7 +49,8 @@ struct Failure {
     check: Check,
     /// The option with its value.
     limit: String,
-    /// Which kind, as an index into the kinds. `None` for one that only the baseline's comparison knows.
+    /// Which kind, as an index into the kinds. `None` for one that only the baseline's comparison
+    /// knows.
     kind: Option<usize>,
     message: String,
 }
@@ -61,7 +63,8 @@ enum Check {
 }
 
 impl Gate {
-    /// What was asked for. The baseline is read, and the JUnit file created, so that errors are known before the session.
+    /// What was asked for. The baseline is read, and the JUnit file created, so that errors are
+    /// known before the session.
     ///
     /// # Errors
     ///

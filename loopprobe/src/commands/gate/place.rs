@@ -7,8 +7,8 @@ use crate::{
     report::{Owner, owner_of_file},
 };
 
-/// The call, or else the innermost own function on the longest stack, or else where the task is defined: the first that lies in the
-/// program's own source.
+/// The call, or else the innermost own function on the longest stack, or else where the task is
+/// defined: the first that lies in the program's own source.
 pub(super) fn place(poll: &LongPoll) -> Option<SourceLocation> {
     let diagnosis = poll.diagnosis.as_ref();
     let call = diagnosis.and_then(|found| found.call.as_ref()?.location.as_ref());
@@ -33,8 +33,8 @@ fn is_own(file: &str) -> bool {
     file.ends_with(".rs") && owner_of_file(file) == Owner::Own
 }
 
-/// The file's path from the repository's root, as GitHub wants it. Compilers write paths from the workspace's root; test programs run
-/// in a package's folder below it.
+/// The file's path from the repository's root, as GitHub wants it. Compilers write paths from the
+/// workspace's root; test programs run in a package's folder below it.
 pub(super) fn in_repository(file: &str) -> String {
     let root = env::var("GITHUB_WORKSPACE")
         .ok()

@@ -64,7 +64,8 @@ impl Inspected {
                 .and_then(|file| Ok(Image::from_file(file.file, &mapping.path)?));
             looked_at += 1;
             match image.map(|image| self.add(&image, debug_files)) {
-                // Most files of a process have nothing to do with any runtime, which is not worth a remark.
+                // Most files of a process have nothing to do with any runtime, which is not worth a
+                // remark.
                 Ok(Ok(()) | Err(DiscoverError::Nothing { .. })) => {}
                 Ok(Err(error)) => self.remarks.push(error.to_string()),
                 Err(error) => self.remarks.push(error.to_string()),

@@ -16,7 +16,8 @@ use crate::cli::{Exit, Format, GlobalArgs, InspectArgs};
 /// Inspects and prints.
 ///
 /// # Errors
-/// When nothing of Tokio was found, with the reason and what to do next; when a debug file belongs to none of the files.
+/// When nothing of Tokio was found, with the reason and what to do next; when a debug file belongs
+/// to none of the files.
 pub(super) fn run(args: &InspectArgs, global: &GlobalArgs) -> anyhow::Result<Exit> {
     let progress = Progress::new(global, SCANNING);
     let Inspected { files, remarks } =

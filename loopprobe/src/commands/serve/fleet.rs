@@ -43,7 +43,8 @@ struct Other {
     until: Instant,
 }
 
-/// What tells a process from a later one of the same id, and from the program that it executed before.
+/// What tells a process from a later one of the same id, and from the program that it executed
+/// before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Identity {
     started: u64,

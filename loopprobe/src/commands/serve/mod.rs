@@ -1,5 +1,5 @@
-//! One daemon for a machine: attaches to the processes that were chosen, lets them go as they end, and picks up new ones. Each has a
-//! session of its own, on a thread of its own.
+//! One daemon for a machine: attaches to the processes that were chosen, lets them go as they end,
+//! and picks up new ones. Each has a session of its own, on a thread of its own.
 
 mod fleet;
 mod output;
@@ -36,7 +36,8 @@ use crate::{
 
 /// What is not taken over while it runs.
 const FIXED: [&str; 2] = ["metrics", "duration"];
-/// What holds at once, for all processes; any other option does for those that are attached to later.
+/// What holds at once, for all processes; any other option does for those that are attached to
+/// later.
 const AT_ONCE: [&str; 15] = [
     "threshold",
     "warn",
@@ -205,7 +206,8 @@ impl Reload {
         }
     }
 
-    /// What holds from now on, said on standard error; `None` where nothing changes, as with a file that is wrong.
+    /// What holds from now on, said on standard error; `None` where nothing changes, as with a file
+    /// that is wrong.
     fn reload(&mut self) -> Option<ServeKeys> {
         systemd::reloading();
         let read = read_again(&self.typed);

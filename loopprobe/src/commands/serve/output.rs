@@ -96,7 +96,8 @@ fn write(out: &Mutex<Box<dyn Write + Send>>, bytes: &[u8]) -> io::Result<()> {
     out.flush()
 }
 
-/// Keeps what is written until it is flushed, and then writes its lines in one piece, each with a label.
+/// Keeps what is written until it is flushed, and then writes its lines in one piece, each with a
+/// label.
 struct Lines {
     out: Arc<Mutex<Box<dyn Write + Send>>>,
     label: Vec<u8>,

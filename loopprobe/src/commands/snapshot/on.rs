@@ -25,7 +25,8 @@ use crate::{
 
 /// So many of the last events are kept: a long poll with its stacks takes some ten kilobytes.
 const MOST_EVENTS: usize = 200;
-/// How long the session's end waits for a snapshot that is being written: the live tasks of a large program take seconds.
+/// How long the session's end waits for a snapshot that is being written: the live tasks of a large
+/// program take seconds.
 const GRACE: Duration = Duration::from_secs(10);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 

@@ -1,4 +1,5 @@
-//! What the machine says of a process: its file locks, its control groups' limits and use, and the pressure it is under.
+//! What the machine says of a process: its file locks, its control groups' limits and use, and the
+//! pressure it is under.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -9,8 +10,8 @@ use std::{
 
 use serde::Serialize;
 
-/// Files of a control group that tell what it may use and what it waits for: of version 2, then of version 1
-/// (`Documentation/admin-guide/cgroup-v2.rst` and `cgroup-v1/`, Linux 6.18).
+/// Files of a control group that tell what it may use and what it waits for: of version 2, then of
+/// version 1 (`Documentation/admin-guide/cgroup-v2.rst` and `cgroup-v1/`, Linux 6.18).
 const GROUP_FILES: [&str; 15] = [
     "cpu.max",
     "cpu.stat",
@@ -35,9 +36,10 @@ const COUNTERS: [&str; 2] = ["cpu.stat", "memory.events"];
 /// What the machine says.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct System {
-    /// Locks on files that the process holds or waits for, as `/proc/locks` has them, with the path where a descriptor of the process
-    /// shows it; `None` if that cannot be read. Locks of open file descriptions (`fcntl`'s OFD locks) are nobody's there: those on files
-    /// that the process has open are among them.
+    /// Locks on files that the process holds or waits for, as `/proc/locks` has them, with the path
+    /// where a descriptor of the process shows it; `None` if that cannot be read. Locks of open
+    /// file descriptions (`fcntl`'s OFD locks) are nobody's there: those on files that the process
+    /// has open are among them.
     pub locks: Option<Vec<Lock>>,
     /// Lines of the files of its control groups.
     pub control_groups: Vec<Line>,
@@ -75,7 +77,8 @@ impl System {
     }
 }
 
-/// The locks that a process is part of, those that wait for one of its own included. `files`: the paths of those that it has open.
+/// The locks that a process is part of, those that wait for one of its own included. `files`: the
+/// paths of those that it has open.
 fn locks(text: &str, pid: u32, files: &HashMap<String, String>) -> Vec<Lock> {
     const NOBODY: &str = "-1";
     let path = |line: &str| files.get(file_of(line)?).cloned();

@@ -56,7 +56,8 @@ pub(super) fn run(args: &TasksArgs, global: &GlobalArgs) -> anyhow::Result<Exit>
     }
 }
 
-/// At least as long as the last look took, whatever the interval: it is the target's memory that is read.
+/// At least as long as the last look took, whatever the interval: it is the target's memory that is
+/// read.
 fn pause(interval: Duration, took: Duration) -> Duration {
     interval.saturating_sub(took).max(took)
 }

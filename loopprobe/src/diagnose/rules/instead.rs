@@ -24,7 +24,8 @@ pub struct Instead {
 const CALLBACK: &str = "an interpreter runs here (Python, JavaScript), and the task waits for its code: call it in tokio::task::spawn_blocking or from a thread of its own, or make the callback shorter";
 const IN_GUEST: &str = "below code that an interpreter runs (CPython, V8)";
 
-/// Of one cause the first that applies wins. `docs/causes.md` shows this table; a test keeps them equal.
+/// Of one cause the first that applies wins. `docs/causes.md` shows this table; a test keeps them
+/// equal.
 pub const INSTEAD: &[Instead] = &[
     Instead {
         cause: Cause::Network,
@@ -175,8 +176,8 @@ pub const INSTEAD: &[Instead] = &[
     },
 ];
 
-/// The standard library receives from a socket only while it starts a process: what became of `exec`. What it computes is the
-/// start's too.
+/// The standard library receives from a socket only while it starts a process: what became of
+/// `exec`. What it computes is the start's too.
 fn is_start(moment: &Moment<'_>) -> bool {
     let is_starts =
         |name: &str| name.contains("process::Command::spawn") || name.contains("posix_spawn");
@@ -201,7 +202,8 @@ fn is_in_guest(moment: &Moment<'_>) -> bool {
     inside.any(|frame| frame.role.guest().is_some())
 }
 
-/// A nap that neither `std::thread::sleep` nor the program itself takes: a function of C stands between.
+/// A nap that neither `std::thread::sleep` nor the program itself takes: a function of C stands
+/// between.
 fn is_nap_of_c(moment: &Moment<'_>) -> bool {
     let deep = moment.frames.iter().take_while(|frame| {
         matches!(frame.role, Role::C | Role::Dependency) && frame.function.is_some()

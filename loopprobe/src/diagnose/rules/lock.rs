@@ -74,7 +74,8 @@ pub(crate) fn owner(frames: &[Frame]) -> Option<&'static str> {
         let row = table.iter().find(|(pattern, _)| text.contains(pattern));
         row.map(|(_, owner)| *owner)
     };
-    // In a stripped file a library's functions have hints at most. Where the program's own code may begin, nothing is a library's.
+    // In a stripped file a library's functions have hints at most. Where the program's own code may
+    // begin, nothing is a library's.
     let is_hinted = |frame: &Frame| {
         let foreign = |near: &SourceLocation| !is_workspace(&near.file);
         frame.role == Role::Unknown
@@ -92,7 +93,8 @@ pub(crate) fn owner(frames: &[Frame]) -> Option<&'static str> {
         })
 }
 
-/// Whether nothing tells whose lock it is: the function that takes it has no name, and does not refer to the program's own source.
+/// Whether nothing tells whose lock it is: the function that takes it has no name, and does not
+/// refer to the program's own source.
 pub(super) fn is_anybodys(frames: &[Frame]) -> bool {
     let is_lock = |frame: &&Frame| {
         frame.runtime || is_of_parking_lot(frame) || frame.near.as_ref().is_some_and(is_stds)

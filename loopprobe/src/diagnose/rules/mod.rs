@@ -1,7 +1,8 @@
-//! One table of causes. Its order is precedence: the first row that applies to a part of a poll names the cause of that part.
+//! One table of causes. Its order is precedence: the first row that applies to a part of a poll
+//! names the cause of that part.
 //!
-//! Words, colours, advice and `docs/causes.md` read the same rows. A new cause is a variant of [`Cause`], a file here, and a line in
-//! [`RULES`].
+//! Words, colours, advice and `docs/causes.md` read the same rows. A new cause is a variant of
+//! [`Cause`], a file here, and a line in [`RULES`].
 
 mod backtrace;
 mod channel;
@@ -74,7 +75,8 @@ pub enum Colour {
     Unknown,
 }
 
-/// Every cause, the first that applies wins. `docs/causes.md` shows this table; a test keeps them equal.
+/// Every cause, the first that applies wins. `docs/causes.md` shows this table; a test keeps them
+/// equal.
 pub const RULES: &[Rule] = &[
     stopped::RULE,
     frozen::RULE,

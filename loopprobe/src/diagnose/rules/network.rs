@@ -24,7 +24,8 @@ fn is_network(moment: &Moment<'_>) -> bool {
     };
     match moment.waits() {
         Some(Waits::Socket) => true,
-        // Below a function of files, the file has been closed meanwhile, and its descriptor is a connection's by now.
+        // Below a function of files, the file has been closed meanwhile, and its descriptor is a
+        // connection's by now.
         Some(Waits::Descriptor) if socket() => !moment.calls(&["std::fs::"]),
         Some(Waits::Descriptor) => {
             moment.object.is_none() && moment.calls(&["std::net::", "std::os::unix::net::"])

@@ -15,7 +15,8 @@ fn plain(near: Option<&str>) -> Frame {
     }
 }
 
-/// A wait of a stripped program: in a system call of the C library, below these functions and an async body of the program's.
+/// A wait of a stripped program: in a system call of the C library, below these functions and an
+/// async body of the program's.
 fn stripped(number: i64, inner: Vec<Frame>) -> StackEvidence {
     let mut found = blocked(&["syscall"], number, None, 20_000_000);
     let body = Frame {

@@ -19,8 +19,8 @@ use super::event::Told;
 /// How often a command that runs is looked at.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// A command that is run for an event: by `sh -c`, with the event's JSON on its standard input and the main fields in its
-/// environment. Its own output goes to loopprobe's standard error.
+/// A command that is run for an event: by `sh -c`, with the event's JSON on its standard input and
+/// the main fields in its environment. Its own output goes to loopprobe's standard error.
 #[derive(Clone, Debug)]
 pub struct OnAlert {
     /// For the shell.
@@ -43,7 +43,8 @@ impl OnAlert {
             .envs(event.environment())
             .stdin(Stdio::piped())
             .stdout(io::stderr())
-            // Its own group, so that all of it can be ended, and the terminal's Ctrl-C does not end it.
+            // Its own group, so that all of it can be ended, and the terminal's Ctrl-C does not end
+            // it.
             .process_group(0)
             .spawn()
             .map_err(failed)?;

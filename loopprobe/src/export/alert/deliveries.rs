@@ -41,7 +41,8 @@ impl Channel {
 
 type Delivery = (Channel, Arc<Told>);
 
-/// Threads that deliver, each behind a queue. The events of one poll take the same one, so that its end comes after its beginning.
+/// Threads that deliver, each behind a queue. The events of one poll take the same one, so that its
+/// end comes after its beginning.
 #[derive(Debug)]
 pub(super) struct Deliveries {
     lanes: Vec<Lane>,
@@ -84,7 +85,8 @@ impl Deliveries {
         }
     }
 
-    /// Waits for what is queued, but not for longer than `grace`: then commands that still run are killed.
+    /// Waits for what is queued, but not for longer than `grace`: then commands that still run are
+    /// killed.
     pub(super) fn finish(self, grace: Duration) {
         let (queues, threads): (Vec<_>, Vec<_>) = self
             .lanes

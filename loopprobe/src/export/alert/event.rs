@@ -151,7 +151,8 @@ pub(super) struct AlertEvent {
 }
 
 impl AlertEvent {
-    /// The task type's name. Names come from the target's file: no control character of theirs may reach a terminal.
+    /// The task type's name. Names come from the target's file: no control character of theirs may
+    /// reach a terminal.
     pub(super) fn task(&self) -> String {
         clean(&self.poll.task.name).into_owned()
     }

@@ -56,7 +56,9 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Polls from `levels` on, with the session's threshold and whether that is fitted to the process; of types by their own thresholds, without the `ignored` ones, and with one of `causes` if there are any.
+    /// Polls from `levels` on, with the session's threshold and whether that is fitted to the
+    /// process; of types by their own thresholds, without the `ignored` ones, and with one of
+    /// `causes` if there are any.
     pub fn new(
         levels: Levels,
         (threshold, is_fitted): (Duration, bool),
@@ -103,8 +105,9 @@ impl Filter {
         self.level_at(poll.duration_ns, |pattern| is_named(pattern, poll))
     }
 
-    /// The level of a finding; `None` if all that it is about is silent, or it is not long enough for any of it. What does not end by
-    /// itself is critical at once, a busy or stuck task, a leak, an exhausted pool and a runtime that does not end a warning.
+    /// The level of a finding; `None` if all that it is about is silent, or it is not long enough
+    /// for any of it. What does not end by itself is critical at once, a busy or stuck task, a
+    /// leak, an exhausted pool and a runtime that does not end a warning.
     pub fn level_of(&self, finding: &Finding) -> Option<Level> {
         let evidence = &finding.evidence;
         if matches!(

@@ -18,14 +18,16 @@ use crate::{
     report::{clean, rfc3339, words},
 };
 
-/// How often a delivery is tried, and how long the first pause is; each further one is twice as long.
+/// How often a delivery is tried, and how long the first pause is; each further one is twice as
+/// long.
 const TRIES: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Alertmanager's own interface, version 2.
 const ALERTMANAGER_PATH: &str = "/api/v2/alerts";
 
-/// A URL that events are posted to as JSON. Where its path is Alertmanager's, in Alertmanager's form.
+/// A URL that events are posted to as JSON. Where its path is Alertmanager's, in Alertmanager's
+/// form.
 #[derive(Clone, Debug)]
 pub struct Webhook {
     url: String,
@@ -48,7 +50,8 @@ impl Webhook {
         }
     }
 
-    /// Posts an event; again after a while if the other end is not there or says that it cannot now.
+    /// Posts an event; again after a while if the other end is not there or says that it cannot
+    /// now.
     pub(super) fn post(&self, event: &Told, hurry: &AtomicBool) -> Result<(), String> {
         let body = if self.is_alertmanager {
             match event {
@@ -88,9 +91,10 @@ fn may_pass(error: &ureq::Error) -> bool {
     }
 }
 
-/// An alert, as `POST /api/v2/alerts` takes it (Alertmanager's `api/v2/openapi.yaml`): the same labels are the same alert, so what is not
-/// known from the beginning stands among the annotations. It is over once it has an `endsAt`. One that is worse now is another
-/// alert, and ends the one before.
+/// An alert, as `POST /api/v2/alerts` takes it (Alertmanager's `api/v2/openapi.yaml`): the same
+/// labels are the same alert, so what is not known from the beginning stands among the annotations.
+/// It is over once it has an `endsAt`. One that is worse now is another alert, and ends the one
+/// before.
 fn alertmanager(event: &AlertEvent) -> Value {
     let is_over = event.event == When::AlertEnd || event.poll.ended;
     let mut alerts = vec![one_alert(event, event.level, is_over)];

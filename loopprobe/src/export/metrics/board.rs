@@ -32,7 +32,8 @@ impl Board {
         self.server.address()
     }
 
-    /// A sink for one more session, whose figures all have these labels. They are shown until it is dropped.
+    /// A sink for one more session, whose figures all have these labels. They are shown until it is
+    /// dropped.
     pub fn panel(&self, pid: u32, name: &str) -> Metrics {
         let labels = vec![("pid", pid.to_string()), ("name", name.to_owned())];
         Metrics::on(Arc::clone(&self.shown), labels)

@@ -1,4 +1,5 @@
-//! A metric with all its series, before any format: what `/metrics` shows and OTLP sends is the same.
+//! A metric with all its series, before any format: what `/metrics` shows and OTLP sends is the
+//! same.
 
 use std::fmt;
 

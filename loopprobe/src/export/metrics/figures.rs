@@ -13,11 +13,13 @@ use crate::{
     report::clean,
 };
 
-/// At most so many task types and causes have a series of their own; the others share one, of the task `other`.
+/// At most so many task types and causes have a series of their own; the others share one, of the
+/// task `other`.
 const MAX_SERIES: usize = 200;
 /// The name of those.
 const OTHER: &str = "other";
-/// The ends of the histogram's buckets: powers of two, 1.02 us to 17 s, which are ends of the kernel side's buckets too.
+/// The ends of the histogram's buckets: powers of two, 1.02 us to 17 s, which are ends of the
+/// kernel side's buckets too.
 const ENDS: std::ops::RangeInclusive<u32> = 10..=34;
 
 /// What is shown.
@@ -148,7 +150,8 @@ impl Figures {
         labels.retain(|(name, _)| !self.labels.contains(name));
         let threshold_ns = self.threshold_ns.unwrap_or(session.threshold_ns);
         vec![
-            // Not of OpenMetrics' type `info`, which tools for Prometheus' older format do not know.
+            // Not of OpenMetrics' type `info`, which tools for Prometheus' older format do not
+            // know.
             gauge(
                 "loopprobe_target_info",
                 "The process that is observed",

@@ -1,4 +1,5 @@
-//! A session's figures for Prometheus and whatever else reads OpenMetrics, over HTTP; OTLP sends the same.
+//! A session's figures for Prometheus and whatever else reads OpenMetrics, over HTTP; OTLP sends
+//! the same.
 
 mod board;
 mod family;

@@ -38,8 +38,8 @@ fn pair(key: &str, value: Value) -> KeyValue {
     }
 }
 
-/// The process that is observed. `service.*`, `host.*`, `process.*` and `k8s.*` are of OpenTelemetry's semantic conventions; the others
-/// are called as in alerts.
+/// The process that is observed. `service.*`, `host.*`, `process.*` and `k8s.*` are of
+/// OpenTelemetry's semantic conventions; the others are called as in alerts.
 pub(super) fn resource(session: &Session) -> Resource {
     let host = fs::read_to_string(HOST_NAME).unwrap_or_default();
     let host = host.trim();

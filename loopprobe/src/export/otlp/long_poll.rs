@@ -166,7 +166,8 @@ fn attributes(poll: &LongPoll) -> Vec<KeyValue> {
     attributes
 }
 
-/// Each long poll is a trace of its own. Its ids are the same whenever it is told of, and look random, as samplers want them.
+/// Each long poll is a trace of its own. Its ids are the same whenever it is told of, and look
+/// random, as samplers want them.
 fn ids(poll: &LongPoll, session: &Session) -> (Vec<u8>, Vec<u8>) {
     let part = |number: u8| {
         let mut hasher = DefaultHasher::new();

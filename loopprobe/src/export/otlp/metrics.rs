@@ -19,7 +19,8 @@ pub(super) struct Stretch {
 
 /// One metric; `None` if it has no series.
 ///
-/// It has the name that Prometheus knows it by, endings included: a Prometheus that takes OTLP makes the very same name of that.
+/// It has the name that Prometheus knows it by, endings included: a Prometheus that takes OTLP
+/// makes the very same name of that.
 pub(super) fn metric(family: &Family, stretch: Stretch) -> Option<Metric> {
     let data = match &family.data {
         Data::Gauge(series) if series.is_empty() => return None,

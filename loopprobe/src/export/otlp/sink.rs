@@ -164,7 +164,8 @@ impl Otlp {
         self.options.signals.contains(&signal)
     }
 
-    /// One that is open has a record when it is first seen, and another one and its span at its end.
+    /// One that is open has a record when it is first seen, and another one and its span at its
+    /// end.
     fn poll(&mut self, poll: &LongPoll) {
         let is_first = !self.open.knows(poll);
         if self.open.settle(poll).is_some() {
@@ -287,7 +288,8 @@ impl Otlp {
         }
     }
 
-    /// Posts `count` of a kind; `rejected` reads from the answer how many of them were not taken after all, and why.
+    /// Posts `count` of a kind; `rejected` reads from the answer how many of them were not taken
+    /// after all, and why.
     fn send(
         &self,
         signal: Signal,

@@ -122,8 +122,8 @@ fn endpoint(url: &str) -> String {
     }
 }
 
-/// The application with its labels: `api{pid=1234,unit=api.service}`. What Pyroscope's parser gives a meaning to, or refuses in an
-/// application's name, is an underscore instead.
+/// The application with its labels: `api{pid=1234,unit=api.service}`. What Pyroscope's parser gives
+/// a meaning to, or refuses in an application's name, is an underscore instead.
 fn name(session: &Session) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_.-/".contains(c);
     let application: String = session

@@ -12,9 +12,11 @@ use ureq::{
     http::{HeaderName, HeaderValue},
 };
 
-/// How long a request may take: the default of OpenTelemetry's exporters (`OTEL_EXPORTER_OTLP_TIMEOUT`).
+/// How long a request may take: the default of OpenTelemetry's exporters
+/// (`OTEL_EXPORTER_OTLP_TIMEOUT`).
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// How often a request is tried, and how long the first pause is; each further one is twice as long.
+/// How often a request is tried, and how long the first pause is; each further one is twice as
+/// long.
 const TRIES: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(500);
 /// The longest pause that a receiver may ask for.
@@ -165,8 +167,8 @@ impl Client {
     }
 }
 
-/// The "Retryable Response Codes" of the OTLP specification, 1.x (opentelemetry-proto, `docs/specification.md`); all others are for
-/// good.
+/// The "Retryable Response Codes" of the OTLP specification, 1.x (opentelemetry-proto,
+/// `docs/specification.md`); all others are for good.
 fn is_retryable(status: u16) -> bool {
     matches!(status, 429 | 502 | 503 | 504)
 }

@@ -65,7 +65,8 @@ impl Counts {
         self.lock().kinds.values().map(|outcome| outcome.lost).sum()
     }
 
-    /// Nobody waits any longer: `unqueued` events were lost before they came this far, and what is on its way counts as lost.
+    /// Nobody waits any longer: `unqueued` events were lost before they came this far, and what is
+    /// on its way counts as lost.
     pub(super) fn end(&self, unqueued: u64, failure: Option<String>) {
         let mut tally = self.lock();
         tally.is_over = true;

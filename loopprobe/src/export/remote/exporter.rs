@@ -5,12 +5,14 @@ use std::{io, time::Duration};
 use super::{Client, Counts, client::End};
 use crate::model::{Background, Event, Live, Sink};
 
-/// So many events and snapshots wait at the most. A long poll with its stacks takes some ten kilobytes.
+/// So many events and snapshots wait at the most. A long poll with its stacks takes some ten
+/// kilobytes.
 const ROOM: usize = 1_024;
 /// Before the queue's own end, so that what fails in that time is counted with its reason.
 const GRACE: Duration = Background::GRACE.saturating_sub(Duration::from_millis(200));
 
-/// A sink that sends what it is given to a receiver, from a thread of its own. It never fails: what does not arrive is counted.
+/// A sink that sends what it is given to a receiver, from a thread of its own. It never fails: what
+/// does not arrive is counted.
 pub struct Exporter {
     name: &'static str,
     live_every: Option<Duration>,

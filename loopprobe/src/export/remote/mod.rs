@@ -1,4 +1,5 @@
-//! What all exports to a receiver over HTTP share: a thread of their own behind a bounded queue, retries, and counts of what arrived.
+//! What all exports to a receiver over HTTP share: a thread of their own behind a bounded queue,
+//! retries, and counts of what arrived.
 
 mod client;
 mod counts;

@@ -47,7 +47,8 @@ impl From<log::Level> for Priority {
     }
 }
 
-/// Whether an output goes to the journal: systemd names the stream's device and inode in `JOURNAL_STREAM` (systemd.exec(5)).
+/// Whether an output goes to the journal: systemd names the stream's device and inode in
+/// `JOURNAL_STREAM` (systemd.exec(5)).
 pub fn is_journal(output: &impl AsFd) -> bool {
     env::var("JOURNAL_STREAM").is_ok_and(|stream| is_stream(output, &stream))
 }

@@ -1,4 +1,5 @@
-//! Manners of a service: priorities for systemd's journal, and what its service manager wants to know.
+//! Manners of a service: priorities for systemd's journal, and what its service manager wants to
+//! know.
 
 mod journal;
 mod manager;

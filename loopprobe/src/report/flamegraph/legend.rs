@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use inferno::flamegraph::color::Color;
 
 const HEIGHT: usize = 26;
-/// Pixels a character of the legend takes, with some room: it is drawn in the same 12 pixel monospace as the frames.
+/// Pixels a character of the legend takes, with some room: it is drawn in the same 12 pixel
+/// monospace as the frames.
 const CHARACTER: usize = 8;
 
 /// Adds a row of coloured squares with their names at the bottom of an SVG of inferno's.

@@ -24,14 +24,17 @@ use super::{
 /// An SVG whose width is the wall time of long polls: searchable and zoomable in a browser.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Flamegraph {
-    /// Whether polls below the threshold are drawn too. They have no stacks: all of a task type's are one box.
+    /// Whether polls below the threshold are drawn too. They have no stacks: all of a task type's
+    /// are one box.
     pub all_polls: bool,
-    /// Whether the frames of the runtime and the standard library are left out. Their time is that of what they call.
+    /// Whether the frames of the runtime and the standard library are left out. Their time is that
+    /// of what they call.
     pub hide_runtime: bool,
 }
 
-/// Follows the name of a task type while the picture is drawn, since colours go by name and a function may have the same.
-/// No name has it: it is a formatting character, which [`plain`] escapes.
+/// Follows the name of a task type while the picture is drawn, since colours go by name and a
+/// function may have the same. No name has it: it is a formatting character, which [`plain`]
+/// escapes.
 const TASK_MARK: char = '\u{2063}';
 
 /// The box of polls below the threshold.

@@ -23,14 +23,15 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// JSON that stands in a `<script>`: nothing in it can end the element, nor change the direction of the text that is made
-/// from it.
+/// JSON that stands in a `<script>`: nothing in it can end the element, nor change the direction of
+/// the text that is made from it.
 pub(super) fn json(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
             '<' => out.push_str("\\u003c"),
-            // Control characters in strings are escaped already; outside of them there are none but white space.
+            // Control characters in strings are escaped already; outside of them there are none but
+            // white space.
             c if is_dangerous(c) && !c.is_control() => {
                 out.push_str(&format!("\\\\u{{{:x}}}", u32::from(c)));
             }

@@ -9,10 +9,12 @@ use super::{
 
 /// Searches for what the page asks it to.
 const SCRIPT: &str = include_str!("flamegraph.js");
-/// Of use only when something is found: what to search for is typed into the page, since a sandboxed frame may not ask.
+/// Of use only when something is found: what to search for is typed into the page, since a
+/// sandboxed frame may not ask.
 const STYLE: &str = "#search:not(.show){display:none}";
 
-/// The flamegraph in a frame of its own: its script knows only its own document, and nothing in it reaches the page.
+/// The flamegraph in a frame of its own: its script knows only its own document, and nothing in it
+/// reaches the page.
 pub(super) fn section(fold: &Fold) -> io::Result<String> {
     let mut svg = Vec::new();
     Flamegraph::default().draw(fold, &mut svg)?;

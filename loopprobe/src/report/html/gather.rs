@@ -10,7 +10,8 @@ use crate::model::{Event, LongPoll, Notice, Session, Summary};
 
 use super::super::{EachOnce, Fold, Histogram, Ranking};
 
-/// The timeline shows so many polls, the longest: a page with more is slow to open and not readable.
+/// The timeline shows so many polls, the longest: a page with more is slow to open and not
+/// readable.
 pub(super) const MAX_POLLS: usize = 2_000;
 /// So many remarks are kept.
 const MAX_NOTICES: usize = 100;

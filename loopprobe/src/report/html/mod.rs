@@ -16,8 +16,9 @@ use crate::model::{Event, Sink};
 
 use gather::Gathered;
 
-/// Gathers a session and writes one HTML file at its end: what happened in a paragraph, a ranked table, a timeline, a
-/// histogram, the flamegraph. It loads nothing from anywhere, and whatever the target provided is escaped.
+/// Gathers a session and writes one HTML file at its end: what happened in a paragraph, a ranked
+/// table, a timeline, a histogram, the flamegraph. It loads nothing from anywhere, and whatever the
+/// target provided is escaped.
 pub struct Html<W> {
     gathered: Gathered,
     out: W,

@@ -105,7 +105,8 @@ fn utc(unix_ns: u64) -> String {
     )
 }
 
-/// Days since 1970 as a date of the Gregorian calendar, counted in years that begin in March, so that the leap day is last.
+/// Days since 1970 as a date of the Gregorian calendar, counted in years that begin in March, so
+/// that the leap day is last.
 fn civil(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468;
     let (era, day_of_era) = (days / 146_097, days % 146_097);

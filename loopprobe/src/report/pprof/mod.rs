@@ -13,7 +13,8 @@ use prost::Message as _;
 use super::{Drawing, Fold, Node, fold::Weight};
 use proto::{Function, Label, Line, Location, Mapping, Profile, Sample, ValueType};
 
-/// A gzipped pprof profile: blocked nanoseconds by stack, with the task type and the cause as labels.
+/// A gzipped pprof profile: blocked nanoseconds by stack, with the task type and the cause as
+/// labels.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Pprof;
 
@@ -24,7 +25,8 @@ impl Drawing for Pprof {
 }
 
 impl Pprof {
-    /// The profile of a part of a session, compressed. Its time is in nanoseconds since the Unix epoch.
+    /// The profile of a part of a session, compressed. Its time is in nanoseconds since the Unix
+    /// epoch.
     ///
     /// # Errors
     ///
@@ -46,7 +48,8 @@ fn compress(profile: &Profile, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-/// The path of the program: the module that is called as the session is, or the first that is no shared object.
+/// The path of the program: the module that is called as the session is, or the first that is no
+/// shared object.
 fn program(fold: &Fold) -> Option<&str> {
     let modules = || {
         fold.nodes()
@@ -165,7 +168,8 @@ impl Builder {
         self.profile.function.push(Function {
             id,
             name,
-            // Were it the same, pprof would take the name for C++ and drop all between angle brackets.
+            // Were it the same, pprof would take the name for C++ and drop all between angle
+            // brackets.
             system_name: 0,
             filename,
         });

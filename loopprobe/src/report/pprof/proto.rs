@@ -1,5 +1,6 @@
-//! The messages of `profile.proto`, version of 2025 (<https://github.com/google/pprof/blob/main/proto/profile.proto>),
-//! with the fields that are written here.
+//! The messages of `profile.proto`, version of 2025
+//! (<https://github.com/google/pprof/blob/main/proto/profile.proto>), with the fields that are
+//! written here.
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct Profile {

@@ -29,8 +29,8 @@ pub(super) struct Run {
 
 /// Folds a stack, innermost first. `blamed` is the call that is to blame.
 ///
-/// Of the frames deeper than the program's own code the outermost is shown, such as `std::fs::read`: that is what it called. An
-/// interpreter's are one row wherever they are. What
+/// Of the frames deeper than the program's own code the outermost is shown, such as
+/// `std::fs::read`: that is what it called. An interpreter's are one row wherever they are. What
 /// lies outside of its outermost own frame is left out, for that is how a task comes to be polled.
 pub(super) fn fold<'a>(
     frames: &'a [Frame],
@@ -87,7 +87,8 @@ impl Run {
     }
 }
 
-/// A frame's function, or `libfoo.so+0x1234` for one without a name: where its function begins, as far as that is known.
+/// A frame's function, or `libfoo.so+0x1234` for one without a name: where its function begins, as
+/// far as that is known.
 pub(super) fn name(frame: &Frame) -> Cow<'_, str> {
     if let Some(function) = &frame.function {
         return Cow::Borrowed(function);

@@ -1,4 +1,5 @@
-//! Which long polls have been told already: the first of a kind is told whole, later ones by a line, and not every one.
+//! Which long polls have been told already: the first of a kind is told whole, later ones by a
+//! line, and not every one.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -10,7 +11,8 @@ use crate::{
     model::{Cause, LongPoll},
 };
 
-/// How long after a kind's block its next line may come. Each further line waits twice as long, up to [`LONGEST_REST`].
+/// How long after a kind's block its next line may come. Each further line waits twice as long, up
+/// to [`LONGEST_REST`].
 const FIRST_REST: Duration = Duration::from_secs(2);
 /// A kind that goes on and on is heard of so often.
 const LONGEST_REST: Duration = Duration::from_secs(60);
@@ -47,8 +49,8 @@ struct Kind {
     quiet_until_ns: u64,
 }
 
-/// Polls with the same cause in the same call are of one kind; where no call is known, or the cause is none of the call's doing,
-/// those of the same task type.
+/// Polls with the same cause in the same call are of one kind; where no call is known, or the cause
+/// is none of the call's doing, those of the same task type.
 type Key = (Cause, String);
 
 /// All kinds of a session.
@@ -90,7 +92,8 @@ impl Kind {
         kind
     }
 
-    /// A poll that still goes on, the end of one that did, and one that is twice as long as any before are always told.
+    /// A poll that still goes on, the end of one that did, and one that is twice as long as any
+    /// before are always told.
     fn again(&mut self, poll: &LongPoll, now_ns: u64, was_open: bool) -> Say {
         let outstanding = poll.duration_ns >= self.sums.max_ns.saturating_mul(2);
         self.sums.add(poll);

@@ -31,7 +31,8 @@ pub(super) struct Look<'a> {
     pub(super) session: Option<&'a Session>,
 }
 
-/// One block: when, how long, why and in which call; which task; where the time went, the stacks, and what to do.
+/// One block: when, how long, why and in which call; which task; where the time went, the stacks,
+/// and what to do.
 pub(super) fn block(out: &mut impl Write, poll: &LongPoll, look: Look<'_>) -> io::Result<()> {
     headline(out, poll, look)?;
     let Look { width, .. } = look;
@@ -91,7 +92,8 @@ fn headline(out: &mut impl Write, poll: &LongPoll, look: Look<'_>) -> io::Result
     )
 }
 
-/// `25.1ms`; between bounds `25.1ms (24.6 to 25.9)`, or `at least 24.6ms` where the upper one is not known, or says little.
+/// `25.1ms`; between bounds `25.1ms (24.6 to 25.9)`, or `at least 24.6ms` where the upper one is
+/// not known, or says little.
 fn duration(poll: &LongPoll) -> String {
     let lo_ns = poll.duration_ns;
     let Some(bounds) = poll.bounds else {
@@ -222,8 +224,8 @@ fn stacks(out: &mut impl Write, shown: &[Shown<'_>], width: Width) -> io::Result
     Ok(())
 }
 
-/// Those worth showing, longest first. Stacks that would show the same rows are one: samples differ in the last instruction,
-/// and one call may wait in several ways.
+/// Those worth showing, longest first. Stacks that would show the same rows are one: samples differ
+/// in the last instruction, and one call may wait in several ways.
 fn shown<'a>(poll: &'a LongPoll, session: Option<&Session>) -> Vec<Shown<'a>> {
     let diagnosis = poll.diagnosis.as_ref();
     let call = diagnosis.and_then(|d| d.call.as_ref());
@@ -302,7 +304,8 @@ fn advice(
     writeln!(out, "    {FIX}fix:{FIX:#} {advice}")
 }
 
-/// The awaited child says whose operation it was, unless a row says so already, or it is some library's plumbing.
+/// The awaited child says whose operation it was, unless a row says so already, or it is some
+/// library's plumbing.
 fn is_worth_saying(innermost: &Blocked, diagnosis: &Diagnosis, shown: &[Shown<'_>]) -> bool {
     let is_call = diagnosis.call.as_ref().map(|call| &call.function) == Some(&innermost.function);
     let is_shown = |row: &Row<'_>| match row {

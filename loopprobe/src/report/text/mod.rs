@@ -36,8 +36,8 @@ pub struct TextOptions {
     pub columns: Option<usize>,
 }
 
-/// Writes a session for people to read. Its colours are ANSI codes: give it a writer that drops them where they do not
-/// belong, such as `anstream::AutoStream`.
+/// Writes a session for people to read. Its colours are ANSI codes: give it a writer that drops
+/// them where they do not belong, such as `anstream::AutoStream`.
 #[derive(Debug)]
 pub struct TextSink<W> {
     out: W,

@@ -43,8 +43,8 @@ pub(super) fn write(out: &mut impl Write, rows: &[Row<'_>], width: Width) -> io:
     Ok(())
 }
 
-/// The row from which on nothing is shown: behind the outermost own frame or, where none is known, [`NAMELESS`] rows behind the
-/// outermost that has a name.
+/// The row from which on nothing is shown: behind the outermost own frame or, where none is known,
+/// [`NAMELESS`] rows behind the outermost that has a name.
 fn first_too_nameless(rows: &[Row<'_>]) -> usize {
     let named = |row: &Row<'_>| matches!(row, Row::Other(frame) if frame.function.is_some());
     let last = |wanted: &dyn Fn(&Row<'_>) -> bool| rows.iter().rposition(wanted);

@@ -16,7 +16,8 @@ use crate::{
 /// Longer tables are cut here; the JSON has all rows.
 const ROWS: usize = 20;
 
-/// The end of a session: rate, percentiles, the worst calls, a table per task type, what was lost, what it cost.
+/// The end of a session: rate, percentiles, the worst calls, a table per task type, what was lost,
+/// what it cost.
 pub(super) fn write(
     out: &mut impl Write,
     summary: &Summary,

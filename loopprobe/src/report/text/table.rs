@@ -6,7 +6,8 @@ use unicode_width::UnicodeWidthStr as _;
 
 use super::width::Width;
 
-/// A table with right-aligned columns, but for the last one, a name that is cut on its left where the line is too short.
+/// A table with right-aligned columns, but for the last one, a name that is cut on its left where
+/// the line is too short.
 pub(super) struct Table {
     heads: Vec<String>,
     rows: Vec<Row>,

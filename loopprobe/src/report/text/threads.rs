@@ -8,7 +8,8 @@ use crate::{
     report::clean,
 };
 
-/// Writes a line and a stack for each thread. Where `session` is known it tells whose code is whose.
+/// Writes a line and a stack for each thread. Where `session` is known it tells whose code is
+/// whose.
 ///
 /// # Errors
 ///

@@ -9,7 +9,8 @@ use crate::report::end_of;
 /// Below this, cutting leaves nothing to read; a narrower terminal wraps.
 const NARROWEST: usize = 40;
 
-/// How many columns a line has; `None` where lines may be as long as they like, as in a file or a pipe.
+/// How many columns a line has; `None` where lines may be as long as they like, as in a file or a
+/// pipe.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Width(Option<usize>);
 
@@ -43,7 +44,8 @@ impl Width {
         format!("{name}  {place}")
     }
 
-    /// Lines of words. The first begins where the cursor is, behind `indent` columns; the others are indented so far.
+    /// Lines of words. The first begins where the cursor is, behind `indent` columns; the others
+    /// are indented so far.
     pub(super) fn wrap(self, text: &str, indent: usize) -> String {
         let Some(columns) = self.0 else {
             return text.to_owned();

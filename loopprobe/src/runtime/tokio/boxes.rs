@@ -49,8 +49,8 @@ impl RuntimeInstance for Boxes {
     }
 }
 
-/// The target's memory, but with the beginning of the task's future as it was when the poll began: a poll that completes its
-/// task leaves nothing of it.
+/// The target's memory, but with the beginning of the task's future as it was when the poll began:
+/// a poll that completes its task leaves nothing of it.
 struct AtEntry {
     stage: ProcAddr,
     words: [u64; STAGE_WORDS],

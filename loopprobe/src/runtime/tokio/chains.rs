@@ -25,7 +25,8 @@ pub(super) struct Chains {
 }
 
 impl Chains {
-    /// For the task types whose poll functions are these. `None` if debug information tells nothing of them.
+    /// For the task types whose poll functions are these. `None` if debug information tells nothing
+    /// of them.
     pub(super) fn read(debug: &Sections, polls: &HashSet<VirtAddr>) -> Option<Self> {
         let types = AwaitTypes::read(debug, polls);
         (!types.tasks.is_empty()).then(|| Self {
@@ -83,7 +84,8 @@ impl Chains {
 impl AwaitChains for Chains {
     fn of(&mut self, memory: &Memory, task: &LiveTask) -> Option<Arc<[AwaitPoint]>> {
         let states = self.states(memory, task)?;
-        // Read once more: the task may have gone on meanwhile, and then its parts do not fit together.
+        // Read once more: the task may have gone on meanwhile, and then its parts do not fit
+        // together.
         if self.states(memory, task)? != states {
             return None;
         }

@@ -1,8 +1,10 @@
-//! Where Tokio's thread-local `CONTEXT` keeps the current task's number and its budget, told from code alone.
+//! Where Tokio's thread-local `CONTEXT` keeps the current task's number and its budget, told from
+//! code alone.
 //!
-//! `raw::poll` stores the task's number before it polls the future, and the one before it afterwards (`TaskIdGuard`,
-//! `tokio/src/runtime/task/core.rs`, 1.22 and later). The budget is an `Option<u8>`; `Budget::initial()`, `Some(128)`, is
-//! stored around each turn (`tokio/src/runtime/coop.rs`, later `tokio/src/task/coop/mod.rs`).
+//! `raw::poll` stores the task's number before it polls the future, and the one before it
+//! afterwards (`TaskIdGuard`, `tokio/src/runtime/task/core.rs`, 1.22 and later). The budget is an
+//! `Option<u8>`; `Budget::initial()`, `Some(128)`, is stored around each turn
+//! (`tokio/src/runtime/coop.rs`, later `tokio/src/task/coop/mod.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,8 +21,8 @@ use crate::{
 const INITIAL_BUDGET: u16 = 0x8001;
 /// Functions that are looked at; any few say the same.
 const MAX_POLLS: usize = 96;
-/// So many functions must agree for each that disagrees: code is looked through from top to bottom, so that a store is
-/// sometimes taken for one at another place.
+/// So many functions must agree for each that disagrees: code is looked through from top to bottom,
+/// so that a store is sometimes taken for one at another place.
 const MAJORITY: usize = 4;
 /// The budget lies 20 to 48 bytes behind the task's number (1.23 to 1.54).
 const MAX_DISTANCE: i64 = 64;
@@ -140,7 +142,8 @@ fn elect(
     Ok((place, votes))
 }
 
-/// The commonest place, and how often it comes. Modules' numbers lie in several words, which are one place.
+/// The commonest place, and how often it comes. Modules' numbers lie in several words, which are
+/// one place.
 fn most(places: impl Iterator<Item = ThreadPlace>) -> Option<(ThreadPlace, usize)> {
     let mut counts: BTreeMap<(bool, i64), (ThreadPlace, usize)> = BTreeMap::new();
     for place in places {

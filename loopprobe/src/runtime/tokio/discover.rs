@@ -24,8 +24,8 @@ use crate::{
 /// Versions are known from the paths of panic locations.
 const LOCATIONS: &str = "locations";
 
-/// Finds all poll sites of an image, with the names that its own symbols and debug information give, or those of a
-/// separate debug file where distributions install it.
+/// Finds all poll sites of an image, with the names that its own symbols and debug information
+/// give, or those of a separate debug file where distributions install it.
 ///
 /// # Errors
 /// When the image holds no task type of Tokio's.
@@ -36,8 +36,9 @@ pub fn discover(image: &Image) -> Result<TokioImage, DiscoverError> {
     })
 }
 
-/// Finds all poll sites of an image; `debug_file` is the image's separate debug file, which fills in what the image
-/// itself lacks (see [`crate::elf::open_debug_file`]). `None` without a trace of Tokio.
+/// Finds all poll sites of an image; `debug_file` is the image's separate debug file, which fills
+/// in what the image itself lacks (see [`crate::elf::open_debug_file`]). `None` without a trace of
+/// Tokio.
 ///
 /// # Errors
 /// When Tokio is there, but its tasks cannot be found without symbols.
@@ -60,8 +61,9 @@ pub(super) fn find(
     Ok(Some(structure.complete(image, debug_file, names, &debug)))
 }
 
-/// What [`find`] finds, but for what takes long: names from debug information and from code. Sites and types are the same, and in
-/// the same order. Where a name may decide what is probed, before Tokio 1.23, this is all.
+/// What [`find`] finds, but for what takes long: names from debug information and from code. Sites
+/// and types are the same, and in the same order. Where a name may decide what is probed, before
+/// Tokio 1.23, this is all.
 ///
 /// # Errors
 /// As those of [`find`].
@@ -165,8 +167,8 @@ pub(super) fn read_symbols(sections: &Sections) -> SymbolTable {
     SymbolTable::read(sections).unwrap_or_default()
 }
 
-/// Source: `tokio/src/runtime/task/core.rs`: the vtable is the third word from 1.21 on, the fifth from 1.9 on, and the
-/// sixth before.
+/// Source: `tokio/src/runtime/task/core.rs`: the vtable is the third word from 1.21 on, the fifth
+/// from 1.9 on, and the sixth before.
 fn header_layout(vtables: &[RawVtable], versions: &BTreeSet<Version>) -> HeaderLayout {
     let functions_only = vtables.iter().all(|v| v.layout == VtableLayout::Functions);
     let vtable = match (functions_only, versions.first()) {
@@ -217,7 +219,8 @@ pub(super) fn find_vtables(
     found
 }
 
-/// Tokio's versions and how they are known; without panic locations, the range that the vtables' structure allows.
+/// Tokio's versions and how they are known; without panic locations, the range that the vtables'
+/// structure allows.
 pub(super) fn name_versions(
     versions: &BTreeSet<Version>,
     vtables: &[RawVtable],
@@ -295,8 +298,8 @@ fn served(
     }
 }
 
-/// The structure tells async from blocking where the scheduler's size is not 8; the name's source or the code of
-/// `raw::schedule` tells the rest.
+/// The structure tells async from blocking where the scheduler's size is not 8; the name's source
+/// or the code of `raw::schedule` tells the rest.
 fn scheduler_of(
     raw: &RawVtable,
     name: Option<&TaskName>,

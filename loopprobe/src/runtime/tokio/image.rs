@@ -20,7 +20,8 @@ pub struct TokioImage {
 }
 
 impl TokioImage {
-    /// What a task's header holds at this address, if it is one: its state, and its vtable's address in the process.
+    /// What a task's header holds at this address, if it is one: its state, and its vtable's
+    /// address in the process.
     fn state_and_vtable(&self, memory: &Memory, header: u64) -> Option<(u64, ProcAddr)> {
         // Headers are aligned at least to a word, and never in the first page.
         if !header.is_multiple_of(8) || header < 0x1000 || header >> 47 != 0 {
@@ -48,7 +49,8 @@ pub struct HeaderLayout {
     pub state: u32,
     /// The pointer to the vtable: 0x10 from 1.21 on.
     pub vtable: u32,
-    /// Whether the vtables have the eleventh word of `tokio_unstable` builds (the spawn location's offset).
+    /// Whether the vtables have the eleventh word of `tokio_unstable` builds (the spawn location's
+    /// offset).
     pub unstable: bool,
 }
 

@@ -27,8 +27,8 @@ fn functions(symbols: &SymbolTable, part: &str, test: impl Fn(&str) -> bool) -> 
         .collect()
 }
 
-/// The functions that mark a turn of a loop. Source: `tokio/src/runtime/park.rs` (1.21 and later; `tokio/src/park/thread.rs`
-/// before).
+/// The functions that mark a turn of a loop. Source: `tokio/src/runtime/park.rs` (1.21 and later;
+/// `tokio/src/park/thread.rs` before).
 pub(super) fn loop_marks(image: &Image, symbols: &SymbolTable) -> LoopMarks {
     let is_park = |name: &str| {
         matches!(
@@ -53,7 +53,8 @@ pub(super) fn loop_marks(image: &Image, symbols: &SymbolTable) -> LoopMarks {
     }
 }
 
-/// A method's path without the brackets and arguments that v0 writes: `<a::B>::c::<D>` is `a::B::c`.
+/// A method's path without the brackets and arguments that v0 writes: `<a::B>::c::<D>` is
+/// `a::B::c`.
 fn plain(name: &str) -> String {
     let name = super::names::without_arguments(name);
     match name
@@ -65,7 +66,8 @@ fn plain(name: &str) -> String {
     }
 }
 
-/// The vtables of Tokio before 1.21, which have nothing but functions: the words that point to a `raw::poll` symbol.
+/// The vtables of Tokio before 1.21, which have nothing but functions: the words that point to a
+/// `raw::poll` symbol.
 pub(super) fn vtables_by_symbols(image: &Image, symbols: &SymbolTable) -> Vec<RawVtable> {
     let polls = functions(symbols, "3raw4poll", is_poll);
     if polls.is_empty() {

@@ -1,7 +1,8 @@
 //! Where Tokio's loops come from.
 
-/// Whether a source file is one of those with `block_on` and what it calls to poll its future, all of which can panic: Tokio 1.24
-/// to 1.54 (`runtime/scheduler`, `runtime/context`, `runtime/park.rs`), and before (`runtime/enter.rs`, `park/thread.rs`).
+/// Whether a source file is one of those with `block_on` and what it calls to poll its future, all
+/// of which can panic: Tokio 1.24 to 1.54 (`runtime/scheduler`, `runtime/context`,
+/// `runtime/park.rs`), and before (`runtime/enter.rs`, `park/thread.rs`).
 pub(super) fn is_loop_source(file: &str) -> bool {
     const FILES: &[&str] = &[
         "/src/runtime/scheduler/",

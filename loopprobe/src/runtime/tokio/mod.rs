@@ -1,8 +1,9 @@
 //! Tokio, seen from outside.
 //!
-//! Every task of Tokio 1.23 and later refers to a static `Vtable` (`tokio/src/runtime/task/raw.rs`): seven functions
-//! (poll, schedule, dealloc, try_read_output, drop_join_handle_slow, drop_abort_handle, shutdown), then three offsets
-//! (trailer, scheduler, id). Its first function, `tokio::runtime::task::raw::poll<F, S>`, is where polls are timed.
+//! Every task of Tokio 1.23 and later refers to a static `Vtable`
+//! (`tokio/src/runtime/task/raw.rs`): seven functions (poll, schedule, dealloc, try_read_output,
+//! drop_join_handle_slow, drop_abort_handle, shutdown), then three offsets (trailer, scheduler,
+//! id). Its first function, `tokio::runtime::task::raw::poll<F, S>`, is where polls are timed.
 
 mod boxes;
 mod chains;

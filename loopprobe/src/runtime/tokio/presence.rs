@@ -1,4 +1,5 @@
-//! Whether an image has Tokio's tasks in it, without naming them: a tenth of a second where `discover` takes seconds.
+//! Whether an image has Tokio's tasks in it, without naming them: a tenth of a second where
+//! `discover` takes seconds.
 
 use std::{fs::File, path::Path};
 

@@ -41,11 +41,12 @@ impl Scheduler {
     }
 }
 
-/// `raw::schedule<S>` reaches its scheduler's own code within two calls in all builds tried (Tokio 1.28 to 1.54).
+/// `raw::schedule<S>` reaches its scheduler's own code within two calls in all builds tried (Tokio
+/// 1.28 to 1.54).
 const MAX_CALLS: u32 = 3;
 
-/// The scheduler behind each `raw::schedule<S>` of `vtables`, as the panic locations in its code tell; functions that
-/// say nothing, or that speak of two, are left out.
+/// The scheduler behind each `raw::schedule<S>` of `vtables`, as the panic locations in its code
+/// tell; functions that say nothing, or that speak of two, are left out.
 pub(super) fn from_code(image: &Image, vtables: &[RawVtable]) -> HashMap<VirtAddr, Scheduler> {
     let functions: BTreeSet<_> = vtables
         .iter()
@@ -61,9 +62,10 @@ pub(super) fn from_code(image: &Image, vtables: &[RawVtable]) -> HashMap<VirtAdd
     told.collect()
 }
 
-/// Source: `Handle::schedule` in `runtime/scheduler/{multi_thread/worker.rs,current_thread/mod.rs}` (1.28 to 1.39:
-/// `current_thread.rs`), `BlockingSchedule::schedule` in `runtime/blocking/schedule.rs`, `Shared::schedule` in
-/// `task/local.rs`, which alone asks for the thread's id (`runtime/thread_id.rs`).
+/// Source: `Handle::schedule` in `runtime/scheduler/{multi_thread/worker.rs,current_thread/mod.rs}`
+/// (1.28 to 1.39: `current_thread.rs`), `BlockingSchedule::schedule` in
+/// `runtime/blocking/schedule.rs`, `Shared::schedule` in `task/local.rs`, which alone asks for the
+/// thread's id (`runtime/thread_id.rs`).
 ///
 /// The nearest one counts: further off, the code of one scheduler may call another's.
 fn from_files<'a>(files: impl Iterator<Item = (u32, &'a str)>) -> Option<Scheduler> {

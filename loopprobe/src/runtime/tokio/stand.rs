@@ -12,8 +12,9 @@ struct Place {
     files: &'static [&'static str],
 }
 
-/// The first that applies wins: shutting down parks too. A runtime that is dropped waits for the threads of its blocking pool,
-/// workers included (`BlockingPool::shutdown`, `tokio/src/runtime/blocking/pool.rs`, every version).
+/// The first that applies wins: shutting down parks too. A runtime that is dropped waits for the
+/// threads of its blocking pool, workers included (`BlockingPool::shutdown`,
+/// `tokio/src/runtime/blocking/pool.rs`, every version).
 const PLACES: &[Place] = &[
     Place {
         stand: Stand::ShuttingDown,
@@ -59,13 +60,14 @@ const PLACES: &[Place] = &[
     },
 ];
 
-/// How many of the innermost frames are looked at for source files: hints, so only near to where the thread waits.
+/// How many of the innermost frames are looked at for source files: hints, so only near to where
+/// the thread waits.
 const NEAR: usize = 12;
 
 /// Where a thread stands with these frames, innermost first, and whether that is certain.
 ///
-/// A worker runs, and a runtime is dropped, wherever such a function is on the stack. A thread parks only if no code of the
-/// program's own was called since.
+/// A worker runs, and a runtime is dropped, wherever such a function is on the stack. A thread
+/// parks only if no code of the program's own was called since.
 pub(super) fn stand(frames: &[Frame]) -> (Stand, bool) {
     let own = frames.iter().position(|frame| !frame.runtime);
     let inside = &frames[..own.unwrap_or(frames.len())];

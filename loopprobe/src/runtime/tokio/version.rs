@@ -19,7 +19,8 @@ impl std::fmt::Display for Version {
 /// No more than this many distinct versions are kept; a program links two or three at most.
 const MAX_VERSIONS: usize = 16;
 
-/// The versions named by the paths of Tokio's panic locations, `tokio-X.Y.Z/src/...`, which stripped files keep.
+/// The versions named by the paths of Tokio's panic locations, `tokio-X.Y.Z/src/...`, which
+/// stripped files keep.
 pub(super) fn from_locations(image: &Image) -> BTreeSet<Version> {
     let finder = memmem::Finder::new(b"tokio-");
     let mut versions = BTreeSet::new();
@@ -37,8 +38,8 @@ pub(super) fn from_locations(image: &Image) -> BTreeSet<Version> {
     versions.into_iter().take(MAX_VERSIONS).collect()
 }
 
-/// Whether the crate's name does not begin with `tokio`, as in `reqsign-file-read-tokio-3.0.7`. A path that was cut short at
-/// its beginning can follow any other character.
+/// Whether the crate's name does not begin with `tokio`, as in `reqsign-file-read-tokio-3.0.7`. A
+/// path that was cut short at its beginning can follow any other character.
 fn is_end_of_a_longer_name(before: &[u8]) -> bool {
     matches!(before.last(), Some(b'-' | b'_'))
 }

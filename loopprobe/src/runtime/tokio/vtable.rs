@@ -5,13 +5,15 @@ use crate::elf::{Image, VirtAddr};
 /// Which words a task vtable has. Source: `tokio/src/runtime/task/raw.rs` of each version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum VtableLayout {
-    /// 1.23 and later: seven functions (poll, schedule, dealloc, try_read_output, drop_join_handle_slow,
-    /// drop_abort_handle, shutdown) and three offsets (trailer, scheduler, id).
+    /// 1.23 and later: seven functions (poll, schedule, dealloc, try_read_output,
+    /// drop_join_handle_slow, drop_abort_handle, shutdown) and three offsets (trailer, scheduler,
+    /// id).
     Seven {
         /// `tokio_unstable` builds of 1.46 and later add the spawn location's offset.
         unstable: bool,
     },
-    /// 1.21 and 1.22: eight functions (try_set_join_waker follows try_read_output, no schedule) and the trailer's offset.
+    /// 1.21 and 1.22: eight functions (try_set_join_waker follows try_read_output, no schedule) and
+    /// the trailer's offset.
     Eight,
     /// Before 1.21: functions alone. Only symbols tell them from other tables.
     Functions,
@@ -39,8 +41,9 @@ pub struct RawVtable {
 }
 
 impl RawVtable {
-    /// Bytes that the scheduler takes: 8 for the `Arc` of an async task. `BlockingSchedule` has 0 (1.23 to 1.39), 16
-    /// (from 1.40), or 24 or 32 (with `test-util`). Source: `tokio/src/runtime/blocking/schedule.rs`.
+    /// Bytes that the scheduler takes: 8 for the `Arc` of an async task. `BlockingSchedule` has 0
+    /// (1.23 to 1.39), 16 (from 1.40), or 24 or 32 (with `test-util`). Source:
+    /// `tokio/src/runtime/blocking/schedule.rs`.
     pub fn scheduler_size(&self) -> Option<u32> {
         Some(self.id_offset? - self.scheduler_offset?)
     }
@@ -49,7 +52,8 @@ impl RawVtable {
 const WORD: u64 = 8;
 /// A header takes at least this much (`state`, `queue_next`, `vtable`), so no offset is smaller.
 const MIN_OFFSET: u64 = 0x18;
-/// The scheduler follows the header; only its alignment can move it away, and no type is aligned to more than a page.
+/// The scheduler follows the header; only its alignment can move it away, and no type is aligned to
+/// more than a page.
 const MAX_SCHEDULER_OFFSET: u64 = 0x1000;
 /// The largest `BlockingSchedule` has 32 bytes.
 const MAX_SCHEDULER_SIZE: u64 = 64;
@@ -63,8 +67,8 @@ pub(super) fn scan(image: &Image) -> Vec<RawVtable> {
         .collect()
 }
 
-/// All tables with the shape of 1.21's and 1.22's, in ascending order. One word of constraint lets other tables pass:
-/// use it only where the image is known to contain such a version.
+/// All tables with the shape of 1.21's and 1.22's, in ascending order. One word of constraint lets
+/// other tables pass: use it only where the image is known to contain such a version.
 pub(super) fn scan_eight(image: &Image) -> Vec<RawVtable> {
     code_runs(image, 8)
         .filter_map(|run| eight(image, run))
@@ -122,7 +126,8 @@ fn eight(image: &Image, run: Vec<(VirtAddr, VirtAddr)>) -> Option<RawVtable> {
     let trailer = word(8)?;
     let plausible =
         (MIN_OFFSET + WORD..MAX_TRAILER_OFFSET).contains(&trailer) && trailer % WORD == 0;
-    // The last function of a trait object's table, then the drop glue, size and alignment of the next one.
+    // The last function of a trait object's table, then the drop glue, size and alignment of the
+    // next one.
     let next_is_trait_object = word(9).is_some_and(|align| align.is_power_of_two() && align <= 128)
         && image
             .pointer_at(VirtAddr(address.0 + 10 * WORD))

@@ -1,8 +1,8 @@
 //! A program without Tokio that loads a shared object with Tokio inside when told to.
 //!
-//! `late_tokio LIBRARY ROUNDS`: prints `ready`, waits for the line `go`, loads the library and runs it; `load` loads it
-//! without running it yet and prints `loaded`. `current` and `multi` call the library again and again from this thread, with work
-//! of its own in between, and print the truth.
+//! `late_tokio LIBRARY ROUNDS`: prints `ready`, waits for the line `go`, loads the library and runs
+//! it; `load` loads it without running it yet and prints `loaded`. `current` and `multi` call the
+//! library again and again from this thread, with work of its own in between, and print the truth.
 
 use std::io::BufRead;
 use std::time::{Duration, Instant};

@@ -4,7 +4,8 @@ use std::ffi::{CStr, CString};
 
 /// What the plugin exports.
 pub type Run = unsafe extern "C" fn(u32);
-/// The same: one call of `block_on`, on a runtime of several threads or not, with the round's number.
+/// The same: one call of `block_on`, on a runtime of several threads or not, with the round's
+/// number.
 pub type Call = unsafe extern "C" fn(bool, u32);
 /// The same: prints the truth.
 pub type Dump = unsafe extern "C" fn();

@@ -1,5 +1,6 @@
-//! Polls as fast as it can (`busy`), blocks for a while in each poll (`block`), polls so many times a second on two workers (`pace`) or
-//! on one thread (`alone`), or computes and blocks by turns on a deep stack (`storm`), and prints its rate each second.
+//! Polls as fast as it can (`busy`), blocks for a while in each poll (`block`), polls so many times
+//! a second on two workers (`pace`) or on one thread (`alone`), or computes and blocks by turns on
+//! a deep stack (`storm`), and prints its rate each second.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -31,7 +32,8 @@ async fn block(rounds: u32) {
     }
 }
 
-/// Each turn: for `rounds` microseconds and more computes and blocks by turns, with 16 KiB of stack below it.
+/// Each turn: for `rounds` microseconds and more computes and blocks by turns, with 16 KiB of stack
+/// below it.
 async fn storm(rounds: u32) {
     loop {
         compute_and_block(Duration::from_micros(u64::from(rounds) / 6));

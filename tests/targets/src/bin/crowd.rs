@@ -1,10 +1,13 @@
-//! Tasks that live on, on several runtimes, and what the program itself knows of them: ids, types and states.
+//! Tasks that live on, on several runtimes, and what the program itself knows of them: ids, types
+//! and states.
 //!
-//! `crowd`: some of each kind, in each state, on a multi_thread and a current_thread runtime, a `LocalSet`, and the blocking pool.
-//! `many`: 100,000 idle tasks on a multi_thread runtime. `churn`: idle tasks, and others that come and go as fast as they can;
-//! each line on the standard input is answered with the number of live tasks. `paced`: at each line 500 tasks that stay and 300 that
-//! end at once, on a multi_thread and then on a current_thread runtime; the answer is the number of live tasks and of all so far. `pool`: closures on the blocking pools.
-//! `leaks`: tasks that become more, and others that do not. `shutdown`: runtimes that end while a closure runs.
+//! `crowd`: some of each kind, in each state, on a multi_thread and a current_thread runtime, a
+//! `LocalSet`, and the blocking pool. `many`: 100,000 idle tasks on a multi_thread runtime.
+//! `churn`: idle tasks, and others that come and go as fast as they can; each line on the standard
+//! input is answered with the number of live tasks. `paced`: at each line 500 tasks that stay and
+//! 300 that end at once, on a multi_thread and then on a current_thread runtime; the answer is the
+//! number of live tasks and of all so far. `pool`: closures on the blocking pools. `leaks`: tasks
+//! that become more, and others that do not. `shutdown`: runtimes that end while a closure runs.
 
 use std::io::BufRead as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -269,7 +272,8 @@ fn churn(idle: u64) {
     std::thread::sleep(Duration::from_millis(300));
     control::ready();
     for _ in std::io::stdin().lock().lines().map_while(Result::ok) {
-        // The idle ones, the one that spawns, and those that come and go, which are a hundred at most.
+        // The idle ones, the one that spawns, and those that come and go, which are a hundred at
+        // most.
         let alive = idle + 1 + ALIVE.load(Ordering::Relaxed);
         control::say(&format!(r#"{{"type":"alive","tasks":{alive}}}"#));
     }
@@ -283,8 +287,9 @@ async fn yields() {
     }
 }
 
-/// Three workers; four threads for closures, of which two are kept busy and one waits, and at the next line all four are and five
-/// closures wait; then a runtime on one thread with a closure of its own.
+/// Three workers; four threads for closures, of which two are kept busy and one waits, and at the
+/// next line all four are and five closures wait; then a runtime on one thread with a closure of
+/// its own.
 fn pool() {
     let multi = Builder::new_multi_thread()
         .worker_threads(3)
@@ -324,7 +329,8 @@ async fn passes() {
     tokio::time::sleep(Duration::from_millis(300)).await;
 }
 
-/// Tasks that never end come one by one, beside as many others that end, and many that came at the beginning.
+/// Tasks that never end come one by one, beside as many others that end, and many that came at the
+/// beginning.
 fn leaks() {
     let runtime = targets::runtime::multi_thread(2);
     for hours in 0..500 {
@@ -340,7 +346,8 @@ fn leaks() {
     runtime.shutdown_background();
 }
 
-/// Two runtimes with a closure each: one is ended in the background, the other one is dropped two seconds later, which takes three.
+/// Two runtimes with a closure each: one is ended in the background, the other one is dropped two
+/// seconds later, which takes three.
 fn shutdown() {
     let runtimes = [(); 2].map(|()| targets::runtime::multi_thread(2));
     for runtime in &runtimes {

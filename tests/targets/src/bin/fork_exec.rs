@@ -31,7 +31,8 @@ fn work(label: &'static str, rounds: u32, ms: u64) {
 
 /// The child's polls are not the parent's: it has no business in a session of the parent.
 fn fork_child(rounds: u32) -> libc::pid_t {
-    // SAFETY: at this point the process has this thread and `control`, which holds no lock the child needs: it only reads.
+    // SAFETY: at this point the process has this thread and `control`, which holds no lock the
+    // child needs: it only reads.
     let pid = unsafe { libc::fork() };
     assert!(pid >= 0, "cannot fork");
     if pid == 0 {

@@ -1,5 +1,6 @@
-//! Loops that are not well: `lag` and `lag_multi` block the thread that turns the driver, `blocked` all workers at once, `half` two
-//! workers of four, `locked` two in each other's lock, `spinner` has a task that wakes itself without end, `sleepers` is well.
+//! Loops that are not well: `lag` and `lag_multi` block the thread that turns the driver, `blocked`
+//! all workers at once, `half` two workers of four, `locked` two in each other's lock, `spinner`
+//! has a task that wakes itself without end, `sleepers` is well.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -77,7 +78,8 @@ fn lag(runtime: &Runtime, end: Instant) {
     });
 }
 
-/// So many tasks block at once, as far as there are workers for them: which worker takes which is the runtime's choice.
+/// So many tasks block at once, as far as there are workers for them: which worker takes which is
+/// the runtime's choice.
 fn blocked(runtime: &Runtime, tasks: usize, end: Instant) {
     async fn meet(barrier: Arc<Barrier>, rounds: u128) {
         for _ in 0..rounds {

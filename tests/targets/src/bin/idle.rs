@@ -1,5 +1,6 @@
-//! Has Tokio in it and polls no task: `shutdown` drops a runtime while a closure on its blocking pool waits, `idle` has a runtime
-//! with nothing to do, `launcher` only starts itself again as `polls`, which polls.
+//! Has Tokio in it and polls no task: `shutdown` drops a runtime while a closure on its blocking
+//! pool waits, `idle` has a runtime with nothing to do, `launcher` only starts itself again as
+//! `polls`, which polls.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Command, Stdio};

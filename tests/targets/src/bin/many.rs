@@ -1,5 +1,6 @@
-//! More than a thousand task types, each with a poll function of its own, as large programs have them; on a multi_thread
-//! runtime that then idles (`many`), or on a current_thread runtime that goes on polling (`current_thread`).
+//! More than a thousand task types, each with a poll function of its own, as large programs have
+//! them; on a multi_thread runtime that then idles (`many`), or on a current_thread runtime that
+//! goes on polling (`current_thread`).
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,5 @@
-//! Blocks inside polls on a stack that is not the thread's, as stackful coroutines do: `above` the thread's own, or `below`.
+//! Blocks inside polls on a stack that is not the thread's, as stackful coroutines do: `above` the
+//! thread's own, or `below`.
 
 use std::arch::asm;
 use std::time::Duration;
@@ -38,8 +39,8 @@ fn stack() -> usize {
 /// Calls a function on another stack.
 #[inline(never)]
 fn call_on(top: usize, function: extern "C" fn()) {
-    // SAFETY: `top` is the end of a stack that nobody uses, and a multiple of 16; the old stack pointer is kept in a register
-    // that a function must restore.
+    // SAFETY: `top` is the end of a stack that nobody uses, and a multiple of 16; the old stack
+    // pointer is kept in a register that a function must restore.
     unsafe {
         asm!(
             "mov r12, rsp",

@@ -1,4 +1,5 @@
-//! Loads a shared object with Tokio inside, runs it, and unloads it, over and over; prints how often it was gone again.
+//! Loads a shared object with Tokio inside, runs it, and unloads it, over and over; prints how
+//! often it was gone again.
 //!
 //! The variable `PLUGIN` names the library.
 
@@ -16,8 +17,8 @@ fn is_loaded(path: &str) -> bool {
 fn load_run_unload(path: &str) {
     let library = plugin::open(path);
     let run = plugin::run(library);
-    // SAFETY: `plugin_run` takes any number. It runs on a thread that has ended before the library is unloaded, and its
-    // runtime with it.
+    // SAFETY: `plugin_run` takes any number. It runs on a thread that has ended before the library
+    // is unloaded, and its runtime with it.
     unsafe {
         std::thread::spawn(move || run(1)).join().expect("no panic");
         assert_eq!(libc::dlclose(library), 0);

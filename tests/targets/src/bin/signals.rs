@@ -1,5 +1,6 @@
-//! Handles thousands of signals while it polls: one that each poll raises in its own thread, and one from a timer that
-//! comes at any instruction. Prints how many were raised and how many were handled.
+//! Handles thousands of signals while it polls: one that each poll raises in its own thread, and
+//! one from a timer that comes at any instruction. Prints how many were raised and how many were
+//! handled.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -22,7 +23,8 @@ extern "C" fn count_timer(_: libc::c_int) {
 }
 
 fn handle(signal: libc::c_int, handler: extern "C" fn(libc::c_int)) {
-    // SAFETY: the handlers only add to atomics; all zeros is a valid `sigaction` with no flags but the one set.
+    // SAFETY: the handlers only add to atomics; all zeros is a valid `sigaction` with no flags but
+    // the one set.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = handler as usize;

@@ -1,6 +1,8 @@
-//! Is stuck already when it says that it is ready: `block` in a sleep, `lock` in a mutex, `spin` in a loop.
+//! Is stuck already when it says that it is ready: `block` in a sleep, `lock` in a mutex, `spin` in
+//! a loop.
 //!
-//! It stays so for `--millis` after that. `all_` blocks every worker, `current_` uses a current_thread runtime.
+//! It stays so for `--millis` after that. `all_` blocks every worker, `current_` uses a
+//! current_thread runtime.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};

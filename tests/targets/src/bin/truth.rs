@@ -136,7 +136,8 @@ async fn spinners(rounds: u32) {
     b.await.expect("no panic");
 }
 
-/// Polls that wait and compute far down the stack, each length of time at another depth: between 40 and 236 KiB.
+/// Polls that wait and compute far down the stack, each length of time at another depth: between 40
+/// and 236 KiB.
 async fn deep_tasks(rounds: u32) {
     fn below(ms: u64, work: fn(u64)) {
         deep(40 + ms * 23 % 197, &|| work(ms));
@@ -256,8 +257,8 @@ fn runtimes(options: &Options) {
     }
 }
 
-/// Two threads with a runtime each, at once, whose ids are the same modulo 2048: a table that is looked up by the lower bits of the
-/// id has one place for both.
+/// Two threads with a runtime each, at once, whose ids are the same modulo 2048: a table that is
+/// looked up by the lower bits of the id has one place for both.
 fn neighbours(options: &Options) {
     const PLACES: i32 = 2_048;
     fn place() -> i32 {
@@ -313,7 +314,8 @@ fn threads(options: &Options) {
     }
 }
 
-/// Short polls on workers that other threads preempt all the time. Only those that took long are recorded.
+/// Short polls on workers that other threads preempt all the time. Only those that took long are
+/// recorded.
 fn hogs(options: &Options) {
     control::ready();
     control::wait_go();

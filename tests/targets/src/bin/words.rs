@@ -1,6 +1,6 @@
-//! Says in which places its threads stand in Tokio, and where their thread-local variables begin: `poll` blocks in two tasks, `closure`
-//! on the blocking pool, `root` in the future of `block_on`, and `outside` is a thread that only knows the runtime. All of them stay
-//! there.
+//! Says in which places its threads stand in Tokio, and where their thread-local variables begin:
+//! `poll` blocks in two tasks, `closure` on the blocking pool, `root` in the future of `block_on`,
+//! and `outside` is a thread that only knows the runtime. All of them stay there.
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
@@ -42,7 +42,8 @@ fn stay(place: &str) {
 
 fn say(place: &str) {
     let thread_pointer: u64;
-    // SAFETY: the first word of a thread's own variables is their address (System V ABI, thread-local storage).
+    // SAFETY: the first word of a thread's own variables is their address (System V ABI,
+    // thread-local storage).
     unsafe { std::arch::asm!("mov {}, fs:0", out(reg) thread_pointer) };
     control::say(&format!(
         r#"{{"type":"place","place":"{place}","thread_pointer":{thread_pointer}}}"#

@@ -1,7 +1,7 @@
 //! Many types of tasks, all alive until told to stop, and what each of them is.
 //!
-//! Prints one line for each task: its type's name as the compiler tells it, its size, and the line of its definition,
-//! which a comment `// @label` on the line before marks.
+//! Prints one line for each task: its type's name as the compiler tells it, its size, and the line
+//! of its definition, which a comment `// @label` on the line before marks.
 
 use std::any::type_name;
 use std::fmt::Debug;
@@ -27,7 +27,8 @@ struct Zoo {
 }
 
 impl Zoo {
-    /// `label` says which definition is the outermost async fn or block of the task; none is marked for other futures.
+    /// `label` says which definition is the outermost async fn or block of the task; none is marked
+    /// for other futures.
     fn add<F>(&mut self, label: &str, kind: &str, runtime: &str, handle: &impl Debug) {
         let id = TaskId::default();
         id.learn(handle);

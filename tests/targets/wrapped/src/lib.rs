@@ -1,4 +1,5 @@
-//! The tasks of [`tasks`] in a shared object, as in a Python or Node extension. `late_tokio` loads and runs it.
+//! The tasks of [`tasks`] in a shared object, as in a Python or Node extension. `late_tokio` loads
+//! and runs it.
 
 mod futures;
 mod tasks;

@@ -1,6 +1,7 @@
 //! One task of each wrapper around each future, and what each of them is.
 //!
-//! Each line has the type's name as the compiler tells it, and the line of the outermost async function or block in it.
+//! Each line has the type's name as the compiler tells it, and the line of the outermost async
+//! function or block in it.
 
 use std::any::type_name;
 use std::fmt::Debug;
@@ -30,7 +31,8 @@ tokio::task_local! {
 struct Place<'a>(&'a Runtime, &'static str);
 
 impl Place<'_> {
-    /// Spawns `future` and says what it is; `label` marks the outermost definition, none is marked for other futures.
+    /// Spawns `future` and says what it is; `label` marks the outermost definition, none is marked
+    /// for other futures.
     fn spawn<F>(&self, label: &str, future: F)
     where
         F: Future + Send + 'static,

@@ -1,4 +1,5 @@
-//! A busy web service under load from another process: what each tool that watches it costs its clients.
+//! A busy web service under load from another process: what each tool that watches it costs its
+//! clients.
 
 mod load;
 mod tool;

@@ -80,7 +80,8 @@ impl Tools {
         Ok(Self { loopprobe })
     }
 
-    /// Starts a tool on the process `pid` of `program`, and waits until it works. Gives the name of its process too.
+    /// Starts a tool on the process `pid` of `program`, and waits until it works. Gives the name of
+    /// its process too.
     pub(super) fn start(
         &self,
         tool: Tool,

@@ -1,4 +1,5 @@
-//! Watching without probes: what it takes of a busy program's throughput, and what a context switch costs more.
+//! Watching without probes: what it takes of a busy program's throughput, and what a context switch
+//! costs more.
 
 mod switch;
 
@@ -16,11 +17,13 @@ use super::{
 use crate::privileged;
 
 const BENCH: &str = "watch";
-/// Steps of arithmetic in each poll, for about 100 thousand, 1 million and several million polls a second on two CPUs.
+/// Steps of arithmetic in each poll, for about 100 thousand, 1 million and several million polls a
+/// second on two CPUs.
 const ROUNDS: [u32; 3] = [38_000, 3_600, 20];
 /// The bar for loopprobe's own CPU time, in percent of one CPU.
 const CPU_PERCENT: f64 = 1.0;
-/// The target's lines, one a second, that are read in each state; the one in which the state begins is not.
+/// The target's lines, one a second, that are read in each state; the one in which the state begins
+/// is not.
 const SECONDS: usize = 2;
 
 /// What is on the target.

@@ -1,5 +1,6 @@
-//! What a context switch costs more: the kernel's own measure of its programs' run times (`kernel.bpf_stats_enabled`, `run_time_ns` and
-//! `run_cnt` in `/proc/PID/fdinfo`), less what it says of a program that does nothing and runs at the same switches.
+//! What a context switch costs more: the kernel's own measure of its programs' run times
+//! (`kernel.bpf_stats_enabled`, `run_time_ns` and `run_cnt` in `/proc/PID/fdinfo`), less what it
+//! says of a program that does nothing and runs at the same switches.
 
 use std::{
     collections::BTreeMap,
@@ -238,7 +239,8 @@ fn play_ping_pong() {
     let _ = other.join();
 }
 
-/// What the target's switches cost, each with its part of the wake-ups; those of others, which happen meanwhile, are taken off.
+/// What the target's switches cost, each with its part of the wake-ups; those of others, which
+/// happen meanwhile, are taken off.
 fn of_target(tools: &Tools, args: [&str; 2], others: &Cost) -> anyhow::Result<f64> {
     let [scenario, rounds] = args;
     let args = [scenario, "--millis", "60000", "--rounds", rounds];

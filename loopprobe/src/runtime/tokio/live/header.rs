@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::layout::{Layout, Layouts};
 use crate::{elf::ProcAddr, process::Memory, runtime::TaskState};
 
-/// The bits of the state word. Source: `tokio/src/runtime/task/state.rs`, the same in every version from 1.0 to 1.54.
+/// The bits of the state word. Source: `tokio/src/runtime/task/state.rs`, the same in every version
+/// from 1.0 to 1.54.
 const RUNNING: u64 = 1;
 const COMPLETE: u64 = 1 << 1;
 const NOTIFIED: u64 = 1 << 2;
@@ -15,7 +16,8 @@ const REFERENCES: u32 = 6;
 const MAX_REFERENCES: u64 = 1 << 24;
 /// Ids are counted up from 1.
 const MAX_ID: u64 = 1 << 48;
-/// The vtable is the third word of a header, from 1.21 on. Source: `tokio/src/runtime/task/core.rs`.
+/// The vtable is the third word of a header, from 1.21 on. Source:
+/// `tokio/src/runtime/task/core.rs`.
 pub(super) const VTABLE: u64 = 0x10;
 /// Words of the header that are read: state, next in the queue, vtable, owner.
 pub(super) const WORDS: usize = 4;
@@ -62,7 +64,8 @@ impl Header {
         }
     }
 
-    /// Reads what is at these addresses, some in each call; what is no header any longer is left out.
+    /// Reads what is at these addresses, some in each call; what is no header any longer is left
+    /// out.
     pub(super) fn read_many(
         memory: &Memory,
         layouts: &Layouts,
@@ -119,8 +122,9 @@ impl Header {
         self.owner == 0 && self.queue_next == 0
     }
 
-    /// Whether the task waits and nobody holds a waker of it. References to a task that waits: its list's, its `JoinHandle`'s while that
-    /// lives, one for each waker and `AbortHandle` (`State::new` and `transition_to_idle`, 1.23 to 1.54).
+    /// Whether the task waits and nobody holds a waker of it. References to a task that waits: its
+    /// list's, its `JoinHandle`'s while that lives, one for each waker and `AbortHandle`
+    /// (`State::new` and `transition_to_idle`, 1.23 to 1.54).
     pub(super) fn has_no_waker(&self) -> bool {
         let handle = u64::from(self.word & JOIN_INTEREST != 0);
         let references = self.word >> REFERENCES;

@@ -1,8 +1,9 @@
 //! Tokio's live tasks, read from the memory of a process that runs meanwhile.
 //!
-//! Each async task is a member of the list of its runtime or `LocalSet`, the owner (`tokio/src/runtime/task/list.rs`). A scan of
-//! the memory finds headers of tasks, by their vtables; each leads to its scheduler, and the owner's list lies there. The lists
-//! are what is told: a header alone may be a copy, or what is left of a task that has ended.
+//! Each async task is a member of the list of its runtime or `LocalSet`, the owner
+//! (`tokio/src/runtime/task/list.rs`). A scan of the memory finds headers of tasks, by their
+//! vtables; each leads to its scheduler, and the owner's list lies there. The lists are what is
+//! told: a header alone may be a copy, or what is left of a task that has ended.
 
 mod header;
 mod layout;
@@ -54,8 +55,8 @@ pub(super) struct Finder {
 }
 
 impl Finder {
-    /// For a process that has these files mapped. `None` if the layout of their tasks is not known: before Tokio 1.23 the vtables
-    /// do not tell it.
+    /// For a process that has these files mapped. `None` if the layout of their tasks is not known:
+    /// before Tokio 1.23 the vtables do not tell it.
     pub(super) fn new(pid: u32, images: &[MappedImage]) -> Option<Self> {
         let layouts = Layouts::of(images);
         (!layouts.is_empty()).then(|| Self {

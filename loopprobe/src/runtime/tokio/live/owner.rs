@@ -6,17 +6,19 @@ use super::{
 };
 use crate::{elf::ProcAddr, process::Memory, runtime::tokio::scheduler::Scheduler};
 
-/// How far into the scheduler's allocation the list is looked for. It lies at 0x1f0 at most in all builds tried (Tokio 1.54,
-/// multi_thread).
+/// How far into the scheduler's allocation the list is looked for. It lies at 0x1f0 at most in all
+/// builds tried (Tokio 1.54, multi_thread).
 pub(super) const SEARCHED_WORDS: usize = 512;
 /// How many words lie between a list and its owner's number.
 const MAX_DISTANCE: usize = 8;
-/// Shards of a list. Source: `OwnedTasks::gen_shared_list_size` (1.35 and later): four for each worker, and a power of two.
+/// Shards of a list. Source: `OwnedTasks::gen_shared_list_size` (1.35 and later): four for each
+/// worker, and a power of two.
 const SHARDS: std::ops::RangeInclusive<u64> = 4..=1 << 16;
 /// A shard: the lock, the first task, the last task.
 const SHARD_BYTES: u64 = 24;
 const SHARD_ENDS: u64 = 8;
-/// Where the links may lie in a trailer. All versions have them first; others are tried if that fails.
+/// Where the links may lie in a trailer. All versions have them first; others are tried if that
+/// fails.
 const LINKS: [u64; 3] = [0, 16, 32];
 /// Another look at lists that changed meanwhile.
 const TRIES: usize = 8;
@@ -205,8 +207,8 @@ fn number_near(words: &[u64], from: usize, to: usize, number: u64) -> Option<usi
     after.chain(before).find(|index| words[*index] == number)
 }
 
-/// Source: `tokio/src/util/sharded_list.rs`: pointer and number of the shards, (1.39 and later: tasks so far,) tasks now, and the
-/// number of shards less one.
+/// Source: `tokio/src/util/sharded_list.rs`: pointer and number of the shards, (1.39 and later:
+/// tasks so far,) tasks now, and the number of shards less one.
 fn sharded(
     walk: &mut Walk<'_>,
     address: ProcAddr,
@@ -272,8 +274,9 @@ fn are_lists(walk: &mut Walk<'_>, shards: ProcAddr, count: u64, of: Membership) 
     (0..count).all(|index| (0..TRIES).any(|_| are_ends(index)))
 }
 
-/// Source: `OwnedTasks` before 1.35 and `LocalOwnedTasks` in `tokio/src/runtime/task/list.rs`: the first and the last task, near
-/// the owner's number. The queue of woken tasks has a first and a last one too, so that the longest list is the one.
+/// Source: `OwnedTasks` before 1.35 and `LocalOwnedTasks` in `tokio/src/runtime/task/list.rs`: the
+/// first and the last task, near the owner's number. The queue of woken tasks has a first and a
+/// last one too, so that the longest list is the one.
 fn one(
     walk: &mut Walk<'_>,
     address: ProcAddr,

@@ -8,7 +8,8 @@ use super::{
 };
 use crate::{elf::ProcAddr, process::Memory};
 
-/// How many words of what a scheduler points to are searched for the queue: it is the pool's first field.
+/// How many words of what a scheduler points to are searched for the queue: it is the pool's first
+/// field.
 const SEARCHED_WORDS: usize = 64;
 /// Closures in a queue.
 const MAX_QUEUED: u64 = 1 << 20;
@@ -17,8 +18,9 @@ const ELEMENT_WORDS: usize = 2;
 
 /// The headers of the queued closures of the pools that these owners use.
 ///
-/// Source: `tokio/src/runtime/blocking/pool.rs` (1.23 to 1.54): a scheduler's handle has a pointer to the pool, whose queue is a
-/// `VecDeque` of tasks. It is known by its shape: all of its elements are closures.
+/// Source: `tokio/src/runtime/blocking/pool.rs` (1.23 to 1.54): a scheduler's handle has a pointer
+/// to the pool, whose queue is a `VecDeque` of tasks. It is known by its shape: all of its elements
+/// are closures.
 pub(super) fn queued(memory: &Memory, layouts: &Layouts, owners: &[Owner]) -> HashSet<ProcAddr> {
     let mut seen = HashSet::new();
     let mut found = HashSet::new();

@@ -13,7 +13,8 @@ const MAX_HEADERS: usize = 1 << 23;
 /// What a scan found.
 #[derive(Debug, Default)]
 pub(super) struct Scanned {
-    /// Where a word points to a vtable, as that of a header does: tasks, copies of them, and what is left of them.
+    /// Where a word points to a vtable, as that of a header does: tasks, copies of them, and what
+    /// is left of them.
     pub headers: Vec<ProcAddr>,
     /// Bytes that were read.
     pub bytes: u64,

@@ -1,7 +1,8 @@
 //! The threads of the blocking pools, and the closures that wait for one.
 //!
-//! Source: `Handle` in `tokio/src/runtime/scheduler/{multi_thread,current_thread}`: a scheduler's handle has one pointer to its pool.
-//! No place in it is built in: the pool is known by its [shape](shape).
+//! Source: `Handle` in `tokio/src/runtime/scheduler/{multi_thread,current_thread}`: a scheduler's
+//! handle has one pointer to its pool. No place in it is built in: the pool is known by its
+//! [shape](shape).
 
 mod closing;
 mod shape;
@@ -18,8 +19,8 @@ use crate::{
     runtime::{PoolCount, tokio::scheduler::Scheduler},
 };
 
-/// Words of the pool that are searched: its lock, queue, threads, callbacks and numbers, and the 16 shards of 1.54 if those are
-/// asked for.
+/// Words of the pool that are searched: its lock, queue, threads, callbacks and numbers, and the 16
+/// shards of 1.54 if those are asked for.
 const POOL_WORDS: usize = 192;
 /// A pool's fields alone take more.
 const LEAST_BYTES: usize = 0xc0;
@@ -47,8 +48,8 @@ pub(super) struct Known {
 pub(super) struct Pools(BTreeMap<(u64, u64), Known>);
 
 impl Pools {
-    /// The pools of these owners, each once, and the closures at the ends of their queues. `None` if one of them is not known
-    /// beyond doubt.
+    /// The pools of these owners, each once, and the closures at the ends of their queues. `None`
+    /// if one of them is not known beyond doubt.
     pub(super) fn read(
         &mut self,
         memory: &Memory,
@@ -151,7 +152,8 @@ fn look(
 /// Pools by their addresses, and what their numbers say for an owner.
 type Candidates = BTreeMap<u64, Option<Known>>;
 
-/// The pools to which an owner points, and those to which words near it point or are left from what was there before.
+/// The pools to which an owner points, and those to which words near it point or are left from what
+/// was there before.
 fn candidates(memory: &Memory, layouts: &Layouts, owner: &Owner) -> Option<Candidates> {
     let handle = words(memory, owner.address, handle_words(memory, owner.address));
     // Where the code does not tell which scheduler it is, its workers do.
@@ -215,7 +217,8 @@ fn words(memory: &Memory, address: ProcAddr, count: usize) -> Vec<u64> {
 }
 
 /// How many workers a runtime has. It keeps a slice with two pointers for each (`Remote` in
-/// `tokio/src/runtime/scheduler/multi_thread/worker.rs`), and says how many there are once more (`Idle`).
+/// `tokio/src/runtime/scheduler/multi_thread/worker.rs`), and says how many there are once more
+/// (`Idle`).
 fn workers(memory: &Memory, handle: &[u64], owner: &Owner) -> Option<u64> {
     let slices = handle.windows(2).filter_map(|window| {
         let [pointer, length] = window.first_chunk()?;
@@ -249,7 +252,8 @@ fn are_references(words: &[u64]) -> bool {
     words.len() >= 2 && words[..2].iter().all(is_count)
 }
 
-/// How many words of a handle are worth a look: all, where glibc says how many there are ([`allocated_words`]).
+/// How many words of a handle are worth a look: all, where glibc says how many there are
+/// ([`allocated_words`]).
 fn handle_words(memory: &Memory, address: ProcAddr) -> usize {
     let before = memory.word(ProcAddr(address.0.wrapping_sub(8)));
     let size = (before.unwrap_or(0) & !7) as usize;
@@ -261,8 +265,9 @@ fn handle_words(memory: &Memory, address: ProcAddr) -> usize {
     }
 }
 
-/// How many words of an allocation are worth a look. glibc keeps its size before it (`malloc_chunk` in `malloc/malloc.c`); what is
-/// there with other allocators is no such size, or one that does no harm.
+/// How many words of an allocation are worth a look. glibc keeps its size before it (`malloc_chunk`
+/// in `malloc/malloc.c`); what is there with other allocators is no such size, or one that does no
+/// harm.
 fn allocated_words(memory: &Memory, pointer: u64) -> usize {
     let before = memory.word(ProcAddr(pointer.wrapping_sub(8))).unwrap_or(0);
     let size = (before & !7) as usize;

@@ -1,8 +1,9 @@
 //! Walks along the lists of tasks while they change.
 //!
-//! New tasks come to a list's front, and a task that has ended is taken out from anywhere; both of its links are then empty
-//! (`LinkedList::push_front` and `remove` in `tokio/src/util/linked_list.rs`, 1.23 to 1.54). So each step is checked by the link
-//! back, and where it fails the walk goes back to the last task that still is a member.
+//! New tasks come to a list's front, and a task that has ended is taken out from anywhere; both of
+//! its links are then empty (`LinkedList::push_front` and `remove` in
+//! `tokio/src/util/linked_list.rs`, 1.23 to 1.54). So each step is checked by the link back, and
+//! where it fails the walk goes back to the last task that still is a member.
 
 use std::{sync::Arc, time::Instant};
 
@@ -118,7 +119,8 @@ impl<'a> Walk<'a> {
                     let was_last = next == 0;
                     next = self.go_back(ends, of, &mut walked.nodes);
                     if was_last && next == 0 && !self.is_end(ends, &walked.nodes) {
-                        // The end of another list: the first task has ended, and a new one on that list has its place.
+                        // The end of another list: the first task has ended, and a new one on that
+                        // list has its place.
                         walked.nodes.clear();
                         next = self.ends(ends).map_or(0, |(first, _)| first);
                     }
@@ -137,7 +139,8 @@ impl<'a> Walk<'a> {
         self.ends(ends).is_some_and(|(_, tail)| tail == last)
     }
 
-    /// Drops the tasks that are no longer members, up to one that is, and says which one follows it now.
+    /// Drops the tasks that are no longer members, up to one that is, and says which one follows it
+    /// now.
     fn go_back(&mut self, ends: Ends, of: Membership, nodes: &mut Vec<Node>) -> u64 {
         while let Some(last) = nodes.pop() {
             let before = nodes.last().map(|node| node.header.address.0);
@@ -207,7 +210,8 @@ impl<'a> Walk<'a> {
         Some((first, node))
     }
 
-    /// The task at an address, if its neighbours say that it is a member of a list. A task that is alone has none.
+    /// The task at an address, if its neighbours say that it is a member of a list. A task that is
+    /// alone has none.
     pub(super) fn linked(&mut self, address: ProcAddr) -> Option<Node> {
         let header = Header::read_many(self.memory, self.layouts, &[address]).pop()?;
         let of = Membership {

@@ -1,8 +1,9 @@
 //! Name and place of a task type must agree, and the place wins.
 //!
-//! The place is where the panic location of the outermost async function or block says that it is defined. No folding of
-//! functions changes it, since it is a part of their code. A name from symbols or debug information can be another
-//! function's that was folded with this one. So a name that does not fit the places is not certain.
+//! The place is where the panic location of the outermost async function or block says that it is
+//! defined. No folding of functions changes it, since it is a part of their code. A name from
+//! symbols or debug information can be another function's that was folded with this one. So a name
+//! that does not fit the places is not certain.
 
 use std::collections::{HashMap, HashSet};
 
@@ -76,8 +77,8 @@ fn torn<'a>(named: impl Iterator<Item = &'a (String, TaskName)>) -> HashSet<&'a 
     torn.map(|(body, _)| body).collect()
 }
 
-/// Whether debug information and a panic location can mean the same definition: the one tells where the signature begins,
-/// the other where the body does, and no other definition begins in between.
+/// Whether debug information and a panic location can mean the same definition: the one tells where
+/// the signature begins, the other where the body does, and no other definition begins in between.
 fn fits(context: &Context<'_>, told: &SourceLocation, place: &SourceLocation) -> bool {
     let last = |location: &SourceLocation| location.file.rsplit('/').next().map(str::to_owned);
     let between = told.line + 1..=place.line;

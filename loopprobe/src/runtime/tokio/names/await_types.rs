@@ -1,7 +1,9 @@
-//! The types of futures in debug information: where an async function or block keeps its state, and what it awaits in each.
+//! The types of futures in debug information: where an async function or block keeps its state, and
+//! what it awaits in each.
 //!
-//! Source: `compiler/rustc_codegen_llvm/src/debuginfo/metadata/enums/native.rs` (Rust 1.60 to 1.97): a state machine is a structure
-//! with a variant part; each variant's member has the place of the await, and its type a member `__awaitee`.
+//! Source: `compiler/rustc_codegen_llvm/src/debuginfo/metadata/enums/native.rs` (Rust 1.60 to
+//! 1.97): a state machine is a structure with a variant part; each variant's member has the place
+//! of the await, and its type a member `__awaitee`.
 
 mod structure;
 
@@ -72,8 +74,8 @@ pub(crate) struct Suspended {
 pub(crate) struct TaskFuture {
     /// Bytes from the scheduler's pointer to the future.
     pub from_scheduler: i64,
-    /// Which variant of the stage says that it is there: where that is told, again from the scheduler's pointer, and the value;
-    /// `None` for all values that are no other variant's.
+    /// Which variant of the stage says that it is there: where that is told, again from the
+    /// scheduler's pointer, and the value; `None` for all values that are no other variant's.
     pub stage: (i64, u64, Option<u64>),
     /// Its type.
     pub future: TypeId,
@@ -135,7 +137,8 @@ struct Reader<'a> {
 }
 
 impl AwaitTypes {
-    /// Reads what debug information tells of the futures that the functions at `polls` poll. What is malformed is left out.
+    /// Reads what debug information tells of the futures that the functions at `polls` poll. What
+    /// is malformed is left out.
     pub(crate) fn read(sections: &Sections, polls: &HashSet<VirtAddr>) -> Self {
         let load = |id: SectionId| {
             Ok::<_, crate::elf::ElfError>(sections.data(id.name())?.unwrap_or_default())
@@ -214,8 +217,8 @@ impl Reader<'_> {
         (functions, cores)
     }
 
-    /// Source: `tokio/src/runtime/task/core.rs` (1.23 to 1.54): `Core` is scheduler, id and `CoreStage`, which is a cell around
-    /// `Stage`, which is `Running(future)` first.
+    /// Source: `tokio/src/runtime/task/core.rs` (1.23 to 1.54): `Core` is scheduler, id and
+    /// `CoreStage`, which is a cell around `Stage`, which is `Running(future)` first.
     fn task(&mut self, core: Place) -> Option<TaskFuture> {
         let core = self.structure(core)?;
         let member = |name: &str| core.members.iter().find(|member| member.name == name);

@@ -53,7 +53,8 @@ struct Module {
     machines: StateMachines,
 }
 
-/// The start of a trait object's vtable: drop glue (or none), size, alignment, then the methods. `Future` has one.
+/// The start of a trait object's vtable: drop glue (or none), size, alignment, then the methods.
+/// `Future` has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct DynVtable {
     size: u64,
@@ -89,15 +90,16 @@ impl BoxedFutures {
 
     /// The type of the future in the box that the task at `header`, of the type `served`, holds.
     ///
-    /// The task may run meanwhile, or be gone: what is read is checked, and a type that is returned is one that the
-    /// memory named at that time.
+    /// The task may run meanwhile, or be gone: what is read is checked, and a type that is returned
+    /// is one that the memory named at that time.
     pub fn name(
         &mut self,
         memory: &impl ProcessMemory,
         served: &ServedType,
         header: ProcAddr,
     ) -> Option<TaskType> {
-        // Source: `tokio/src/runtime/task/core.rs`: `Core` is scheduler, task id, (spawn location,) stage.
+        // Source: `tokio/src/runtime/task/core.rs`: `Core` is scheduler, task id, (spawn location,)
+        // stage.
         let stage = u64::from(served.id_offset) + WORD;
         let len = u64::from(served.size).checked_sub(stage)?;
         let at = ProcAddr(header.0.checked_add(stage)?);
@@ -128,8 +130,8 @@ impl BoxedFutures {
             let name = self.boxed(memory, ProcAddr(pair[0]), ProcAddr(pair[1]), depth)?;
             Some((index, name))
         })?;
-        // The box itself is the first word, or the second one behind the stage's tag; any other may be a part of
-        // something larger.
+        // The box itself is the first word, or the second one behind the stage's tag; any other may
+        // be a part of something larger.
         name.certain &= index <= 1;
         Some(name)
     }
@@ -243,7 +245,8 @@ fn symbol_name(
         } else {
             NameSource::Calls
         },
-        // A body that embeds its definition is not folded with another's; one that embeds none may be.
+        // A body that embeds its definition is not folded with another's; one that embeds none may
+        // be.
         certain: definition.is_some_and(|definition| definition.certain),
         scheduler: None,
         location: definition
@@ -252,7 +255,8 @@ fn symbol_name(
     })
 }
 
-/// Source: `compiler/rustc_middle/src/ty/vtable.rs`, `COMMON_VTABLE_ENTRIES`; the order of the methods is the trait's.
+/// Source: `compiler/rustc_middle/src/ty/vtable.rs`, `COMMON_VTABLE_ENTRIES`; the order of the
+/// methods is the trait's.
 fn dyn_vtable(image: &Image, address: VirtAddr) -> Option<DynVtable> {
     let slot = |index: u64| Some(VirtAddr(address.0.checked_add(index * WORD)?));
     let code = |index| {

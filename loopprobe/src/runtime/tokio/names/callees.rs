@@ -27,7 +27,8 @@ impl<'a> Callees<'a> {
         }
     }
 
-    /// The functions that the one at `function` calls, jumps to, or takes the address of, in the order of its code.
+    /// The functions that the one at `function` calls, jumps to, or takes the address of, in the
+    /// order of its code.
     pub(super) fn of(&self, function: VirtAddr) -> Rc<[VirtAddr]> {
         if let Some(known) = self.decoded.borrow().get(&function) {
             return Rc::clone(known);

@@ -1,16 +1,19 @@
-//! Names from legacy symbols: `raw::poll`'s own symbol hides its types there, but the functions that it leads to do not.
+//! Names from legacy symbols: `raw::poll`'s own symbol hides its types there, but the functions
+//! that it leads to do not.
 //!
 //! Two kinds of evidence, and neither is a proof alone. Drop glue keeps the whole type in its name
-//! (`drop_in_place<Stage<F>>`), but glue is often the same code for many types, and then one name of several survives, or
-//! all of them do. A body that the poll chain calls names a future, but of a generic one (`<app::Timed<F> as Future>::poll`)
-//! only the wrapper; and where the task's own was inlined, it is one that the task awaits.
+//! (`drop_in_place<Stage<F>>`), but glue is often the same code for many types, and then one name
+//! of several survives, or all of them do. A body that the poll chain calls names a future, but of
+//! a generic one (`<app::Timed<F> as Future>::poll`) only the wrapper; and where the task's own was
+//! inlined, it is one that the task awaits.
 //!
 //! What proves a name:
 //!
-//! - of an async function or block: its body embeds its definition, so no other function has the same code. If the poll
-//!   chain calls one that has the definition of the task itself, that is the task, or what its wrapper wraps;
-//! - of a wrapper around it, and of a future written by hand: the poll function and the drop glue name it, each with one
-//!   voice, and no other task of the scheduler leads to the same functions.
+//! - of an async function or block: its body embeds its definition, so no other function has the
+//!   same code. If the poll chain calls one that has the definition of the task itself, that is the
+//!   task, or what its wrapper wraps;
+//! - of a wrapper around it, and of a future written by hand: the poll function and the drop glue
+//!   name it, each with one voice, and no other task of the scheduler leads to the same functions.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -42,9 +45,10 @@ pub(super) fn names(context: &Context<'_>) -> Vec<Option<TaskName>> {
         .collect()
 }
 
-/// The first bodies and the drop glue that several tasks of one scheduler lead to: they have been folded, and their names are not to be
-/// trusted, since no two such tasks have the same future. (A future's tasks on two schedulers may share what is the
-/// future's own; a closure has one task on the blocking pool only.)
+/// The first bodies and the drop glue that several tasks of one scheduler lead to: they have been
+/// folded, and their names are not to be trusted, since no two such tasks have the same future. (A
+/// future's tasks on two schedulers may share what is the future's own; a closure has one task on
+/// the blocking pool only.)
 fn shared(vtables: &[RawVtable], evidence: &[Evidence]) -> HashSet<VirtAddr> {
     let (mut seen, mut shared) = (HashSet::new(), HashSet::new());
     for (vtable, evidence) in vtables.iter().zip(evidence) {
@@ -125,7 +129,8 @@ impl<'a> Own<'a> {
         }
     }
 
-    /// The async function or block that the task polls first: one whose body has the definition of the task itself.
+    /// The async function or block that the task polls first: one whose body has the definition of
+    /// the task itself.
     fn defined(&self, context: &Context<'_>, place: Option<&SourceLocation>) -> Option<&'a str> {
         let is_async = |body: &&Body| body.types.iter().any(|name| name.ends_with("{{closure}}"));
         let mut nearest = self.bodies.iter().filter(is_async).take(MAX_NAMES);
@@ -133,7 +138,8 @@ impl<'a> Own<'a> {
         place.and_then(|_| nearest.find(has_place))?.only()
     }
 
-    /// The whole type, as the glue names it, of a task that wraps `body` or is `body` with its generic arguments.
+    /// The whole type, as the glue names it, of a task that wraps `body` or is `body` with its
+    /// generic arguments.
     fn around(&self, body: &str) -> Option<String> {
         let type_name = self.only_glue()?;
         if bare(unwrap_blocking(type_name)) == body {
@@ -144,9 +150,10 @@ impl<'a> Own<'a> {
         (wraps(inner) && self.polls(wrapper)).then(|| type_name.to_owned())
     }
 
-    /// What poll function and glue agree on, where no body with the task's definition is called. The body of a closure that
-    /// is called although the definition is another's is one that the task awaits. Where all bodies were inlined, the
-    /// glue alone tells; but not what a wrapper wraps, since many of them share their glue.
+    /// What poll function and glue agree on, where no body with the task's definition is called.
+    /// The body of a closure that is called although the definition is another's is one that the
+    /// task awaits. Where all bodies were inlined, the glue alone tells; but not what a wrapper
+    /// wraps, since many of them share their glue.
     fn agreed(&self, has_place: bool) -> Option<String> {
         let type_name = self.only_glue()?;
         let own = unwrap_blocking(type_name);
@@ -182,7 +189,8 @@ impl<'a> Own<'a> {
     }
 }
 
-/// `app::Timed` and `app::f::{{closure}}` of `app::Timed<app::f::{{closure}}>`: a wrapper around one future.
+/// `app::Timed` and `app::f::{{closure}}` of `app::Timed<app::f::{{closure}}>`: a wrapper around
+/// one future.
 fn wrapped(type_name: &str) -> Option<(&str, &str)> {
     match arguments(type_name)[..] {
         [inner] => Some((without_arguments(type_name), inner)),
@@ -190,7 +198,8 @@ fn wrapped(type_name: &str) -> Option<(&str, &str)> {
     }
 }
 
-/// Whether a body is a library's: almost certainly a future that the task awaits, not the task's own.
+/// Whether a body is a library's: almost certainly a future that the task awaits, not the task's
+/// own.
 fn is_library(body: &str) -> bool {
     const LIBRARIES: [&str; 6] = [
         "tokio::",

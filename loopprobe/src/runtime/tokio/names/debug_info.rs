@@ -1,5 +1,5 @@
-//! Reads the few things that names need out of DWARF: the functions at some addresses, and where bodies of async
-//! functions, blocks and closures are defined.
+//! Reads the few things that names need out of DWARF: the functions at some addresses, and where
+//! bodies of async functions, blocks and closures are defined.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -19,9 +19,11 @@ use crate::{
     runtime::DebugInfoLevel,
 };
 
-/// Entries looked at before giving up: some seconds' work, several times what a large service needs.
+/// Entries looked at before giving up: some seconds' work, several times what a large service
+/// needs.
 const MAX_ENTRIES: usize = 20_000_000;
-/// The same for units: each can have a large table of abbreviations to itself, or share it, which takes as long.
+/// The same for units: each can have a large table of abbreviations to itself, or share it, which
+/// takes as long.
 const TIME_LIMIT: Duration = Duration::from_secs(20);
 const MAX_STRING: usize = 1 << 14;
 /// Functions and bodies kept.
@@ -50,8 +52,8 @@ pub(crate) struct DebugInfo {
 }
 
 impl DebugInfo {
-    /// Reads the debug information in `sections` about the functions that begin at `wanted`, and the bodies in their
-    /// crates. What is malformed is left out.
+    /// Reads the debug information in `sections` about the functions that begin at `wanted`, and
+    /// the bodies in their crates. What is malformed is left out.
     pub(crate) fn read(sections: &Sections, wanted: &HashSet<VirtAddr>) -> Self {
         let mut info = Self::default();
         if !sections.has(".debug_info") {
@@ -180,7 +182,8 @@ impl DebugInfo {
     }
 }
 
-/// The units that hold a wanted function, and the others of the same crates: a body can lie in any of them.
+/// The units that hold a wanted function, and the others of the same crates: a body can lie in any
+/// of them.
 fn units_to_read<'a>(
     dwarf: &Dwarf<Slice<'a>>,
     wanted: &HashSet<VirtAddr>,
@@ -280,7 +283,8 @@ pub(super) fn location<'a>(
     })
 }
 
-/// A file's path as the compiler was given it: relative to the directory in which it ran, or absolute.
+/// A file's path as the compiler was given it: relative to the directory in which it ran, or
+/// absolute.
 fn file_name(unit: UnitRef<'_, Slice<'_>>, index: u64) -> Option<String> {
     let header = unit.line_program.as_ref()?.header();
     let file = header.file(index)?;

@@ -10,7 +10,8 @@ use super::{
 };
 use crate::model::NameSource;
 
-/// The types of `poll<F, S>` and its sisters, from the `DW_AT_name` of their subprograms (debug=1 and debug=2).
+/// The types of `poll<F, S>` and its sisters, from the `DW_AT_name` of their subprograms (debug=1
+/// and debug=2).
 pub(super) fn names(context: &Context<'_>) -> Vec<Option<TaskName>> {
     let types_at = |address| {
         let names = context.debug.functions_at(address).iter();

@@ -28,8 +28,8 @@ pub(super) struct Evidence {
     pub scheduler: Option<String>,
 }
 
-/// A function of the poll chain that is the body of a future, and the types that its symbols name: several where
-/// functions were folded.
+/// A function of the poll chain that is the body of a future, and the types that its symbols name:
+/// several where functions were folded.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Body {
     pub address: VirtAddr,

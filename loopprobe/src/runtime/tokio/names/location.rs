@@ -1,4 +1,5 @@
-//! Names from the panic locations that async functions and blocks embed: the only source that needs no symbols.
+//! Names from the panic locations that async functions and blocks embed: the only source that needs
+//! no symbols.
 
 use super::{Context, TaskName};
 use crate::{
@@ -7,8 +8,9 @@ use crate::{
     runtime::tokio::vtable::RawVtable,
 };
 
-/// The definition of the outermost async function or block of each async task type. Adapters around it, such as
-/// `Timeout<F>` or `Instrumented<F>`, do not show; a task that is none, or a `Pin<Box<dyn Future>>`, has no name here.
+/// The definition of the outermost async function or block of each async task type. Adapters around
+/// it, such as `Timeout<F>` or `Instrumented<F>`, do not show; a task that is none, or a
+/// `Pin<Box<dyn Future>>`, has no name here.
 pub(super) fn names(context: &Context<'_>) -> Vec<Option<TaskName>> {
     let mut machines = context.machines.borrow_mut();
     let mut name = |vtable: &RawVtable| {
@@ -27,7 +29,8 @@ pub(super) fn from_definition(definition: Definition) -> TaskName {
         type_name: readable(&definition.location),
         others: Vec::new(),
         source: NameSource::Location,
-        // Tokio spawns none of its own async functions: one that is reached is one that the task awaits.
+        // Tokio spawns none of its own async functions: one that is reached is one that the task
+        // awaits.
         certain: definition.certain
             && !short_path(&definition.location.file).starts_with("tokio-1."),
         scheduler: None,

@@ -1,7 +1,7 @@
 //! Names of task types: a chain of sources, best first.
 //!
-//! Each source looks at all vtables at once and says what it knows of each future's type. What a better source left
-//! open, a later one fills in.
+//! Each source looks at all vtables at once and says what it knows of each future's type. What a
+//! better source left open, a later one fills in.
 
 mod agreement;
 mod await_types;
@@ -96,9 +96,10 @@ pub(super) fn from_symbols(context: &Context<'_>) -> Vec<Option<TaskName>> {
     names
 }
 
-/// Names a type of which only the definition is known like another one with the same definition and size: a future has a
-/// vtable for each scheduler, and its body may be inlined into the poll function of one and not of the other. Only names
-/// of bodies are shared: wrappers and generic arguments can differ where definition and size do not.
+/// Names a type of which only the definition is known like another one with the same definition and
+/// size: a future has a vtable for each scheduler, and its body may be inlined into the poll
+/// function of one and not of the other. Only names of bodies are shared: wrappers and generic
+/// arguments can differ where definition and size do not.
 fn name_by_location(vtables: &[RawVtable], names: &mut [Option<TaskName>]) {
     let mut known: HashMap<_, Option<(NameSource, String)>> = HashMap::new();
     for (vtable, name) in vtables.iter().zip(&*names) {
@@ -159,7 +160,8 @@ fn merge(best: &mut Option<TaskName>, found: Option<TaskName>) {
             if let Some(name) = symbols::with_impl_named(&best.type_name, &found.type_name) {
                 best.type_name = name;
             }
-            // DWARF gives a function item on the blocking pool the type of its pointer; symbols know which function.
+            // DWARF gives a function item on the blocking pool the type of its pointer; symbols
+            // know which function.
             if found.certain && unwrap_blocking(&best.type_name).starts_with("fn(") {
                 best.type_name = found.type_name;
             }

@@ -13,10 +13,11 @@ const MAX_DEPTH: usize = 32;
 /// - An async fn reads as the function: `app::upload::{async_fn_env#0}` is `app::upload`.
 /// - An async block reads as the function around it: `app::main::{async block}`.
 /// - A closure on the blocking pool, likewise: `app::main::{closure}`.
-/// - Tokio's own wrapper around blocking closures is dropped, other types keep short generic arguments.
+/// - Tokio's own wrapper around blocking closures is dropped, other types keep short generic
+///   arguments.
 ///
-/// Symbols write `{closure#0}` for an async fn as for a block directly inside of a plain function. Both read as the
-/// function, which is right for the one and the place of the other.
+/// Symbols write `{closure#0}` for an async fn as for a block directly inside of a plain function.
+/// Both read as the function, which is right for the one and the place of the other.
 pub fn readable(type_name: &str, kind: TaskKind) -> String {
     let type_name = unwrap_blocking(type_name);
     let name = short(type_name, kind, 0);
@@ -92,7 +93,8 @@ fn body_name(segments: &[&str], kind: TaskKind, depth: usize) -> String {
     }
 }
 
-/// Whether a segment in angle brackets is the self type of an inherent method, as in `<app::Svc>::handle`.
+/// Whether a segment in angle brackets is the self type of an inherent method, as in
+/// `<app::Svc>::handle`.
 fn is_self(segment: &str, segments: &[&str]) -> bool {
     segments
         .first()
@@ -156,8 +158,9 @@ fn argument_name(argument: &str, kind: TaskKind, depth: usize) -> String {
     }
 }
 
-/// `dyn Future` from `dyn core::future::future::Future<Output = ()> + core::marker::Send`; DWARF puts parentheses around
-/// it, legacy symbols write `dyn core::future::future::Future+Output = ()+core::marker::Send`.
+/// `dyn Future` from `dyn core::future::future::Future<Output = ()> + core::marker::Send`; DWARF
+/// puts parentheses around it, legacy symbols write `dyn core::future::future::Future+Output =
+/// ()+core::marker::Send`.
 fn dyn_name(type_name: &str) -> String {
     let first = split_top(type_name, "+")
         .first()

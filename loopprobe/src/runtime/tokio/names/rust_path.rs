@@ -24,7 +24,8 @@ pub(super) fn split_top<'a>(text: &'a str, separator: &str) -> Vec<&'a str> {
     parts
 }
 
-/// The generic arguments at the end of `name`: `T, U` in `path::name<T, U>` or `path::name::<T, U>`.
+/// The generic arguments at the end of `name`: `T, U` in `path::name<T, U>` or `path::name::<T,
+/// U>`.
 pub(super) fn arguments(name: &str) -> Vec<&str> {
     let segments = split_top(name, "::");
     let Some(last) = segments.last() else {

@@ -30,8 +30,8 @@ pub(super) fn from_type(scheduler: &str) -> Option<Scheduler> {
     }
 }
 
-/// Vtables with the same `raw::schedule<S>` have the same scheduler: what is known of one holds for all, unless two of
-/// them disagree (then the functions were folded).
+/// Vtables with the same `raw::schedule<S>` have the same scheduler: what is known of one holds for
+/// all, unless two of them disagree (then the functions were folded).
 pub(super) fn share(vtables: &[RawVtable], names: &mut [Option<TaskName>]) {
     let mut known: HashMap<VirtAddr, Option<Scheduler>> = HashMap::new();
     for (vtable, name) in vtables.iter().zip(&*names) {

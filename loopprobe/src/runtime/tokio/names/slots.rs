@@ -26,8 +26,9 @@ pub(crate) fn functions(image: &Image, vtable: &RawVtable) -> Vec<VirtAddr> {
 
 /// Chooses each vtable's types (`F`, `S`) from what is known of its functions.
 ///
-/// Linkers and LLVM fold identical functions, and one name of several survives. So a name is certain only if it comes
-/// from a function that no other vtable shares, and no such function says otherwise.
+/// Linkers and LLVM fold identical functions, and one name of several survives. So a name is
+/// certain only if it comes from a function that no other vtable shares, and no such function says
+/// otherwise.
 pub(super) fn decide(
     context: &Context<'_>,
     source: NameSource,

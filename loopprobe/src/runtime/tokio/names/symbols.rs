@@ -65,8 +65,8 @@ pub(super) fn future_and_scheduler(name: &str) -> Option<(String, String)> {
     }
 }
 
-/// `name` with its `{impl#N}` replaced by what `other`, a name of the same function from symbols, says of the impl's
-/// type. `None` if there is no such segment or the two names do not match.
+/// `name` with its `{impl#N}` replaced by what `other`, a name of the same function from symbols,
+/// says of the impl's type. `None` if there is no such segment or the two names do not match.
 pub(super) fn with_impl_named(name: &str, other: &str) -> Option<String> {
     let (before, after) = name.split_once("{impl#")?;
     let (_, after) = after.split_once('}')?;

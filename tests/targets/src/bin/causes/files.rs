@@ -57,7 +57,8 @@ fn forget(file: &File) {
 pub async fn file_io_task(rounds: u32) {
     let scratch = Scratch::filled("read");
     let layout = std::alloc::Layout::from_size_align(CHUNK, 4096).expect("a valid layout");
-    // SAFETY: the layout has a size; O_DIRECT wants an aligned buffer, which is leaked at the end of the process.
+    // SAFETY: the layout has a size; O_DIRECT wants an aligned buffer, which is leaked at the end
+    // of the process.
     let buffer = unsafe { std::slice::from_raw_parts_mut(std::alloc::alloc_zeroed(layout), CHUNK) };
     for _ in 0..rounds {
         file_io_child(&scratch, buffer).await;

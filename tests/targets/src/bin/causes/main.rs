@@ -1,7 +1,8 @@
 //! One task for each cause of a long poll.
 //!
-//! Each task is an async fn that awaits a child, which calls a plain function, which blocks: the child and the function
-//! are what a tool should name. The program says so itself, one line for each cause, before it is ready.
+//! Each task is an async fn that awaits a child, which calls a plain function, which blocks: the
+//! child and the function are what a tool should name. The program says so itself, one line for
+//! each cause, before it is ready.
 
 mod cpu;
 mod files;

@@ -1,4 +1,5 @@
-//! A pipe that nobody drains, a socket that lingers, a descriptor in the wrong mode, and a value that takes long to drop.
+//! A pipe that nobody drains, a socket that lingers, a descriptor in the wrong mode, and a value
+//! that takes long to drop.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -52,7 +53,8 @@ fn pipe_call(pipe: &mut File) {
     pipe.write_all(&[b'x'; 3 * 4096]).expect("the reader lives");
 }
 
-/// A connection whose other end reads nothing for a while, with unsent data, which closing it waits for.
+/// A connection whose other end reads nothing for a while, with unsent data, which closing it waits
+/// for.
 fn lingering() -> TcpStream {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("it is bound");

@@ -1,4 +1,5 @@
-//! What two of the causes need around the process: a name server that answers late, a CPU quota. Both need root.
+//! What two of the causes need around the process: a name server that answers late, a CPU quota.
+//! Both need root.
 
 use std::fs;
 use std::net::UdpSocket;
@@ -21,7 +22,8 @@ pub struct Outside {
 }
 
 impl Outside {
-    /// Gives this process a `resolv.conf` of its own, in a mount namespace of its own, with a server that is late.
+    /// Gives this process a `resolv.conf` of its own, in a mount namespace of its own, with a
+    /// server that is late.
     pub fn name_server() -> Outside {
         let socket =
             UdpSocket::bind((NAME_SERVER, 53)).expect("port 53 of a loopback address; needs root");
@@ -66,7 +68,8 @@ impl Drop for Outside {
     }
 }
 
-/// What began as root goes on as the user that the variable `TARGET_USER` names by number, as daemons do.
+/// What began as root goes on as the user that the variable `TARGET_USER` names by number, as
+/// daemons do.
 fn become_user() {
     let Ok(user) = std::env::var("TARGET_USER") else {
         return;

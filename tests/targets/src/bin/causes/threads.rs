@@ -142,7 +142,8 @@ fn hint_call(done: &AtomicBool) {
     }
 }
 
-/// A thread that computes for whoever waits for it, with its own lock so that the wait is no channel's.
+/// A thread that computes for whoever waits for it, with its own lock so that the wait is no
+/// channel's.
 struct Helper {
     ask: Sender<Arc<(Mutex<bool>, Condvar)>>,
 }

@@ -1,8 +1,9 @@
 //! Pools whose runtime ends.
 //!
-//! Source: `BlockingPool::shutdown` in `tokio/src/runtime/blocking/pool.rs` and `shutdown.rs` beside it (1.23 to 1.54). The table of
-//! threads and the sender are taken out. Each thread has a clone of the sender, and who drops the runtime waits until those are gone,
-//! unless it does not wait at all (`shutdown_background`).
+//! Source: `BlockingPool::shutdown` in `tokio/src/runtime/blocking/pool.rs` and `shutdown.rs`
+//! beside it (1.23 to 1.54). The table of threads and the sender are taken out. Each thread has a
+//! clone of the sender, and who drops the runtime waits until those are gone, unless it does not
+//! wait at all (`shutdown_background`).
 
 use super::{Known, allocated_words, are_references, is_pointer, shape, words};
 use crate::{
@@ -11,9 +12,11 @@ use crate::{
     runtime::{PoolCount, PoolState},
 };
 
-/// What the channel is made of, behind two counts of references: its state, a value, and two wakers.
+/// What the channel is made of, behind two counts of references: its state, a value, and two
+/// wakers.
 const CHANNEL_WORDS: usize = 8;
-/// The state in which the receiver waits, and the sender has neither sent nor gone (`RX_TASK_SET` in `tokio/src/sync/oneshot.rs`).
+/// The state in which the receiver waits, and the sender has neither sent nor gone (`RX_TASK_SET`
+/// in `tokio/src/sync/oneshot.rs`).
 const WAITS: u64 = 1;
 
 /// The channel over which the end of a runtime waits for the threads of its pool.

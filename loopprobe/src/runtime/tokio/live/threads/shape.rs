@@ -1,8 +1,9 @@
 //! The shape by which a blocking pool is known.
 //!
-//! Source: `Inner`, `Shared` (1.54: `LockedInner`) and `SpawnerMetrics` in `tokio/src/runtime/blocking/pool.rs` (1.23 to 1.54), and
-//! the standard library's `VecDeque`, `HashMap` and `RandomState`. `Shared` has the queue and the threads; the numbers lie behind
-//! it, since compilers put fields without a niche last.
+//! Source: `Inner`, `Shared` (1.54: `LockedInner`) and `SpawnerMetrics` in
+//! `tokio/src/runtime/blocking/pool.rs` (1.23 to 1.54), and the standard library's `VecDeque`,
+//! `HashMap` and `RandomState`. `Shared` has the queue and the threads; the numbers lie behind it,
+//! since compilers put fields without a niche last.
 
 use super::{
     super::{header::VTABLE, layout::Layouts},
@@ -87,12 +88,14 @@ impl Shape {
         })
     }
 
-    /// The sender that each thread has a clone of, the word behind the map (1.23 to 1.54, as compiled by Rust 1.95).
+    /// The sender that each thread has a clone of, the word behind the map (1.23 to 1.54, as
+    /// compiled by Rust 1.95).
     pub(super) fn sender(&self, words: &[u64]) -> u64 {
         words.get(self.map + MAP_WORDS).copied().unwrap_or(0)
     }
 
-    /// What the numbers say, if there are such that fit the threads, the queue, and so many workers.
+    /// What the numbers say, if there are such that fit the threads, the queue, and so many
+    /// workers.
     pub(super) fn reading(&self, words: &[u64], workers: u64) -> Option<Reading> {
         let behind = self.map + MAP_WORDS;
         let mut fitting: Vec<Reading> = Vec::new();
@@ -130,8 +133,8 @@ impl Shape {
         words.len()
     }
 
-    /// Whether a word may say how many threads the pool has had, which a map is numbered by. It lies in `Shared` too, with zeros
-    /// behind it, and looks like the numbers.
+    /// Whether a word may say how many threads the pool has had, which a map is numbered by. It
+    /// lies in `Shared` too, with zeros behind it, and looks like the numbers.
     fn may_be_index(&self, word: u64) -> bool {
         (self.entries..MAX_INDEX).contains(&word)
     }
@@ -153,8 +156,9 @@ impl Shape {
     }
 }
 
-/// How many threads of a pool are left, and how many closures wait, once the table of threads and the sender have been taken out of
-/// it. `None` if they have not, or no thread is left. Those that were idle have ended; before Tokio 1.54 they are still counted as idle.
+/// How many threads of a pool are left, and how many closures wait, once the table of threads and
+/// the sender have been taken out of it. `None` if they have not, or no thread is left. Those that
+/// were idle have ended; before Tokio 1.54 they are still counted as idle.
 pub(super) fn left(words: &[u64], before: &Reading) -> Option<(u64, u64)> {
     let (map, entries) = next_map(words, before.map)?;
     let is_taken_out = map == before.map && entries == 0 && words.get(map + MAP_WORDS) == Some(&0);
@@ -172,8 +176,8 @@ fn next_map(words: &[u64], from: usize) -> Option<(usize, u64)> {
     })
 }
 
-/// How many entries a hash map has, if this is one: its control bytes, a power of two less one, room left, entries, and the two
-/// random numbers of its hasher.
+/// How many entries a hash map has, if this is one: its control bytes, a power of two less one,
+/// room left, entries, and the two random numbers of its hasher.
 fn entries([a, b, left, entries, keys @ ..]: &[u64; MAP_WORDS]) -> Option<u64> {
     // Compilers have put the mask before the pointer, and after it.
     let is_map = |(control, mask): (u64, u64)| {
@@ -251,8 +255,9 @@ struct Numbers {
 }
 
 impl Numbers {
-    /// The ways in which words can be read: the fields have no order of their own, but those that are alike keep the source's. How
-    /// long an idle thread waits, a `Duration`, lies behind the cap in the source, and elsewhere where compilers sort by niches.
+    /// The ways in which words can be read: the fields have no order of their own, but those that
+    /// are alike keep the source's. How long an idle thread waits, a `Duration`, lies behind the
+    /// cap in the source, and elsewhere where compilers sort by niches.
     fn at(words: &[u64], at: usize) -> Vec<Self> {
         let words = &words[at..];
         let is_nanos = |word: u64| word & 0xffff_ffff < 1_000_000_000;
@@ -286,7 +291,8 @@ impl Numbers {
             && self.queued <= MAX_QUEUED
     }
 
-    /// How many threads there may be, and are busy, beside so many workers. `None` if the numbers do not fit that.
+    /// How many threads there may be, and are busy, beside so many workers. `None` if the numbers
+    /// do not fit that.
     fn without(&self, workers: u64) -> Option<(u64, u64)> {
         if self.workers.is_some_and(|said| said != workers) {
             return None;

@@ -1,4 +1,5 @@
-//! Structures in the debug information: members, and the variants of an enumeration or state machine.
+//! Structures in the debug information: members, and the variants of an enumeration or state
+//! machine.
 
 use gimli::{AttributeValue, UnitHeader, UnitOffset, UnitRef, constants as dw};
 

@@ -19,8 +19,8 @@ fn a_hash_map_is_known_by_its_numbers() {
     assert_eq!(entries(&[0x7000, 3, 1, 2, 0x7f00_0000_1000, KEYS[1]]), None);
 }
 
-/// The end of a pool of Tokio 1.47 with seven threads at most, of which three are workers: the map, what `Shared` has behind
-/// it, and the numbers.
+/// The end of a pool of Tokio 1.47 with seven threads at most, of which three are workers: the map,
+/// what `Shared` has behind it, and the numbers.
 fn pool(garbage: u64, metrics: [u64; 3]) -> Vec<u64> {
     let [threads, idle, queued] = metrics;
     let mut words = vec![2, 1, 0x7000, 7, 7 - threads, threads, KEYS[0], KEYS[1]];
