@@ -1,6 +1,8 @@
 //! Keeps to the budget: takes fewer stacks, takes the probes away for a while, and goes on later.
 
-use std::io;
+use std::{io, os::fd::AsFd as _};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::Observer;
 use crate::{
@@ -79,10 +81,20 @@ impl Observer {
         if change.step == Step::Paused {
             self.pause(now)
         } else if change.cost.is_none() {
-            self.go_on(now).map_err(io::Error::other)
+            match self.go_on(now) {
+                // Its end is noticed elsewhere.
+                Err(_) if self.is_gone() => Ok(()),
+                result => result.map_err(io::Error::other),
+            }
         } else {
             self.configure()
         }
+    }
+
+    /// Whether the process is gone.
+    fn is_gone(&self) -> bool {
+        let mut exit = [PollFd::new(self.exit.as_fd(), PollFlags::POLLIN)];
+        poll(&mut exit, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }
 
     /// From now on the programs change nothing, and no probe is in the process.

@@ -60,7 +60,7 @@ use super::{
     workers::Workers,
 };
 use crate::{
-    attach::{DeadTime, Kernel, Messages, Method, Plan, PlannedImage},
+    attach::{AttachError, DeadTime, Kernel, Messages, Method, Plan, PlannedImage},
     clock::{nanoseconds, now_ns},
     model::{Due, Event, Session, Sink, Summary, TaskType},
 };
@@ -185,7 +185,11 @@ impl Observer {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 ("the output was closed", None)
             }
-            Err(error) => ("the output failed", Some(error)),
+            // What the kernel side says comes through the same functions as what a sink says.
+            Err(error) => match error.downcast::<AttachError>() {
+                Ok(error) => ("the kernel side failed", Some(ObserveError::Attach(error))),
+                Err(error) => ("the output failed", Some(ObserveError::Output(error))),
+            },
         };
         self.totals.reason = reason.into();
         let mut summary = self.finish(sink, quiet)?;
@@ -194,9 +198,9 @@ impl Observer {
         }
         // A sink may stand for many, and those that have not failed want the end.
         let ended = write(sink, &Event::Summary(summary.clone()));
-        match failed.map_or(ended, Err) {
-            Ok(()) => Ok(summary),
-            Err(error) => Err(ObserveError::Output(error)),
+        match failed {
+            Some(error) => Err(error),
+            None => ended.map(|()| summary).map_err(ObserveError::Output),
         }
     }
 
