@@ -4,7 +4,7 @@ use std::path::Path;
 
 use loopprobe::{
     code::{StateMachines, locations_near, near},
-    elf::Image,
+    elf::{Image, VirtAddr},
 };
 
 /// The functions of one file that are looked at.
@@ -22,6 +22,8 @@ pub fn code(bytes: &[u8]) {
     for (start, end) in image.functions().iter().take(MAX_FUNCTIONS) {
         let _ = machines.outermost(&image, start);
         let _ = machines.within(&image, start..end);
+        let middle = VirtAddr(start.0 + (end.0 - start.0) / 2);
+        let _ = machines.completions(&image, start..end, middle);
         let _ = locations_near(&image, start, MAX_CALLS);
         let _ = near(&image, start..end);
     }

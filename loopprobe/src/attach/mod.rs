@@ -4,6 +4,7 @@
 //! killed loopprobe leaves no trace; `apart.rs` says what that takes.
 
 mod apart;
+mod breakpoint;
 mod btf;
 mod canary;
 mod cost;
@@ -20,6 +21,7 @@ mod sys;
 mod uprobe;
 
 pub(crate) use apart::await_removal;
+pub(crate) use breakpoint::{Breakpoint, breakpoint_cost_ns};
 pub(crate) use canary::{Block, block};
 pub use cost::{DeadTime, Measurement, ProbeTiming, measure};
 pub use error::AttachError;

@@ -2,7 +2,9 @@
 
 use std::{cell::OnceCell, collections::HashMap, ops::Range};
 
-use super::{Blocks, ResumedPanics, Walk, Walked, panic_location, state_byte};
+use super::{
+    Blocks, Completion, ResumedPanics, Walk, Walked, awaits::Machine, panic_location, state_byte,
+};
 use crate::{
     elf::{Image, VirtAddr},
     model::SourceLocation,
@@ -11,6 +13,8 @@ use crate::{
 /// How many blocks are looked at in one image, over all walks: a thousand task types need up to
 /// three million.
 const MAX_VISITED: usize = 1 << 23;
+/// How many functions' loops are looked at, of an image.
+const MAX_MACHINES: usize = 512;
 
 /// Where an async function or block is defined.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +40,8 @@ pub struct StateMachines {
     outermost: HashMap<VirtAddr, Option<Definition>>,
     within: HashMap<VirtAddr, Option<Definition>>,
     states: HashMap<VirtAddr, Option<u32>>,
+    /// Functions whose loops were asked for.
+    machines: HashMap<VirtAddr, Option<Machine>>,
     visited: usize,
 }
 
@@ -77,6 +83,28 @@ impl StateMachines {
         let found = self.look_for_state(image, poll);
         self.states.insert(poll, found);
         found
+    }
+
+    /// The instructions that are executed when an await completes, in the loops of `function` that
+    /// the instruction at `at` lies in. None where it is no state machine, or the code cannot be
+    /// followed.
+    pub fn completions(
+        &mut self,
+        image: &Image,
+        function: Range<VirtAddr>,
+        at: VirtAddr,
+    ) -> Vec<Completion> {
+        let panics = self.panics.get_or_init(|| ResumedPanics::find(image));
+        let start = function.start;
+        if !self.machines.contains_key(&start) {
+            if panics.is_empty() || self.machines.len() >= MAX_MACHINES {
+                return Vec::new();
+            }
+            let machine = Machine::of(image, &mut self.blocks, panics, function);
+            self.machines.insert(start, machine);
+        }
+        let machine = self.machines.get(&start).and_then(Option::as_ref);
+        machine.map_or_else(Vec::new, |machine| machine.completions(image, at))
     }
 
     fn look_for_state(&mut self, image: &Image, poll: VirtAddr) -> Option<u32> {

@@ -4,13 +4,14 @@ mod describe;
 mod own;
 mod record;
 mod seen;
+mod turns;
 mod wakers;
 mod watched;
+mod whole;
 
 use std::{
     collections::{HashMap, VecDeque},
     fs::File,
-    sync::Arc,
 };
 
 use loopprobe_common::records::{Kind, StackRecord, TakerRecord};
@@ -18,6 +19,7 @@ use loopprobe_common::records::{Kind, StackRecord, TakerRecord};
 use self::{
     record::is_at_entry,
     seen::{MAX_STACKS, Seen, Taken},
+    turns::Turns,
     wakers::Beside,
 };
 pub(super) use self::{
@@ -33,11 +35,11 @@ use super::{
 };
 use crate::{
     attach::PlannedImage,
-    diagnose::{CpuQuota, Descriptors, Halt, Object, Objects, RawSyscall, SeenFile, Taker},
-    model::{Frame, LongPoll, Lost, Outcome},
+    diagnose::{CpuQuota, Descriptors, Halt, Objects, RawSyscall, SeenFile, Taker},
+    model::{LongPoll, Lost, Outcome},
     process::{ProcessError, Status},
     symbolize::{PerfMap, Symbolizer},
-    unwind::{Means, Memory, Module, PollFunctions, RawFrame, RawStack, Unwinder, Unwound},
+    unwind::{Means, Memory, PollFunctions, Unwinder, Unwound},
 };
 
 /// Stacks whose poll has ended below the threshold are dropped after this long.
@@ -63,6 +65,8 @@ pub(super) struct Stacks {
     runtime: RuntimeCode,
     /// Samples of threads that polls may wait for, oldest first.
     beside: VecDeque<Beside>,
+    /// How often loops turn that polls compute in.
+    turns: Turns,
     /// How much time a sample stands for.
     sample_ns: u64,
     memory: Memory,
@@ -99,6 +103,7 @@ impl Stacks {
             functions: None,
             runtime: RuntimeCode::default(),
             beside: VecDeque::new(),
+            turns: Turns::default(),
             sample_ns: 1_000_000_000 / u64::from(options.sample_hz.max(1)),
             memory: Memory::of(options.pid),
             lost: Lost::default(),
@@ -162,6 +167,7 @@ impl Stacks {
         if let Some(quota) = &mut self.quota {
             quota.read(now_ns);
         }
+        self.turns.tick(now_ns);
         let crowded = self.polls.len() > MAX_POLLS;
         if !all_seen && !crowded {
             return;
@@ -365,26 +371,6 @@ impl Stacks {
             ..Taken::default()
         };
         self.describe(poll, taken, now_ns);
-    }
-
-    /// The frames of a whole stack, innermost first, without names.
-    pub(super) fn walk(&mut self, raw: &RawStack) -> Unwound {
-        self.unwinder.unwind_thread(raw)
-    }
-
-    /// The functions of frames, inlined ones included.
-    pub(super) fn names(&mut self, frames: &[RawFrame]) -> Vec<Frame> {
-        self.symbolizer.frames(frames)
-    }
-
-    /// What a system call is about.
-    pub(super) fn object(&self, call: &RawSyscall) -> Option<Object> {
-        self.objects.resolve(call)
-    }
-
-    /// The process's modules.
-    pub(super) fn modules(&self) -> Vec<Arc<Module>> {
-        self.unwinder.modules().to_vec()
     }
 }
 

@@ -1,7 +1,7 @@
 //! All that is known of one long poll before its cause: split, stacks, objects, quota, takers.
 
 use super::{Database, Halt, Moment, Object, RawSyscall, operation::Operation};
-use crate::model::{Frame, Split, Stack};
+use crate::model::{Frame, SourceLocation, Split, Stack};
 
 /// One stack of a poll, with what is known about it beside the frames.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +21,21 @@ pub struct StackEvidence {
     /// Of a sample: whether it found the thread in a small loop that waits, by the processor's
     /// `pause`.
     pub spins: bool,
+    /// Of a sample: the loop of awaits that are all ready that it found the thread in.
+    pub ready_loop: Option<ReadyLoop>,
+}
+
+/// A loop of a poll in which what is awaited is always ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadyLoop {
+    /// How long a turn takes, in nanoseconds.
+    pub turn_ns: u64,
+    /// Whether a turn may be much shorter than that: it could not be told from the cost of looking.
+    pub at_most: bool,
+    /// Where the async function is defined that is awaited, where the code tells.
+    pub of: Option<SourceLocation>,
+    /// Which frame of the stack has the loop.
+    pub frame: usize,
 }
 
 /// The thread that ended a wait inside a poll.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Database, Halt, Moment, Object, PollEvidence, StackEvidence, Taker, Waker,
+    Database, Halt, Moment, Object, PollEvidence, ReadyLoop, StackEvidence, Taker, Waker,
     blame::{blamed, blocking_call, describe, entry, place},
     descriptors::is_misused,
     object::{Pipe, Socket},
@@ -11,7 +11,10 @@ use super::{
     rules::lock,
     syscall::Waits,
 };
-use crate::model::{Cause, Frame, Role};
+use crate::{
+    code::short_path,
+    model::{Cause, Frame, Role, SourceLocation},
+};
 
 /// Facts by name.
 type Facts = BTreeMap<String, String>;
@@ -36,19 +39,7 @@ pub(crate) fn facts(
         return facts;
     };
     of_halt(&mut facts, found.halt, evidence);
-    if let Some(waker) = &found.waker {
-        let name = if cause == Cause::Lock {
-            "holder"
-        } else {
-            "waker"
-        };
-        if matches!(
-            cause,
-            Cause::Lock | Cause::Channel | Cause::ThreadWait | Cause::NestedBlockOn
-        ) {
-            add(&mut facts, name, woken_by(waker, cause));
-        }
-    }
+    of_waker(&mut facts, cause, found);
     let moment = Moment::of(found);
     if let Some(syscall) = moment.syscall {
         add(&mut facts, "syscall", syscall.name());
@@ -61,6 +52,13 @@ pub(crate) fn facts(
         add(&mut facts, "guest", guest);
     }
     of_cause(&mut facts, cause, &moment);
+    if let Some(looped) = found
+        .ready_loop
+        .as_ref()
+        .filter(|_| cause == Cause::NeverYields)
+    {
+        add(&mut facts, "awaits", awaits(looped, ns));
+    }
     if cause == Cause::Database {
         of_databases(&mut facts, evidence);
     }
@@ -79,6 +77,22 @@ fn guest(frames: &[Frame]) -> Option<&str> {
     let inside = &frames[..blamed(frames).unwrap_or(frames.len())];
     let is_guests = |frame: &&Frame| frame.role.guest().is_some() && frame.address.is_some();
     inside.iter().find(is_guests)?.function.as_deref()
+}
+
+/// `about 5000 of the async function or block at src/main.rs:7`.
+fn awaits(looped: &ReadyLoop, ns: u64) -> String {
+    let count = ns / looped.turn_ns.max(1);
+    // As exact as the length of a turn: two digits.
+    let step = 10_u64.pow(count.max(1).ilog10().saturating_sub(1));
+    let count = (count + step / 2) / step * step;
+    let about = if looped.at_most { "at least" } else { "about" };
+    match &looped.of {
+        Some(SourceLocation { file, line, .. }) => {
+            let file = short_path(file);
+            format!("{about} {count} of the async function or block at {file}:{line}")
+        }
+        None => format!("{about} {count}"),
+    }
 }
 
 /// `hog (812) 45 ms, thread rayon-0 3 ms`.
@@ -119,6 +133,17 @@ fn woken_by(waker: &Waker, cause: Cause) -> String {
         ),
         Some((None, ms)) => format!("{thread}, which computed for {ms} ms meanwhile"),
         None => thread,
+    }
+}
+
+fn of_waker(facts: &mut Facts, cause: Cause, found: &StackEvidence) {
+    let name = match cause {
+        Cause::Lock => "holder",
+        Cause::Channel | Cause::ThreadWait | Cause::NestedBlockOn => "waker",
+        _ => return,
+    };
+    if let Some(waker) = &found.waker {
+        add(facts, name, woken_by(waker, cause));
     }
 }
 

@@ -25,7 +25,7 @@ mod verdict;
 
 pub(crate) use blame::blocking_call;
 pub use descriptors::{Database, Descriptors};
-pub use evidence::{PollEvidence, StackEvidence, Taker, ThrottleDelta, Waker, Work};
+pub use evidence::{PollEvidence, ReadyLoop, StackEvidence, Taker, ThrottleDelta, Waker, Work};
 pub use halt::Halt;
 pub use moment::Moment;
 pub use object::{Object, Pipe, Socket};

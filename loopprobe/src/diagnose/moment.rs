@@ -26,6 +26,8 @@ pub struct Moment<'a> {
     pub halt: Option<Halt>,
     /// Whether it was in a small loop that waits.
     pub spins: bool,
+    /// Whether it was in a loop of awaits that are all ready.
+    pub never_yields: bool,
     /// Whose operation it was in, as the frames tell.
     pub(crate) operation: Option<Operation>,
 }
@@ -42,6 +44,7 @@ impl<'a> Moment<'a> {
             throttled: false,
             halt: found.halt,
             spins: found.spins,
+            never_yields: found.ready_loop.is_some(),
             operation: whose(found),
         }
     }
@@ -57,6 +60,7 @@ impl<'a> Moment<'a> {
             throttled,
             halt: None,
             spins: false,
+            never_yields: false,
             operation: None,
         }
     }

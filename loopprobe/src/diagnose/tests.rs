@@ -46,6 +46,7 @@ fn blocked(inner: &[&str], number: i64, object: Option<Object>, ns: u64) -> Stac
         halt: None,
         waker: None,
         spins: false,
+        ready_loop: None,
     }
 }
 

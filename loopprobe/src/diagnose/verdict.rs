@@ -242,6 +242,9 @@ fn heaviest_call<'a>(stacks: &[&'a StackEvidence]) -> (Option<Blocked>, Option<&
 /// the ones to look at: it is not to blame.
 fn call_of(found: &StackEvidence) -> Option<Blocked> {
     let frames = &found.stack.frames;
+    if let Some(frame) = never_yielding(found) {
+        return Some(describe(frame));
+    }
     let broke_off = matches!(
         found.stack.outcome,
         Outcome::NoUnwindInfo | Outcome::Inconsistent | Outcome::Truncated | Outcome::Unreadable
@@ -256,6 +259,14 @@ fn call_of(found: &StackEvidence) -> Option<Blocked> {
         }
         outer = &outer[at + 1..];
     }
+}
+
+/// The async body whose loop never gives its thread back, if that is why a stack stood. What the
+/// loop calls is not to blame.
+fn never_yielding(found: &StackEvidence) -> Option<&Frame> {
+    let looped = found.ready_loop.as_ref()?;
+    let frame = found.stack.frames.get(looped.frame)?;
+    (cause_of(found) == Cause::NeverYields && !frame.runtime).then_some(frame)
 }
 
 /// Of samples, where the function to blame has no name: the innermost one that nearly all of them

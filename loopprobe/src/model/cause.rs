@@ -58,6 +58,8 @@ pub enum Cause {
     Database,
     /// It closed a descriptor.
     Closing,
+    /// Its awaits were all ready, one after the other, and it never gave its thread back.
+    NeverYields,
     /// It could not be told.
     Unknown,
 }

@@ -4,7 +4,7 @@ use std::{cell::OnceCell, ops::Range};
 
 use super::role::{Origins, is_system_library};
 use crate::{
-    code::{StateMachines, callee, calls_import, deallocators, near},
+    code::{Completion, StateMachines, callee, calls_import, deallocators, near},
     elf::{Image, VirtAddr},
     model::{Frame, SourceLocation},
     unwind::Module,
@@ -47,6 +47,14 @@ impl Definitions {
             .within(&self.image, function)
             .filter(|definition| definition.certain)
             .map(|definition| definition.location)
+    }
+
+    /// The instructions that are executed when an await completes, in the loops that an address
+    /// lies in.
+    pub(super) fn completions(&mut self, address: VirtAddr) -> Vec<Completion> {
+        self.function(address).map_or_else(Vec::new, |function| {
+            self.machines.completions(&self.image, function, address)
+        })
     }
 
     /// Where the module's code comes from.

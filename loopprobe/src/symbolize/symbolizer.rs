@@ -16,6 +16,7 @@ use super::{
     separate::SeparateFiles, steady::Steady,
 };
 use crate::{
+    code::Completion,
     elf::VirtAddr,
     model::{Frame, Role, SourceLocation},
     runtime::{RUNTIMES, Runtimes},
@@ -94,6 +95,17 @@ impl Symbolizer {
         }
         role::settle(&mut frames);
         frames
+    }
+
+    /// The instructions that are executed when an await completes, in the loops of the function
+    /// that a frame stands in; their addresses are the file's.
+    pub(crate) fn completions(&mut self, frame: &RawFrame) -> Vec<Completion> {
+        let (Some(module), Some(at)) = (&frame.module, frame.virt()) else {
+            return Vec::new();
+        };
+        let source = self.modules.get_mut(&module.id());
+        let definitions = source.and_then(|source| source.definitions(module));
+        definitions.map_or_else(Vec::new, |definitions| definitions.completions(at))
     }
 
     fn cached(&mut self, frame: &RawFrame) -> Arc<[Frame]> {

@@ -8,7 +8,7 @@ use crate::{
     code::{SPIN_WAIT_BYTES, is_spin_wait},
     diagnose::{Halt, PollEvidence, StackEvidence, Waker, diagnose},
     elf::ProcAddr,
-    model::{LongPoll, Stack, StackKind},
+    model::{Cause, LongPoll, Stack, StackKind},
 };
 
 impl Stacks {
@@ -21,6 +21,12 @@ impl Stacks {
         }
         if let Some(quota) = &mut self.quota {
             quota.read(now_ns);
+        }
+        if poll.ended && self.turns.asks(poll) {
+            for one in seen.iter().filter(|one| one.samples > 0) {
+                let frames = &one.frames;
+                self.turns.learn(frames, &mut self.symbolizer, poll, now_ns);
+            }
         }
         let on_cpu_ns = poll.split.map_or(0, |split| split.on_cpu_ns);
         let samples: u32 = seen.iter().map(|s| s.samples).sum();
@@ -47,8 +53,30 @@ impl Stacks {
             group: self.group(&seen),
             tracer: self.descriptors.tracer().filter(|_| is_halted(&seen)),
         };
-        poll.diagnosis = Some(diagnose(&evidence));
+        let diagnosis = diagnose(&evidence);
+        let computes = matches!(diagnosis.cause, Cause::Cpu | Cause::NeverYields);
+        // Watching promises that nothing is placed.
+        let is_watched = poll.bounds.is_some();
+        if computes && !poll.block_in_place && !is_watched {
+            self.ask_for_turns(&seen, poll.tid, now_ns);
+        }
+        poll.diagnosis = Some(diagnosis);
         poll.stacks = evidence.stacks.into_iter().map(|s| s.stack).collect();
+    }
+
+    /// Asks how often the loop turns in which most samples found a poll.
+    fn ask_for_turns(&mut self, seen: &[Seen], tid: u32, now_ns: u64) {
+        let samples = seen.iter().filter(|one| one.syscall.is_none());
+        let Some(most) = samples.max_by_key(|one| one.samples) else {
+            return;
+        };
+        let mut tids: Vec<u32> = self.polls.keys().map(|(tid, _)| *tid).collect();
+        tids.sort_unstable();
+        tids.dedup();
+        tids.retain(|&other| other != tid);
+        tids.insert(0, tid);
+        let frames = &most.frames;
+        self.turns.ask(frames, &mut self.symbolizer, &tids, now_ns);
     }
 
     /// The control group that may have held the poll up.
@@ -87,7 +115,11 @@ impl Stacks {
             frames: self.symbolizer.frames(&waker.frames),
             work: self.work_of(waker),
         });
-        let spins = seen.samples > 0 && seen.syscall.is_none() && self.is_spinning(seen);
+        let computes = seen.samples > 0 && seen.syscall.is_none();
+        let spins = computes && self.is_spinning(seen);
+        let ready_loop = computes
+            .then(|| self.turns.of(&seen.frames, &frames, &mut self.symbolizer))
+            .flatten();
         if count {
             self.lost.incomplete_stacks += u64::from(!seen.outcome.is_whole());
             self.lost.unresolved_frames +=
@@ -119,6 +151,7 @@ impl Stacks {
                 halt: seen.halt.filter(|_| acts),
                 waker: waker.clone().filter(|_| acts),
                 spins: spins && kind == StackKind::OnCpu,
+                ready_loop: ready_loop.clone().filter(|_| kind == StackKind::OnCpu),
             }
         })
         .collect()

@@ -20,6 +20,7 @@ pub(super) mod lock;
 mod memory_map;
 mod nested_block_on;
 mod network;
+mod never_yields;
 mod page_fault;
 mod pipe;
 mod preempted;
@@ -101,6 +102,7 @@ pub const RULES: &[Rule] = &[
     drop::RULE,
     memory_map::RULE,
     page_fault::RULE,
+    never_yields::RULE,
     cpu::RULE,
     unknown::RULE,
 ];

@@ -1,0 +1,242 @@
+//! Loops whose awaits are all ready: how often one turned inside a poll.
+//!
+//! A sample shows in which loop of a state machine a poll computes, and the code where in it an
+//! await completes. A breakpoint there, for a few times, tells how long a turn takes.
+
+use std::collections::HashMap;
+
+use crate::{
+    attach::{Breakpoint, breakpoint_cost_ns},
+    diagnose::ReadyLoop,
+    elf::{FileOffset, ProcAddr},
+    model::{Frame, LongPoll, SourceLocation},
+    symbolize::Symbolizer,
+    unwind::RawFrame,
+};
+
+/// So many times a breakpoint is met: on a virtual machine each costs some 15 us.
+const TIMES: u32 = 32;
+/// Fewer awaits in a poll are no loop that goes on and on.
+const FEWEST: usize = 8;
+/// Threads that get a breakpoint: the poll's own, and others that poll.
+const MAX_THREADS: usize = 16;
+/// How often a loop is asked about that did not turn as often in a long poll.
+const TRIES: u32 = 2;
+/// How long a breakpoint waits for a long poll, and after how long a loop is asked about again.
+const WAIT_NS: u64 = 5_000_000_000;
+const KEEP_NS: u64 = 5_000_000_000;
+/// Frames of a stack that are looked at, awaits around each, and calls whose loops are remembered.
+const MAX_FRAMES: usize = 24;
+const MAX_PLACES: usize = 4;
+const MAX_CALLS: usize = 4096;
+
+/// An instruction that is executed when an await completes, in a loop around a call.
+#[derive(Clone, Debug)]
+struct Place {
+    at: ProcAddr,
+    of: Option<SourceLocation>,
+    /// The frame whose function has the loop: where in its file it stands.
+    offset: FileOffset,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    turn: Option<Turn>,
+    tries: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    ns: u64,
+    at_most: bool,
+    seen_ns: u64,
+}
+
+impl Turn {
+    /// From the times of some completions and what it costs to see one. As much as that may be off
+    /// by half, so what is left of a turn that is not much longer is a bound.
+    fn of(hits: &[u64], cost_ns: u64, seen_ns: u64) -> Option<Self> {
+        if hits.len() < FEWEST {
+            return None;
+        }
+        let mut apart: Vec<u64> = hits.windows(2).map(|two| two[1] - two[0]).collect();
+        apart.sort_unstable();
+        let seen = *apart.get(apart.len() / 2)?;
+        let at_most = seen < cost_ns * 3 / 2;
+        let own = if at_most { seen / 2 } else { seen - cost_ns };
+        Some(Self {
+            ns: own.max(1),
+            at_most,
+            seen_ns,
+        })
+    }
+}
+
+#[derive(Debug)]
+struct Asked {
+    at: ProcAddr,
+    since_ns: u64,
+    breakpoints: Vec<(u32, Breakpoint)>,
+}
+
+/// What is known of such loops.
+#[derive(Debug, Default)]
+pub(super) struct Turns {
+    /// By module and address of a call.
+    places: HashMap<(u32, ProcAddr), Vec<Place>>,
+    known: HashMap<ProcAddr, Known>,
+    asked: Option<Asked>,
+    /// What a breakpoint costs here; 0 as long as there was none.
+    cost_ns: u64,
+}
+
+impl Known {
+    fn is_fresh(&self, now_ns: u64) -> bool {
+        self.turn
+            .is_some_and(|turn| turn.seen_ns + KEEP_NS > now_ns)
+    }
+}
+
+impl Turns {
+    /// Whether the loop that is asked about is one that a poll may tell of: it began with the
+    /// breakpoint in place.
+    pub(super) fn asks(&self, poll: &LongPoll) -> bool {
+        self.asked.as_ref().is_some_and(|asked| {
+            let mut breakpoints = asked.breakpoints.iter();
+            asked.since_ns <= poll.start_ns && breakpoints.any(|(tid, _)| *tid == poll.tid)
+        })
+    }
+
+    /// Learns what a poll that has ended tells of the loop that is asked about, if it was sampled
+    /// in it.
+    pub(super) fn learn(
+        &mut self,
+        frames: &[RawFrame],
+        symbolizer: &mut Symbolizer,
+        poll: &LongPoll,
+        now_ns: u64,
+    ) {
+        let places = self.all_places(frames, symbolizer);
+        let is_asked = |asked: &mut Asked| places.iter().any(|place| place.at == asked.at);
+        let Some(asked) = self.asked.take_if(is_asked) else {
+            return;
+        };
+        let of_thread = asked.breakpoints.iter().find(|(tid, _)| *tid == poll.tid);
+        let all = of_thread.map_or_else(Vec::new, |(_, breakpoint)| breakpoint.hits());
+        let during = poll.start_ns..poll.start_ns + poll.duration_ns;
+        let hits = all.iter().copied().filter(|hit| during.contains(hit));
+        let turn = Turn::of(&hits.collect::<Vec<_>>(), self.cost_ns, now_ns);
+        let known = self.known.entry(asked.at).or_default();
+        // Other polls may have used up what there was.
+        if turn.is_some() || all.len() < TIMES as usize {
+            known.turn = turn;
+        }
+        known.tries += u32::from(turn.is_none());
+    }
+
+    /// Of the loops that a sampled stack lies in, the one that turned fastest in a poll. `named`
+    /// are the same frames with names.
+    pub(super) fn of(
+        &mut self,
+        frames: &[RawFrame],
+        named: &[Frame],
+        symbolizer: &mut Symbolizer,
+    ) -> Option<ReadyLoop> {
+        if self.known.values().all(|known| known.turn.is_none()) {
+            return None;
+        }
+        let places = self.all_places(frames, symbolizer);
+        let known = places.into_iter().filter_map(|place| {
+            let turn = self.known.get(&place.at)?.turn?;
+            Some(ReadyLoop {
+                turn_ns: turn.ns,
+                at_most: turn.at_most,
+                of: place.of,
+                frame: named_frame(named, place.offset)?,
+            })
+        });
+        known.min_by_key(|looped| looped.turn_ns)
+    }
+
+    /// Asks about a loop that a sampled stack lies in, the innermost one first of which nothing is
+    /// known. One after the other: each breakpoint makes a turn longer.
+    pub(super) fn ask(
+        &mut self,
+        frames: &[RawFrame],
+        symbolizer: &mut Symbolizer,
+        tids: &[u32],
+        now_ns: u64,
+    ) {
+        if self.asked.is_some() {
+            return;
+        }
+        let places = self.all_places(frames, symbolizer);
+        let mut wanted = places.iter().filter(|place| {
+            let known = self.known.get(&place.at);
+            known.is_none_or(|known| known.tries < TRIES && !known.is_fresh(now_ns))
+        });
+        let Some(place) = wanted.next() else {
+            return;
+        };
+        if self.cost_ns == 0 {
+            self.cost_ns = breakpoint_cost_ns().unwrap_or(0);
+        }
+        let placed = |&tid: &u32| Some((tid, Breakpoint::place(tid, place.at, TIMES).ok()?));
+        let breakpoints: Vec<_> = tids.iter().take(MAX_THREADS).filter_map(placed).collect();
+        if breakpoints.is_empty() {
+            self.known.entry(place.at).or_default().tries += 1;
+            return;
+        }
+        self.asked = Some(Asked {
+            at: place.at,
+            since_ns: now_ns,
+            breakpoints,
+        });
+    }
+
+    /// Takes breakpoints off that no long poll has come to.
+    pub(super) fn tick(&mut self, now_ns: u64) {
+        self.asked
+            .take_if(|asked| asked.since_ns + WAIT_NS <= now_ns);
+    }
+
+    fn all_places(&mut self, frames: &[RawFrame], symbolizer: &mut Symbolizer) -> Vec<Place> {
+        let frames = frames.iter().take(MAX_FRAMES);
+        frames
+            .flat_map(|frame| self.places(frame, symbolizer))
+            .collect()
+    }
+
+    fn places(&mut self, frame: &RawFrame, symbolizer: &mut Symbolizer) -> Vec<Place> {
+        let Some(module) = &frame.module else {
+            return Vec::new();
+        };
+        let key = (module.id(), frame.address);
+        if let Some(known) = self.places.get(&key) {
+            return known.clone();
+        }
+        if self.places.len() >= MAX_CALLS {
+            return Vec::new();
+        }
+        let Some(offset) = frame.offset() else {
+            return Vec::new();
+        };
+        let found = symbolizer.completions(frame).into_iter();
+        let places = found.map(|completion| Place {
+            at: ProcAddr(completion.at.0.wrapping_add(module.bias())),
+            of: completion.of,
+            offset,
+        });
+        let places: Vec<Place> = places.take(MAX_PLACES).collect();
+        self.places.insert(key, places.clone());
+        places
+    }
+}
+
+/// The async body, or else the function, that stands at an offset of a file.
+fn named_frame(named: &[Frame], offset: FileOffset) -> Option<usize> {
+    let is_there = |frame: &Frame| frame.offset == Some(offset.0);
+    let is_body = |frame: &Frame| is_there(frame) && frame.async_body;
+    let body = named.iter().position(is_body);
+    body.or_else(|| named.iter().rposition(is_there))
+}
