@@ -182,6 +182,13 @@ pub struct StackRecord {
     pub reason: Reason,
     /// Of [`Kind::Waker`]: the thread that the stack is of, in loopprobe's pid namespace.
     pub waker: u32,
+    /// Of [`Kind::Waker`]: that thread's name, as the kernel keeps it (`TASK_COMM_LEN`).
+    pub comm: [u8; 16],
+    /// Of [`Kind::Waker`]: when that thread's last wait in an event loop of its own began, and when
+    /// it ended; 0 if it has none that is known.
+    pub driver_from_ns: u64,
+    /// See there.
+    pub driver_to_ns: u64,
     /// Of a thread that went off its CPU: the mode of the file that its system call's first
     /// argument stood for, as `stat` gives it; 0 if it stood for none.
     pub file_mode: u32,

@@ -139,6 +139,11 @@ pub struct Thread {
     pub driver: u32,
     /// Keeps the layout free of padding.
     pub reserved: u32,
+    /// When its last wait in a driver's `epoll_wait` began, and when it was made ready to run
+    /// again.
+    pub driver_from_ns: u64,
+    /// See there.
+    pub driver_to_ns: u64,
     /// Open polls, outermost first.
     pub polls: [OpenPoll; MAX_DEPTH],
     /// What is seen of its poll where it is watched instead of probed. Behind all that a probe

@@ -109,6 +109,8 @@ pub fn wait_in_driver(thread: &mut Thread) {
 #[inline(never)]
 pub fn leave_driver(thread: &mut Thread, ready_ns: u64, now: u64) {
     thread.flags &= !Thread::IN_DRIVER;
+    thread.driver_from_ns = thread.off_ns;
+    thread.driver_to_ns = ready_ns;
     let descriptor = thread.driver.wrapping_sub(1);
     if let Some(driver) = DRIVERS.get_ptr_mut(&descriptor) {
         // SAFETY: as in `enter_driver`.

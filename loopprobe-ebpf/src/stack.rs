@@ -1,6 +1,9 @@
 //! Records of user stacks, only inside polls and only as far as the poll's entry.
 
-use aya_ebpf::helpers::generated::{bpf_ringbuf_output, bpf_ringbuf_query};
+use aya_ebpf::helpers::{
+    bpf_get_current_comm,
+    generated::{bpf_ringbuf_output, bpf_ringbuf_query},
+};
 use loopprobe_common::{
     cost::Part,
     counters::Counter,
@@ -47,17 +50,20 @@ pub fn keep(tid: u32, thread: &mut Thread, now: u64) {
 }
 
 /// Sends the stack of the current thread, which ends a wait of `woken`'s that was long, if it is a
-/// thread of the same process that does so on purpose.
+/// thread of the same process that does so on purpose: it wakes a futex, or ends, for which
+/// `pthread_join` waits. `waker` is what is known of it.
 #[inline(never)]
-pub fn send_waker(woken: &Thread, task: u64) {
+pub fn send_waker(woken: &Thread, task: u64, waker: Option<&Thread>) {
     let Some(config) = CONFIG.get(0) else { return };
     let Some(poll) = woken.innermost() else {
         return;
     };
     let is_long = woken.woken_ns - woken.off_ns >= config.min_block_ns;
-    if !is_long || syscall_number() != Some(arch::SYS_FUTEX) || !is_of_current(task) {
+    let wakes = matches!(syscall_number(), Some(arch::SYS_FUTEX | arch::SYS_EXIT));
+    if !is_long || !wakes || !is_of_current(task) {
         return;
     }
+    let driver = waker.map_or((0, 0), |known| (known.driver_from_ns, known.driver_to_ns));
     let (Some(slot), Some(waker)) = (slot(current_tid()), visible_tid()) else {
         return;
     };
@@ -68,6 +74,8 @@ pub fn send_waker(woken: &Thread, task: u64) {
     if fill(slot, Kind::Waker, woken.tid, &open, woken.woken_ns).is_some() {
         slot.record.woken_ns = woken.off_ns;
         slot.record.waker = waker;
+        slot.record.comm = bpf_get_current_comm().unwrap_or_default();
+        (slot.record.driver_from_ns, slot.record.driver_to_ns) = driver;
         send(slot, false);
         let _ = HELPERS.insert(&current_tid(), &woken.woken_ns, 0);
         let _ = BESIDE.set(0, &BESIDE_BUDGET, 0);
@@ -208,6 +216,9 @@ pub fn fill(slot: &mut StackSlot, kind: Kind, tid: u32, open: &Open, now: u64) -
     record.in_kernel = 0;
     record.reason = Reason::default();
     record.waker = 0;
+    record.comm = [0; 16];
+    record.driver_from_ns = 0;
+    record.driver_to_ns = 0;
     record.file_mode = 0;
     record.file_inode = 0;
     record.place = Place::default();

@@ -5,6 +5,8 @@ use loopprobe_common::records::Registers;
 
 // `include/uapi/asm-generic/unistd.h` (Linux 6.18). There is no `epoll_wait`.
 pub const SYS_FUTEX: i64 = 98;
+/// `exit`, of one thread.
+pub const SYS_EXIT: i64 = 93;
 pub const SYS_SCHED_YIELD: i64 = 124;
 const SYS_EPOLL_PWAIT: i64 = 22;
 const SYS_EPOLL_PWAIT2: i64 = 441;

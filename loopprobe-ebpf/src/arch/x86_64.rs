@@ -4,6 +4,8 @@ use aya_ebpf::bindings::pt_regs;
 use loopprobe_common::records::Registers;
 
 pub const SYS_FUTEX: i64 = 202;
+/// `exit`, of one thread.
+pub const SYS_EXIT: i64 = 60;
 pub const SYS_SCHED_YIELD: i64 = 24;
 const SYS_EPOLL_WAIT: i64 = 232;
 const SYS_EPOLL_PWAIT: i64 = 281;

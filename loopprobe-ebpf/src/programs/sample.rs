@@ -4,13 +4,18 @@ use aya_ebpf::{
     EbpfContext as _, bindings::bpf_perf_event_data, helpers::generated::bpf_get_current_task,
     macros::perf_event, programs::PerfEventContext,
 };
-use loopprobe_common::{config::Config, cost::Part, records::Kind};
+use loopprobe_common::{
+    config::Config,
+    cost::Part,
+    records::Kind,
+    thread::{Thread, Waker},
+};
 
 use crate::{
     arch,
     clock::now,
     cost,
-    maps::{BESIDE, CONFIG, HELPERS},
+    maps::{BESIDE, CONFIG, HELPERS, WAKERS},
     split,
     stack::{Open, fill, open_since, send, send_of, slot},
     task,
@@ -93,6 +98,27 @@ const HELPS_NS: u64 = 5_000_000_000;
 /// Whether a thread that is in no poll is worth a sample: what it does may be what polls wait for.
 #[inline(always)]
 fn helps(tid: u32, now: u64) -> bool {
+    helped_before(tid, now) || is_waited_for(tid)
+}
+
+/// Whether a poll has woken or started the thread, and is itself blocked now.
+#[inline(always)]
+fn is_waited_for(tid: u32) -> bool {
+    // SAFETY: the value is copied out at once.
+    let Some(Waker { tid, start_ns, .. }) = unsafe { WAKERS.get(&tid) }.copied() else {
+        return false;
+    };
+    known(tid).is_some_and(|thread| {
+        thread.off == Thread::OFF_BLOCKED
+            && thread
+                .innermost()
+                .is_some_and(|poll| poll.start_ns == start_ns)
+    })
+}
+
+/// Whether the thread has ended a long wait of a poll a short time ago.
+#[inline(always)]
+fn helped_before(tid: u32, now: u64) -> bool {
     let Some(left) = BESIDE.get_ptr_mut(0) else {
         return false;
     };

@@ -185,7 +185,7 @@ fn wake(
     {
         thread.woken_ns = now;
         if thread.flags & Thread::KEPT != 0 && thread.depth > 0 {
-            stack::send_waker(thread, task);
+            stack::send_waker(thread, task, waker.as_deref());
         }
     }
     // Who starts a worker on another thread? See `thread::mark_block_in_place`. A worker that has

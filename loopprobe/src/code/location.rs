@@ -55,6 +55,11 @@ pub fn registry_crate(file: &str) -> Option<&str> {
     (!rest.is_empty()).then_some(*krate)
 }
 
+/// Whether a source file is one of the program's own workspace: its path is relative.
+pub fn is_workspace(file: &str) -> bool {
+    !file.starts_with('/') && registry_crate(file).is_none()
+}
+
 /// The part of a source path that a person wants to read: from the dependency's folder on, else all
 /// of it.
 pub fn short_path(file: &str) -> &str {

@@ -36,7 +36,7 @@ pub use deallocator::deallocators;
 pub use entry::{EntryInstruction, Leads, ProbePoint, probe_point};
 pub use hint::{locations_in, near};
 pub use imports::calls_import;
-pub use location::{panic_location, registry_crate, short_path};
+pub use location::{is_workspace, panic_location, registry_crate, short_path};
 pub use reach::locations_near;
 pub(crate) use references::references;
 use references::referred;

@@ -189,6 +189,7 @@ fn plain(doing: Doing) -> ThreadState {
 fn described(object: Object) -> Option<String> {
     match object {
         Object::File { path } | Object::Terminal { path, .. } => Some(path),
+        Object::Locked(file) => file.path,
         Object::Socket(socket) => Some(socket.peer.unwrap_or(socket.protocol)),
         Object::Pipe(_) => Some("a pipe".to_owned()),
         Object::Other { name } => Some(name),

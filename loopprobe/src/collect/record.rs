@@ -9,6 +9,10 @@ use crate::attach::pod;
 
 /// One record of the ring buffer.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one is there at a time, and it is read in place"
+)]
 pub(super) enum Record<'a> {
     /// A poll ended.
     Poll(PollRecord),

@@ -57,14 +57,9 @@ fn is_own(frame: &Frame) -> bool {
         frame
             .near
             .as_ref()
-            .is_some_and(|near| is_workspace(&near.file))
+            .is_some_and(|near| crate::code::is_workspace(&near.file))
     };
     frame.role == Role::Own || frame.role == Role::Unknown && hinted()
-}
-
-/// Whether a source file is one of the program's own workspace.
-pub(super) fn is_workspace(file: &str) -> bool {
-    !file.starts_with('/') && crate::code::registry_crate(file).is_none()
 }
 
 /// The innermost of the frames without a name that lie inside an own one. Those next to plumbing

@@ -13,7 +13,7 @@ use std::{
 
 use super::{
     Object,
-    object::{Pipe, Socket},
+    object::{LockedFile, Pipe, Socket},
 };
 
 /// How long an answer is believed, in nanoseconds.
@@ -58,6 +58,7 @@ impl Descriptors {
                 pipe.peers = ends.names;
                 pipe.child = ends.child;
             }
+            Object::Locked(file) => complete_locked(file, self.pid),
             Object::Socket(socket) => {
                 socket.watched = socket.blocking == Some(true)
                     && socket.fd.is_some_and(|fd| is_watched(self.pid, fd));
@@ -236,7 +237,13 @@ fn databases(pid: u32) -> Vec<Database> {
         }
         found.push(Database {
             path: link.to_string_lossy().into_owned(),
-            holders: holders(&locks, data.ino(), pid),
+            holders: holders(&locks, data.ino())
+                .into_iter()
+                .map(|holder| match holder == pid {
+                    true => "a connection of this process itself".to_owned(),
+                    false => process(holder),
+                })
+                .collect(),
         });
     }
     found.sort_by_key(|database| database.holders.is_empty());
@@ -253,10 +260,30 @@ fn is_sqlite(path: &Path) -> bool {
         && &head == b"SQLite format 3\0"
 }
 
+/// Adds who else holds a lock on a file, and its path if one of them still has it open. Of this
+/// process nothing is said: by now the lock may be its own.
+fn complete_locked(file: &mut LockedFile, own: u32) {
+    let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+    let mut others = holders(&locks, file.inode);
+    others.remove(&own);
+    let path_of = |&pid: &u32| {
+        let mut places = numbers(pid)
+            .into_iter()
+            .map(|fd| format!("/proc/{pid}/fd/{fd}"));
+        let is_it = |place: &String| fs::metadata(place).is_ok_and(|d| d.ino() == file.inode);
+        fs::read_link(places.find(is_it)?).ok()
+    };
+    if file.path.is_none() {
+        let path = others.iter().find_map(path_of);
+        file.path = path.map(|path| path.to_string_lossy().into_owned());
+    }
+    file.holders = others.into_iter().map(process).collect();
+}
+
 /// Who holds a lock on a file, by the kernel's table: `1: POSIX  ADVISORY  WRITE 812 fe:00:1234 0
 /// EOF`. A line of somebody who waits has an arrow behind its number.
-fn holders(locks: &str, inode: u64, own: u32) -> Vec<String> {
-    let holders: BTreeSet<u32> = locks
+fn holders(locks: &str, inode: u64) -> BTreeSet<u32> {
+    locks
         .lines()
         .filter_map(|line| {
             let fields: Vec<&str> = line.split_ascii_whitespace().collect();
@@ -266,8 +293,7 @@ fn holders(locks: &str, inode: u64, own: u32) -> Vec<String> {
             let number: u64 = fields.get(5)?.rsplit(':').next()?.parse().ok()?;
             (number == inode).then(|| fields.get(4)?.parse().ok())?
         })
-        .collect();
-    holders.into_iter().map(|pid| named(pid, own)).collect()
+        .collect()
 }
 
 fn named(pid: u32, own: u32) -> String {
@@ -296,7 +322,7 @@ mod tests {
             .ino();
         let own = std::process::id();
         let end = |fd: i32, reads| Pipe {
-            fd: fd as u32,
+            fd: Some(fd as u32),
             inode,
             reads,
             peers: Vec::new(),
@@ -313,7 +339,7 @@ mod tests {
         let table = "1: POSIX  ADVISORY  WRITE 4294967 fe:00:1234 120 120\n\
                      1: -> POSIX  ADVISORY  WRITE 4294966 fe:00:1234 120 120\n\
                      2: FLOCK  ADVISORY  WRITE 4294965 fe:00:99 0 EOF\n";
-        assert_eq!(holders(table, 1234, 1), ["4294967"]);
-        assert_eq!(holders(table, 1, 1), [""; 0]);
+        assert_eq!(holders(table, 1234), BTreeSet::from([4_294_967]));
+        assert_eq!(holders(table, 1), BTreeSet::new());
     }
 }

@@ -21,6 +21,8 @@ pub struct StackEvidence {
     /// Of a sample: whether it found the thread in a small loop that waits, by the processor's
     /// `pause`.
     pub spins: bool,
+    /// Whether code of a file that holds V8, the interpreter of JavaScript, is on the stack.
+    pub holds_v8: bool,
     /// Of a sample: the loop of awaits that are all ready that it found the thread in.
     pub ready_loop: Option<ReadyLoop>,
 }
@@ -49,6 +51,8 @@ pub struct Waker {
     pub frames: Vec<Frame>,
     /// What it did meanwhile, where samples tell.
     pub work: Option<Work>,
+    /// For how long it waited meanwhile itself, in an event loop of its own, in nanoseconds.
+    pub looped_ns: u64,
 }
 
 /// What a thread did on a CPU while a poll waited for it.

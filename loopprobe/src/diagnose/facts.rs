@@ -24,7 +24,7 @@ pub(crate) fn facts(
     evidence: &PollEvidence,
     cause: Cause,
     ns: u64,
-    dominant: Option<&StackEvidence>,
+    dominant: Option<(&StackEvidence, Moment<'_>)>,
 ) -> Facts {
     let mut facts = Facts::new();
     add(&mut facts, "ns", ns);
@@ -35,12 +35,11 @@ pub(crate) fn facts(
     if matches!(cause, Cause::Preempted | Cause::Spin) && !evidence.takers.is_empty() {
         add(&mut facts, "preempted_by", takers(&evidence.takers));
     }
-    let Some(found) = dominant else {
+    let Some((found, moment)) = dominant else {
         return facts;
     };
     of_halt(&mut facts, found.halt, evidence);
     of_waker(&mut facts, cause, found);
-    let moment = Moment::of(found);
     if let Some(syscall) = moment.syscall {
         add(&mut facts, "syscall", syscall.name());
     }
@@ -48,7 +47,7 @@ pub(crate) fn facts(
         let function = frame.function.clone().unwrap_or_else(|| place(frame));
         add(&mut facts, "function", function);
     }
-    if let Some(guest) = guest(moment.frames) {
+    if let Some(guest) = guest(&moment) {
         add(&mut facts, "guest", guest);
     }
     of_cause(&mut facts, cause, &moment);
@@ -72,12 +71,23 @@ fn add(facts: &mut Facts, name: &str, value: impl ToString) {
     facts.insert(name.to_owned(), value.to_string());
 }
 
-/// The innermost function that an interpreter runs, where the program names it.
-fn guest(frames: &[Frame]) -> Option<&str> {
+/// The innermost function that an interpreter runs, where the program names it; else how it would.
+fn guest<'a>(moment: &Moment<'a>) -> Option<&'a str> {
+    let frames = moment.frames;
     let inside = &frames[..blamed(frames).unwrap_or(frames.len())];
     let is_guests = |frame: &&Frame| frame.role.guest().is_some() && frame.address.is_some();
-    inside.iter().find(is_guests)?.function.as_deref()
+    match inside.iter().find(is_guests) {
+        Some(frame) if frame.function.is_some() => frame.function.as_deref(),
+        Some(_) => Some(NAMELESS_JAVASCRIPT),
+        None => moment.may_be_javascript.then_some(PERHAPS_JAVASCRIPT),
+    }
 }
+
+/// V8 tells nobody what it runs unless it is asked to.
+const NAMELESS_JAVASCRIPT: &str =
+    "JavaScript, whose functions V8 names if it is started with --perf-basic-prof";
+const PERHAPS_JAVASCRIPT: &str =
+    "perhaps JavaScript, whose functions V8 names if it is started with --perf-basic-prof";
 
 /// `about 5000 of the async function or block at src/main.rs:7`.
 fn awaits(looped: &ReadyLoop, ns: u64) -> String {
@@ -132,9 +142,18 @@ fn woken_by(waker: &Waker, cause: Cause) -> String {
             call.function
         ),
         Some((None, ms)) => format!("{thread}, which computed for {ms} ms meanwhile"),
+        None if waker.looped_ns >= LEAST_LOOPED_NS => {
+            let ms = waker.looped_ns / 1_000_000;
+            format!(
+                "{thread}, which waited for {ms} ms meanwhile in its own event loop, for I/O or a timer"
+            )
+        }
         None => thread,
     }
 }
+
+/// Shorter waits of a thread that ended a poll's explain little.
+const LEAST_LOOPED_NS: u64 = 1_000_000;
 
 fn of_waker(facts: &mut Facts, cause: Cause, found: &StackEvidence) {
     let name = match cause {
@@ -190,7 +209,7 @@ fn of_cause(facts: &mut Facts, cause: Cause, moment: &Moment<'_>) {
                 add(facts, "dropped", dropped);
             }
         }
-        (Cause::Cpu, _) if super::rules::copies(moment) => add(facts, "copying", "true"),
+        (Cause::Cpu | Cause::PageFault, _) if moment.copies => add(facts, "copying", "true"),
         _ => {}
     }
 }
@@ -222,6 +241,14 @@ fn dropped(moment: &Moment<'_>) -> Option<String> {
 fn of_object(facts: &mut Facts, cause: Cause, object: &Object, moment: &Moment<'_>) {
     match object {
         Object::File { path } => add(facts, "path", path),
+        Object::Locked(file) => {
+            if let Some(path) = &file.path {
+                add(facts, "path", path);
+            }
+            if !file.holders.is_empty() {
+                add(facts, "holder", file.holders.join(", "));
+            }
+        }
         Object::Socket(_) if cause == Cause::FileIo => {}
         Object::Socket(socket) => of_socket(facts, socket),
         Object::Pipe(pipe) => of_pipe(facts, pipe),
@@ -261,7 +288,9 @@ fn of_socket(facts: &mut Facts, socket: &Socket) {
 
 fn of_pipe(facts: &mut Facts, pipe: &Pipe) {
     add(facts, "object", "pipe");
-    add(facts, "fd", descriptor(pipe.fd));
+    if let Some(fd) = pipe.fd {
+        add(facts, "fd", descriptor(fd));
+    }
     if !pipe.peers.is_empty() {
         add(facts, "peer_process", pipe.peers.join(", "));
     }

@@ -28,7 +28,7 @@ pub use descriptors::{Database, Descriptors};
 pub use evidence::{PollEvidence, ReadyLoop, StackEvidence, Taker, ThrottleDelta, Waker, Work};
 pub use halt::Halt;
 pub use moment::Moment;
-pub use object::{Object, Pipe, Socket};
+pub use object::{LockedFile, Object, Pipe, Socket};
 pub use objects::{Objects, SeenFile};
 pub use quota::CpuQuota;
 pub use rules::{Colour, INSTEAD, Instead, RULES, Rule};

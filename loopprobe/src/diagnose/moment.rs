@@ -1,7 +1,9 @@
 //! A part of a poll's wall time as the rules see it: frames, system call, object, halt.
 
 use super::{
-    Halt, Object, RawSyscall, StackEvidence, futex,
+    Halt, Object, RawSyscall, StackEvidence,
+    blame::blamed,
+    futex,
     operation::{Operation, SPINNING_LOCK, is_of_parking_lot, operation},
     syscall::Waits,
 };
@@ -26,8 +28,13 @@ pub struct Moment<'a> {
     pub halt: Option<Halt>,
     /// Whether it was in a small loop that waits.
     pub spins: bool,
+    /// Whether it may have been in JavaScript: nothing says whose code it was, and the file holds
+    /// V8.
+    pub may_be_javascript: bool,
     /// Whether it was in a loop of awaits that are all ready.
     pub never_yields: bool,
+    /// Whether it copied memory: of a whole poll, for most of the time that has this cause.
+    pub copies: bool,
     /// Whose operation it was in, as the frames tell.
     pub(crate) operation: Option<Operation>,
 }
@@ -45,6 +52,8 @@ impl<'a> Moment<'a> {
             halt: found.halt,
             spins: found.spins,
             never_yields: found.ready_loop.is_some(),
+            copies: copies(found),
+            may_be_javascript: found.holds_v8 && blamed(&found.stack.frames).is_none(),
             operation: whose(found),
         }
     }
@@ -61,6 +70,8 @@ impl<'a> Moment<'a> {
             halt: None,
             spins: false,
             never_yields: false,
+            copies: false,
+            may_be_javascript: false,
             operation: None,
         }
     }
@@ -110,6 +121,14 @@ fn yields_in_parking_lot(found: &StackEvidence) -> bool {
     let waits = found.syscall.and_then(|call| call.waits());
     let mut nameless = found.stack.frames.iter().filter(|f| f.function.is_none());
     waits == Some(Waits::Yield) && nameless.next().is_some_and(is_of_parking_lot)
+}
+
+/// Whether a sample's innermost function copies memory.
+pub(super) fn copies(found: &StackEvidence) -> bool {
+    let innermost = found.stack.frames.first();
+    let name = innermost.and_then(|frame| frame.function.as_deref());
+    found.stack.kind == StackKind::OnCpu
+        && name.is_some_and(|name| name.contains("memcpy") || name.contains("memmove"))
 }
 
 /// The names on a stack, innermost first.

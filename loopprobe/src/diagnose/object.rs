@@ -8,6 +8,8 @@ pub enum Object {
         /// Its path, as the process sees it.
         path: String,
     },
+    /// A file that is to be locked.
+    Locked(LockedFile),
     /// A socket.
     Socket(Socket),
     /// A pipe.
@@ -50,11 +52,22 @@ pub struct Socket {
     pub watched: bool,
 }
 
+/// A file that is to be locked, as a whole or in part.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LockedFile {
+    /// Its path, as the process sees it; `None` where it has been closed since.
+    pub path: Option<String>,
+    /// Its inode.
+    pub inode: u64,
+    /// The other processes that hold a lock on it, `name (pid)`, where they were looked for.
+    pub holders: Vec<String>,
+}
+
 /// A pipe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pipe {
-    /// Its descriptor.
-    pub fd: u32,
+    /// Its descriptor; `None` of a named one that is being opened.
+    pub fd: Option<u32>,
     /// The pipe's inode: both ends have the same.
     pub inode: u64,
     /// Whether the thread read from it; otherwise it wrote to it.

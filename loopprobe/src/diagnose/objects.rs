@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Object, RawSyscall, descriptors,
-    object::{Pipe, Socket},
+    object::{LockedFile, Pipe, Socket},
     sockets,
     syscall::Waits,
 };
@@ -78,17 +78,24 @@ impl Objects {
             Waits::Descriptor | Waits::Close | Waits::FileLock | Waits::Sync | Waits::Socket
                 if seen.mode != 0 && !is_same() =>
             {
-                self.gone(fd, syscall.reads(), seen)
+                self.gone(syscall, seen)
             }
             _ => self.resolve(syscall),
         }
     }
 
     /// What is still known of a descriptor that has been closed.
-    fn gone(&self, fd: u32, reads: bool, seen: SeenFile) -> Option<Object> {
+    fn gone(&self, syscall: &RawSyscall, seen: SeenFile) -> Option<Object> {
+        let (fd, reads) = (syscall.args[0] as u32, syscall.reads());
         match seen.mode & libc::S_IFMT {
+            libc::S_IFREG if syscall.waits() == Some(Waits::FileLock) => {
+                Some(Object::Locked(LockedFile {
+                    inode: seen.inode,
+                    ..LockedFile::default()
+                }))
+            }
             libc::S_IFIFO => Some(Object::Pipe(Pipe {
-                fd,
+                fd: Some(fd),
                 inode: seen.inode,
                 reads,
                 peers: Vec::new(),
@@ -107,15 +114,26 @@ impl Objects {
         // File descriptors are `int`; the registers' upper halves can hold anything.
         let first = syscall.args[0] as u32;
         match syscall.waits()? {
-            Waits::Descriptor | Waits::Close | Waits::FileLock | Waits::Sync => {
+            Waits::Descriptor | Waits::Close | Waits::Sync => {
                 self.descriptor(first, syscall.reads())
             }
+            Waits::FileLock => self.locked(first),
             Waits::Socket => self.socket(syscall),
             Waits::Path(index) => self.path(syscall, index),
             Waits::Poll => self.polled(syscall),
             Waits::Futex => Some(self.futex(syscall)),
             _ => None,
         }
+    }
+
+    fn locked(&self, fd: u32) -> Option<Object> {
+        let place = format!("/proc/{}/fd/{fd}", self.pid);
+        let path = fs::read_link(&place).ok()?;
+        Some(Object::Locked(LockedFile {
+            path: Some(path.to_string_lossy().into_owned()),
+            inode: fs::metadata(&place).ok()?.ino(),
+            holders: Vec::new(),
+        }))
     }
 
     fn descriptor(&self, fd: u32, reads: bool) -> Option<Object> {
@@ -131,7 +149,7 @@ impl Objects {
         }
         let pipe = |inode| {
             Object::Pipe(Pipe {
-                fd,
+                fd: Some(fd),
                 inode,
                 reads,
                 peers: Vec::new(),
@@ -205,8 +223,27 @@ impl Objects {
             _ => "cwd".to_owned(),
         };
         let base = fs::read_link(format!("/proc/{}/{folder}", self.pid)).unwrap_or_default();
-        Some(Object::File {
-            path: base.join(path).to_string_lossy().into_owned(),
+        let path = base.join(path).to_string_lossy().into_owned();
+        let named = self.named_pipe(syscall, &path);
+        let file = Object::File { path };
+        Some(match named {
+            Some(pipe) => Object::Any(vec![file, pipe]),
+            None => file,
+        })
+    }
+
+    /// The named pipe that a call opens, if it is one.
+    fn named_pipe(&self, syscall: &RawSyscall, path: &str) -> Option<Object> {
+        let flags = syscall.opens_with()?;
+        let data = fs::metadata(format!("/proc/{}/root{path}", self.pid)).ok()?;
+        data.file_type().is_fifo().then(|| {
+            Object::Pipe(Pipe {
+                fd: None,
+                inode: data.ino(),
+                reads: flags as i32 & libc::O_ACCMODE == libc::O_RDONLY,
+                peers: Vec::new(),
+                child: false,
+            })
         })
     }
 
@@ -261,115 +298,4 @@ fn is_terminal(path: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{
-        fs::File,
-        io::pipe,
-        net::{TcpListener, UdpSocket},
-        os::fd::AsRawFd as _,
-    };
-
-    use super::*;
-
-    fn resolve(number: i64, args: [u64; 6]) -> Option<Object> {
-        Objects::of(std::process::id()).resolve(&RawSyscall {
-            number: u32::try_from(number).expect("a number"),
-            args,
-        })
-    }
-
-    fn file(path: &str) -> Option<Object> {
-        Some(Object::File {
-            path: path.to_owned(),
-        })
-    }
-
-    #[test]
-    fn a_descriptor_leads_to_its_file() {
-        let open = File::open("/proc/version").expect("a file");
-        let number = open.as_raw_fd() as u64 | 0xdead_0000_0000;
-        assert_eq!(
-            resolve(libc::SYS_read, [number, 0, 0, 0, 0, 0]),
-            file("/proc/version")
-        );
-    }
-
-    #[test]
-    fn a_descriptor_that_stands_for_something_else_by_now_counts_as_what_it_was() {
-        let objects = Objects::of(std::process::id());
-        let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-        let call = RawSyscall {
-            number: libc::SYS_read as u32,
-            args: [socket.as_raw_fd() as u64, 0, 0, 0, 0, 0],
-        };
-        let seen = |mode, inode| objects.resolve_seen(&call, SeenFile { mode, inode });
-        let pipe = seen(libc::S_IFIFO | 0o600, 7);
-        assert!(matches!(pipe, Some(Object::Pipe(Pipe { inode: 7, .. }))));
-        assert_eq!(seen(libc::S_IFREG | 0o600, 7), None);
-        let place = format!("/proc/self/fd/{}", socket.as_raw_fd());
-        let now = SeenFile::of(&fs::metadata(place).expect("the socket"));
-        assert_eq!(seen(now.mode, now.inode), objects.resolve(&call));
-        assert_eq!(seen(0, 0), objects.resolve(&call));
-    }
-
-    #[test]
-    fn a_pipe_has_a_direction_and_a_socket_a_mode() {
-        let (reader, writer) = pipe().expect("a pipe");
-        for (number, fd, expected) in [
-            (libc::SYS_read, reader.as_raw_fd(), true),
-            (libc::SYS_write, writer.as_raw_fd(), false),
-        ] {
-            let Some(Object::Pipe(pipe)) = resolve(number, [fd as u64, 0, 0, 0, 0, 0]) else {
-                panic!("no pipe");
-            };
-            assert_eq!((pipe.fd, pipe.reads), (fd as u32, expected));
-        }
-        let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-        for mode in [true, false] {
-            socket.set_nonblocking(!mode).expect("a mode");
-            let args = [socket.as_raw_fd() as u64, 0, 0, 0, 0, 0];
-            let Some(Object::Socket(found)) = resolve(libc::SYS_recvfrom, args) else {
-                panic!("no socket");
-            };
-            assert_eq!(found.blocking, Some(mode));
-        }
-    }
-
-    #[test]
-    fn a_poll_is_about_all_its_descriptors() {
-        let (reader, _writer) = pipe().expect("a pipe");
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a socket");
-        let polled = [reader.as_raw_fd(), -1, listener.as_raw_fd()].map(|fd| libc::pollfd {
-            fd,
-            events: libc::POLLIN,
-            revents: 0,
-        });
-        let args = [polled.as_ptr() as u64, 3, 0, 0, 0, 0];
-        let found = resolve(libc::SYS_poll, args).expect("objects");
-        let kinds: Vec<_> = found.each().collect();
-        assert!(
-            matches!(kinds[..], [Object::Pipe(_), Object::Socket(_)]),
-            "{kinds:?}"
-        );
-    }
-
-    #[test]
-    fn a_path_is_read_from_memory_and_completed() {
-        let (absolute, relative) = (c"/etc/hosts", c"x/y");
-        let here = i64::from(libc::AT_FDCWD) as u64;
-        let at = |path: &std::ffi::CStr| [here, path.as_ptr() as u64, 0, 0, 0, 0];
-        assert_eq!(resolve(libc::SYS_openat, at(absolute)), file("/etc/hosts"));
-        let expected = std::env::current_dir().expect("a folder").join("x/y");
-        assert_eq!(
-            resolve(libc::SYS_openat, at(relative)),
-            file(&expected.to_string_lossy())
-        );
-    }
-
-    #[test]
-    fn what_cannot_be_read_is_absent() {
-        assert_eq!(resolve(libc::SYS_openat, [0, 8, 0, 0, 0, 0]), None);
-        assert_eq!(resolve(libc::SYS_read, [u64::MAX, 0, 0, 0, 0, 0]), None);
-        assert_eq!(resolve(libc::SYS_connect, [u64::MAX, 8, 16, 0, 0, 0]), None);
-    }
-}
+mod tests;

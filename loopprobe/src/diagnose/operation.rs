@@ -98,6 +98,7 @@ const FUNCTIONS: &[(&str, Operation)] = &[
     ("pthread_mutex_", Lock("mutex")),
     ("__lll_lock_wait", Lock("mutex")),
     ("spin::mutex", Lock("spin lock")),
+    ("dashmap::", Lock("rwlock of a DashMap")),
     ("std::sys::sync::once", Lock("once cell")),
     ("std::sync::poison::once", Lock("once cell")),
     ("std::sync::once", Lock("once cell")),
@@ -184,6 +185,7 @@ const FILES: &[(&str, Operation)] = &[
     ("/crossbeam-channel-", Channel),
     ("/flume-", Channel),
     ("/kanal-", Channel),
+    ("/dashmap-", Lock("rwlock of a DashMap")),
     ("/rayon-core-", ThreadWait("rayon")),
     (
         "/reqwest-*/src/blocking/",

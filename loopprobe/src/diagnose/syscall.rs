@@ -132,6 +132,16 @@ impl RawSyscall {
         })
     }
 
+    /// The flags that it opens a file with, if it does.
+    pub(crate) fn opens_with(&self) -> Option<u64> {
+        match self.number {
+            // open, openat.
+            2 => Some(self.args[1]),
+            257 => Some(self.args[2]),
+            _ => None,
+        }
+    }
+
     /// Whether it takes something out of its descriptor, rather than putting something in.
     pub(crate) fn reads(&self) -> bool {
         matches!(

@@ -46,6 +46,7 @@ fn blocked(inner: &[&str], number: i64, object: Option<Object>, ns: u64) -> Stac
         halt: None,
         waker: None,
         spins: false,
+        holds_v8: false,
         ready_loop: None,
     }
 }
@@ -78,7 +79,7 @@ fn socket(peer: &str) -> Option<Object> {
 
 fn pipe(fd: u32, child: bool) -> Option<Object> {
     Some(Object::Pipe(Pipe {
-        fd,
+        fd: Some(fd),
         inode: 1,
         reads: fd == 0,
         peers: vec!["reader (7)".to_owned()],
@@ -363,6 +364,7 @@ fn who_ended_a_wait_is_said() {
         tid: 12,
         name: "writer".to_owned(),
         frames: frames(&["syscall"]),
+        looped_ns: 0,
         work: None,
     });
     assert_eq!(
@@ -414,6 +416,7 @@ fn how_a_library_wakes_is_not_what_its_thread_did() {
             tid: 12,
             name: "rayon-0".to_owned(),
             frames,
+            looped_ns: 0,
             work: None,
         });
         diagnosis(found.clone()).evidence["waker"].clone()
@@ -430,6 +433,7 @@ fn what_the_thread_did_that_ended_a_wait_is_said() {
         tid: 12,
         name: "pool-0".to_owned(),
         frames: Vec::new(),
+        looped_ns: 0,
         work: Some(crate::diagnose::Work {
             frames: frames(&[]),
             ns: 7_500_000,

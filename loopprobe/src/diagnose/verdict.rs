@@ -6,6 +6,7 @@ use super::{
     Moment, PollEvidence, StackEvidence, ThrottleDelta,
     blame::{blamed, blocking_call, describe, innermost_async, says_where_from},
     facts::facts,
+    moment::copies,
     rules,
     syscall::Waits,
 };
@@ -23,12 +24,13 @@ pub fn diagnose(evidence: &PollEvidence) -> Diagnosis {
     let (cause, ns) = largest(&parts, |_| true).unwrap_or((Cause::Unknown, 0));
     let stacks = stacks_of(evidence, cause);
     let (call, dominant) = heaviest_call(&stacks);
+    let moment = dominant.map(|found| (found, moment_of(found, &stacks)));
     Diagnosis {
         cause,
         call,
         innermost: dominant.and_then(|found| innermost_async(&found.stack.frames)),
-        evidence: facts(evidence, cause, ns, dominant),
-        advice: advice(cause, evidence, split, &parts, dominant),
+        evidence: facts(evidence, cause, ns, moment),
+        advice: advice(cause, evidence, split, &parts),
         own_ns: evidence.split.map(|_| own_ns(&parts)),
     }
 }
@@ -48,24 +50,40 @@ fn largest(parts: &Parts, wanted: impl Fn(Cause) -> bool) -> Option<(Cause, u64)
         .max_by_key(|&(cause, ns)| (ns, cause != Cause::Unknown))
 }
 
+/// The time for which the heaviest stack of a cause stands, as all of its stacks show it.
+fn moment_of<'a>(heaviest: &'a StackEvidence, stacks: &[&StackEvidence]) -> Moment<'a> {
+    let samples = || {
+        let on_cpu = |found: &&&StackEvidence| found.stack.kind == StackKind::OnCpu;
+        stacks.iter().filter(on_cpu)
+    };
+    let all_ns: u64 = samples().map(|found| found.stack.ns).sum();
+    let copying = samples().filter(|found| copies(found));
+    let copied_ns: u64 = copying.map(|found| found.stack.ns).sum();
+    Moment {
+        copies: copied_ns * 2 > all_ns,
+        ..Moment::of(heaviest)
+    }
+}
+
+/// The advice of a cause's own row, or what fits its heaviest stack better.
+fn advice_of(cause: Cause, evidence: &PollEvidence) -> &'static str {
+    let stacks = stacks_of(evidence, cause);
+    let (_, heaviest) = heaviest_call(&stacks);
+    let moment = heaviest.map(|found| moment_of(found, &stacks));
+    rules::advice(cause, moment.as_ref())
+}
+
 /// What to do about a cause in its situation.
-fn advice(
-    cause: Cause,
-    evidence: &PollEvidence,
-    split: Split,
-    parts: &Parts,
-    dominant: Option<&StackEvidence>,
-) -> String {
+fn advice(cause: Cause, evidence: &PollEvidence, split: Split, parts: &Parts) -> String {
     let others = |cause| matches!(cause, Cause::Preempted | Cause::Throttled);
-    let advice = rules::advice(cause, dominant.map(Moment::of).as_ref());
+    let advice = advice_of(cause, evidence);
     let own_ns = split.on_cpu_ns + split.blocked_ns;
     if !others(cause) || own_ns * OWN_SHARE < own_ns + split.runnable_ns {
         return advice.to_owned();
     }
     // What a poll took of its own is its own, whoever had the CPU for the rest.
     let (own, most_ns) = largest(parts, |cause| !others(cause)).unwrap_or((Cause::Unknown, 0));
-    let (_, dominant) = heaviest_call(&stacks_of(evidence, own));
-    let own_advice = rules::advice(own, dominant.map(Moment::of).as_ref());
+    let own_advice = advice_of(own, evidence);
     let (own_ms, most_ms) = (own_ns / 1_000_000, most_ns / 1_000_000);
     let label = own.rule().label;
     format!(

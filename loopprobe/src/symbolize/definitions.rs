@@ -2,7 +2,7 @@
 
 use std::{cell::OnceCell, ops::Range};
 
-use super::role::{Origins, is_system_library};
+use super::role::{Origins, holds_v8, is_system_library};
 use crate::{
     code::{Completion, StateMachines, callee, calls_import, deallocators, near},
     elf::{Image, VirtAddr},
@@ -18,6 +18,8 @@ pub(crate) struct Definitions {
     origins: Origins,
     /// Looked for when a function without a name asks for it first.
     deallocators: OnceCell<Vec<VirtAddr>>,
+    /// Looked for when it is asked for first.
+    holds_v8: OnceCell<bool>,
 }
 
 impl Definitions {
@@ -36,6 +38,7 @@ impl Definitions {
             machines,
             origins,
             deallocators: OnceCell::new(),
+            holds_v8: OnceCell::new(),
         })
     }
 
@@ -60,6 +63,16 @@ impl Definitions {
     /// Where the module's code comes from.
     pub(super) fn origins(&self) -> &Origins {
         &self.origins
+    }
+
+    /// Whether the file holds the interpreter of JavaScript.
+    pub(super) fn holds_v8(&self) -> bool {
+        *self.holds_v8.get_or_init(|| holds_v8(&self.image))
+    }
+
+    /// The same, to be told more.
+    pub(super) fn origins_mut(&mut self) -> &mut Origins {
+        &mut self.origins
     }
 
     /// Says of a nameless frame what can be said.

@@ -11,7 +11,7 @@ use std::{
 use super::{
     bodies::{CLOSURE, inlined_body, mark_async, mark_inlined_children},
     definitions::Definitions,
-    role::{self, Origins},
+    role::{self, Origins, own_crates},
     separate::SeparateFiles,
     steady::Steady,
 };
@@ -119,6 +119,21 @@ impl ModuleSource {
         for frame in frames {
             frame.role = role::role(frame, address, origins, runtimes);
             frame.runtime = frame.role.is_plumbing();
+        }
+    }
+
+    /// The functions that refer to the program's own source files, once.
+    pub(super) fn take_own_functions(&mut self, module: &Module) -> Option<Vec<VirtAddr>> {
+        let origins = self.definitions(module)?.origins_mut();
+        let functions = std::mem::take(&mut origins.own_functions);
+        (!functions.is_empty()).then(|| functions.into_iter().collect())
+    }
+
+    /// Takes the names of those.
+    pub(super) fn learn_own(&mut self, module: &Module, names: &[String], runtimes: Runtimes) {
+        if let Some(definitions) = self.definitions(module) {
+            let origins = definitions.origins_mut();
+            origins.own = own_crates(names, origins, runtimes).into_iter().collect();
         }
     }
 

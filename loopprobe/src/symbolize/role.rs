@@ -1,76 +1,23 @@
 //! Whose code a frame is: the one place where that is decided.
 
 mod known;
+mod origins;
 
-use std::{
-    collections::{HashMap, HashSet},
-    path::Path,
+use std::path::Path;
+
+pub(crate) use self::origins::Origins;
+pub(super) use self::origins::holds_v8;
+use self::{
+    known::{C_PREFIXES, CRATES, LIBRARIES},
+    origins::crate_name,
 };
-
-use self::known::{C_PREFIXES, CRATES, LIBRARIES};
 use super::c_names::is_c_name;
 use crate::{
-    code::{panic_location, references, registry_crate},
-    elf::{Image, VirtAddr},
+    code::registry_crate,
+    elf::VirtAddr,
     model::{Frame, Role, SourceLocation},
     runtime::{Plumbing, Runtimes},
 };
-
-/// What is known of the file that a frame's code lies in.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Origins {
-    /// The crates whose sources its panic locations name with a version: they come from a registry.
-    pub dependencies: HashSet<String>,
-    /// Where the standard library's own code begins, which linkers put behind all else.
-    pub std_from: Option<VirtAddr>,
-}
-
-/// So many functions behind all others must refer to the standard library before it is believed
-/// that they are it.
-const STD_REFERENCES: usize = 100;
-
-impl Origins {
-    /// Reads where a file's panic locations lie, and which code refers to them.
-    pub(super) fn of(image: &Image) -> Self {
-        let mut dependencies = HashSet::new();
-        let mut is_std = HashMap::new();
-        for (address, _) in image.pointers() {
-            let Some(location) = panic_location(image, address) else {
-                continue;
-            };
-            let krate = registry_crate(&location.file);
-            let bundled = location.file.starts_with("/rust/deps/");
-            is_std.insert(address, bundled || krate == Some("std"));
-            if let Some(krate) = krate.filter(|_| !bundled) {
-                dependencies.insert(crate_name(krate));
-            }
-        }
-        let targets = is_std.keys().copied().collect();
-        let found = references(image, &targets);
-        let last_other = found
-            .iter()
-            .filter(|(_, target)| is_std.get(target) == Some(&false))
-            .map(|(at, _)| *at)
-            .max();
-        let std_from = last_other
-            .and_then(|at| image.function_at(at))
-            .map(|function| function.end)
-            .filter(|end| found.iter().filter(|(at, _)| at >= end).count() >= STD_REFERENCES);
-        Self {
-            dependencies,
-            std_from,
-        }
-    }
-}
-
-/// `hyper_util` of `hyper-util-0.1.20`.
-fn crate_name(folder: &str) -> String {
-    folder
-        .split('-')
-        .take_while(|part| !part.starts_with(|first: char| first.is_ascii_digit()))
-        .collect::<Vec<_>>()
-        .join("_")
-}
 
 /// Whose code a frame is. What its code merely refers to (`near`) is a hint, and decides nothing.
 pub(crate) fn role(
@@ -90,6 +37,16 @@ pub(crate) fn role(
         (None, ..) if origins.std_from.is_some_and(|from| address >= from) => Role::Std,
         (None, ..) => Role::Unknown,
     }
+}
+
+/// The crates of functions that refer to the program's own source files. Code of a registry does
+/// where the program's own is inlined into it.
+pub(super) fn own_crates(names: &[String], origins: &Origins, runtimes: Runtimes) -> Vec<String> {
+    let crates = names.iter().filter_map(|name| owner(name));
+    let own = crates.filter(|krate| {
+        !origins.dependencies.contains(*krate) && crate_role(krate, runtimes).is_none()
+    });
+    own.map(str::to_owned).collect()
 }
 
 /// Whether a module is one of the system's libraries, by the name of its file.
@@ -129,7 +86,10 @@ fn named(
         // are all the same.
         Some(role @ (Role::Own | Role::Dependency)) => role,
         _ if origins.dependencies.contains(owner) => Role::Dependency,
-        _ => Role::Own,
+        _ if origins.own.is_empty() || origins.own.contains(owner) => Role::Own,
+        // It may be one of the workspace that refers to no source file, as only code without checks
+        // does.
+        _ => Role::Dependency,
     }
 }
 
@@ -179,8 +139,15 @@ pub(crate) fn located(location: &SourceLocation, runtimes: Runtimes) -> Role {
 }
 
 /// Gives the frames of one stack what their neighbours tell: what an allocator calls is the
-/// allocator's.
-pub(crate) fn settle(frames: &mut [Frame]) {
+/// allocator's, and code of no file, where V8 is on the stack, is what V8 has made.
+pub(crate) fn settle(frames: &mut [Frame], holds_v8: bool) {
+    if holds_v8 {
+        let is_made = |frame: &&mut Frame| frame.role == Role::Unknown && frame.module.is_none();
+        for frame in frames.iter_mut().filter(is_made) {
+            frame.role = Role::V8;
+            frame.runtime = true;
+        }
+    }
     let Some(outermost) = frames
         .iter()
         .rposition(|frame| frame.role == Role::Allocator)
@@ -239,7 +206,7 @@ mod tests {
     fn named(name: &str) -> Role {
         let origins = Origins {
             dependencies: ["hyper", "rayon_core"].map(str::to_owned).into(),
-            std_from: None,
+            ..Origins::default()
         };
         role(
             &Frame {
@@ -352,7 +319,7 @@ mod tests {
             frame("_rjem_sdallocx", Role::Allocator),
             frame("sqlite3_free", Role::Dependency),
         ];
-        settle(&mut frames);
+        settle(&mut frames, false);
         let roles: Vec<Role> = frames.iter().map(|frame| frame.role).collect();
         assert_eq!(
             roles,

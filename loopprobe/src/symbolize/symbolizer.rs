@@ -93,7 +93,7 @@ impl Symbolizer {
             let caller = raw.get(at + 1);
             frames.extend(caller.and_then(|caller| self.jumped_on(frame, caller)));
         }
-        role::settle(&mut frames);
+        role::settle(&mut frames, self.holds_v8(raw));
         frames
     }
 
@@ -106,6 +106,17 @@ impl Symbolizer {
         let source = self.modules.get_mut(&module.id());
         let definitions = source.and_then(|source| source.definitions(module));
         definitions.map_or_else(Vec::new, |definitions| definitions.completions(at))
+    }
+
+    /// Whether code of a file that holds the interpreter of JavaScript is on a stack.
+    pub(crate) fn holds_v8(&mut self, raw: &[RawFrame]) -> bool {
+        let mut modules: Vec<&Arc<Module>> = raw.iter().filter_map(|f| f.module.as_ref()).collect();
+        modules.dedup_by_key(|module| module.id());
+        modules.into_iter().any(|module| {
+            let source = self.modules.get_mut(&module.id());
+            let definitions = source.and_then(|source| source.definitions(module));
+            definitions.is_some_and(|definitions| definitions.holds_v8())
+        })
     }
 
     fn cached(&mut self, frame: &RawFrame) -> Arc<[Frame]> {
@@ -168,11 +179,37 @@ impl Symbolizer {
     }
 
     fn fill(&mut self, module: &Module, addresses: &[VirtAddr]) {
-        for (address, mut frames) in self.look_up(module, addresses) {
+        let found = self.look_up(module, addresses);
+        // Debug information says of each function where it comes from.
+        let has_places = |frame: &Frame| frame.location.is_some();
+        if !found
+            .iter()
+            .any(|(_, frames)| frames.iter().any(has_places))
+        {
+            self.learn_own(module);
+        }
+        for (address, mut frames) in found {
             if let Some(source) = self.modules.get_mut(&module.id()) {
                 source.complete(module, address, self.runtimes, &mut frames);
             }
             self.cache.insert((module.id(), address), frames.into());
+        }
+    }
+
+    /// Learns which crates are the program's own, by the names of the functions that refer to its
+    /// source files.
+    fn learn_own(&mut self, module: &Module) {
+        let source = self.modules.get_mut(&module.id());
+        let functions = source.and_then(|source| source.take_own_functions(module));
+        let named = functions.map_or_else(Vec::new, |functions| self.look_up(module, &functions));
+        let names = named
+            .into_iter()
+            .filter_map(|(_, frames)| frames.into_iter().next_back()?.function);
+        let names: Vec<String> = names.collect();
+        if let Some(source) = self.modules.get_mut(&module.id())
+            && !names.is_empty()
+        {
+            source.learn_own(module, &names, self.runtimes);
         }
     }
 

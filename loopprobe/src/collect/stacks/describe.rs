@@ -109,11 +109,13 @@ impl Stacks {
         count: bool,
     ) -> Vec<StackEvidence> {
         let frames = self.symbolizer.frames(&seen.frames);
+        let holds_v8 = self.symbolizer.holds_v8(&seen.frames);
         let waker = seen.waker.as_ref().map(|(waker, _)| Waker {
             tid: waker.tid,
             name: waker.name.clone(),
             frames: self.symbolizer.frames(&waker.frames),
             work: self.work_of(waker),
+            looped_ns: waker.looped_ns(),
         });
         let computes = seen.samples > 0 && seen.syscall.is_none();
         let spins = computes && self.is_spinning(seen);
@@ -151,6 +153,7 @@ impl Stacks {
                 halt: seen.halt.filter(|_| acts),
                 waker: waker.clone().filter(|_| acts),
                 spins: spins && kind == StackKind::OnCpu,
+                holds_v8,
                 ready_loop: ready_loop.clone().filter(|_| kind == StackKind::OnCpu),
             }
         })

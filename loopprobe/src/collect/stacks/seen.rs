@@ -1,5 +1,7 @@
 //! What was seen of one poll: its stacks, who had the CPU meanwhile, and who ended its waits.
 
+use std::ops::Range;
+
 use loopprobe_common::records::StackRecord;
 
 use crate::{
@@ -55,10 +57,12 @@ pub(super) struct SeenWaker {
     /// When it ended.
     pub(super) woken_ns: u64,
     pub(super) tid: u32,
-    /// Its name, read at once: many such threads end soon.
+    /// Its name.
     pub(super) name: String,
-    /// What it woke: the first argument of its system call.
-    pub(super) futex: u64,
+    /// What it woke: the first argument of its system call. `None` of a thread that ended.
+    pub(super) futex: Option<u64>,
+    /// Its last wait in an event loop of its own.
+    pub(super) driver: Range<u64>,
     pub(super) frames: Vec<RawFrame>,
 }
 
@@ -81,6 +85,14 @@ pub(super) struct Seen {
     pub(super) waker: Option<(SeenWaker, u64)>,
 }
 
+impl SeenWaker {
+    /// For how long of the wait it waited itself, in an event loop of its own, in nanoseconds.
+    pub(super) fn looped_ns(&self) -> u64 {
+        let from_ns = self.driver.start.max(self.off_ns);
+        self.driver.end.min(self.woken_ns).saturating_sub(from_ns)
+    }
+}
+
 impl Taken {
     /// Who ended the wait that a stack stands for: a thread that woke the same futex.
     pub(super) fn waker_of(
@@ -88,8 +100,10 @@ impl Taken {
         record: &StackRecord,
         blocked_ns: u64,
     ) -> Option<(SeenWaker, u64)> {
-        let is_it =
-            |waker: &SeenWaker| waker.off_ns == record.start_ns && waker.futex == record.args[0];
+        let is_it = |waker: &SeenWaker| {
+            waker.off_ns == record.start_ns
+                && waker.futex.is_none_or(|futex| futex == record.args[0])
+        };
         let at = self.wakers.iter().position(is_it)?;
         Some((self.wakers.swap_remove(at), blocked_ns))
     }

@@ -43,8 +43,9 @@ impl Stacks {
                 off_ns: record.woken_ns,
                 woken_ns: record.start_ns,
                 tid: record.waker,
-                name: thread_name(self.pid, record.waker),
-                futex: record.args[0],
+                name: thread_name(&record.comm),
+                futex: (record.syscall != libc::SYS_exit).then_some(record.args[0]),
+                driver: record.driver_from_ns..record.driver_to_ns,
                 frames,
             });
         }
@@ -96,11 +97,8 @@ impl Stacks {
     }
 }
 
-/// A thread's name, or that it has ended.
-fn thread_name(pid: u32, tid: u32) -> String {
-    let name = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/comm"));
-    name.map_or_else(
-        |_| "a thread that has ended".to_owned(),
-        |name| name.trim_end().to_owned(),
-    )
+/// A thread's name, as the kernel keeps it: up to a NUL.
+fn thread_name(comm: &[u8]) -> String {
+    let name = comm.split(|byte| *byte == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(name).into_owned()
 }

@@ -22,6 +22,8 @@ pub struct Instead {
 }
 
 const CALLBACK: &str = "an interpreter runs here (Python, JavaScript), and the task waits for its code: call it in tokio::task::spawn_blocking or from a thread of its own, or make the callback shorter";
+const MAY_BE_JAVASCRIPT: &str = "without a name, in a file that holds V8";
+const PERHAPS_CALLBACK: &str = "if JavaScript runs here, make the callback shorter or give its work to a worker; if it is Rust, move the computation to tokio::task::spawn_blocking";
 const IN_GUEST: &str = "below code that an interpreter runs (CPython, V8)";
 
 /// Of one cause the first that applies wins. `docs/causes.md` shows this table; a test keeps them
@@ -67,6 +69,12 @@ pub const INSTEAD: &[Instead] = &[
     },
     Instead {
         cause: Cause::Pipe,
+        when: "a named pipe is opened",
+        applies: |moment| matches!(moment.waits(), Some(Waits::Path(_))),
+        advice: "opening a named pipe waits until somebody opens its other end: open it with tokio::net::unix::pipe::OpenOptions, which does not wait, or in tokio::task::spawn_blocking",
+    },
+    Instead {
+        cause: Cause::Pipe,
         when: "it reads",
         applies: |moment| {
             moment
@@ -95,15 +103,39 @@ pub const INSTEAD: &[Instead] = &[
     },
     Instead {
         cause: Cause::Sleep,
-        when: "a library of C naps, such as below usleep",
+        when: "a library of C naps",
         applies: |moment| is_nap_of_c(moment),
         advice: "a C library naps here until something else happens: find what it waits for, or call it in tokio::task::spawn_blocking",
+    },
+    Instead {
+        cause: Cause::Sleep,
+        when: "by usleep, sleep or nanosleep of the C library",
+        applies: |moment| {
+            let mut names = names(moment.frames);
+            names.any(|name| matches!(name, "usleep" | "sleep" | "nanosleep" | "thrd_sleep"))
+                && !moment.calls(&["std::thread::", "std::sys::"])
+        },
+        advice: "use tokio::time::sleep(..).await instead of the C library's sleep or, if a library of C naps here until something else happens, call that in tokio::task::spawn_blocking",
     },
     Instead {
         cause: Cause::Sleep,
         when: "in poll, ppoll, select or pselect without any descriptor",
         applies: |moment| moment.syscall.is_some_and(|call| call.is_empty_poll()),
         advice: "use tokio::time::sleep(..).await instead of a poll or select that waits for nothing but time",
+    },
+    Instead {
+        cause: Cause::NestedBlockOn,
+        when: "in epoll_wait, and no block_on is known around it",
+        applies: |moment| {
+            moment.waits() == Some(Waits::Epoll) && moment.operation != Some(Operation::Loop)
+        },
+        advice: "an epoll instance is waited for inside a poll: have Tokio wait for its descriptors (tokio::io::unix::AsyncFd), or turn that event loop on a thread of its own",
+    },
+    Instead {
+        cause: Cause::Channel,
+        when: "below a logger",
+        applies: is_below_logger,
+        advice: "the logger's queue is full, since its thread does not get rid of the lines: see what reads the program's output, log less, or let the logger drop lines (tracing_appender's lossy) or keep more of them",
     },
     Instead {
         cause: Cause::Spin,
@@ -116,6 +148,12 @@ pub const INSTEAD: &[Instead] = &[
         when: "the lock is the GIL",
         applies: |moment| moment.operation == Some(Operation::Lock("GIL")),
         advice: "another thread runs Python: take the GIL in tokio::task::spawn_blocking, and let go of it around long calls (Python::detach, allow_threads)",
+    },
+    Instead {
+        cause: Cause::Lock,
+        when: "it is a cell that another thread fills",
+        applies: |moment| moment.operation == Some(Operation::Lock("once cell")),
+        advice: "another thread makes the value that is wanted here: have it made before tasks need it, or keep it in a tokio::sync::OnceCell and await it",
     },
     Instead {
         cause: Cause::Lock,
@@ -163,6 +201,18 @@ pub const INSTEAD: &[Instead] = &[
         advice: "use reqwest's async client instead of reqwest::blocking",
     },
     Instead {
+        cause: Cause::ThreadWait,
+        when: "nothing tells what for",
+        applies: |moment| moment.operation.is_none(),
+        advice: "another thread had to do something first, and nothing tells what: to let go of a lock, to signal a condition variable, to answer; symbols (--debug-file) may; wait with what tokio::sync has for it, or in tokio::task::spawn_blocking",
+    },
+    Instead {
+        cause: Cause::Unknown,
+        when: "blocked in a system call",
+        applies: |moment| moment.is_blocked() && moment.syscall.is_some(),
+        advice: "the thread waits in the system call that the evidence names: call it in tokio::task::spawn_blocking or, if it is about a descriptor, await that with tokio::io::unix::AsyncFd",
+    },
+    Instead {
         cause: Cause::Cpu,
         when: IN_GUEST,
         applies: is_in_guest,
@@ -170,9 +220,51 @@ pub const INSTEAD: &[Instead] = &[
     },
     Instead {
         cause: Cause::Cpu,
+        when: MAY_BE_JAVASCRIPT,
+        applies: |moment| moment.may_be_javascript,
+        advice: PERHAPS_CALLBACK,
+    },
+    Instead {
+        cause: Cause::PageFault,
+        when: IN_GUEST,
+        applies: is_in_guest,
+        advice: CALLBACK,
+    },
+    Instead {
+        cause: Cause::PageFault,
+        when: MAY_BE_JAVASCRIPT,
+        applies: |moment| moment.may_be_javascript,
+        advice: PERHAPS_CALLBACK,
+    },
+    Instead {
+        cause: Cause::PageFault,
         when: "most samples are in memcpy or memmove",
-        applies: |moment| copies(moment),
+        applies: |moment| moment.copies,
+        advice: "it copies much memory at once, into memory that the process has not used yet: share it (Arc, bytes::Bytes) instead of cloning it, or move the work to tokio::task::spawn_blocking",
+    },
+    Instead {
+        cause: Cause::MemoryMap,
+        when: IN_GUEST,
+        applies: is_in_guest,
+        advice: CALLBACK,
+    },
+    Instead {
+        cause: Cause::Drop,
+        when: IN_GUEST,
+        applies: is_in_guest,
+        advice: CALLBACK,
+    },
+    Instead {
+        cause: Cause::Cpu,
+        when: "most samples are in memcpy or memmove",
+        applies: |moment| moment.copies,
         advice: "it copies much memory at once: share it (Arc, bytes::Bytes) instead of cloning it, or move the work to tokio::task::spawn_blocking",
+    },
+    Instead {
+        cause: Cause::Cpu,
+        when: "in a system call",
+        applies: |moment| moment.syscall.is_some(),
+        advice: "the kernel works here, in the system call that the evidence names: ask it for less at once, or call it in tokio::task::spawn_blocking",
     },
 ];
 
@@ -203,27 +295,23 @@ fn is_in_guest(moment: &Moment<'_>) -> bool {
 }
 
 /// A nap that neither `std::thread::sleep` nor the program itself takes: a function of C stands
-/// between.
+/// between that is not the C library's.
 fn is_nap_of_c(moment: &Moment<'_>) -> bool {
     let deep = moment.frames.iter().take_while(|frame| {
         matches!(frame.role, Role::C | Role::Dependency) && frame.function.is_some()
     });
     let mut names = deep.filter_map(|frame| frame.function.as_deref());
-    names.any(|name| {
-        !name.contains("::")
-            && (matches!(name, "usleep" | "sleep" | "thrd_sleep")
-                || !crate::symbolize::is_c_name(name))
-    })
+    names.any(|name| !name.contains("::") && !crate::symbolize::is_c_name(name))
 }
 
-/// Whether the innermost function copies memory.
-pub(crate) fn copies(moment: &Moment<'_>) -> bool {
-    moment.is_on_cpu()
-        && moment
-            .frames
-            .first()
-            .and_then(|frame| frame.function.as_deref())
-            .is_some_and(|name| name.contains("memcpy") || name.contains("memmove"))
+/// Whether below what is to blame a logger stands.
+fn is_below_logger(moment: &Moment<'_>) -> bool {
+    let inside = blamed(moment.frames).map_or(0, |own| own + 1);
+    let is_loggers = |frame: &crate::model::Frame| {
+        let hint = frame.near.as_ref().map_or("", |near| near.file.as_str());
+        frame.role == Role::Logging || hint.contains("/tracing-") || hint.contains("/slog-async-")
+    };
+    moment.frames[..inside].iter().any(is_loggers)
 }
 
 /// The advice for a cause in a situation.

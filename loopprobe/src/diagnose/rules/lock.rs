@@ -2,10 +2,9 @@
 
 use super::{Colour, Rule};
 use crate::{
-    code::registry_crate,
+    code::{is_workspace, registry_crate},
     diagnose::{
         Moment,
-        blame::is_workspace,
         moment::names,
         operation::{Operation, is_of_parking_lot},
         syscall::Waits,

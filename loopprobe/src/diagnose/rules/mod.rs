@@ -32,8 +32,8 @@ mod thread_wait;
 mod throttled;
 mod unknown;
 
+pub(super) use instead::advice;
 pub use instead::{INSTEAD, Instead};
-pub(super) use instead::{advice, copies};
 
 use super::Moment;
 use crate::model::Cause;

@@ -11,7 +11,7 @@ pub(super) const RULE: Rule = Rule {
     cause: Cause::Pipe,
     label: "pipe",
     colour: Colour::Other,
-    recognised: "blocked on a pipe, a terminal or, as standard output or error, a local socket",
+    recognised: "blocked on a pipe, a terminal or, as standard output or error, a local socket, or in opening a named pipe",
     advice: "whoever reads the other end does not keep up, and a full pipe stops every task that prints: make the reader drain it, and write logs from a thread of their own (tracing_appender::non_blocking and the like)",
     applies: |moment| moment.is_blocked() && is_pipe(moment),
 };
@@ -19,7 +19,7 @@ pub(super) const RULE: Rule = Rule {
 fn is_pipe(moment: &Moment<'_>) -> bool {
     let about = matches!(
         moment.waits(),
-        Some(Waits::Descriptor | Waits::Socket | Waits::Poll | Waits::Events)
+        Some(Waits::Descriptor | Waits::Socket | Waits::Poll | Waits::Events | Waits::Path(_))
     );
     about && moment.objects().any(Object::is_output)
 }
