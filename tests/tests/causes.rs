@@ -243,8 +243,23 @@ fn proven(found: &Diagnosis, case: &Case) -> Result<()> {
     let evidence = |name: &str| found.evidence.get(name).map_or("", String::as_str);
     let label = case.label.as_str();
     let right = match case.cause {
+        Cause::Lock if label == "file_lock" => {
+            evidence("holder").starts_with("file_lock-proc (") && evidence("path").contains("-lock")
+        }
         Cause::Lock => evidence("holder").starts_with(&format!("{label}-holder (")),
+        Cause::Channel if label == "client" => {
+            let waker = evidence("waker");
+            waker.starts_with("client-loop (") && waker.contains("meanwhile in its own event loop")
+        }
         Cause::Channel => !evidence("waker").is_empty(),
+        Cause::ThreadWait if label == "worker" => {
+            let waker = evidence("waker");
+            waker.starts_with("worker-helper (") && waker.contains("which computed for")
+        }
+        Cause::ThreadWait if label == "join" => !evidence("waker").is_empty(),
+        Cause::Pipe if label == "named_pipe" => evidence("path").contains("-pipe"),
+        Cause::Unknown if label == "event" => found.advice.contains("AsyncFd"),
+        Cause::Cpu if label == "entropy" => found.advice.contains("the kernel works here"),
         Cause::Preempted => evidence("preempted_by").contains("of this process"),
         // The number of that one stands for a socket by then.
         Cause::Pipe if label == "reused" => {

@@ -1,5 +1,6 @@
 //! Invented stacks and splits, each with the cause, call and advice that it must have.
 
+mod fitting;
 mod stripped;
 
 use super::*;

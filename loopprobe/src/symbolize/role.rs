@@ -201,7 +201,7 @@ fn krate(path: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::RUNTIMES;
+    use crate::{elf::Image, runtime::RUNTIMES};
 
     fn named(name: &str) -> Role {
         let origins = Origins {
@@ -252,6 +252,49 @@ mod tests {
         ] {
             assert_eq!(named(name), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn a_crate_that_refers_to_no_source_of_the_program_is_not_its_own() {
+        let names = ["api::main", "hyper::x", "std::y"].map(str::to_owned);
+        let mut origins = Origins {
+            dependencies: ["hyper".to_owned()].into(),
+            ..Origins::default()
+        };
+        assert_eq!(
+            super::named("zstd::encode_all", None, &origins, RUNTIMES),
+            Role::Own
+        );
+        let own = own_crates(&names, &origins, RUNTIMES);
+        assert_eq!(own, ["api"]);
+        origins.own = own.into_iter().collect();
+        for (name, expected) in [
+            ("zstd::encode_all", Role::Dependency),
+            ("api::x", Role::Own),
+        ] {
+            assert_eq!(
+                super::named(name, None, &origins, RUNTIMES),
+                expected,
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn code_of_no_file_is_javascript_only_where_v8_is_on_the_stack() {
+        for (holds_v8, expected) in [(false, Role::Unknown), (true, Role::V8)] {
+            let mut frames = [Frame::default()];
+            settle(&mut frames, holds_v8);
+            assert_eq!(frames[0].role, expected);
+        }
+    }
+
+    #[test]
+    fn a_file_that_holds_v8_is_known_by_the_names_in_it() {
+        let image = |path: &str| Image::open(Path::new(path)).expect("a program");
+        assert!(!holds_v8(&image("/bin/true")));
+        // This one has what is looked for, to look for it.
+        assert!(holds_v8(&image("/proc/self/exe")));
     }
 
     #[test]

@@ -34,8 +34,6 @@ impl Holder {
                         std::thread::sleep(Duration::from_millis(LONG_MS));
                     });
                 }
-                // Long enough for its name to be read.
-                std::thread::sleep(Duration::from_secs(2));
             })
             .expect("a thread can be started");
         Holder { ask, held }

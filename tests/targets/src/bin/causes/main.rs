@@ -12,6 +12,7 @@ mod outputs;
 mod outside;
 mod process;
 mod threads;
+mod waits;
 
 use std::future::Future;
 
@@ -44,7 +45,7 @@ macro_rules! case {
     };
 }
 
-const CASES: [Case; 29] = [
+const CASES: [Case; 35] = [
     case!("sleep", "sleep", "process"),
     case!("sleep", "tail", "process"),
     case!("cpu", "cpu", "cpu"),
@@ -72,6 +73,12 @@ const CASES: [Case; 29] = [
     case!("sleep", "nap", "process"),
     case!("closing", "closing", "outputs"),
     case!("drop", "drop", "outputs"),
+    case!("thread_wait", "worker", "waits"),
+    case!("channel", "client", "waits"),
+    case!("lock", "file_lock", "waits"),
+    case!("pipe", "named_pipe", "waits"),
+    case!("unknown", "event", "waits"),
+    case!("cpu", "entropy", "waits"),
     case!("dns", "dns", "network"),
     case!("throttled", "throttled", "cpu"),
 ];
@@ -137,6 +144,12 @@ async fn run(scenario: &str, rounds: u32) {
     one(wanted("nap"), process::nap_task(rounds)).await;
     one(wanted("closing"), outputs::closing_task(rounds)).await;
     one(wanted("drop"), outputs::drop_task(rounds)).await;
+    one(wanted("worker"), waits::worker_task(rounds)).await;
+    one(wanted("client"), waits::client_task(rounds)).await;
+    one(wanted("file_lock"), waits::file_lock_task(rounds)).await;
+    one(wanted("named_pipe"), waits::named_pipe_task(rounds)).await;
+    one(wanted("event"), waits::event_task(rounds)).await;
+    one(wanted("entropy"), waits::entropy_task(rounds)).await;
     one(wanted("dns"), network::dns_task(rounds)).await;
     one(wanted("throttled"), cpu::throttled_task(rounds)).await;
 }

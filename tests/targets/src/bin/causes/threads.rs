@@ -159,8 +159,6 @@ impl Helper {
                     *done.0.lock().expect("no panic") = true;
                     done.1.notify_all();
                 }
-                // Long enough for its name to be read.
-                std::thread::sleep(Duration::from_secs(2));
             })
             .expect("a thread can be started");
         Helper { ask }
@@ -179,9 +177,6 @@ impl Helper {
 // @helped_task
 pub async fn helped_task(rounds: u32) {
     let helper = Helper::start();
-    // Who helps is known from the second time on.
-    pause().await;
-    helper.helped_wait();
     for _ in 0..rounds {
         helped_child(&helper).await;
     }
