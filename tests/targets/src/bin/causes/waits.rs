@@ -86,27 +86,12 @@ fn client_call(receive: &Receiver<()>) {
     receive.recv().expect("the thread goes on");
 }
 
-/// A process that holds a file's lock most of the time, until it is dropped.
-struct Locker(libc::pid_t);
-
-impl Locker {
-    fn start(file: &File) -> Self {
-        let path = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd())).expect("no NUL");
-        // SAFETY: the child makes system calls alone, as it may with one thread of many.
-        match unsafe { libc::fork() } {
-            0 => hold_for_ever(&path),
-            pid => Locker(pid),
-        }
-    }
-}
-
-impl Drop for Locker {
-    fn drop(&mut self) {
-        // SAFETY: the child is this one's, and not waited for yet.
-        unsafe {
-            libc::kill(self.0, libc::SIGKILL);
-            libc::waitpid(self.0, std::ptr::null_mut(), 0);
-        }
+/// Starts a process that holds a file's lock most of the time, until this one ends.
+fn start_locker(file: &File) {
+    let path = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd())).expect("no NUL");
+    // SAFETY: the child makes system calls alone, as it may with one thread of many.
+    if unsafe { libc::fork() } == 0 {
+        hold_for_ever(&path);
     }
 }
 
@@ -129,10 +114,12 @@ fn hold_for_ever(path: &CStr) -> ! {
 pub async fn file_lock_task(rounds: u32) {
     let path = file("lock");
     let lock = File::create(&path).expect("the temporary directory can be written");
-    let _locker = Locker::start(&lock);
+    start_locker(&lock);
     for _ in 0..rounds {
         file_lock_child(&lock).await;
     }
+    // Nothing is said of a file that is closed at once.
+    pause().await;
     let _ = std::fs::remove_file(path);
 }
 
@@ -162,6 +149,7 @@ pub async fn named_pipe_task(rounds: u32) {
     for _ in 0..rounds {
         named_pipe_child(&text).await;
     }
+    pause().await;
     let _ = std::fs::remove_file(path);
 }
 
