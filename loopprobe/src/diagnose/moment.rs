@@ -28,6 +28,8 @@ pub struct Moment<'a> {
     pub halt: Option<Halt>,
     /// Whether it was in a small loop that waits.
     pub spins: bool,
+    /// Whether other threads of the process had the CPU that it waited for.
+    pub preempted_by_itself: bool,
     /// Whether it may have been in JavaScript: nothing says whose code it was, and the file holds
     /// V8.
     pub may_be_javascript: bool,
@@ -53,6 +55,7 @@ impl<'a> Moment<'a> {
             spins: found.spins,
             never_yields: found.ready_loop.is_some(),
             copies: copies(found),
+            preempted_by_itself: false,
             may_be_javascript: found.holds_v8 && blamed(&found.stack.frames).is_none(),
             operation: whose(found),
         }
@@ -71,6 +74,7 @@ impl<'a> Moment<'a> {
             spins: false,
             never_yields: false,
             copies: false,
+            preempted_by_itself: false,
             may_be_javascript: false,
             operation: None,
         }

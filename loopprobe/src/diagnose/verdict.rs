@@ -69,8 +69,25 @@ fn moment_of<'a>(heaviest: &'a StackEvidence, stacks: &[&StackEvidence]) -> Mome
 fn advice_of(cause: Cause, evidence: &PollEvidence) -> &'static str {
     let stacks = stacks_of(evidence, cause);
     let (_, heaviest) = heaviest_call(&stacks);
-    let moment = heaviest.map(|found| moment_of(found, &stacks));
-    rules::advice(cause, moment.as_ref())
+    let moment = heaviest.map_or_else(
+        || Moment::runnable(cause == Cause::Throttled),
+        |found| moment_of(found, &stacks),
+    );
+    let moment = Moment {
+        preempted_by_itself: is_by_itself(evidence),
+        ..moment
+    };
+    rules::advice(cause, &moment)
+}
+
+/// Whether threads of the process itself had the CPU for most of the time that is known.
+fn is_by_itself(evidence: &PollEvidence) -> bool {
+    let total = |own: bool| -> u64 {
+        let takers = evidence.takers.iter();
+        let wanted = takers.filter(|taker| taker.process.is_none() == own);
+        wanted.map(|taker| taker.waited_ns).sum()
+    };
+    total(true) > total(false)
 }
 
 /// What to do about a cause in its situation.

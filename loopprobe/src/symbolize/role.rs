@@ -55,6 +55,10 @@ pub(crate) fn is_system_library(path: &str) -> bool {
 }
 
 fn library_role(path: &str) -> Option<Role> {
+    // Where CPython keeps the parts of its standard library that are written in C.
+    if path.contains("/lib-dynload/") {
+        return Some(Role::CPython);
+    }
     let name = Path::new(path).file_name()?.to_str()?;
     LIBRARIES
         .iter()
@@ -320,6 +324,8 @@ mod tests {
             of("/usr/lib/libpython3.11.so.1.0", None, None),
             Role::CPython
         );
+        let part = "/usr/lib/python3.11/lib-dynload/_hashlib.cpython-311-x86_64-linux-gnu.so";
+        assert_eq!(of(part, None, None), Role::CPython);
         assert_eq!(of("/opt/libcool.so", None, None), Role::Unknown);
         let api = "/opt/api";
         let freeing = Frame {

@@ -207,6 +207,12 @@ pub const INSTEAD: &[Instead] = &[
         advice: "another thread had to do something first, and nothing tells what: to let go of a lock, to signal a condition variable, to answer; symbols (--debug-file) may; wait with what tokio::sync has for it, or in tokio::task::spawn_blocking",
     },
     Instead {
+        cause: Cause::Preempted,
+        when: "mostly by other threads of the process",
+        applies: |moment| moment.preempted_by_itself,
+        advice: "other threads of this process had the CPU, which is not this code's fault: have fewer of them at work at a time (worker threads, rayon, the blocking pool), or give the process more CPUs",
+    },
+    Instead {
         cause: Cause::Unknown,
         when: "blocked in a system call",
         applies: |moment| moment.is_blocked() && moment.syscall.is_some(),
@@ -315,11 +321,9 @@ fn is_below_logger(moment: &Moment<'_>) -> bool {
 }
 
 /// The advice for a cause in a situation.
-pub(crate) fn advice(cause: Cause, moment: Option<&Moment<'_>>) -> &'static str {
-    let special = moment.and_then(|moment| {
-        INSTEAD
-            .iter()
-            .find(|row| row.cause == cause && (row.applies)(moment))
-    });
+pub(crate) fn advice(cause: Cause, moment: &Moment<'_>) -> &'static str {
+    let special = INSTEAD
+        .iter()
+        .find(|row| row.cause == cause && (row.applies)(moment));
     special.map_or(cause.rule().advice, |row| row.advice)
 }

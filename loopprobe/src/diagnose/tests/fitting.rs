@@ -174,6 +174,30 @@ fn copying_is_said_only_where_most_samples_copy() {
 }
 
 #[test]
+fn who_had_the_cpu_decides_what_to_do() {
+    let of = |process| {
+        let taker = Taker {
+            name: "rayon-0".to_owned(),
+            process,
+            waited_ns: 20_000_000,
+        };
+        let found = diagnose(&PollEvidence {
+            split: Some(Split {
+                runnable_ns: 20_000_000,
+                ..Split::default()
+            }),
+            takers: vec![taker],
+            ..PollEvidence::default()
+        });
+        assert_eq!(found.cause, Cause::Preempted);
+        found.advice
+    };
+    let (own, other) = (of(None), of(Some(7)));
+    assert!(own.starts_with("other threads of this process"), "{own}");
+    assert!(other.contains("move the neighbours away"), "{other}");
+}
+
+#[test]
 fn work_of_the_kernel_is_not_a_computation_to_move_to_rayon() {
     let mut found = on_cpu(&["getrandom"], 5);
     found.syscall = blocked(&[], libc::SYS_getrandom, None, 1).syscall;
