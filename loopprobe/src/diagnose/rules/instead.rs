@@ -21,7 +21,7 @@ pub struct Instead {
     pub advice: &'static str,
 }
 
-const CALLBACK: &str = "an interpreter runs here (Python, JavaScript), and the task waits for its code: call it in tokio::task::spawn_blocking or from a thread of its own, or make the callback shorter";
+const CALLBACK: &str = "an interpreter runs here (Python, JavaScript), and the task waits for its code: have that code do less at a time or use its own asynchronous calls, or call it in tokio::task::spawn_blocking or from a thread of its own";
 const MAY_BE_JAVASCRIPT: &str = "without a name, in a file that holds V8";
 const PERHAPS_CALLBACK: &str = "if JavaScript runs here, make the callback shorter or give its work to a worker; if it is Rust, move the computation to tokio::task::spawn_blocking";
 const IN_GUEST: &str = "below code that an interpreter runs (CPython, V8)";
@@ -54,6 +54,24 @@ pub const INSTEAD: &[Instead] = &[
             ) && !matches!(moment.waits(), Some(Waits::Poll | Waits::Events))
         },
         advice: "the socket is in non-blocking mode already, so this is the kernel's own work on it: send or receive less at a time, or look at what else keeps the kernel busy",
+    },
+    Instead {
+        cause: Cause::Child,
+        when: IN_GUEST,
+        applies: is_in_guest,
+        advice: CALLBACK,
+    },
+    Instead {
+        cause: Cause::Fsync,
+        when: IN_GUEST,
+        applies: is_in_guest,
+        advice: CALLBACK,
+    },
+    Instead {
+        cause: Cause::Dns,
+        when: IN_GUEST,
+        applies: is_in_guest,
+        advice: CALLBACK,
     },
     Instead {
         cause: Cause::Child,
