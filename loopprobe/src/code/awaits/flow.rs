@@ -56,6 +56,9 @@ pub(super) struct Node {
     pub(super) is_branch: bool,
     /// Whether it calls anything that returns.
     pub(super) is_called: bool,
+    /// Whether the last that it calls is given the context that the function was given, as all are
+    /// that are polled.
+    pub(super) is_polled: bool,
     /// The location of the panic of a finished state machine that it ends in.
     pub(super) panic: Option<VirtAddr>,
     /// The byte in memory that it tests last.
@@ -133,6 +136,16 @@ impl Flow {
     /// From where ways lead to a block.
     pub(super) fn before(&self, start: &VirtAddr) -> &[VirtAddr] {
         self.before_each.get(start).map_or(&[][..], Vec::as_slice)
+    }
+
+    /// Whether nothing but the branch that a block ends in leads to another. Blocks overlap where
+    /// one is jumped into: they end in the same branch.
+    pub(super) fn leads_alone(&self, node: &Node, to: &VirtAddr) -> bool {
+        let is_same = |before: &VirtAddr| {
+            let other = self.nodes.get(before);
+            other.is_some_and(|other| other.end == node.end)
+        };
+        node.targets.contains(to) && self.before(to).iter().all(is_same)
     }
 
     /// The blocks of the loops that an instruction lies in, those of the shortest loop first; none
@@ -225,7 +238,10 @@ fn look_at(image: &Image, block: &Block, visit: &mut Visit, node: &mut Node) {
     let bytes = image.bytes_up_to(visit.at, length);
     let (mut is_called, mut factory) = (false, InstructionInfoFactory::new());
     for instruction in Decoder::with_ip(64, bytes, visit.at.0, DecoderOptions::NONE) {
-        is_called |= instruction.mnemonic() == Mnemonic::Call;
+        if instruction.mnemonic() == Mnemonic::Call {
+            is_called = true;
+            node.is_polled = visit.values.has_context();
+        }
         let place = visit
             .values
             .place(&instruction)

@@ -150,26 +150,37 @@ fn ready_side(
     let [one, other] = node.targets[..] else {
         return None;
     };
-    if !node.is_branch || !is_after_call(flow, start) {
+    if !node.is_branch || !is_after_poll(flow, start) {
         return None;
     }
     let side = |ready: VirtAddr, suspends: VirtAddr| {
-        let is_certain = inside.contains(&ready) && flow.before(&ready).len() == 1;
+        let is_certain = inside.contains(&ready) && flow.leads_alone(node, &ready);
         (is_certain && suspends_at(flow, suspends, states)).then_some(ready)
     };
     side(one, other).or_else(|| side(other, one))
 }
 
-/// Whether a block tests what a call has just given, or is one of several tests of it.
-fn is_after_call(flow: &Flow, start: VirtAddr) -> bool {
+/// Whether a block tests what a poll has just given, or is one of several tests of it. That the
+/// call is given the context tells it from a condition around an await.
+fn is_after_poll(flow: &Flow, start: VirtAddr) -> bool {
     let mut at = start;
     for _ in 0..TO_CALL {
-        if flow.nodes.get(&at).is_some_and(|node| node.is_called) {
-            return true;
+        let Some(node) = flow.nodes.get(&at) else {
+            return false;
+        };
+        if node.is_called {
+            return node.is_polled;
         }
         match flow.before(&at)[..] {
             [before] => at = before,
-            _ => return false,
+            [before, ..] => {
+                let alone = |node: &&Node| flow.leads_alone(node, &at);
+                if flow.nodes.get(&before).filter(alone).is_none() {
+                    return false;
+                }
+                at = before;
+            }
+            [] => return false,
         }
     }
     false

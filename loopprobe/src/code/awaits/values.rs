@@ -22,7 +22,13 @@ pub(super) struct Values {
     registers: [Value; 16],
     /// Words on the stack, by place.
     slots: BTreeMap<Value, Value>,
+    /// What the caller may have given as a context.
+    contexts: [Value; 2],
 }
+
+/// Where `Future::poll` is given its context: behind the future, and behind the place of a result
+/// that is too large for registers. Source: System V ABI for x86-64, section 3.2.3.
+const CONTEXTS: [Register; 2] = [Register::RSI, Register::RDX];
 
 /// A number for what a register holds from an address on; addresses have less than 60 bits.
 fn made(at: u64, register: usize) -> u64 {
@@ -37,6 +43,7 @@ impl Values {
         Self {
             registers: std::array::from_fn(|register| (made(before, register), 0)),
             slots: BTreeMap::new(),
+            contexts: CONTEXTS.map(|register| (made(before, register.number()), 0)),
         }
     }
 
@@ -54,7 +61,16 @@ impl Values {
         Self {
             registers: std::array::from_fn(merged),
             slots,
+            contexts: self.contexts,
         }
+    }
+
+    /// Whether a call here passes on the context that the function was given.
+    pub(super) fn has_context(&self) -> bool {
+        let mut given = CONTEXTS
+            .into_iter()
+            .filter_map(|register| self.get(register));
+        given.any(|value| self.contexts.contains(&value))
     }
 
     fn get(&self, register: Register) -> Option<Value> {
