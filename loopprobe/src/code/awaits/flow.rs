@@ -1,7 +1,7 @@
 //! The blocks of one function, what leads where, and which of them make a loop.
 
 use std::{
-    collections::{HashMap, VecDeque, hash_map::Entry},
+    collections::{HashMap, HashSet, VecDeque, hash_map::Entry},
     ops::Range,
 };
 
@@ -10,7 +10,7 @@ use iced_x86::{
 };
 
 use super::super::{Blocks, Exit, Op, Registers, ResumedPanics, block::Block};
-use super::values::{Value, Values};
+use super::values::{Value, Values, results_of};
 use crate::elf::{Image, VirtAddr};
 
 /// Functions with more blocks are not looked at.
@@ -61,6 +61,8 @@ pub(super) struct Node {
     pub(super) is_polled: bool,
     /// The location of the panic of a finished state machine that it ends in.
     pub(super) panic: Option<VirtAddr>,
+    /// What the register holds that it compares last.
+    pub(super) compared: Option<Value>,
     /// The byte in memory that it tests last.
     pub(super) last_test: Option<Value>,
     /// The bytes that it writes.
@@ -75,6 +77,8 @@ pub(super) struct Flow {
     pub(super) nodes: HashMap<VirtAddr, Node>,
     /// From where ways lead to each.
     pub(super) before_each: HashMap<VirtAddr, Vec<VirtAddr>>,
+    /// What calls have given that were given the context.
+    pub(super) results: HashSet<Value>,
 }
 
 struct Visit {
@@ -114,7 +118,7 @@ impl Flow {
                 return None;
             }
             let at = visit.at;
-            let node = node(image, blocks, panics, &mut visit);
+            let node = node(image, blocks, panics, &mut visit, &mut flow.results);
             let is_inside = |target: &&VirtAddr| function.contains(target);
             for &target in node.targets.iter().filter(is_inside) {
                 queue.push_back(Visit {
@@ -191,7 +195,13 @@ fn distances<'a>(
 }
 
 /// Decodes the block of a visit, and leaves in the visit what is known behind it.
-fn node(image: &Image, blocks: &mut Blocks, panics: &ResumedPanics, visit: &mut Visit) -> Node {
+fn node(
+    image: &Image,
+    blocks: &mut Blocks,
+    panics: &ResumedPanics,
+    visit: &mut Visit,
+    results: &mut HashSet<Value>,
+) -> Node {
     let block = blocks.at(image, visit.at);
     let mut node = Node {
         end: block.end,
@@ -204,7 +214,7 @@ fn node(image: &Image, blocks: &mut Blocks, panics: &ResumedPanics, visit: &mut 
         let panic = |target: &VirtAddr| panics.location(*target, &visit.registers);
         node.panic = node.targets.iter().find_map(panic);
     }
-    look_at(image, &block, visit, &mut node);
+    look_at(image, &block, visit, &mut node, results);
     node
 }
 
@@ -233,7 +243,13 @@ fn follow(
 }
 
 /// Which bytes a block tests and writes, by the values of the registers there.
-fn look_at(image: &Image, block: &Block, visit: &mut Visit, node: &mut Node) {
+fn look_at(
+    image: &Image,
+    block: &Block,
+    visit: &mut Visit,
+    node: &mut Node,
+    results: &mut HashSet<Value>,
+) {
     let length = block.end.0.saturating_sub(visit.at.0) as usize;
     let bytes = image.bytes_up_to(visit.at, length);
     let (mut is_called, mut factory) = (false, InstructionInfoFactory::new());
@@ -241,6 +257,12 @@ fn look_at(image: &Image, block: &Block, visit: &mut Visit, node: &mut Node) {
         if instruction.mnemonic() == Mnemonic::Call {
             is_called = true;
             node.is_polled = visit.values.has_context();
+            if node.is_polled {
+                results.extend(results_of(&instruction));
+            }
+        }
+        if matches!(instruction.mnemonic(), Mnemonic::Cmp | Mnemonic::Test) {
+            node.compared = visit.values.get(instruction.op0_register());
         }
         let place = visit
             .values

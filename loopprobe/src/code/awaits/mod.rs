@@ -150,7 +150,10 @@ fn ready_side(
     let [one, other] = node.targets[..] else {
         return None;
     };
-    if !node.is_branch || !is_after_poll(flow, start) {
+    let tests_result = node
+        .compared
+        .is_some_and(|value| flow.results.contains(&value));
+    if !node.is_branch || !(tests_result || is_after_poll(flow, start)) {
         return None;
     }
     let side = |ready: VirtAddr, suspends: VirtAddr| {

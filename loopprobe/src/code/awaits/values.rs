@@ -35,6 +35,11 @@ fn made(at: u64, register: usize) -> u64 {
     (at << 4 | register as u64) & !MERGED
 }
 
+/// What a call leaves in the registers of its result.
+pub(super) fn results_of(call: &Instruction) -> [Value; 2] {
+    [Register::RAX, Register::RDX].map(|register| (made(call.ip(), register.number()), 0))
+}
+
 impl Values {
     /// Whatever the caller has left there.
     pub(super) fn at_entry(function: VirtAddr) -> Self {
@@ -73,7 +78,8 @@ impl Values {
         given.any(|value| self.contexts.contains(&value))
     }
 
-    fn get(&self, register: Register) -> Option<Value> {
+    /// What a register holds.
+    pub(super) fn get(&self, register: Register) -> Option<Value> {
         let full = register.full_register();
         full.is_gpr64().then(|| self.registers[full.number()])
     }
