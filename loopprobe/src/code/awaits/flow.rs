@@ -63,6 +63,8 @@ pub(super) struct Node {
     pub(super) panic: Option<VirtAddr>,
     /// What the register holds that it compares last.
     pub(super) compared: Option<Value>,
+    /// Whether it tests a single bit last.
+    pub(super) tests_bit: bool,
     /// The byte in memory that it tests last.
     pub(super) last_test: Option<Value>,
     /// The bytes that it writes.
@@ -263,6 +265,8 @@ fn look_at(
         }
         if matches!(instruction.mnemonic(), Mnemonic::Cmp | Mnemonic::Test) {
             node.compared = visit.values.get(instruction.op0_register());
+            node.tests_bit = instruction.mnemonic() == Mnemonic::Test
+                && instruction.op1_kind() != OpKind::Register;
         }
         let place = visit
             .values

@@ -153,7 +153,9 @@ fn ready_side(
     let tests_result = node
         .compared
         .is_some_and(|value| flow.results.contains(&value));
-    if !node.is_branch || !(tests_result || is_after_poll(flow, start)) {
+    // Behind a poll of several, whose result is another's, a bit tells which are left to poll.
+    let is_after_poll = || !node.tests_bit && is_after_poll(flow, start);
+    if !node.is_branch || !(tests_result || is_after_poll()) {
         return None;
     }
     let side = |ready: VirtAddr, suspends: VirtAddr| {

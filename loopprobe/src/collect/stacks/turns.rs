@@ -112,7 +112,7 @@ impl Turns {
         })
     }
 
-    /// Learns what a poll that has ended tells of the loop that is asked about, if it was sampled
+    /// Learns what a poll tells of the loop that is asked about, if it was sampled
     /// in it.
     pub(super) fn learn(
         &mut self,
@@ -131,8 +131,8 @@ impl Turns {
         let during = poll.start_ns..=end_ns(poll);
         let hits = all.iter().copied().filter(|hit| during.contains(hit));
         let turn = Turn::of(&hits.collect::<Vec<_>>(), self.cost_ns, now_ns);
-        // What had begun before may have passed its awaits already.
-        if turn.is_none() && poll.start_ns < asked.since_ns {
+        // What had begun before may have passed its awaits already, and what is open comes to more.
+        if turn.is_none() && (poll.start_ns < asked.since_ns || !poll.ended) {
             self.asked = Some(asked);
             return;
         }
@@ -181,11 +181,12 @@ impl Turns {
             return;
         }
         let places = self.all_places(frames, symbolizer);
-        let mut wanted = places.iter().filter(|place| {
-            let known = self.known.get(&place.at);
-            known.is_none_or(|known| known.tries < TRIES && !known.is_fresh(now_ns))
-        });
-        let Some(place) = wanted.next() else {
+        let known = |place: &Place| self.known.get(&place.at);
+        let is_fresh = |place| known(place).is_some_and(|known| known.is_fresh(now_ns));
+        let is_open = |place: &&Place| known(place).is_none_or(|known| known.tries < TRIES);
+        // One is enough to tell what never yields.
+        let is_told = places.iter().any(is_fresh);
+        let Some(place) = places.iter().find(is_open).filter(|_| !is_told) else {
             return;
         };
         if self.cost_ns == 0 {

@@ -441,7 +441,9 @@ fn paced() {
 }
 
 fn main() {
-    let options = Options::parse(&["crowd", "many", "churn", "paced", "pool", "leaks", "shutdown"]);
+    let options = Options::parse(&[
+        "crowd", "many", "churn", "paced", "pool", "leaks", "shutdown",
+    ]);
     match options.scenario.as_str() {
         "paced" => paced(),
         "pool" => pool(),
