@@ -59,6 +59,8 @@ pub(super) struct Node {
     /// Whether the last that it calls is given the context that the function was given, as all are
     /// that are polled.
     pub(super) is_polled: bool,
+    /// What its calls give, and whether they are given the context.
+    pub(super) results: Vec<(Value, bool)>,
     /// The location of the panic of a finished state machine that it ends in.
     pub(super) panic: Option<VirtAddr>,
     /// What the register holds that it compares last.
@@ -120,7 +122,7 @@ impl Flow {
                 return None;
             }
             let at = visit.at;
-            let node = node(image, blocks, panics, &mut visit, &mut flow.results);
+            let node = node(image, blocks, panics, &mut visit);
             let is_inside = |target: &&VirtAddr| function.contains(target);
             for &target in node.targets.iter().filter(is_inside) {
                 queue.push_back(Visit {
@@ -131,12 +133,22 @@ impl Flow {
             }
             flow.nodes.insert(at, node);
         }
-        for (start, node) in &flow.nodes {
+        flow.connect();
+        Some(flow)
+    }
+
+    /// What only the whole tells.
+    fn connect(&mut self) {
+        for (start, node) in &self.nodes {
             for target in &node.targets {
-                flow.before_each.entry(*target).or_default().push(*start);
+                self.before_each.entry(*target).or_default().push(*start);
             }
         }
-        Some(flow)
+        let results = || self.nodes.values().flat_map(|node| &node.results);
+        // Whatever way leads to the call: before the first one the context may just be left over.
+        let others: HashSet<Value> = results().filter(|(_, of)| !of).map(|(it, _)| *it).collect();
+        let all = results().map(|(result, _)| *result);
+        self.results = all.filter(|result| !others.contains(result)).collect();
     }
 
     /// From where ways lead to a block.
@@ -197,13 +209,7 @@ fn distances<'a>(
 }
 
 /// Decodes the block of a visit, and leaves in the visit what is known behind it.
-fn node(
-    image: &Image,
-    blocks: &mut Blocks,
-    panics: &ResumedPanics,
-    visit: &mut Visit,
-    results: &mut HashSet<Value>,
-) -> Node {
+fn node(image: &Image, blocks: &mut Blocks, panics: &ResumedPanics, visit: &mut Visit) -> Node {
     let block = blocks.at(image, visit.at);
     let mut node = Node {
         end: block.end,
@@ -216,7 +222,7 @@ fn node(
         let panic = |target: &VirtAddr| panics.location(*target, &visit.registers);
         node.panic = node.targets.iter().find_map(panic);
     }
-    look_at(image, &block, visit, &mut node, results);
+    look_at(image, &block, visit, &mut node);
     node
 }
 
@@ -245,13 +251,7 @@ fn follow(
 }
 
 /// Which bytes a block tests and writes, by the values of the registers there.
-fn look_at(
-    image: &Image,
-    block: &Block,
-    visit: &mut Visit,
-    node: &mut Node,
-    results: &mut HashSet<Value>,
-) {
+fn look_at(image: &Image, block: &Block, visit: &mut Visit, node: &mut Node) {
     let length = block.end.0.saturating_sub(visit.at.0) as usize;
     let bytes = image.bytes_up_to(visit.at, length);
     let (mut is_called, mut factory) = (false, InstructionInfoFactory::new());
@@ -259,9 +259,8 @@ fn look_at(
         if instruction.mnemonic() == Mnemonic::Call {
             is_called = true;
             node.is_polled = visit.values.has_context();
-            if node.is_polled {
-                results.extend(results_of(&instruction));
-            }
+            let results = results_of(&instruction).map(|result| (result, node.is_polled));
+            node.results.extend(results);
         }
         if matches!(instruction.mnemonic(), Mnemonic::Cmp | Mnemonic::Test) {
             node.compared = visit.values.get(instruction.op0_register());

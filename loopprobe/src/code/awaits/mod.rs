@@ -176,16 +176,13 @@ fn is_after_poll(flow: &Flow, start: VirtAddr) -> bool {
         if node.is_called {
             return node.is_polled;
         }
-        match flow.before(&at)[..] {
-            [before] => at = before,
-            [before, ..] => {
-                let alone = |node: &&Node| flow.leads_alone(node, &at);
-                if flow.nodes.get(&before).filter(alone).is_none() {
-                    return false;
-                }
-                at = before;
-            }
-            [] => return false,
+        let alone = |before: &&VirtAddr| {
+            let node = flow.nodes.get(before);
+            node.is_some_and(|node| flow.leads_alone(node, &at))
+        };
+        match flow.before(&at).first().filter(alone) {
+            Some(before) => at = *before,
+            None => return false,
         }
     }
     false

@@ -272,6 +272,28 @@ mod tests {
     }
 
     #[test]
+    fn a_call_is_given_the_context_only_if_it_is_the_functions_own() {
+        // mov [rsp + 8], rsi; mov rsi, rdi: then mov rdx, [rsp + 8], or lea rdx, [rsp + 8]
+        let code = [0x48, 0x89, 0x74, 0x24, 0x08, 0x48, 0x89, 0xfe];
+        let own = [&code[..], &[0x48, 0x8b, 0x54, 0x24, 0x08]].concat();
+        let other = [&code[..], &[0x48, 0x8d, 0x54, 0x24, 0x08]].concat();
+        assert!(after(&own).has_context());
+        assert!(!after(&other).has_context());
+    }
+
+    #[test]
+    fn what_a_call_gives_is_known_where_it_is_kept() {
+        // call 0; mov r13, rax; call 0
+        let code = [0xe8, 0, 0, 0, 0, 0x49, 0x89, 0xc5, 0xe8, 0, 0, 0, 0];
+        let call = Decoder::with_ip(64, &code, 0x1000, DecoderOptions::NONE).decode();
+        let values = after(&code);
+        let kept = values.get(Register::R13).expect("a value");
+        assert!(results_of(&call).contains(&kept));
+        let later = values.get(Register::RAX).expect("a value");
+        assert!(!results_of(&call).contains(&later));
+    }
+
+    #[test]
     fn what_two_ways_leave_in_a_register_is_one_value_only_if_it_is_the_same() {
         // mov rbx, rdi; then nothing, or mov rbx, rsi
         let one = after(&[0x48, 0x89, 0xfb]);

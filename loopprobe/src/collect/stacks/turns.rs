@@ -256,3 +256,21 @@ fn named_frame(named: &[Frame], offset: FileOffset) -> Option<usize> {
     let body = named.iter().position(is_body);
     body.or_else(|| named.iter().rposition(is_there))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_is_a_bound_where_a_breakpoint_costs_about_as_much() {
+        let every = |ns: u64| (0..20).map(|turn| turn * ns).collect::<Vec<_>>();
+        let turn = |ns| {
+            let turn = Turn::of(&every(ns), 10_000, 0).expect("enough");
+            (turn.ns, turn.at_most)
+        };
+        assert_eq!(turn(50_000), (40_000, false));
+        assert_eq!(turn(12_000), (7_000, true));
+        assert_eq!(turn(6_000), (3_000, true));
+        assert!(Turn::of(&every(50_000)[..FEWEST - 1], 10_000, 0).is_none());
+    }
+}
