@@ -2,7 +2,8 @@
 //!
 //! A state machine tells so in two ways. Where the awaited async function is inlined, it stores 1
 //! into that one's state; where the awaited future is polled by a call, a branch on the result
-//! leads past the stores of its own state, which only a suspended one makes.
+//! leads past the stores of its own state, which only a suspended one makes. A poll is told from
+//! other calls by what it is given: the context that the function itself was given.
 
 mod flow;
 mod values;

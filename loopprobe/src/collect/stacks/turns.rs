@@ -112,8 +112,7 @@ impl Turns {
         })
     }
 
-    /// Learns what a poll tells of the loop that is asked about, if it was sampled
-    /// in it.
+    /// Learns what a poll tells of the loop that is asked about, if it was sampled in it.
     pub(super) fn learn(
         &mut self,
         frames: &[RawFrame],
