@@ -1,7 +1,7 @@
 //! The blocks of one function, what leads where, and which of them make a loop.
 
 use std::{
-    collections::{HashMap, VecDeque, hash_map::Entry},
+    collections::{HashMap, HashSet, VecDeque, hash_map::Entry},
     ops::Range,
 };
 
@@ -10,7 +10,7 @@ use iced_x86::{
 };
 
 use super::super::{Blocks, Exit, Op, Registers, ResumedPanics, block::Block};
-use super::values::{Value, Values};
+use super::values::{Value, Values, results_of};
 use crate::elf::{Image, VirtAddr};
 
 /// Functions with more blocks are not looked at.
@@ -56,8 +56,17 @@ pub(super) struct Node {
     pub(super) is_branch: bool,
     /// Whether it calls anything that returns.
     pub(super) is_called: bool,
+    /// Whether the last that it calls is given the context that the function was given, as all are
+    /// that are polled.
+    pub(super) is_polled: bool,
+    /// What its calls give, and whether they are given the context.
+    pub(super) results: Vec<(Value, bool)>,
     /// The location of the panic of a finished state machine that it ends in.
     pub(super) panic: Option<VirtAddr>,
+    /// What the register holds that it compares last.
+    pub(super) compared: Option<Value>,
+    /// Whether it tests a single bit last.
+    pub(super) tests_bit: bool,
     /// The byte in memory that it tests last.
     pub(super) last_test: Option<Value>,
     /// The bytes that it writes.
@@ -72,6 +81,8 @@ pub(super) struct Flow {
     pub(super) nodes: HashMap<VirtAddr, Node>,
     /// From where ways lead to each.
     pub(super) before_each: HashMap<VirtAddr, Vec<VirtAddr>>,
+    /// What calls have given that were given the context.
+    pub(super) results: HashSet<Value>,
 }
 
 struct Visit {
@@ -122,17 +133,37 @@ impl Flow {
             }
             flow.nodes.insert(at, node);
         }
-        for (start, node) in &flow.nodes {
+        flow.connect();
+        Some(flow)
+    }
+
+    /// What only the whole tells.
+    fn connect(&mut self) {
+        for (start, node) in &self.nodes {
             for target in &node.targets {
-                flow.before_each.entry(*target).or_default().push(*start);
+                self.before_each.entry(*target).or_default().push(*start);
             }
         }
-        Some(flow)
+        let results = || self.nodes.values().flat_map(|node| &node.results);
+        // Whatever way leads to the call: before the first one the context may just be left over.
+        let others: HashSet<Value> = results().filter(|(_, of)| !of).map(|(it, _)| *it).collect();
+        let all = results().map(|(result, _)| *result);
+        self.results = all.filter(|result| !others.contains(result)).collect();
     }
 
     /// From where ways lead to a block.
     pub(super) fn before(&self, start: &VirtAddr) -> &[VirtAddr] {
         self.before_each.get(start).map_or(&[][..], Vec::as_slice)
+    }
+
+    /// Whether nothing but the branch that a block ends in leads to another. Blocks overlap where
+    /// one is jumped into: they end in the same branch.
+    pub(super) fn leads_alone(&self, node: &Node, to: &VirtAddr) -> bool {
+        let is_same = |before: &VirtAddr| {
+            let other = self.nodes.get(before);
+            other.is_some_and(|other| other.end == node.end)
+        };
+        node.targets.contains(to) && self.before(to).iter().all(is_same)
     }
 
     /// The blocks of the loops that an instruction lies in, those of the shortest loop first; none
@@ -225,7 +256,17 @@ fn look_at(image: &Image, block: &Block, visit: &mut Visit, node: &mut Node) {
     let bytes = image.bytes_up_to(visit.at, length);
     let (mut is_called, mut factory) = (false, InstructionInfoFactory::new());
     for instruction in Decoder::with_ip(64, bytes, visit.at.0, DecoderOptions::NONE) {
-        is_called |= instruction.mnemonic() == Mnemonic::Call;
+        if instruction.mnemonic() == Mnemonic::Call {
+            is_called = true;
+            node.is_polled = visit.values.has_context();
+            let results = results_of(&instruction).map(|result| (result, node.is_polled));
+            node.results.extend(results);
+        }
+        if matches!(instruction.mnemonic(), Mnemonic::Cmp | Mnemonic::Test) {
+            node.compared = visit.values.get(instruction.op0_register());
+            node.tests_bit = instruction.mnemonic() == Mnemonic::Test
+                && instruction.op1_kind() != OpKind::Register;
+        }
         let place = visit
             .values
             .place(&instruction)

@@ -2,7 +2,8 @@
 //!
 //! A state machine tells so in two ways. Where the awaited async function is inlined, it stores 1
 //! into that one's state; where the awaited future is polled by a call, a branch on the result
-//! leads past the stores of its own state, which only a suspended one makes.
+//! leads past the stores of its own state, which only a suspended one makes. A poll is told from
+//! other calls by what it is given: the context that the function itself was given.
 
 mod flow;
 mod values;
@@ -150,26 +151,39 @@ fn ready_side(
     let [one, other] = node.targets[..] else {
         return None;
     };
-    if !node.is_branch || !is_after_call(flow, start) {
+    let tests_result = node
+        .compared
+        .is_some_and(|value| flow.results.contains(&value));
+    // Behind a poll of several, whose result is another's, a bit tells which are left to poll.
+    let is_after_poll = || !node.tests_bit && is_after_poll(flow, start);
+    if !node.is_branch || !(tests_result || is_after_poll()) {
         return None;
     }
     let side = |ready: VirtAddr, suspends: VirtAddr| {
-        let is_certain = inside.contains(&ready) && flow.before(&ready).len() == 1;
+        let is_certain = inside.contains(&ready) && flow.leads_alone(node, &ready);
         (is_certain && suspends_at(flow, suspends, states)).then_some(ready)
     };
     side(one, other).or_else(|| side(other, one))
 }
 
-/// Whether a block tests what a call has just given, or is one of several tests of it.
-fn is_after_call(flow: &Flow, start: VirtAddr) -> bool {
+/// Whether a block tests what a poll has just given, or is one of several tests of it. That the
+/// call is given the context tells it from a condition around an await.
+fn is_after_poll(flow: &Flow, start: VirtAddr) -> bool {
     let mut at = start;
     for _ in 0..TO_CALL {
-        if flow.nodes.get(&at).is_some_and(|node| node.is_called) {
-            return true;
+        let Some(node) = flow.nodes.get(&at) else {
+            return false;
+        };
+        if node.is_called {
+            return node.is_polled;
         }
-        match flow.before(&at)[..] {
-            [before] => at = before,
-            _ => return false,
+        let alone = |before: &&VirtAddr| {
+            let node = flow.nodes.get(before);
+            node.is_some_and(|node| flow.leads_alone(node, &at))
+        };
+        match flow.before(&at).first().filter(alone) {
+            Some(before) => at = *before,
+            None => return false,
         }
     }
     false

@@ -22,11 +22,22 @@ pub(super) struct Values {
     registers: [Value; 16],
     /// Words on the stack, by place.
     slots: BTreeMap<Value, Value>,
+    /// What the caller may have given as a context.
+    contexts: [Value; 2],
 }
+
+/// Where `Future::poll` is given its context: behind the future, and behind the place of a result
+/// that is too large for registers. Source: System V ABI for x86-64, section 3.2.3.
+const CONTEXTS: [Register; 2] = [Register::RSI, Register::RDX];
 
 /// A number for what a register holds from an address on; addresses have less than 60 bits.
 fn made(at: u64, register: usize) -> u64 {
     (at << 4 | register as u64) & !MERGED
+}
+
+/// What a call leaves in the registers of its result.
+pub(super) fn results_of(call: &Instruction) -> [Value; 2] {
+    [Register::RAX, Register::RDX].map(|register| (made(call.ip(), register.number()), 0))
 }
 
 impl Values {
@@ -37,6 +48,7 @@ impl Values {
         Self {
             registers: std::array::from_fn(|register| (made(before, register), 0)),
             slots: BTreeMap::new(),
+            contexts: CONTEXTS.map(|register| (made(before, register.number()), 0)),
         }
     }
 
@@ -54,10 +66,20 @@ impl Values {
         Self {
             registers: std::array::from_fn(merged),
             slots,
+            contexts: self.contexts,
         }
     }
 
-    fn get(&self, register: Register) -> Option<Value> {
+    /// Whether a call here passes on the context that the function was given.
+    pub(super) fn has_context(&self) -> bool {
+        let mut given = CONTEXTS
+            .into_iter()
+            .filter_map(|register| self.get(register));
+        given.any(|value| self.contexts.contains(&value))
+    }
+
+    /// What a register holds.
+    pub(super) fn get(&self, register: Register) -> Option<Value> {
         let full = register.full_register();
         full.is_gpr64().then(|| self.registers[full.number()])
     }
@@ -247,6 +269,28 @@ mod tests {
         let values = after(&code);
         assert_eq!(distance(&values, Register::R12, Register::RBP), Some(0x18));
         assert_eq!(distance(&values, Register::RDI, Register::RBP), None);
+    }
+
+    #[test]
+    fn a_call_is_given_the_context_only_if_it_is_the_functions_own() {
+        // mov [rsp + 8], rsi; mov rsi, rdi: then mov rdx, [rsp + 8], or lea rdx, [rsp + 8]
+        let code = [0x48, 0x89, 0x74, 0x24, 0x08, 0x48, 0x89, 0xfe];
+        let own = [&code[..], &[0x48, 0x8b, 0x54, 0x24, 0x08]].concat();
+        let other = [&code[..], &[0x48, 0x8d, 0x54, 0x24, 0x08]].concat();
+        assert!(after(&own).has_context());
+        assert!(!after(&other).has_context());
+    }
+
+    #[test]
+    fn what_a_call_gives_is_known_where_it_is_kept() {
+        // call 0; mov r13, rax; call 0
+        let code = [0xe8, 0, 0, 0, 0, 0x49, 0x89, 0xc5, 0xe8, 0, 0, 0, 0];
+        let call = Decoder::with_ip(64, &code, 0x1000, DecoderOptions::NONE).decode();
+        let values = after(&code);
+        let kept = values.get(Register::R13).expect("a value");
+        assert!(results_of(&call).contains(&kept));
+        let later = values.get(Register::RAX).expect("a value");
+        assert!(!results_of(&call).contains(&later));
     }
 
     #[test]

@@ -22,7 +22,7 @@ impl Stacks {
         if let Some(quota) = &mut self.quota {
             quota.read(now_ns);
         }
-        if poll.ended && self.turns.asks(poll) {
+        if self.turns.asks(poll) {
             for one in seen.iter().filter(|one| one.samples > 0) {
                 let frames = &one.frames;
                 self.turns.learn(frames, &mut self.symbolizer, poll, now_ns);

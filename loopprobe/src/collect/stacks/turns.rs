@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use crate::{
     attach::{Breakpoint, breakpoint_cost_ns},
+    clock,
     diagnose::ReadyLoop,
     elf::{FileOffset, ProcAddr},
     model::{Frame, LongPoll, SourceLocation},
@@ -53,8 +54,8 @@ struct Turn {
 }
 
 impl Turn {
-    /// From the times of some completions and what it costs to see one. As much as that may be off
-    /// by half, so what is left of a turn that is not much longer is a bound.
+    /// From the times of some completions and what it costs to see one. That may be off by half, so
+    /// what is left of a turn that is not much longer is a bound.
     fn of(hits: &[u64], cost_ns: u64, seen_ns: u64) -> Option<Self> {
         if hits.len() < FEWEST {
             return None;
@@ -62,8 +63,12 @@ impl Turn {
         let mut apart: Vec<u64> = hits.windows(2).map(|two| two[1] - two[0]).collect();
         apart.sort_unstable();
         let seen = *apart.get(apart.len() / 2)?;
-        let at_most = seen < cost_ns * 3 / 2;
-        let own = if at_most { seen / 2 } else { seen - cost_ns };
+        let at_most = seen < cost_ns * 5 / 2;
+        let own = if at_most {
+            seen.saturating_sub(cost_ns / 2).max(seen / 2)
+        } else {
+            seen - cost_ns
+        };
         Some(Self {
             ns: own.max(1),
             at_most,
@@ -98,17 +103,16 @@ impl Known {
 }
 
 impl Turns {
-    /// Whether the loop that is asked about is one that a poll may tell of: it began with the
-    /// breakpoint in place.
+    /// Whether the loop that is asked about is one that a poll may tell of: its thread had the
+    /// breakpoint before it ended.
     pub(super) fn asks(&self, poll: &LongPoll) -> bool {
         self.asked.as_ref().is_some_and(|asked| {
             let mut breakpoints = asked.breakpoints.iter();
-            asked.since_ns <= poll.start_ns && breakpoints.any(|(tid, _)| *tid == poll.tid)
+            asked.since_ns <= end_ns(poll) && breakpoints.any(|(tid, _)| *tid == poll.tid)
         })
     }
 
-    /// Learns what a poll that has ended tells of the loop that is asked about, if it was sampled
-    /// in it.
+    /// Learns what a poll tells of the loop that is asked about, if it was sampled in it.
     pub(super) fn learn(
         &mut self,
         frames: &[RawFrame],
@@ -123,9 +127,14 @@ impl Turns {
         };
         let of_thread = asked.breakpoints.iter().find(|(tid, _)| *tid == poll.tid);
         let all = of_thread.map_or_else(Vec::new, |(_, breakpoint)| breakpoint.hits());
-        let during = poll.start_ns..poll.start_ns + poll.duration_ns;
+        let during = poll.start_ns..=end_ns(poll);
         let hits = all.iter().copied().filter(|hit| during.contains(hit));
         let turn = Turn::of(&hits.collect::<Vec<_>>(), self.cost_ns, now_ns);
+        // What had begun before may have passed its awaits already, and what is open comes to more.
+        if turn.is_none() && (poll.start_ns < asked.since_ns || !poll.ended) {
+            self.asked = Some(asked);
+            return;
+        }
         let known = self.known.entry(asked.at).or_default();
         // Other polls may have used up what there was.
         if turn.is_some() || all.len() < TIMES as usize {
@@ -171,11 +180,12 @@ impl Turns {
             return;
         }
         let places = self.all_places(frames, symbolizer);
-        let mut wanted = places.iter().filter(|place| {
-            let known = self.known.get(&place.at);
-            known.is_none_or(|known| known.tries < TRIES && !known.is_fresh(now_ns))
-        });
-        let Some(place) = wanted.next() else {
+        let known = |place: &Place| self.known.get(&place.at);
+        let is_fresh = |place| known(place).is_some_and(|known| known.is_fresh(now_ns));
+        let is_open = |place: &&Place| known(place).is_none_or(|known| known.tries < TRIES);
+        // One is enough to tell what never yields.
+        let is_told = places.iter().any(is_fresh);
+        let Some(place) = places.iter().find(is_open).filter(|_| !is_told) else {
             return;
         };
         if self.cost_ns == 0 {
@@ -189,7 +199,8 @@ impl Turns {
         }
         self.asked = Some(Asked {
             at: place.at,
-            since_ns: now_ns,
+            // What is looked at may be long over: the clock tells from when on there are hits.
+            since_ns: clock::now_ns(),
             breakpoints,
         });
     }
@@ -233,10 +244,32 @@ impl Turns {
     }
 }
 
+fn end_ns(poll: &LongPoll) -> u64 {
+    poll.start_ns + poll.duration_ns
+}
+
 /// The async body, or else the function, that stands at an offset of a file.
 fn named_frame(named: &[Frame], offset: FileOffset) -> Option<usize> {
     let is_there = |frame: &Frame| frame.offset == Some(offset.0);
     let is_body = |frame: &Frame| is_there(frame) && frame.async_body;
     let body = named.iter().position(is_body);
     body.or_else(|| named.iter().rposition(is_there))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_is_a_bound_where_a_breakpoint_costs_about_as_much() {
+        let every = |ns: u64| (0..20).map(|turn| turn * ns).collect::<Vec<_>>();
+        let turn = |ns| {
+            let turn = Turn::of(&every(ns), 10_000, 0).expect("enough");
+            (turn.ns, turn.at_most)
+        };
+        assert_eq!(turn(50_000), (40_000, false));
+        assert_eq!(turn(12_000), (7_000, true));
+        assert_eq!(turn(6_000), (3_000, true));
+        assert!(Turn::of(&every(50_000)[..FEWEST - 1], 10_000, 0).is_none());
+    }
 }

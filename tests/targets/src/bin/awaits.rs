@@ -1,20 +1,26 @@
 //! Loops whose awaits are all ready, and long computations that only look like them.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::hint::black_box;
 use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use targets::clock::thread_cpu_ns;
 use targets::control::{self, Options};
 use targets::runtime::multi_thread;
 use targets::truth;
-use tokio::task::JoinHandle;
+use tokio::sync::mpsc::{unbounded_channel, UnboundedReceiver, UnboundedSender};
+use tokio::sync::Mutex;
+use tokio::task::{unconstrained, JoinHandle};
 
 /// Turns of a loop in one poll; the tests know the number.
 const TURNS: u64 = 1_000;
 /// What a turn computes for, in nanoseconds.
 const TURN_NS: u64 = 40_000;
+/// Of turns that take less time than a breakpoint costs, so many more.
+const SHORT: u64 = 20;
 
 /// Computes for about so many nanoseconds, without a system call.
 #[inline(never)]
@@ -67,6 +73,79 @@ fn boxed(number: u64) -> Boxed {
     Box::pin(async move { compute(TURN_NS) + number })
 }
 
+/// What is awaited is a library's; all is there.
+async fn received(rounds: u32) {
+    let (sender, mut receiver) = unbounded_channel();
+    for _ in 0..rounds {
+        pause().await;
+        fill(&sender, TURNS * SHORT);
+        while let Some(number) = unconstrained(receiver.recv()).await {
+            black_box(compute(TURN_NS / SHORT) + number);
+            if number == 0 {
+                break;
+            }
+        }
+    }
+}
+
+/// The same in a task that is unconstrained as a whole: the loop is jumped into where it polls.
+async fn drained(rounds: u32) {
+    let (sender, mut receiver) = unbounded_channel();
+    for _ in 0..rounds {
+        pause().await;
+        fill(&sender, TURNS);
+        while let Some(number) = receiver.recv().await {
+            black_box(compute(TURN_NS) + number);
+            if number == 0 {
+                break;
+            }
+        }
+    }
+}
+
+/// Sends numbers down to 0.
+fn fill(sender: &UnboundedSender<u64>, count: u64) {
+    for number in (0..count).rev() {
+        sender.send(number).expect("a receiver");
+    }
+}
+
+/// A lock that nobody else wants.
+async fn locked(rounds: u32) {
+    let sum = Mutex::new(0);
+    for _ in 0..rounds {
+        pause().await;
+        for number in 0..TURNS {
+            *unconstrained(sum.lock()).await += compute(TURN_NS) ^ number;
+        }
+    }
+    black_box(sum.into_inner());
+}
+
+/// A cache that has whatever is asked for.
+#[derive(Default)]
+struct Cache(HashMap<u64, u64>);
+
+impl Cache {
+    async fn get(&mut self, key: u64) -> u64 {
+        if let Some(value) = self.0.get(&key) {
+            return *value;
+        }
+        pause().await;
+        *self.0.entry(key).or_insert(key)
+    }
+}
+
+async fn cached(rounds: u32) {
+    let mut cache = Cache((0..16).map(|key| (key, key)).collect());
+    for _ in 0..rounds {
+        pause().await;
+        for number in 0..TURNS {
+            black_box(cache.get(number % 16).await ^ compute(TURN_NS));
+        }
+    }
+}
+
 /// One long computation: the loop has no await, although there are some around it.
 async fn plain(rounds: u32) {
     for _ in 0..rounds {
@@ -113,13 +192,87 @@ async fn long(number: u64) -> u64 {
     (0..TURNS / 4).fold(number, |sum, _| sum ^ compute(TURN_NS))
 }
 
+/// Awaits that are ready, but few: between them a loop computes that has none.
+async fn outer(rounds: u32) {
+    let (sender, mut receiver) = unbounded_channel();
+    for _ in 0..rounds {
+        pause().await;
+        fill(&sender, 4);
+        for _ in 0..4 {
+            let sent = unconstrained(receiver.recv()).await;
+            for number in 0..TURNS / 4 {
+                black_box(compute(TURN_NS) ^ number ^ sent.unwrap_or(0));
+            }
+        }
+    }
+}
+
+/// A loop that would await if something were wrong.
+async fn checked(rounds: u32, failures: &mut UnboundedReceiver<u64>) {
+    for _ in 0..rounds {
+        pause().await;
+        for number in 0..TURNS {
+            let sum = compute(TURN_NS) ^ number;
+            if black_box(sum) == u64::MAX {
+                black_box(failures.recv().await);
+                pause().await;
+            }
+        }
+    }
+}
+
+/// A loop that would suspend, for certain, if a call told it to.
+async fn due(rounds: u32) {
+    for _ in 0..rounds {
+        pause().await;
+        for number in 0..TURNS {
+            if is_due(number) {
+                Once(false).await;
+            } else {
+                black_box(compute(TURN_NS) ^ number);
+            }
+        }
+    }
+}
+
+#[inline(never)]
+fn is_due(number: u64) -> bool {
+    black_box(number) == u64::MAX
+}
+
+/// Suspends the first time it is polled.
+struct Once(bool);
+
+impl Future for Once {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        if std::mem::replace(&mut self.0, true) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+}
+
 /// One after the other, so that none disturbs another.
 async fn run(rounds: u32) {
     end(truth::spawn("inlined", inlined(rounds))).await;
     end(truth::spawn("called", called(rounds, black_box(boxed)))).await;
+    end(truth::spawn("received", received(rounds))).await;
+    end(truth::spawn("drained", unconstrained(drained(rounds)))).await;
+    end(truth::spawn("locked", locked(rounds))).await;
+    end(truth::spawn("cached", cached(rounds))).await;
+    end(truth::spawn("due", due(rounds))).await;
     end(truth::spawn("plain", plain(rounds))).await;
     end(truth::spawn("flags", flags(rounds))).await;
     end(truth::spawn("few", few(rounds))).await;
+    end(truth::spawn("outer", outer(rounds))).await;
+    end(truth::spawn("checked", async move {
+        let (_sender, mut failures) = unbounded_channel();
+        checked(rounds, &mut failures).await;
+    }))
+    .await;
 }
 
 async fn end(task: JoinHandle<()>) {
