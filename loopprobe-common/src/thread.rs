@@ -139,13 +139,14 @@ pub struct Thread {
     pub driver: u32,
     /// Keeps the layout free of padding.
     pub reserved: u32,
+    /// Open polls, outermost first.
+    pub polls: [OpenPoll; MAX_DEPTH],
     /// When its last wait in a driver's `epoll_wait` began, and when it was made ready to run
     /// again.
+    /// Behind all that a probe touches.
     pub driver_from_ns: u64,
     /// See there.
     pub driver_to_ns: u64,
-    /// Open polls, outermost first.
-    pub polls: [OpenPoll; MAX_DEPTH],
     /// What is seen of its poll where it is watched instead of probed. Behind all that a probe
     /// touches.
     pub watch: Watch,
