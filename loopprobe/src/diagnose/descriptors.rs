@@ -14,6 +14,7 @@ use std::{
 use super::{
     Object,
     object::{LockedFile, Pipe, Socket},
+    stat::Stat,
 };
 
 /// How long an answer is believed, in nanoseconds.
@@ -196,9 +197,8 @@ fn parent(pid: u32) -> Option<u32> {
 
 fn has_end(pid: u32, pipe: &Pipe) -> bool {
     numbers(pid).into_iter().any(|fd| {
-        let same = fs::metadata(format!("/proc/{pid}/fd/{fd}")).is_ok_and(|data| {
-            data.ino() == pipe.inode && data.mode() & libc::S_IFMT == libc::S_IFIFO
-        });
+        let same = Stat::cached(&format!("/proc/{pid}/fd/{fd}"))
+            .is_some_and(|stat| stat.inode == pipe.inode && stat.is_pipe());
         same && flags(pid, fd).is_some_and(|flags| {
             let mode = flags & libc::O_ACCMODE;
             let other = if pipe.reads {
@@ -270,7 +270,7 @@ fn complete_locked(file: &mut LockedFile, own: u32) {
         let mut places = numbers(pid)
             .into_iter()
             .map(|fd| format!("/proc/{pid}/fd/{fd}"));
-        let is_it = |place: &String| fs::metadata(place).is_ok_and(|d| d.ino() == file.inode);
+        let is_it = |place: &String| Stat::cached(place).is_some_and(|s| s.inode == file.inode);
         fs::read_link(places.find(is_it)?).ok()
     };
     if file.path.is_none() {

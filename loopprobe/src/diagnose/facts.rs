@@ -246,7 +246,8 @@ fn of_object(facts: &mut Facts, cause: Cause, object: &Object, moment: &Moment<'
                 add(facts, "path", path);
             }
             if !file.holders.is_empty() {
-                add(facts, "holder", file.holders.join(", "));
+                let holders = file.holders.join(", ");
+                add(facts, "holder", format!("{holders} when this was reported"));
             }
         }
         Object::Socket(_) if cause == Cause::FileIo => {}

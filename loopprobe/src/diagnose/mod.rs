@@ -17,6 +17,7 @@ mod operation;
 mod quota;
 mod rules;
 mod sockets;
+mod stat;
 mod syscall;
 mod syscall_names;
 #[cfg(test)]

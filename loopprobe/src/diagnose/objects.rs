@@ -9,6 +9,7 @@ use super::{
     Object, RawSyscall, descriptors,
     object::{LockedFile, Pipe, Socket},
     sockets,
+    stat::{Stat, is_local},
     syscall::Waits,
 };
 use crate::{elf::ProcAddr, unwind::Memory};
@@ -131,7 +132,7 @@ impl Objects {
         let path = fs::read_link(&place).ok()?;
         Some(Object::Locked(LockedFile {
             path: Some(path.to_string_lossy().into_owned()),
-            inode: fs::metadata(&place).ok()?.ino(),
+            inode: Stat::cached(&place)?.inode,
             holders: Vec::new(),
         }))
     }
@@ -235,11 +236,14 @@ impl Objects {
     /// The named pipe that a call opens, if it is one.
     fn named_pipe(&self, syscall: &RawSyscall, path: &str) -> Option<Object> {
         let flags = syscall.opens_with()?;
-        let data = fs::metadata(format!("/proc/{}/root{path}", self.pid)).ok()?;
-        data.file_type().is_fifo().then(|| {
+        if !is_local(self.pid, path) {
+            return None;
+        }
+        let stat = Stat::cached(&format!("/proc/{}/root{path}", self.pid))?;
+        stat.is_pipe().then(|| {
             Object::Pipe(Pipe {
                 fd: None,
-                inode: data.ino(),
+                inode: stat.inode,
                 reads: flags as i32 & libc::O_ACCMODE == libc::O_RDONLY,
                 peers: Vec::new(),
                 child: false,

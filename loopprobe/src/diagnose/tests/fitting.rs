@@ -146,7 +146,11 @@ fn a_locked_file_names_who_holds_it() {
     let said = |name: &str| found.evidence[name].as_str();
     assert_eq!(
         [said("path"), said("holder"), said("lock")],
-        ["/run/lock", "backup (812)", "file lock"]
+        [
+            "/run/lock",
+            "backup (812) when this was reported",
+            "file lock"
+        ]
     );
 }
 

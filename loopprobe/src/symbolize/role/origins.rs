@@ -83,7 +83,9 @@ pub(super) fn crate_name(folder: &str) -> String {
 /// Whether a file holds the interpreter of JavaScript: V8 keeps the names of what it is made of
 /// (`src/builtins/builtins.cc`, `builtin_metadata`).
 pub(crate) fn holds_v8(image: &Image) -> bool {
-    let name = memmem::Finder::new(b"\0InterpreterEntryTrampoline\0");
+    // Put together here, or this program would seem to hold it too.
+    let name = ["\0Interpreter", "Entry", "Trampoline\0"].concat();
+    let name = memmem::Finder::new(&name);
     image.data_ranges().any(|range| {
         let length = (range.end.0 - range.start.0) as usize;
         name.find(image.bytes_up_to(range.start, length)).is_some()
