@@ -44,7 +44,11 @@ pub(crate) fn facts(
         add(&mut facts, "syscall", syscall.name());
     }
     if let Some(frame) = entry(moment.frames) {
-        let function = frame.function.clone().unwrap_or_else(|| place(frame));
+        let function = match (&frame.function, &frame.alias) {
+            (Some(name), Some(alias)) => format!("{name} or {alias}"),
+            (Some(name), None) => name.clone(),
+            (None, _) => place(frame),
+        };
         add(&mut facts, "function", function);
     }
     if let Some(guest) = guest(&moment) {

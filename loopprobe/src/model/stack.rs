@@ -57,6 +57,10 @@ pub struct Frame {
     /// The whole name with generic arguments, where `function` had to be shortened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub full_name: Option<String>,
+    /// Another name of the same code: the compiler makes one function of several that do the same,
+    /// and which of them was called is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alias: Option<String>,
     /// Where in `function` the frame stands; for a nameless frame with `near`, only a hint.
     #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
     pub location: Option<SourceLocation>,

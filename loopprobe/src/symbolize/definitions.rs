@@ -2,6 +2,7 @@
 
 use std::{cell::OnceCell, ops::Range};
 
+use super::aliases::Aliases;
 use super::role::{Origins, holds_v8, is_system_library};
 use crate::{
     code::{Completion, StateMachines, callee, calls_import, deallocators, near},
@@ -18,6 +19,8 @@ pub(crate) struct Definitions {
     origins: Origins,
     /// Looked for when a function without a name asks for it first.
     deallocators: OnceCell<Vec<VirtAddr>>,
+    /// Read when a function of the standard library asks first.
+    aliases: OnceCell<Aliases>,
     /// Looked for when it is asked for first.
     holds_v8: OnceCell<bool>,
 }
@@ -38,6 +41,7 @@ impl Definitions {
             machines,
             origins,
             deallocators: OnceCell::new(),
+            aliases: OnceCell::new(),
             holds_v8: OnceCell::new(),
         })
     }
@@ -63,6 +67,13 @@ impl Definitions {
     /// Where the module's code comes from.
     pub(super) fn origins(&self) -> &Origins {
         &self.origins
+    }
+
+    /// Another name of the function that has a name and stands at an address.
+    pub(super) fn alias(&self, address: VirtAddr, name: &str) -> Option<String> {
+        let start = self.function(address)?.start;
+        let aliases = self.aliases.get_or_init(|| Aliases::of(&self.image));
+        aliases.other(start, name).map(str::to_owned)
     }
 
     /// Whether the file holds the interpreter of JavaScript.

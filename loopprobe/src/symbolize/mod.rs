@@ -1,5 +1,6 @@
 //! From addresses to names: functions, inlined ones too, with file and line.
 
+mod aliases;
 mod bodies;
 mod c_names;
 mod caught;

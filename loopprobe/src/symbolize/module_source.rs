@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     elf::{Image, VirtAddr},
-    model::Frame,
+    model::{Frame, Role},
     runtime::Runtimes,
     unwind::Module,
 };
@@ -64,6 +64,7 @@ impl ModuleSource {
         frames: &mut [Frame],
     ) {
         self.give_roles(module, address, runtimes, frames);
+        self.give_alias(module, address, frames);
         if let Some(frame) = frames.last_mut() {
             let bare = frame.location.is_none() && !frame.runtime;
             match &frame.function {
@@ -101,6 +102,16 @@ impl ModuleSource {
         mark_inlined_children(frames);
         if frames.iter().any(|frame| frame.function.is_none()) {
             self.give_roles(module, address, runtimes, frames);
+        }
+    }
+
+    /// Of a function of the standard library: another name of the same code.
+    fn give_alias(&mut self, module: &Module, address: VirtAddr, frames: &mut [Frame]) {
+        let Some(frame) = frames.last_mut().filter(|frame| frame.role == Role::Std) else {
+            return;
+        };
+        if let (Some(name), Some(definitions)) = (&frame.function, self.definitions(module)) {
+            frame.alias = definitions.alias(address, name);
         }
     }
 
