@@ -259,14 +259,15 @@ pub(crate) fn is_of_parking_lot(frame: &Frame) -> bool {
 fn named(frame: &Frame, table: &[(&str, Operation)]) -> Option<Operation> {
     let name = frame.function.as_deref()?;
     let is_path = name.contains("::");
-    let paths = paths(name);
-    table
-        .iter()
-        .find(|(pattern, _)| match pattern.contains("::") {
-            true => paths.iter().any(|path| path.starts_with(pattern)),
-            false => !is_path && begins_with(name, pattern),
-        })
-        .map(|(_, operation)| *operation)
+    let paths = if is_path { paths(name) } else { Vec::new() };
+    // Most patterns do not match, so that is asked first: each poll's stacks come here.
+    let is_its = |pattern: &str| match is_path {
+        true => paths.iter().any(|path| path.starts_with(pattern)) && pattern.contains("::"),
+        false => begins_with(name, pattern) && !pattern.contains("::"),
+    };
+    let mut rows = table.iter();
+    let found = rows.find(|(pattern, _)| is_its(pattern));
+    found.map(|(_, operation)| *operation)
 }
 
 /// What follows from each place in a name at which a path begins: two of `<std::fs::File as

@@ -24,13 +24,13 @@ pub fn diagnose(evidence: &PollEvidence) -> Diagnosis {
     let (cause, ns) = largest(&parts, |_| true).unwrap_or((Cause::Unknown, 0));
     let stacks = stacks_of(evidence, cause);
     let (call, dominant) = heaviest_call(&stacks);
-    let moment = dominant.map(|found| (found, moment_of(found, &stacks)));
+    let moment = dominant.map(|found| moment_of(found, &stacks));
     Diagnosis {
         cause,
         call,
         innermost: dominant.and_then(|found| innermost_async(&found.stack.frames)),
-        evidence: facts(evidence, cause, ns, moment),
-        advice: advice(cause, evidence, split, &parts),
+        evidence: facts(evidence, cause, ns, dominant.zip(moment)),
+        advice: advice(cause, evidence, split, &parts, moment),
         own_ns: evidence.split.map(|_| own_ns(&parts)),
     }
 }
@@ -66,16 +66,10 @@ fn moment_of<'a>(heaviest: &'a StackEvidence, stacks: &[&StackEvidence]) -> Mome
 }
 
 /// The advice of a cause's own row, or what fits its heaviest stack better.
-fn advice_of(cause: Cause, evidence: &PollEvidence) -> &'static str {
-    let stacks = stacks_of(evidence, cause);
-    let (_, heaviest) = heaviest_call(&stacks);
-    let moment = heaviest.map_or_else(
-        || Moment::runnable(cause == Cause::Throttled),
-        |found| moment_of(found, &stacks),
-    );
+fn advice_of(cause: Cause, evidence: &PollEvidence, heaviest: Option<Moment<'_>>) -> &'static str {
     let moment = Moment {
         preempted_by_itself: is_by_itself(evidence),
-        ..moment
+        ..heaviest.unwrap_or_else(|| Moment::runnable(cause == Cause::Throttled))
     };
     rules::advice(cause, &moment)
 }
@@ -91,16 +85,25 @@ fn is_by_itself(evidence: &PollEvidence) -> bool {
 }
 
 /// What to do about a cause in its situation.
-fn advice(cause: Cause, evidence: &PollEvidence, split: Split, parts: &Parts) -> String {
+fn advice(
+    cause: Cause,
+    evidence: &PollEvidence,
+    split: Split,
+    parts: &Parts,
+    heaviest: Option<Moment<'_>>,
+) -> String {
     let others = |cause| matches!(cause, Cause::Preempted | Cause::Throttled);
-    let advice = advice_of(cause, evidence);
+    let advice = advice_of(cause, evidence, heaviest);
     let own_ns = split.on_cpu_ns + split.blocked_ns;
     if !others(cause) || own_ns * OWN_SHARE < own_ns + split.runnable_ns {
         return advice.to_owned();
     }
     // What a poll took of its own is its own, whoever had the CPU for the rest.
     let (own, most_ns) = largest(parts, |cause| !others(cause)).unwrap_or((Cause::Unknown, 0));
-    let own_advice = advice_of(own, evidence);
+    let stacks = stacks_of(evidence, own);
+    let (_, heaviest) = heaviest_call(&stacks);
+    let heaviest = heaviest.map(|found| moment_of(found, &stacks));
+    let own_advice = advice_of(own, evidence, heaviest);
     let (own_ms, most_ms) = (own_ns / 1_000_000, most_ns / 1_000_000);
     let label = own.rule().label;
     format!(
@@ -216,7 +219,8 @@ fn add_yielded(parts: &mut Parts, evidence: &PollEvidence, runnable_ns: u64) -> 
 }
 
 fn is_yielded(found: &StackEvidence) -> bool {
-    found.stack.kind == StackKind::Runnable && Moment::of(found).waits() == Some(Waits::Yield)
+    let waits = found.syscall.and_then(|call| call.waits());
+    found.stack.kind == StackKind::Runnable && waits == Some(Waits::Yield)
 }
 
 fn cause_of(found: &StackEvidence) -> Cause {
