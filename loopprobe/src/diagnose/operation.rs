@@ -225,11 +225,12 @@ pub(crate) fn operation(frames: &[Frame]) -> Option<Operation> {
 
 fn strong(frame: &Frame) -> Option<Operation> {
     let name = frame.function.as_deref().unwrap_or_default();
-    let is_loop = paths(name)
-        .iter()
-        .any(|path| Plumbing::drives_loop(RUNTIMES, path));
+    let is_loop = || {
+        let mut paths = paths(name).into_iter();
+        paths.any(|path| Plumbing::drives_loop(RUNTIMES, path))
+    };
     named(frame, FUNCTIONS)
-        .or(is_loop.then_some(Loop))
+        .or_else(|| is_loop().then_some(Loop))
         .or_else(|| spinning_lock(frame))
         .or_else(|| {
             [&frame.near, &frame.definition]
