@@ -12,7 +12,7 @@ use loopprobe_tests::truth::Poll;
 const TURNS: u64 = 1_000;
 /// How many short turns it has for each.
 const SHORT: u64 = 20;
-const ROUNDS: usize = 16;
+const ROUNDS: usize = 40;
 
 /// Loops whose awaits are all ready, and others.
 const READY: [&str; 6] = [
@@ -43,11 +43,14 @@ fn check(build: Build) -> Result<()> {
         let polls = of(label, &truth, &report.ended());
         // Of those that others had the CPU for, that is the cause.
         let preempted = polls.iter().filter(|poll| is_preempted(poll)).count();
-        let counted: Vec<u64> = polls.iter().filter_map(|poll| awaits(poll)).collect();
-        // The first such poll tells where to look, the second what is there.
+        let mut counted: Vec<u64> = polls.iter().filter_map(|poll| awaits(poll)).collect();
+        // The first polls tell where to look; how many there are until that is known depends on how
+        // long names take. From then on nearly all are told.
+        let first = polls.iter().position(|poll| awaits(poll).is_some());
+        let later = polls.len() - first.with_context(|| format!("{label}: {polls:#?}"))?;
         ensure!(
-            !counted.is_empty() && counted.len() + preempted + 4 >= polls.len(),
-            "{label}: {counted:?}: {polls:#?}"
+            later * 4 >= ROUNDS && counted.len() + preempted + 4 >= later,
+            "{label}: {counted:?} of {later} later polls: {polls:#?}"
         );
         // Of turns that are shorter than a breakpoint there is only a bound.
         let most = if label == "received" {
@@ -55,12 +58,13 @@ fn check(build: Build) -> Result<()> {
         } else {
             TURNS
         };
-        for count in counted {
-            ensure!(
-                (TURNS / 3..=most * 3).contains(&count),
-                "{label}: {count} awaits"
-            );
-        }
+        // A poll during which the machine itself stood still seems to have had more.
+        counted.sort_unstable();
+        let median = counted[counted.len() / 2];
+        ensure!(
+            (TURNS / 3..=most * 3).contains(&median),
+            "{label}: {counted:?} awaits"
+        );
         if label == "inlined" {
             let named = |poll: &&LongPoll| {
                 let evidence = poll

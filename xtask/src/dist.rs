@@ -7,12 +7,10 @@ use std::{
     process::{Command, Output},
 };
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 
-use crate::workspace;
+use crate::workspace::{self, STATIC_TARGET};
 
-/// Statically linked, so that one file runs on every distribution.
-const TARGET: &str = "x86_64-unknown-linux-musl";
 const SUBCOMMANDS: [&str; 10] = [
     "attach", "run", "ps", "inspect", "tasks", "doctor", "top", "record", "serve", "report",
 ];
@@ -52,18 +50,23 @@ fn build() -> anyhow::Result<PathBuf> {
         Command::new("musl-gcc").arg("--version"),
         "apt-get install musl-tools",
     )?;
+    workspace::ensure_static_target()?;
     let manifest = workspace::root().join("Cargo.toml");
     let status = Command::new(env!("CARGO"))
         .args(["build", "--locked", "--package", "loopprobe"])
-        .args(["--profile", "dist", "--target", TARGET, "--manifest-path"])
+        .args([
+            "--profile",
+            "dist",
+            "--target",
+            STATIC_TARGET,
+            "--manifest-path",
+        ])
         .arg(&manifest)
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_TARGET_DIR")
         .status()?;
-    if !status.success() {
-        bail!("the static program does not build; is the target there? rustup target add {TARGET}");
-    }
-    let target = manifest.with_file_name("target").join(TARGET);
+    ensure!(status.success(), "the static program does not build");
+    let target = manifest.with_file_name("target").join(STATIC_TARGET);
     Ok(target.join("dist").join("loopprobe"))
 }
 

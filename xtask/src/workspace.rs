@@ -16,6 +16,30 @@ pub(crate) fn root() -> PathBuf {
         .to_owned()
 }
 
+/// Rust's name for static programs, with musl's C library: one file runs on every distribution.
+pub(crate) const STATIC_TARGET: &str = "x86_64-unknown-linux-musl";
+
+/// Has the standard library there that static programs are built with.
+///
+/// # Errors
+/// If it is missing and rustup cannot bring it.
+pub(crate) fn ensure_static_target() -> anyhow::Result<()> {
+    let output = Command::new("rustc").args(["--print", "sysroot"]).output();
+    let sysroot = output.context("rustc does not run")?.stdout;
+    let sysroot = PathBuf::from(String::from_utf8_lossy(&sysroot).trim());
+    if sysroot.join("lib/rustlib").join(STATIC_TARGET).exists() {
+        return Ok(());
+    }
+    let added = Command::new("rustup")
+        .args(["target", "add", STATIC_TARGET])
+        .status();
+    ensure!(
+        added.is_ok_and(|status| status.success()),
+        "no library for static programs, and rustup cannot bring it: rustup target add {STATIC_TARGET}"
+    );
+    Ok(())
+}
+
 /// The Rust sources and the manifest of a crate, as paths from the workspace's folder, sorted.
 pub(crate) fn source_files(root: &Path, krate: &str) -> anyhow::Result<Vec<String>> {
     let mut files = vec![format!("{krate}/Cargo.toml")];

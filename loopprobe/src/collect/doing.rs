@@ -188,7 +188,7 @@ fn plain(doing: Doing) -> ThreadState {
 /// What a system call was about, in a word or two.
 fn described(object: Object) -> Option<String> {
     match object {
-        Object::File { path } | Object::Terminal { path, .. } => Some(path),
+        Object::File { path, .. } | Object::Terminal { path, .. } => Some(path),
         Object::Locked(file) => file.path,
         Object::Socket(socket) => Some(socket.peer.unwrap_or(socket.protocol)),
         Object::Pipe(_) => Some("a pipe".to_owned()),

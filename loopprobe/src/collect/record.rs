@@ -11,7 +11,7 @@ use crate::attach::pod;
 #[derive(Debug)]
 #[expect(
     clippy::large_enum_variant,
-    reason = "one is there at a time, and it is read in place"
+    reason = "there is one at a time, of the thread that reads"
 )]
 pub(super) enum Record<'a> {
     /// A poll ended.

@@ -7,38 +7,49 @@
 use std::{
     collections::{BTreeSet, HashMap},
     fs,
-    os::unix::fs::MetadataExt as _,
-    path::Path,
 };
 
 use super::{
     Object,
-    object::{LockedFile, Pipe, Socket},
-    stat::Stat,
+    locks::{self, Database},
+    object::{Pipe, Socket},
+    processes::{numbers, parent, process},
+    stat::{Stat, is_local},
 };
 
 /// How long an answer is believed, in nanoseconds.
 const KEEP_NS: u64 = 5_000_000_000;
+/// Locks change faster.
+const KEEP_LOCKS_NS: u64 = 50_000_000;
 /// So many processes at the other end of a pipe are named.
 const MAX_PEERS: usize = 3;
-/// So many database files are looked for.
-const MAX_FILES: usize = 4096;
 
 /// Looks up what is worth it for long polls only.
 #[derive(Debug)]
 pub struct Descriptors {
     pid: u32,
+    /// The kernel's table of file locks, and the process's mounts.
+    locks: Text,
+    mounts: Text,
     ends: HashMap<(u64, bool), (u64, Ends)>,
     databases: (u64, Vec<Database>),
 }
 
-/// A database file that the process has open.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Database {
-    /// Its path.
-    pub path: String,
-    /// The processes that hold a lock on it, `name (pid)`.
-    pub holders: Vec<String>,
+/// A file of `/proc`, kept for a while.
+#[derive(Debug, Default)]
+struct Text {
+    read_ns: u64,
+    text: String,
+}
+
+impl Text {
+    fn read(&mut self, path: &str, keep_ns: u64, now_ns: u64) -> &str {
+        if self.read_ns == 0 || self.read_ns + keep_ns <= now_ns {
+            self.read_ns = now_ns;
+            self.text = fs::read_to_string(path).unwrap_or_default();
+        }
+        &self.text
+    }
 }
 
 impl Descriptors {
@@ -46,6 +57,8 @@ impl Descriptors {
     pub fn of(pid: u32) -> Self {
         Self {
             pid,
+            locks: Text::default(),
+            mounts: Text::default(),
             ends: HashMap::new(),
             databases: (0, Vec::new()),
         }
@@ -59,7 +72,22 @@ impl Descriptors {
                 pipe.peers = ends.names;
                 pipe.child = ends.child;
             }
-            Object::Locked(file) => complete_locked(file, self.pid),
+            Object::Locked(file) => {
+                let locks = self.locks.read("/proc/locks", KEEP_LOCKS_NS, now_ns);
+                locks::complete(file, locks, self.pid);
+            }
+            Object::File {
+                path,
+                opened_to_read: Some(reads),
+            } => {
+                if let Some(pipe) = self.named_pipe(path, *reads, now_ns) {
+                    let file = Object::File {
+                        path: std::mem::take(path),
+                        opened_to_read: None,
+                    };
+                    *object = Object::Any(vec![file, Object::Pipe(pipe)]);
+                }
+            }
             Object::Socket(socket) => {
                 socket.watched = socket.blocking == Some(true)
                     && socket.fd.is_some_and(|fd| is_watched(self.pid, fd));
@@ -73,10 +101,27 @@ impl Descriptors {
         }
     }
 
+    /// The pipe that has a path, if one has.
+    fn named_pipe(&mut self, path: &str, reads: bool, now_ns: u64) -> Option<Pipe> {
+        let mounts = format!("/proc/{}/mountinfo", self.pid);
+        let mounts = self.mounts.read(&mounts, KEEP_NS, now_ns);
+        if !is_local(mounts, path) {
+            return None;
+        }
+        let stat = Stat::cached(&format!("/proc/{}/root{path}", self.pid))?;
+        stat.is_pipe().then(|| Pipe {
+            fd: None,
+            inode: stat.inode,
+            reads,
+            peers: Vec::new(),
+            child: false,
+        })
+    }
+
     /// The SQLite files that the process has open, those with a lock first.
     pub fn databases(&mut self, now_ns: u64) -> &[Database] {
         if self.databases.0 + KEEP_NS <= now_ns || self.databases.0 == 0 {
-            self.databases = (now_ns, databases(self.pid));
+            self.databases = (now_ns, locks::databases(self.pid));
         }
         &self.databases.1
     }
@@ -146,16 +191,6 @@ fn is_watched(pid: u32, fd: u32) -> bool {
     })
 }
 
-/// The numbers of a process's descriptors.
-fn numbers(pid: u32) -> Vec<u32> {
-    let Ok(folder) = fs::read_dir(format!("/proc/{pid}/fd")) else {
-        return Vec::new();
-    };
-    folder
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .collect()
-}
-
 /// Who has a pipe's other end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Ends {
@@ -188,13 +223,6 @@ impl Ends {
     }
 }
 
-/// The process that started another one.
-fn parent(pid: u32) -> Option<u32> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
-    line.trim().parse().ok()
-}
-
 fn has_end(pid: u32, pipe: &Pipe) -> bool {
     numbers(pid).into_iter().any(|fd| {
         let same = Stat::cached(&format!("/proc/{pid}/fd/{fd}"))
@@ -211,91 +239,6 @@ fn has_end(pid: u32, pipe: &Pipe) -> bool {
     })
 }
 
-/// `name (pid)`.
-fn process(pid: u32) -> String {
-    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    match name.trim() {
-        "" => pid.to_string(),
-        name => format!("{name} ({pid})"),
-    }
-}
-
-fn databases(pid: u32) -> Vec<Database> {
-    let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
-    let mut seen = BTreeSet::new();
-    let mut found = Vec::new();
-    for fd in numbers(pid).into_iter().take(MAX_FILES) {
-        let place = format!("/proc/{pid}/fd/{fd}");
-        let Ok(link) = fs::read_link(&place) else {
-            continue;
-        };
-        let Ok(data) = fs::metadata(&place) else {
-            continue;
-        };
-        if !data.is_file() || !seen.insert(data.ino()) || !is_sqlite(Path::new(&place)) {
-            continue;
-        }
-        found.push(Database {
-            path: link.to_string_lossy().into_owned(),
-            holders: holders(&locks, data.ino())
-                .into_iter()
-                .map(|holder| match holder == pid {
-                    true => "a connection of this process itself".to_owned(),
-                    false => process(holder),
-                })
-                .collect(),
-        });
-    }
-    found.sort_by_key(|database| database.holders.is_empty());
-    found
-}
-
-/// A database of SQLite begins with its name (`https://www.sqlite.org/fileformat.html`).
-fn is_sqlite(path: &Path) -> bool {
-    use std::io::Read as _;
-    let mut head = [0; 16];
-    fs::File::open(path)
-        .and_then(|mut file| file.read_exact(&mut head))
-        .is_ok()
-        && &head == b"SQLite format 3\0"
-}
-
-/// Adds who else holds a lock on a file, and its path if one of them still has it open. Of this
-/// process nothing is said: by now the lock may be its own.
-fn complete_locked(file: &mut LockedFile, own: u32) {
-    let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
-    let mut others = holders(&locks, file.inode);
-    others.remove(&own);
-    let path_of = |&pid: &u32| {
-        let mut places = numbers(pid)
-            .into_iter()
-            .map(|fd| format!("/proc/{pid}/fd/{fd}"));
-        let is_it = |place: &String| Stat::cached(place).is_some_and(|s| s.inode == file.inode);
-        fs::read_link(places.find(is_it)?).ok()
-    };
-    if file.path.is_none() {
-        let path = others.iter().find_map(path_of);
-        file.path = path.map(|path| path.to_string_lossy().into_owned());
-    }
-    file.holders = others.into_iter().map(process).collect();
-}
-
-/// Who holds a lock on a file, by the kernel's table: `1: POSIX  ADVISORY  WRITE 812 fe:00:1234 0
-/// EOF`. A line of somebody who waits has an arrow behind its number.
-fn holders(locks: &str, inode: u64) -> BTreeSet<u32> {
-    locks
-        .lines()
-        .filter_map(|line| {
-            let fields: Vec<&str> = line.split_ascii_whitespace().collect();
-            if fields.get(1) == Some(&"->") {
-                return None;
-            }
-            let number: u64 = fields.get(5)?.rsplit(':').next()?.parse().ok()?;
-            (number == inode).then(|| fields.get(4)?.parse().ok())?
-        })
-        .collect()
-}
-
 fn named(pid: u32, own: u32) -> String {
     match pid == own {
         true => "this process itself".to_owned(),
@@ -310,9 +253,42 @@ pub(crate) fn is_misused(socket: &Socket) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::{io::pipe, os::fd::AsRawFd as _};
+    use std::{io::pipe, os::fd::AsRawFd as _, os::unix::fs::MetadataExt as _};
+
+    use nix::sys::stat::Mode;
 
     use super::*;
+
+    #[test]
+    fn a_named_pipe_that_is_opened_is_a_pipe_and_a_file_is_not() {
+        let name = format!("loopprobe-{}-opened", std::process::id());
+        let [named, plain] =
+            ["pipe", "file"].map(|end| std::env::temp_dir().join(format!("{name}.{end}")));
+        nix::unistd::mkfifo(&named, Mode::S_IRUSR).expect("a pipe");
+        fs::write(&plain, "").expect("a file");
+        let opened = |path: &std::path::Path, opened_to_read| {
+            let mut object = Object::File {
+                path: path.to_string_lossy().into_owned(),
+                opened_to_read,
+            };
+            Descriptors::of(std::process::id()).complete(&mut object, 1);
+            object
+        };
+        let pipe = opened(&named, Some(true));
+        let kinds: Vec<_> = pipe.each().collect();
+        assert!(
+            matches!(
+                kinds[..],
+                [Object::File { .. }, Object::Pipe(Pipe { reads: true, .. })]
+            ),
+            "{kinds:?}"
+        );
+        assert!(matches!(opened(&named, None), Object::File { .. }));
+        assert!(matches!(opened(&plain, Some(true)), Object::File { .. }));
+        for path in [named, plain] {
+            let _ = fs::remove_file(path);
+        }
+    }
 
     #[test]
     fn the_other_end_of_a_pipe_is_found() {
@@ -332,14 +308,5 @@ mod tests {
         assert_eq!(Ends::of(own, &writing).names, ["this process itself"]);
         drop(reader);
         assert_eq!(Ends::of(own, &writing), Ends::default());
-    }
-
-    #[test]
-    fn the_kernels_table_names_the_holders_of_a_lock() {
-        let table = "1: POSIX  ADVISORY  WRITE 4294967 fe:00:1234 120 120\n\
-                     1: -> POSIX  ADVISORY  WRITE 4294966 fe:00:1234 120 120\n\
-                     2: FLOCK  ADVISORY  WRITE 4294965 fe:00:99 0 EOF\n";
-        assert_eq!(holders(table, 1234), BTreeSet::from([4_294_967]));
-        assert_eq!(holders(table, 1), BTreeSet::new());
     }
 }

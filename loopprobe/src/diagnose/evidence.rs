@@ -21,8 +21,9 @@ pub struct StackEvidence {
     /// Of a sample: whether it found the thread in a small loop that waits, by the processor's
     /// `pause`.
     pub spins: bool,
-    /// Whether code of a file that holds V8, the interpreter of JavaScript, is on the stack.
-    pub holds_v8: bool,
+    /// Whether it may be JavaScript: nothing is to blame, and code of a file that holds V8 is on
+    /// the stack.
+    pub may_be_javascript: bool,
     /// Of a sample: the loop of awaits that are all ready that it found the thread in.
     pub ready_loop: Option<ReadyLoop>,
 }

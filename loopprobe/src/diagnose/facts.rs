@@ -44,12 +44,8 @@ pub(crate) fn facts(
         add(&mut facts, "syscall", syscall.name());
     }
     if let Some(frame) = entry(moment.frames) {
-        let function = match (&frame.function, &frame.alias) {
-            (Some(name), Some(alias)) => format!("{name} or {alias}"),
-            (Some(name), None) => name.clone(),
-            (None, _) => place(frame),
-        };
-        add(&mut facts, "function", function);
+        let names = frame.names().unwrap_or_else(|| place(frame).into());
+        add(&mut facts, "function", names);
     }
     if let Some(guest) = guest(&moment) {
         add(&mut facts, "guest", guest);
@@ -244,7 +240,7 @@ fn dropped(moment: &Moment<'_>) -> Option<String> {
 
 fn of_object(facts: &mut Facts, cause: Cause, object: &Object, moment: &Moment<'_>) {
     match object {
-        Object::File { path } => add(facts, "path", path),
+        Object::File { path, .. } => add(facts, "path", path),
         Object::Locked(file) => {
             if let Some(path) = &file.path {
                 add(facts, "path", path);

@@ -1,9 +1,7 @@
 //! A part of a poll's wall time as the rules see it: frames, system call, object, halt.
 
 use super::{
-    Halt, Object, RawSyscall, StackEvidence,
-    blame::blamed,
-    futex,
+    Halt, Object, RawSyscall, StackEvidence, futex,
     operation::{Operation, SPINNING_LOCK, is_of_parking_lot, operation},
     syscall::Waits,
 };
@@ -56,7 +54,7 @@ impl<'a> Moment<'a> {
             never_yields: found.ready_loop.is_some(),
             copies: copies(found),
             preempted_by_itself: false,
-            may_be_javascript: found.holds_v8 && blamed(&found.stack.frames).is_none(),
+            may_be_javascript: found.may_be_javascript,
             operation: whose(found),
         }
     }

@@ -7,6 +7,8 @@ pub enum Object {
     File {
         /// Its path, as the process sees it.
         path: String,
+        /// If it is being opened: whether to read it.
+        opened_to_read: Option<bool>,
     },
     /// A file that is to be locked.
     Locked(LockedFile),

@@ -9,7 +9,7 @@ use super::{
     Object, RawSyscall, descriptors,
     object::{LockedFile, Pipe, Socket},
     sockets,
-    stat::{Stat, is_local},
+    stat::Stat,
     syscall::Waits,
 };
 use crate::{elf::ProcAddr, unwind::Memory};
@@ -169,7 +169,10 @@ impl Objects {
             Some(data) if data.file_type().is_char_device() && is_terminal(&link) => {
                 Object::Terminal { fd, path: link }
             }
-            _ => Object::File { path: link },
+            _ => Object::File {
+                path: link,
+                opened_to_read: None,
+            },
         })
     }
 
@@ -225,29 +228,10 @@ impl Objects {
         };
         let base = fs::read_link(format!("/proc/{}/{folder}", self.pid)).unwrap_or_default();
         let path = base.join(path).to_string_lossy().into_owned();
-        let named = self.named_pipe(syscall, &path);
-        let file = Object::File { path };
-        Some(match named {
-            Some(pipe) => Object::Any(vec![file, pipe]),
-            None => file,
-        })
-    }
-
-    /// The named pipe that a call opens, if it is one.
-    fn named_pipe(&self, syscall: &RawSyscall, path: &str) -> Option<Object> {
-        let flags = syscall.opens_with()?;
-        if !is_local(self.pid, path) {
-            return None;
-        }
-        let stat = Stat::cached(&format!("/proc/{}/root{path}", self.pid))?;
-        stat.is_pipe().then(|| {
-            Object::Pipe(Pipe {
-                fd: None,
-                inode: stat.inode,
-                reads: flags as i32 & libc::O_ACCMODE == libc::O_RDONLY,
-                peers: Vec::new(),
-                child: false,
-            })
+        let is_read = |flags| flags as i32 & libc::O_ACCMODE == libc::O_RDONLY;
+        Some(Object::File {
+            path,
+            opened_to_read: syscall.opens_with().map(is_read),
         })
     }
 

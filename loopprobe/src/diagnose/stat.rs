@@ -1,7 +1,7 @@
 //! What is known of a file without asking another machine: a server that does not answer must not
 //! stop loopprobe too.
 
-use std::{ffi::CString, fs, mem::MaybeUninit};
+use std::{ffi::CString, mem::MaybeUninit};
 
 /// File systems whose server is elsewhere, or a process that may wait for ours, by the beginning of
 /// their name in `/proc/PID/mountinfo`.
@@ -47,10 +47,10 @@ impl Stat {
     }
 }
 
-/// Whether a path, as a process sees it, lies in a file system of this machine.
-pub(super) fn is_local(pid: u32, path: &str) -> bool {
-    let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo"));
-    mounts.is_ok_and(|mounts| type_of(&mounts, path).is_some_and(|kind| !is_remote(kind)))
+/// Whether a path lies in a file system of this machine, by a process's mounts
+/// (`/proc/PID/mountinfo`).
+pub(super) fn is_local(mounts: &str, path: &str) -> bool {
+    type_of(mounts, path).is_some_and(|kind| !is_remote(kind))
 }
 
 fn is_remote(kind: &str) -> bool {
@@ -76,6 +76,8 @@ fn type_of<'a>(mounts: &'a str, path: &str) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -93,7 +95,9 @@ mod tests {
             assert_eq!(type_of(mounts, path), Some(expected), "{path}");
         }
         assert!(is_remote("nfs4") && is_remote("fuse.sshfs") && !is_remote("tmpfs"));
-        assert!(is_local(std::process::id(), "/proc/self/status"));
+        let own = fs::read_to_string("/proc/self/mountinfo").expect("a table");
+        assert!(is_local(&own, "/proc/self/status"));
+        assert!(!is_local("", "/etc/hosts"));
     }
 
     #[test]

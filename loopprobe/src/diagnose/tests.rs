@@ -47,7 +47,7 @@ fn blocked(inner: &[&str], number: i64, object: Option<Object>, ns: u64) -> Stac
         halt: None,
         waker: None,
         spins: false,
-        holds_v8: false,
+        may_be_javascript: false,
         ready_loop: None,
     }
 }
@@ -91,6 +91,7 @@ fn pipe(fd: u32, child: bool) -> Option<Object> {
 fn file(path: &str) -> Option<Object> {
     Some(Object::File {
         path: path.to_owned(),
+        opened_to_read: None,
     })
 }
 

@@ -1,5 +1,7 @@
 //! Frames from the blocking call outwards, how long they stood, and how far the walk came.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Role, SourceLocation};
@@ -57,10 +59,10 @@ pub struct Frame {
     /// The whole name with generic arguments, where `function` had to be shortened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub full_name: Option<String>,
-    /// Another name of the same code: the compiler makes one function of several that do the same,
+    /// Other names of the same code: the compiler makes one function of several that do the same,
     /// and which of them was called is not known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub alias: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<String>,
     /// Where in `function` the frame stands; for a nameless frame with `near`, only a hint.
     #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
     pub location: Option<SourceLocation>,
@@ -105,6 +107,19 @@ pub struct Frame {
     /// the diagnosis only.
     #[serde(skip)]
     pub frees: bool,
+}
+
+impl Frame {
+    /// The function's name and, where the code has others, that it may be one of those: `a`, `a or
+    /// b`, `a or 3 others`. `None` without a name.
+    pub fn names(&self) -> Option<Cow<'_, str>> {
+        let name = self.function.as_deref()?;
+        Some(match &self.aliases[..] {
+            [] => Cow::Borrowed(name),
+            [other] => Cow::Owned(format!("{name} or {other}")),
+            others => Cow::Owned(format!("{name} or {} others", others.len())),
+        })
+    }
 }
 
 /// A stack inside one poll, from the blocking call outwards, and how long it stood.

@@ -102,10 +102,8 @@ fn first_segment(name: &str) -> Option<&str> {
 /// A frame's name: the function, an async definition, or module and offset, of the function where
 /// that is known.
 pub fn frame_name(frame: &Frame) -> String {
-    match (&frame.function, &frame.alias) {
-        (Some(function), Some(alias)) => return plain(&format!("{function} or {alias}")),
-        (Some(function), None) => return plain(function),
-        (None, _) => {}
+    if let Some(names) = frame.names() {
+        return plain(&names);
     }
     if let Some(place) = &frame.definition {
         return plain(&format!("async {place}"));

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use super::FunctionName;
-use crate::elf::{Image, SymbolTable, VirtAddr};
+use crate::elf::{SymbolTable, VirtAddr};
 
 /// In the mangled names of the standard library's functions.
 const STD: &str = "3std";
@@ -16,15 +16,8 @@ const STD: &str = "3std";
 pub(super) struct Aliases(HashMap<VirtAddr, Vec<String>>);
 
 impl Aliases {
-    /// Reads a file's symbols; empty if it has none.
-    pub(super) fn of(image: &Image) -> Self {
-        let table = image
-            .sections()
-            .and_then(|sections| SymbolTable::read(&sections));
-        table.map_or_else(|_| Self::default(), |table| Self::in_table(&table))
-    }
-
-    fn in_table(table: &SymbolTable) -> Self {
+    /// Of the functions in a symbol table.
+    pub(super) fn of(table: &SymbolTable) -> Self {
         let mut all: HashMap<VirtAddr, Vec<String>> = HashMap::new();
         let (mut before, mut many) = (None, Vec::new());
         for symbol in table.iter() {
@@ -44,11 +37,10 @@ impl Aliases {
         Self(all)
     }
 
-    /// Another name of the function that begins at an address.
-    pub(super) fn other(&self, start: VirtAddr, name: &str) -> Option<&str> {
-        let names = self.0.get(&start)?.iter().map(String::as_str);
-        let mut others = names.filter(|other| *other != name);
-        others.next()
+    /// The other names of the function that begins at an address.
+    pub(super) fn others(&self, start: VirtAddr, name: &str) -> Vec<String> {
+        let names = self.0.get(&start).into_iter().flatten();
+        names.filter(|other| *other != name).cloned().collect()
     }
 }
 
@@ -57,12 +49,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_names_of_one_piece_of_code_are_both_known() {
+    fn all_names_of_one_piece_of_code_are_known() {
         let names = ["std::net::udp::UdpSocket::recv", "std::x"].map(str::to_owned);
         let aliases = Aliases(HashMap::from([(VirtAddr(16), names.to_vec())]));
-        let other = |name| aliases.other(VirtAddr(16), name);
-        assert_eq!(other("std::x"), Some("std::net::udp::UdpSocket::recv"));
-        assert_eq!(other("std::net::udp::UdpSocket::recv"), Some("std::x"));
-        assert_eq!(aliases.other(VirtAddr(17), "std::x"), None);
+        let others = |name| aliases.others(VirtAddr(16), name);
+        assert_eq!(others("std::x"), ["std::net::udp::UdpSocket::recv"]);
+        assert_eq!(others("std::net::udp::UdpSocket::recv"), ["std::x"]);
+        assert!(aliases.others(VirtAddr(17), "std::x").is_empty());
     }
 }

@@ -1,12 +1,15 @@
 //! What a module's code says of a nameless frame: async body, source file, callee, freeing.
 
-use std::{cell::OnceCell, ops::Range};
+use std::{cell::OnceCell, ops::Range, path::Path};
 
-use super::aliases::Aliases;
-use super::role::{Origins, holds_v8, is_system_library};
+use super::{
+    FunctionName,
+    aliases::Aliases,
+    role::{Origins, holds_v8, is_system_library, owner},
+};
 use crate::{
     code::{Completion, StateMachines, callee, calls_import, deallocators, near},
-    elf::{Image, VirtAddr},
+    elf::{Image, Sections, SymbolTable, VirtAddr},
     model::{Frame, SourceLocation},
     unwind::Module,
 };
@@ -19,29 +22,39 @@ pub(crate) struct Definitions {
     origins: Origins,
     /// Looked for when a function without a name asks for it first.
     deallocators: OnceCell<Vec<VirtAddr>>,
-    /// Read when a function of the standard library asks first.
-    aliases: OnceCell<Aliases>,
+    /// Functions with several names.
+    aliases: Aliases,
     /// Looked for when it is asked for first.
     holds_v8: OnceCell<bool>,
 }
 
 impl Definitions {
-    /// Reads a module's code; `None` for the system's libraries, which have no async functions, and
-    /// where the file cannot be read.
-    pub(super) fn of(module: &Module) -> Option<Self> {
+    /// Reads a module's code, and its symbols, which may be in a file with its debug information;
+    /// `None` for the system's libraries, which have no async functions, and where the file cannot
+    /// be read.
+    pub(super) fn of(module: &Module, debug_file: Option<&Path>) -> Option<Self> {
         if is_system_library(&module.path().to_string_lossy()) {
             return None;
         }
         let file = module.file()?.try_clone().ok()?;
         let image = Image::from_file(file, module.path()).ok()?;
         let machines = StateMachines::default();
-        let origins = Origins::of(&image);
+        let symbols = symbols(&image, debug_file);
+        let crates = |start| {
+            let names = symbols
+                .at(start)
+                .map(|s| FunctionName::of_symbol(s.name).short);
+            names
+                .filter_map(|name| owner(&name).map(str::to_owned))
+                .collect()
+        };
+        let origins = Origins::of(&image, crates);
         Some(Self {
             image,
             machines,
             origins,
             deallocators: OnceCell::new(),
-            aliases: OnceCell::new(),
+            aliases: Aliases::of(&symbols),
             holds_v8: OnceCell::new(),
         })
     }
@@ -69,21 +82,17 @@ impl Definitions {
         &self.origins
     }
 
-    /// Another name of the function that has a name and stands at an address.
-    pub(super) fn alias(&self, address: VirtAddr, name: &str) -> Option<String> {
-        let start = self.function(address)?.start;
-        let aliases = self.aliases.get_or_init(|| Aliases::of(&self.image));
-        aliases.other(start, name).map(str::to_owned)
+    /// The other names of the function that stands at an address and has this one.
+    pub(super) fn aliases(&self, address: VirtAddr, name: &str) -> Vec<String> {
+        let function = self.function(address);
+        function.map_or_else(Vec::new, |function| {
+            self.aliases.others(function.start, name)
+        })
     }
 
     /// Whether the file holds the interpreter of JavaScript.
     pub(super) fn holds_v8(&self) -> bool {
         *self.holds_v8.get_or_init(|| holds_v8(&self.image))
-    }
-
-    /// The same, to be told more.
-    pub(super) fn origins_mut(&mut self) -> &mut Origins {
-        &mut self.origins
     }
 
     /// Says of a nameless frame what can be said.
@@ -119,4 +128,12 @@ impl Definitions {
     fn function(&self, address: VirtAddr) -> Option<Range<VirtAddr>> {
         self.image.function_at(address)
     }
+}
+
+/// A module's symbols: its own or, of a stripped file, those of its debug information.
+fn symbols(image: &Image, debug_file: Option<&Path>) -> SymbolTable {
+    let own = image.sections().and_then(|s| SymbolTable::read(&s));
+    let apart = || SymbolTable::read(&Sections::open(debug_file?).ok()?).ok();
+    let own = own.ok().filter(|symbols| !symbols.is_empty());
+    own.or_else(apart).unwrap_or_default()
 }

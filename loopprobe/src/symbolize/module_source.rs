@@ -5,13 +5,13 @@ use std::{
     fs::{File, OpenOptions},
     io,
     os::unix::fs::OpenOptionsExt as _,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use super::{
     bodies::{CLOSURE, inlined_body, mark_async, mark_inlined_children},
     definitions::Definitions,
-    role::{self, Origins, own_crates},
+    role::{self, Origins},
     separate::SeparateFiles,
     steady::Steady,
 };
@@ -26,6 +26,8 @@ use crate::{
 pub(super) struct ModuleSource {
     /// Files to ask, best first. One that blazesym cannot cope with is asked no more.
     pub(super) files: Vec<Steady>,
+    /// The file with its debug information, where that is another.
+    apart: Option<PathBuf>,
     /// What the code says beside them; read when it is first needed.
     definitions: OnceCell<Option<Definitions>>,
 }
@@ -36,6 +38,7 @@ impl ModuleSource {
         let Some(file) = module.file() else {
             return Self {
                 files: Vec::new(),
+                apart: None,
                 definitions: OnceCell::new(),
             };
         };
@@ -43,12 +46,12 @@ impl ModuleSource {
             .try_clone()
             .ok()
             .and_then(|file| Image::from_file(file, module.path()).ok());
-        let apart = image
-            .and_then(|image| separate.of(&image))
-            .and_then(|path| open_regular(&path).ok());
-        let files = apart.iter().chain([file]);
+        let apart = image.and_then(|image| separate.of(&image));
+        let opened = apart.as_deref().and_then(|path| open_regular(path).ok());
+        let files = opened.iter().chain([file]);
         Self {
             files: files.filter_map(|file| Steady::of(file).ok()).collect(),
+            apart: apart.filter(|_| opened.is_some()),
             definitions: OnceCell::new(),
         }
     }
@@ -64,7 +67,7 @@ impl ModuleSource {
         frames: &mut [Frame],
     ) {
         self.give_roles(module, address, runtimes, frames);
-        self.give_alias(module, address, frames);
+        self.give_aliases(module, address, frames);
         if let Some(frame) = frames.last_mut() {
             let bare = frame.location.is_none() && !frame.runtime;
             match &frame.function {
@@ -105,13 +108,13 @@ impl ModuleSource {
         }
     }
 
-    /// Of a function of the standard library: another name of the same code.
-    fn give_alias(&mut self, module: &Module, address: VirtAddr, frames: &mut [Frame]) {
+    /// Of a function of the standard library: the other names of the same code.
+    fn give_aliases(&mut self, module: &Module, address: VirtAddr, frames: &mut [Frame]) {
         let Some(frame) = frames.last_mut().filter(|frame| frame.role == Role::Std) else {
             return;
         };
         if let (Some(name), Some(definitions)) = (&frame.function, self.definitions(module)) {
-            frame.alias = definitions.alias(address, name);
+            frame.aliases = definitions.aliases(address, name);
         }
     }
 
@@ -133,24 +136,10 @@ impl ModuleSource {
         }
     }
 
-    /// The functions that refer to the program's own source files, once.
-    pub(super) fn take_own_functions(&mut self, module: &Module) -> Option<Vec<VirtAddr>> {
-        let origins = self.definitions(module)?.origins_mut();
-        let functions = std::mem::take(&mut origins.own_functions);
-        (!functions.is_empty()).then(|| functions.into_iter().collect())
-    }
-
-    /// Takes the names of those.
-    pub(super) fn learn_own(&mut self, module: &Module, names: &[String], runtimes: Runtimes) {
-        if let Some(definitions) = self.definitions(module) {
-            let origins = definitions.origins_mut();
-            origins.own = own_crates(names, origins, runtimes).into_iter().collect();
-        }
-    }
-
     /// What the code says beside the names, read when it is first needed.
     pub(super) fn definitions(&mut self, module: &Module) -> Option<&mut Definitions> {
-        self.definitions.get_or_init(|| Definitions::of(module));
+        self.definitions
+            .get_or_init(|| Definitions::of(module, self.apart.as_deref()));
         self.definitions.get_mut()?.as_mut()
     }
 }

@@ -93,7 +93,9 @@ impl Symbolizer {
             let caller = raw.get(at + 1);
             frames.extend(caller.and_then(|caller| self.jumped_on(frame, caller)));
         }
-        role::settle(&mut frames, self.holds_v8(raw));
+        let is_made = |frame: &RawFrame| frame.module.is_none();
+        let holds_v8 = raw.iter().any(is_made) && self.holds_v8(raw);
+        role::settle(&mut frames, holds_v8);
         frames
     }
 
@@ -179,37 +181,11 @@ impl Symbolizer {
     }
 
     fn fill(&mut self, module: &Module, addresses: &[VirtAddr]) {
-        let found = self.look_up(module, addresses);
-        // Debug information says of each function where it comes from.
-        let has_places = |frame: &Frame| frame.location.is_some();
-        if !found
-            .iter()
-            .any(|(_, frames)| frames.iter().any(has_places))
-        {
-            self.learn_own(module);
-        }
-        for (address, mut frames) in found {
+        for (address, mut frames) in self.look_up(module, addresses) {
             if let Some(source) = self.modules.get_mut(&module.id()) {
                 source.complete(module, address, self.runtimes, &mut frames);
             }
             self.cache.insert((module.id(), address), frames.into());
-        }
-    }
-
-    /// Learns which crates are the program's own, by the names of the functions that refer to its
-    /// source files.
-    fn learn_own(&mut self, module: &Module) {
-        let source = self.modules.get_mut(&module.id());
-        let functions = source.and_then(|source| source.take_own_functions(module));
-        let named = functions.map_or_else(Vec::new, |functions| self.look_up(module, &functions));
-        let names = named
-            .into_iter()
-            .filter_map(|(_, frames)| frames.into_iter().next_back()?.function);
-        let names: Vec<String> = names.collect();
-        if let Some(source) = self.modules.get_mut(&module.id())
-            && !names.is_empty()
-        {
-            source.learn_own(module, &names, self.runtimes);
         }
     }
 

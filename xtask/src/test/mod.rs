@@ -49,6 +49,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         total.add(own_tests(filter)?);
     }
     build_binary()?;
+    // Some of the programs that are observed are static.
+    workspace::ensure_static_target()?;
     let (together, alone) = test_files()?;
     let mut outcome = Outcome::default();
     for (files, threads) in [(together, TOGETHER_THREADS), (alone, "1")] {

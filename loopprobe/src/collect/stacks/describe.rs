@@ -6,9 +6,9 @@ use super::{
 };
 use crate::{
     code::{SPIN_WAIT_BYTES, is_spin_wait},
-    diagnose::{Halt, PollEvidence, StackEvidence, Waker, diagnose},
+    diagnose::{Halt, PollEvidence, StackEvidence, Waker, blocking_call, diagnose},
     elf::ProcAddr,
-    model::{Cause, LongPoll, Stack, StackKind},
+    model::{Cause, Frame, LongPoll, Stack, StackKind},
 };
 
 impl Stacks {
@@ -100,6 +100,11 @@ impl Stacks {
         is_spin_wait(&code[..read], at)
     }
 
+    /// Whether nothing of a stack is to blame, and V8 is on it.
+    fn may_be_javascript(&mut self, seen: &Seen, frames: &[Frame]) -> bool {
+        blocking_call(frames).is_none() && self.symbolizer.holds_v8(&seen.frames)
+    }
+
     /// A stack that was seen blocked may have waited for a CPU as well; that is a stack of its own.
     fn evidence(
         &mut self,
@@ -109,7 +114,7 @@ impl Stacks {
         count: bool,
     ) -> Vec<StackEvidence> {
         let frames = self.symbolizer.frames(&seen.frames);
-        let holds_v8 = self.symbolizer.holds_v8(&seen.frames);
+        let may_be_javascript = self.may_be_javascript(seen, &frames);
         let waker = seen.waker.as_ref().map(|(waker, _)| Waker {
             tid: waker.tid,
             name: waker.name.clone(),
@@ -153,7 +158,7 @@ impl Stacks {
                 halt: seen.halt.filter(|_| acts),
                 waker: waker.clone().filter(|_| acts),
                 spins: spins && kind == StackKind::OnCpu,
-                holds_v8,
+                may_be_javascript,
                 ready_loop: ready_loop.clone().filter(|_| kind == StackKind::OnCpu),
             }
         })

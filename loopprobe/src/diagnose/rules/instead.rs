@@ -127,10 +127,10 @@ pub const INSTEAD: &[Instead] = &[
     },
     Instead {
         cause: Cause::Sleep,
-        when: "by usleep, sleep or nanosleep of the C library",
+        when: "by usleep or sleep of the C library",
         applies: |moment| {
             let mut names = names(moment.frames);
-            names.any(|name| matches!(name, "usleep" | "sleep" | "nanosleep" | "thrd_sleep"))
+            names.any(|name| matches!(name, "usleep" | "sleep" | "thrd_sleep"))
                 && !moment.calls(&["std::thread::", "std::sys::"])
         },
         advice: "use tokio::time::sleep(..).await instead of the C library's sleep or, if a library of C naps here until something else happens, call that in tokio::task::spawn_blocking",

@@ -1,9 +1,6 @@
 //! Writes at most 16 rows of folded frames, the program's own marked.
 
-use std::{
-    borrow::Cow,
-    io::{self, Write},
-};
+use std::io::{self, Write};
 
 use unicode_width::UnicodeWidthStr as _;
 
@@ -79,10 +76,7 @@ fn folded(run: &Run, room: Width) -> String {
 /// A frame's name and place. A hint stands only where there is no name.
 fn describe(frame: &Frame, room: Width) -> String {
     const NEAR: &str = "near ";
-    let name = match &frame.alias {
-        Some(alias) => Cow::Owned(format!("{} or {alias}", name(frame))),
-        None => name(frame),
-    };
+    let name = frame.names().unwrap_or_else(|| name(frame));
     let name = clean(&name);
     let location = frame.location.as_ref().filter(|_| frame.function.is_some());
     match (location.or(frame.definition.as_ref()), &frame.near) {

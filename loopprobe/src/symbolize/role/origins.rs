@@ -1,6 +1,6 @@
 //! What is known of the file that a frame's code lies in: its crates, whose they are, and V8.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use memchr::memmem;
 
@@ -15,9 +15,8 @@ pub(crate) struct Origins {
     /// The crates whose sources its panic locations name with a version: they come from a registry.
     pub dependencies: HashSet<String>,
     /// The crates whose code refers to the program's own source files; empty where no names tell.
+    /// Others are among them, where the program's own code is inlined into theirs.
     pub own: HashSet<String>,
-    /// Functions whose code refers to the program's own source files.
-    pub own_functions: BTreeSet<VirtAddr>,
     /// Where the standard library's own code begins, which linkers put behind all else.
     pub std_from: Option<VirtAddr>,
 }
@@ -27,8 +26,9 @@ pub(crate) struct Origins {
 const STD_REFERENCES: usize = 100;
 
 impl Origins {
-    /// Reads where a file's panic locations lie, and which code refers to them.
-    pub(crate) fn of(image: &Image) -> Self {
+    /// Reads where a file's panic locations lie, and which code refers to them. `krate` names the
+    /// crates of the function that begins at an address.
+    pub(crate) fn of(image: &Image, krate: impl Fn(VirtAddr) -> Vec<String>) -> Self {
         let mut dependencies = HashSet::new();
         let mut is_std = HashMap::new();
         let mut own = HashSet::new();
@@ -36,12 +36,12 @@ impl Origins {
             let Some(location) = panic_location(image, address) else {
                 continue;
             };
-            let krate = registry_crate(&location.file);
+            let registry = registry_crate(&location.file);
             let bundled = location.file.starts_with("/rust/deps/");
-            is_std.insert(address, bundled || krate == Some("std"));
-            match krate.filter(|_| !bundled) {
-                Some(krate) => {
-                    dependencies.insert(crate_name(krate));
+            is_std.insert(address, bundled || registry == Some("std"));
+            match registry.filter(|_| !bundled) {
+                Some(folder) => {
+                    dependencies.insert(crate_name(folder));
                 }
                 None if !bundled && !location.file.contains("git/checkouts/") => {
                     own.insert(address);
@@ -61,11 +61,11 @@ impl Origins {
             .map(|function| function.end)
             .filter(|end| found.iter().filter(|(at, _)| at >= end).count() >= STD_REFERENCES);
         let refers = found.iter().filter(|(_, target)| own.contains(target));
-        let own_functions = refers.filter_map(|(at, _)| Some(image.function_at(*at)?.start));
+        let functions = refers.filter_map(|(at, _)| Some(image.function_at(*at)?.start));
+        let functions: HashSet<VirtAddr> = functions.collect();
         Self {
             dependencies,
-            own: HashSet::new(),
-            own_functions: own_functions.collect(),
+            own: functions.into_iter().flat_map(krate).collect(),
             std_from,
         }
     }
