@@ -52,17 +52,17 @@ fn check(build: Build) -> Result<()> {
             later * 4 >= ROUNDS && counted.len() + preempted + 4 >= later,
             "{label}: {counted:?} of {later} later polls: {polls:#?}"
         );
-        // Of turns that are shorter than a breakpoint there is only a bound.
-        let most = if label == "received" {
+        let turns = if label == "received" {
             SHORT * TURNS
         } else {
             TURNS
         };
-        // A poll during which the machine itself stood still seems to have had more.
+        // It is a bound, and on a virtual machine a low one. A poll during which the machine itself
+        // stood still seems to have had more.
         counted.sort_unstable();
         let median = counted[counted.len() / 2];
         ensure!(
-            (TURNS / 3..=most * 3).contains(&median),
+            (turns / 100..=turns).contains(&median),
             "{label}: {counted:?} awaits"
         );
         if label == "inlined" {

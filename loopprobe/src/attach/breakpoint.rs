@@ -5,7 +5,6 @@
 //! kernel takes it off by itself, and when the descriptor is closed.
 
 use std::{
-    hint::black_box,
     io,
     os::fd::{AsRawFd as _, OwnedFd},
     ptr::NonNull,
@@ -32,27 +31,6 @@ const DATA_HEAD: usize = 1024;
 const LENGTH: usize = 2 * PAGE as usize;
 /// A record's header and its time.
 const RECORD: usize = 16;
-
-/// How long it takes to come to a breakpoint here, in nanoseconds: the median of some on a function
-/// of this program's own. `None` where there are none to be had.
-pub(crate) fn breakpoint_cost_ns() -> Option<u64> {
-    const TIMES: u32 = 9;
-    // SAFETY: a system call without arguments.
-    let tid = unsafe { libc::gettid() }.cast_unsigned();
-    let placed = Breakpoint::place(tid, ProcAddr(nothing as *const () as u64), TIMES).ok()?;
-    for number in 0..u64::from(TIMES) {
-        black_box(nothing(number));
-    }
-    let hits = placed.hits();
-    let mut apart: Vec<u64> = hits.windows(2).map(|two| two[1] - two[0]).collect();
-    apart.sort_unstable();
-    apart.get(apart.len() / 2).copied()
-}
-
-#[inline(never)]
-extern "C" fn nothing(number: u64) -> u64 {
-    black_box(number)
-}
 
 /// A breakpoint on one instruction for one thread.
 #[derive(Debug)]
@@ -161,8 +139,15 @@ fn open(tid: u32, address: ProcAddr) -> io::Result<OwnedFd> {
 
 #[cfg(test)]
 mod tests {
+    use std::hint::black_box;
+
     use super::*;
     use crate::clock::now_ns;
+
+    #[inline(never)]
+    extern "C" fn nothing(number: u64) -> u64 {
+        black_box(number)
+    }
 
     #[test]
     fn executions_are_noted_with_their_times_and_only_as_many_as_asked() {

@@ -21,7 +21,7 @@ mod sys;
 mod uprobe;
 
 pub(crate) use apart::await_removal;
-pub(crate) use breakpoint::{Breakpoint, breakpoint_cost_ns};
+pub(crate) use breakpoint::Breakpoint;
 pub(crate) use canary::{Block, block};
 pub use cost::{DeadTime, Measurement, ProbeTiming, measure};
 pub use error::AttachError;

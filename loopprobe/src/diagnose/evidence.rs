@@ -31,10 +31,8 @@ pub struct StackEvidence {
 /// A loop of a poll in which what is awaited is always ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadyLoop {
-    /// How long a turn takes, in nanoseconds.
+    /// How long a turn takes at most, in nanoseconds.
     pub turn_ns: u64,
-    /// Whether a turn may be much shorter than that: it could not be told from the cost of looking.
-    pub at_most: bool,
     /// Where the async function is defined that is awaited, where the code tells.
     pub of: Option<SourceLocation>,
     /// Which frame of the stack has the loop.

@@ -89,19 +89,18 @@ const NAMELESS_JAVASCRIPT: &str =
 const PERHAPS_JAVASCRIPT: &str =
     "perhaps JavaScript, whose functions V8 names if it is started with --perf-basic-prof";
 
-/// `about 5000 of the async function or block at src/main.rs:7`.
+/// `at least 2000 of the async function or block at src/main.rs:7`.
 fn awaits(looped: &ReadyLoop, ns: u64) -> String {
     let count = ns / looped.turn_ns.max(1);
-    // As exact as the length of a turn: two digits.
-    let step = 10_u64.pow(count.max(1).ilog10().saturating_sub(1));
-    let count = (count + step / 2) / step * step;
-    let about = if looped.at_most { "at least" } else { "about" };
+    // One digit, rounded down: some turns stand for all.
+    let step = 10_u64.pow(count.max(1).ilog10());
+    let count = count / step * step;
     match &looped.of {
         Some(SourceLocation { file, line, .. }) => {
             let file = short_path(file);
-            format!("{about} {count} of the async function or block at {file}:{line}")
+            format!("at least {count} of the async function or block at {file}:{line}")
         }
-        None => format!("{about} {count}"),
+        None => format!("at least {count}"),
     }
 }
 

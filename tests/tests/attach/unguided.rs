@@ -100,7 +100,8 @@ fn stacks_with_musl_show_the_same_functions_as_with_glibc() -> Result<()> {
     Ok(())
 }
 
-/// The stacks of the long polls of a scenario; nearly all have one of these outcomes.
+/// The stacks of the long polls of a scenario; nearly all have one of these outcomes. A sample that
+/// falls on the first or last instructions of a function, before its frame is there, may not.
 fn whole(profile: Profile, scenario: &str, outcomes: &[Outcome]) -> Result<Vec<Stack>> {
     let (_, report) = run(build(profile), scenario, &[])?;
     let polls = report.ended();
@@ -113,7 +114,7 @@ fn whole(profile: Profile, scenario: &str, outcomes: &[Outcome]) -> Result<Vec<S
         .iter()
         .find(|stack| !outcomes.contains(&stack.outcome));
     ensure!(
-        good.len() >= 10 && good.len() * 100 >= stacks.len() * 99,
+        good.len() >= 10 && (stacks.len() - good.len()) * 100 <= stacks.len().max(100),
         "{profile:?}, {scenario}: {} of {}, not so {bad:#?}",
         good.len(),
         stacks.len()

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use crate::{
-    attach::{Breakpoint, breakpoint_cost_ns},
+    attach::Breakpoint,
     clock,
     diagnose::ReadyLoop,
     elf::{FileOffset, ProcAddr},
@@ -15,14 +15,16 @@ use crate::{
     unwind::RawFrame,
 };
 
-/// So many times a breakpoint is met: on a virtual machine each costs some 15 us.
+/// So many times a breakpoint is met: on a virtual machine each costs 15 to 150 us.
 const TIMES: u32 = 32;
 /// Fewer awaits in a poll are no loop that goes on and on.
 const FEWEST: usize = 8;
 /// Threads that get a breakpoint: the poll's own, and others that poll.
 const MAX_THREADS: usize = 16;
-/// How often a loop is asked about that did not turn as often in a long poll.
+/// How often a loop is asked about that did not turn as often in a long poll, and how often where
+/// other polls had used up what there was.
 const TRIES: u32 = 2;
+const USED_UP: u32 = 16;
 /// How long a breakpoint waits for a long poll, and after how long a loop is asked about again.
 const WAIT_NS: u64 = 5_000_000_000;
 const KEEP_NS: u64 = 5_000_000_000;
@@ -44,34 +46,23 @@ struct Place {
 struct Known {
     turn: Option<Turn>,
     tries: u32,
+    used_up: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Turn {
     ns: u64,
-    at_most: bool,
     seen_ns: u64,
 }
 
 impl Turn {
-    /// From the times of some completions and what it costs to see one. That may be off by half, so
-    /// what is left of a turn that is not much longer is a bound.
-    fn of(hits: &[u64], cost_ns: u64, seen_ns: u64) -> Option<Self> {
-        if hits.len() < FEWEST {
-            return None;
-        }
-        let mut apart: Vec<u64> = hits.windows(2).map(|two| two[1] - two[0]).collect();
-        apart.sort_unstable();
-        let seen = *apart.get(apart.len() / 2)?;
-        let at_most = seen < cost_ns * 5 / 2;
-        let own = if at_most {
-            seen.saturating_sub(cost_ns / 2).max(seen / 2)
-        } else {
-            seen - cost_ns
-        };
-        Some(Self {
-            ns: own.max(1),
-            at_most,
+    /// From the times of some completions: their mean distance, with what it costs to see one. That
+    /// is several times as much at times, so it cannot be taken off: a turn is no longer than this.
+    fn of(hits: &[u64], seen_ns: u64) -> Option<Self> {
+        let (first, last) = (hits.first()?, hits.last()?);
+        let ns = (last - first) / (hits.len() as u64 - 1).max(1);
+        (hits.len() >= FEWEST).then_some(Self {
+            ns: ns.max(1),
             seen_ns,
         })
     }
@@ -91,11 +82,13 @@ pub(super) struct Turns {
     places: HashMap<(u32, ProcAddr), Vec<Place>>,
     known: HashMap<ProcAddr, Known>,
     asked: Option<Asked>,
-    /// What a breakpoint costs here; 0 as long as there was none.
-    cost_ns: u64,
 }
 
 impl Known {
+    fn is_open(&self) -> bool {
+        self.tries < TRIES && self.used_up < USED_UP
+    }
+
     fn is_fresh(&self, now_ns: u64) -> bool {
         self.turn
             .is_some_and(|turn| turn.seen_ns + KEEP_NS > now_ns)
@@ -129,18 +122,20 @@ impl Turns {
         let all = of_thread.map_or_else(Vec::new, |(_, breakpoint)| breakpoint.hits());
         let during = poll.start_ns..=end_ns(poll);
         let hits = all.iter().copied().filter(|hit| during.contains(hit));
-        let turn = Turn::of(&hits.collect::<Vec<_>>(), self.cost_ns, now_ns);
+        let turn = Turn::of(&hits.collect::<Vec<_>>(), now_ns);
         // What had begun before may have passed its awaits already, and what is open comes to more.
         if turn.is_none() && (poll.start_ns < asked.since_ns || !poll.ended) {
             self.asked = Some(asked);
             return;
         }
         let known = self.known.entry(asked.at).or_default();
-        // Other polls may have used up what there was.
-        if turn.is_some() || all.len() < TIMES as usize {
-            known.turn = turn;
+        // Other polls may have used up what there was; that says nothing of the loop.
+        if turn.is_none() && all.len() >= TIMES as usize {
+            known.used_up += 1;
+            return;
         }
         known.tries += u32::from(turn.is_none());
+        known.turn = turn;
     }
 
     /// Of the loops that a sampled stack lies in, the one that turned fastest in a poll. `named`
@@ -159,7 +154,6 @@ impl Turns {
             let turn = self.known.get(&place.at)?.turn?;
             Some(ReadyLoop {
                 turn_ns: turn.ns,
-                at_most: turn.at_most,
                 of: place.of,
                 frame: named_frame(named, place.offset)?,
             })
@@ -182,15 +176,12 @@ impl Turns {
         let places = self.all_places(frames, symbolizer);
         let known = |place: &Place| self.known.get(&place.at);
         let is_fresh = |place| known(place).is_some_and(|known| known.is_fresh(now_ns));
-        let is_open = |place: &&Place| known(place).is_none_or(|known| known.tries < TRIES);
+        let is_open = |place: &&Place| known(place).is_none_or(Known::is_open);
         // One is enough to tell what never yields.
         let is_told = places.iter().any(is_fresh);
         let Some(place) = places.iter().find(is_open).filter(|_| !is_told) else {
             return;
         };
-        if self.cost_ns == 0 {
-            self.cost_ns = breakpoint_cost_ns().unwrap_or(0);
-        }
         let placed = |&tid: &u32| Some((tid, Breakpoint::place(tid, place.at, TIMES).ok()?));
         let breakpoints: Vec<_> = tids.iter().take(MAX_THREADS).filter_map(placed).collect();
         if breakpoints.is_empty() {
@@ -261,15 +252,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_turn_is_a_bound_where_a_breakpoint_costs_about_as_much() {
-        let every = |ns: u64| (0..20).map(|turn| turn * ns).collect::<Vec<_>>();
-        let turn = |ns| {
-            let turn = Turn::of(&every(ns), 10_000, 0).expect("enough");
-            (turn.ns, turn.at_most)
-        };
-        assert_eq!(turn(50_000), (40_000, false));
-        assert_eq!(turn(12_000), (7_000, true));
-        assert_eq!(turn(6_000), (3_000, true));
-        assert!(Turn::of(&every(50_000)[..FEWEST - 1], 10_000, 0).is_none());
+    fn a_turn_is_the_mean_of_enough() {
+        let hits = [0, 10, 20, 30, 40, 50, 60, 140];
+        assert_eq!(Turn::of(&hits, 0).map(|turn| turn.ns), Some(20));
+        assert!(Turn::of(&hits[..FEWEST - 1], 0).is_none());
+        assert!(Turn::of(&[], 0).is_none());
     }
 }
