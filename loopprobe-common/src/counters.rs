@@ -28,9 +28,14 @@ pub enum Counter {
     Undecided,
     /// A thread that has polled tasks in this session ended. No loss.
     Worker,
+    /// A task was scheduled, and the table of those was full.
+    WakeLost,
+    /// A poll began, and when its task was scheduled is not known. No loss: it may have been before
+    /// the session began.
+    WakeUnseen,
 }
 
 impl Counter {
     /// How many there are.
-    pub const COUNT: u32 = Self::Worker as u32 + 1;
+    pub const COUNT: u32 = Self::WakeUnseen as u32 + 1;
 }

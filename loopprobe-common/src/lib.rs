@@ -13,6 +13,7 @@ pub mod histogram;
 pub mod light;
 pub mod records;
 pub mod thread;
+pub mod wake;
 pub mod watch;
 
 /// Marks types that user space may read from and write to maps byte by byte.

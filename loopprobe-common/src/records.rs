@@ -4,6 +4,7 @@
 use crate::{
     light::{Place, Question},
     thread::OpenPoll,
+    wake::Woken,
 };
 
 /// Kinds of records.
@@ -47,6 +48,8 @@ pub enum Kind {
     Beside = 14,
     /// A [`crate::watch::WatchRecord`].
     Watched = 15,
+    /// A [`DelayRecord`].
+    Delay = 16,
 }
 
 /// A poll that has ended.
@@ -259,6 +262,29 @@ pub struct DriverRecord {
 /// A shorter time than this gets no record, whatever the threshold is.
 pub const LEAST_DRIVER_NS: u64 = 1_000_000;
 
+/// A task was polled long after it had been scheduled.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DelayRecord {
+    /// [`Kind::Delay`].
+    pub kind: u32,
+    /// The thread that polls it, in loopprobe's pid namespace.
+    pub tid: u32,
+    /// When the poll began.
+    pub start_ns: u64,
+    /// When, and by whom, it had been scheduled.
+    pub woken: Woken,
+    /// The task's header.
+    pub header: u64,
+    /// Index of its type, or [`crate::config::UNKNOWN_TYPE`].
+    pub task_type: u32,
+    /// Keeps the layout free of padding.
+    pub reserved: u32,
+}
+
+/// A shorter time than this gets no record, whatever the threshold is.
+pub const LEAST_DELAY_NS: u64 = 1_000_000;
+
 /// Something that happened to the process.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -280,5 +306,6 @@ crate::pod!(
     StackSlot,
     TakerRecord,
     DriverRecord,
+    DelayRecord,
     ProcessRecord
 );

@@ -25,6 +25,7 @@ mod task;
 mod task_struct;
 mod thread;
 mod verifier;
+mod wake;
 mod watch;
 mod why;
 

@@ -9,11 +9,12 @@ use loopprobe_common::{
     config::{Config, LOOP_TEXT_RANGES, Range, Site, TaskLayout},
     cost::{Cost, Part},
     counters::Counter,
-    health::{Driver, MAX_DRIVERS},
+    health::{Driver, Longest, MAX_DRIVERS},
     histogram::Stats,
     light::{MAX_PLACES, Place},
     records::{STACK_RING_BYTES, STACK_SLOTS, StackSlot},
     thread::{self, MAX_THREADS, Thread, Waker},
+    wake::{MAX_WOKEN, Woken},
     watch::{MAX_WORDS, Words},
 };
 
@@ -68,6 +69,16 @@ pub static ANSWERS: HashMap<Place, u32> = HashMap::with_max_entries(MAX_PLACES, 
 /// By the descriptor of their `epoll_wait`.
 #[map]
 pub static DRIVERS: LruHashMap<u32, Driver> = LruHashMap::with_max_entries(MAX_DRIVERS, 0);
+/// Tasks that have been scheduled and not polled since, by header. User space makes it small where
+/// nobody wants to know.
+#[map]
+pub static WOKEN: HashMap<u64, Woken> = HashMap::with_max_entries(MAX_WOKEN, 0);
+/// How long tasks were scheduled before they were polled, by task type. User space sets the size.
+#[map]
+pub static DELAYS: PerCpuArray<Stats> = PerCpuArray::with_max_entries(1, 0);
+/// The longest such time.
+#[map]
+pub static LONGEST_DELAY: PerCpuArray<[Longest; 2]> = PerCpuArray::with_max_entries(1, 0);
 /// Where threads keep what they poll, where they are watched.
 #[map]
 pub static WORDS: Array<Words> = Array::with_max_entries(MAX_WORDS, 0);
@@ -103,6 +114,9 @@ static TARGET: Global<u32> = Global::new(0);
 /// Whether polls are timed by their entries alone: 0 or 1.
 #[unsafe(no_mangle)]
 static LIGHT: Global<u32> = Global::new(0);
+/// Whether it is wanted how long tasks are scheduled before they are polled: 0 or 1.
+#[unsafe(no_mangle)]
+static LAG: Global<u32> = Global::new(0);
 /// Always 0, which the compiler does not know.
 #[unsafe(no_mangle)]
 static NEVER: Global<u32> = Global::new(0);
@@ -155,6 +169,10 @@ pub fn never() -> bool {
 
 pub fn is_light() -> bool {
     LIGHT.load() != 0
+}
+
+pub fn is_lag() -> bool {
+    LAG.load() != 0
 }
 
 pub fn pid_namespace() -> Option<(u64, u64)> {

@@ -35,6 +35,7 @@ pub fn planned(pid: u32) -> Result<(Kernel, Vec<PlannedImage>, usize)> {
             ..Config::default()
         },
         light: false,
+        lag: false,
         log: false,
         method: None,
     })?;

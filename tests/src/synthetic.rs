@@ -66,6 +66,7 @@ pub fn end(polls: &[LongPoll]) -> Event {
         canary: None,
         coverage: None,
         budget: None,
+        wake_to_poll: None,
         tasks: vec![TaskSummary {
             task: task("api::upload::handle", 42),
             polls: Some(2_184_332),
@@ -74,6 +75,7 @@ pub fn end(polls: &[LongPoll]) -> Event {
             p99_ns: Some(212_000),
             max_ns: durations().max().unwrap_or(0),
             long: polls.len() as u64,
+            wake_to_poll: None,
         }],
         groups: Vec::new(),
         findings: Vec::new(),

@@ -7,6 +7,7 @@ mod process;
 mod registers;
 mod sample;
 mod sched;
+mod schedule;
 
 use core::ffi::c_void;
 

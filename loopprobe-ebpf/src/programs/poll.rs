@@ -24,10 +24,11 @@ use crate::{
     event::{self, End},
     health,
     light::{self, Stop},
-    maps::{CONFIG, SITES, STATS, WORKER_TYPES, count, is_light, is_over},
+    maps::{CONFIG, SITES, STATS, WORKER_TYPES, count, is_lag, is_light, is_over},
     own_stack, root, split,
     task::{self, Task},
     thread::{current, current_tid, known, mark_block_in_place},
+    wake,
 };
 
 /// A poll of an async task begins: `raw::poll(header)`.
@@ -109,6 +110,9 @@ fn try_poll_enter(ctx: &ProbeContext) -> Option<()> {
     thread.unsent_ns = 0;
     thread.gap_ns = 0;
     thread.depth = depth + 1;
+    if is_lag() {
+        wake::polled(thread);
+    }
     Some(())
 }
 

@@ -198,6 +198,7 @@ pub fn measure(
             ..config(u64::MAX)
         },
         light,
+        lag: false,
         log: false,
         method,
     })?;

@@ -17,6 +17,7 @@ mod passed;
 mod plan;
 pub(crate) mod pod;
 mod registers;
+mod schedule;
 mod sys;
 mod uprobe;
 

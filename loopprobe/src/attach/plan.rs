@@ -6,7 +6,7 @@ use loopprobe_common::config::{
     FirstInstruction, Range, Site as SiteEntry, TaskLayout, relative, vtable_key,
 };
 
-use super::{Probe, Role};
+use super::{Probe, Role, schedule};
 use crate::{
     code::{Leads, probe_point},
     elf::{FileOffset, Image, VirtAddr},
@@ -41,6 +41,10 @@ pub struct Plan {
     pub text: Vec<Range>,
     /// How many sites begin with an instruction that the kernel does not emulate.
     pub slow_sites: usize,
+    /// At how many places tasks are scheduled.
+    pub schedule_points: usize,
+    /// At how many of them the kernel does not emulate the instruction.
+    pub slow_schedule_points: usize,
 }
 
 /// How much is in a plan.
@@ -111,6 +115,12 @@ impl Plan {
                         .collect(),
                 );
             }
+        }
+        let points = &facts.marks.schedule;
+        if !points.is_empty() {
+            self.schedule_points += points.len();
+            self.slow_schedule_points += points.iter().filter(|p| !p.at.emulated).count();
+            probes.insert(Role::ScheduleEnter, schedule::probes(points));
         }
         if let Some(bias) = bias {
             self.add_text(image.as_ref(), bias);

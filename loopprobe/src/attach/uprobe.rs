@@ -34,6 +34,8 @@ pub enum Role {
     ParkEnter,
     /// The entry of `CachedParkThread::block_on`.
     BlockOnEnter,
+    /// Where a task is scheduled.
+    ScheduleEnter,
     /// A return that does nothing, to compare with.
     BaselineExit,
     /// An entry that does nothing, to compare with.
@@ -43,13 +45,14 @@ pub enum Role {
 impl Role {
     /// All of them, in the order in which they are attached: returns before entries, so that no
     /// poll is left open.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::PollExit,
         Self::PollEnter,
         Self::BlockingEnter,
         Self::EpollEnter,
         Self::ParkEnter,
         Self::BlockOnEnter,
+        Self::ScheduleEnter,
         Self::BaselineExit,
         Self::BaselineEnter,
     ];
@@ -63,6 +66,7 @@ impl Role {
             Self::EpollEnter => "epoll_enter",
             Self::ParkEnter => "park_enter",
             Self::BlockOnEnter => "block_on_enter",
+            Self::ScheduleEnter => "schedule_enter",
             Self::BaselineExit => "baseline_exit",
             Self::BaselineEnter => "baseline_enter",
         }
@@ -79,7 +83,8 @@ impl Role {
 pub struct Probe {
     /// Where in the file.
     pub offset: u64,
-    /// What the program gets to know it by: the index of its site.
+    /// What the program gets to know it by: the index of its site, or, where tasks are scheduled,
+    /// where a task's header is ([`loopprobe_common::wake::HeaderPlace`]).
     pub cookie: u64,
 }
 

@@ -29,12 +29,16 @@ pub struct ObserveArgs {
     /// 100ms
     #[arg(long, display_order = 7, value_name = "TIME", value_parser = parse_interval)]
     pub interval: Option<Duration>,
+    /// Tell how long tasks wait from their wake to their poll, and which of them a long poll kept
+    /// from another worker; each wake costs as much as half a poll
+    #[arg(long, display_order = 8)]
+    pub lag: bool,
     /// Tell of tasks that nothing can wake any more once they have been so for this long, and of
     /// task types that only become more for four times as long: 30s; at least 1s
-    #[arg(long, display_order = 8, value_name = "TIME", value_parser = parse_stuck)]
+    #[arg(long, display_order = 9, value_name = "TIME", value_parser = parse_stuck)]
     pub stuck: Option<Duration>,
     /// Tell of tasks that live for this long, with what they await: 5s; at least 1s
-    #[arg(long, display_order = 9, value_name = "TIME", value_parser = parse_stuck)]
+    #[arg(long, display_order = 10, value_name = "TIME", value_parser = parse_stuck)]
     pub slow_task: Option<Duration>,
     /// Take the stack of a poll that waits in the kernel for at least this long
     /// [default: the smaller of 1ms and a tenth of the threshold]
@@ -75,6 +79,7 @@ impl ObserveArgs {
             sample_hz: self.sample_hz,
             stacks: !self.no_stacks,
             interval: self.interval,
+            lag: self.lag,
             stuck: self.stuck,
             max_overhead: self.max_overhead,
             slow_task: self.slow_task,
@@ -110,6 +115,7 @@ impl ObserveArgs {
             Threshold::Fixed(_) if self.interval.is_some() => {
                 "--interval tells how busy workers are"
             }
+            Threshold::Fixed(_) if self.lag => "--lag counts from each wake to its poll",
             Threshold::Fixed(_) => return None,
         };
         Some(format!(

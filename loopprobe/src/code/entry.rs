@@ -80,7 +80,7 @@ pub fn probe_point(image: &Image, entry: VirtAddr) -> Option<ProbePoint> {
 }
 
 /// The instruction at `address`, if the bytes there are one.
-fn decode(image: &Image, address: VirtAddr) -> Option<Instruction> {
+pub(super) fn decode(image: &Image, address: VirtAddr) -> Option<Instruction> {
     if !image.is_code(address) {
         return None;
     }
@@ -126,7 +126,7 @@ fn leads(image: &Image, instruction: &Instruction) -> Leads {
 
 /// How far `instruction` lowers the stack pointer; 0 if it does not, or in a way that is not in the
 /// instruction.
-fn pushed(instruction: &Instruction) -> u32 {
+pub(super) fn pushed(instruction: &Instruction) -> u32 {
     let makes_room =
         instruction.mnemonic() == Mnemonic::Sub && instruction.op0_register() == Register::RSP;
     if makes_room && instruction.op1_kind() != OpKind::Register {
@@ -160,7 +160,7 @@ fn writes_rdi_or_rsp(instruction: &Instruction) -> bool {
 /// in Linux 6.1 and 6.18): relative `jmp`, `jcc` and `call` without an operand-size prefix,
 /// one-byte `nop`, and `push` of a register with no prefix but REX.B. Multi-byte `nop`s are
 /// emulated since 6.18 only and do not count.
-fn is_emulated(instruction: &Instruction) -> bool {
+pub(super) fn is_emulated(instruction: &Instruction) -> bool {
     match instruction.code() {
         Code::Jmp_rel8_64 | Code::Jmp_rel32_64 | Code::Call_rel32_64 | Code::Nopd => true,
         Code::Push_r64 => instruction.len() <= 2,

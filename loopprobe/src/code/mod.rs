@@ -5,6 +5,7 @@
 //! needs symbols, unwind tables or section headers. The bytes are untrusted: a block is bounded in
 //! length, a jump table in entries, and who walks bounds the number of blocks.
 
+mod argument;
 mod awaits;
 mod block;
 mod call;
@@ -29,6 +30,7 @@ use std::{
     rc::Rc,
 };
 
+pub use argument::{ArgumentPoint, argument_point};
 pub use awaits::Completion;
 use block::{Block, Exit, Op, Place, absolute_table, relative_table};
 pub use call::callee;

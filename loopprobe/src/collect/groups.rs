@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::model::{Cause, Group, LongPoll};
+use crate::model::{Cause, FoundPoll, Group, LongPoll};
 
 /// Groups kept at most; long polls of further ones are only in the totals.
 const MAX_GROUPS: usize = 10_000;
@@ -36,10 +36,24 @@ impl Groups {
                 count: 0,
                 total_ns: 0,
                 max_ns: 0,
+                waits: None,
             });
         group.count += 1;
         group.total_ns += poll.duration_ns;
         group.max_ns = group.max_ns.max(poll.duration_ns);
+    }
+
+    /// A task waited behind a poll that has been added, for so long of it.
+    pub(super) fn waited(&mut self, poll: &FoundPoll, ns: u64) {
+        let Some(cause) = poll.cause else {
+            return;
+        };
+        let key = (poll.task.clone(), cause, poll.call.clone());
+        if let Some(group) = self.0.get_mut(&key) {
+            let waits = group.waits.get_or_insert_default();
+            waits.count += 1;
+            waits.total_ns += ns;
+        }
     }
 
     /// Worst first.

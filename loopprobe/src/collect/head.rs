@@ -90,12 +90,32 @@ fn limits(options: &Options, plan: &Plan, images: &Images) -> Vec<String> {
             "{sites} with an instruction that the kernel single-steps: that costs more"
         ));
     }
+    if options.lag && mapped {
+        limits.extend(wakes(plan));
+    }
     if mapped {
         limits.extend(out_of_reach(options));
     }
     let unreadable = images.unreadable.iter();
     limits.extend(unreadable.map(|problem| format!("not read: {problem}")));
     limits
+}
+
+/// What is to be said of the probes where tasks are scheduled.
+fn wakes(plan: &Plan) -> Option<String> {
+    let slow = plan.slow_schedule_points;
+    if plan.schedule_points == 0 {
+        return Some(
+            "how long tasks wait from their wake to their poll is not known: where this program schedules them was not found (it              is from Tokio 1.23 on)"
+                .into(),
+        );
+    }
+    (slow > 0).then(|| {
+        format!(
+            "{slow} of {} places where tasks are scheduled begin with an instruction that the kernel single-steps: wakes cost more",
+            plan.schedule_points
+        )
+    })
 }
 
 fn not_covered(found: &FoundRuntime, options: &Options, images: &Images) -> Vec<&'static str> {

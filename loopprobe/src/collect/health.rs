@@ -11,10 +11,11 @@ use loopprobe_common::{
 };
 
 use super::{
+    delays::Delays,
     headcount::{Headcount, Seen},
     threads::ThreadNames,
 };
-use crate::model::{DriverLag, Interval, WorkerLoad};
+use crate::model::{DriverLag, Interval, WakeToPoll, WorkerLoad};
 
 /// Compares each look with the one before, and adds it to the periods that are under way.
 #[derive(Debug)]
@@ -40,6 +41,9 @@ pub(super) struct Period {
     workers: BTreeMap<u32, (u64, u64)>,
     driver: Option<Lag>,
     tasks: Option<Headcount>,
+    /// From wake to poll: at its beginning, where that is wanted, and the longest since.
+    delays: Option<Box<Delays>>,
+    longest_delay_ns: u64,
 }
 
 /// How long nobody turned the drivers.
@@ -196,6 +200,23 @@ impl Period {
             tasks,
             ..Self::default()
         }
+    }
+
+    /// The same, where this has been counted of wakes so far.
+    #[must_use]
+    pub(super) fn with_delays(self, delays: Option<Box<Delays>>) -> Self {
+        Self { delays, ..self }
+    }
+
+    /// Adds the longest time from a wake to a poll that a look has found.
+    pub(super) fn delayed(&mut self, longest_ns: u64) {
+        self.longest_delay_ns = self.longest_delay_ns.max(longest_ns);
+    }
+
+    /// How long tasks have waited for their polls since it began.
+    pub(super) fn wake_to_poll(&self, now: &Delays) -> Option<WakeToPoll> {
+        let before = self.delays.as_ref()?;
+        Some(now.since(before, self.longest_delay_ns))
     }
 
     /// What the values come to, when by now so many polls and long polls have been counted, and

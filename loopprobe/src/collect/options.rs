@@ -41,6 +41,9 @@ pub struct Options {
     /// How often values over time are told ([`crate::model::Interval`]); `None` for never. At least
     /// [`Self::SHORTEST_INTERVAL`].
     pub interval: Option<Duration>,
+    /// Whether it is told how long tasks are scheduled before they are polled
+    /// ([`crate::model::WakeToPoll`]): a further probe, paid for by each wake.
+    pub lag: bool,
     /// Tasks that nothing can wake are told of after this long; `None` for never. All live tasks
     /// are read for that now and then.
     pub stuck: Option<Duration>,
@@ -87,6 +90,7 @@ impl Options {
             stacks: true,
             report_open_after: Self::DEFAULT_OPEN_AFTER,
             interval: None,
+            lag: false,
             stuck: None,
             slow_task: None,
             snapshot_on: None,

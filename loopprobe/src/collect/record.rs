@@ -1,7 +1,7 @@
 //! Records as the kernel side writes them, read with every length checked.
 
 use loopprobe_common::records::{
-    DriverRecord, Kind, PollRecord, ProcessRecord, StackRecord, TakerRecord,
+    DelayRecord, DriverRecord, Kind, PollRecord, ProcessRecord, StackRecord, TakerRecord,
 };
 use loopprobe_common::watch::WatchRecord;
 
@@ -26,6 +26,8 @@ pub(super) enum Record<'a> {
     Taker(TakerRecord),
     /// For a long time nobody turned a driver.
     Driver(DriverRecord),
+    /// A task was polled long after it had been scheduled.
+    Delay(DelayRecord),
     /// The process executed another program.
     Process(ProcessRecord),
 }
@@ -47,6 +49,7 @@ impl<'a> Record<'a> {
         const TAKER: u32 = Kind::Taker as u32;
         const PIECE: u32 = Kind::Piece as u32;
         const DRIVER: u32 = Kind::Driver as u32;
+        const DELAY: u32 = Kind::Delay as u32;
         const EXEC: u32 = Kind::Exec as u32;
         const EXEC_BY_THREAD: u32 = Kind::ExecByThread as u32;
         let kind = u32::from_ne_bytes(bytes.first_chunk().copied()?);
@@ -55,6 +58,7 @@ impl<'a> Record<'a> {
             UNSETTLED => Some(Self::Unsettled(pod::read(bytes)?)),
             WATCHED => Some(Self::Watched(pod::read(bytes)?)),
             DRIVER => Some(Self::Driver(pod::read(bytes)?)),
+            DELAY => Some(Self::Delay(pod::read(bytes)?)),
             TAKER => Some(Self::Taker(pod::read(bytes)?)),
             OFF_CPU | SAMPLE | SCAN | QUESTION | WAKER | PIECE | BESIDE => {
                 let record: StackRecord = pod::read(bytes)?;

@@ -1,15 +1,14 @@
 //! The end of a session: what the kernel side has counted.
 
-use loopprobe_common::{
-    counters::Counter,
-    histogram::{self, BUCKETS, Stats},
-};
+use loopprobe_common::{counters::Counter, histogram::Stats};
 
 use super::{
     bill::{Prices, bill},
     corrections::{Correction, Corrections},
     coverage::coverage,
+    delays::{self, Delays},
     groups::Groups,
+    quantile::quantile,
 };
 use crate::{
     attach::{AttachError, DeadTime, Kernel, Plan},
@@ -75,23 +74,16 @@ pub(super) fn summarize(
     plan: &Plan,
     totals: Totals,
 ) -> Result<(Summary, Distribution), AttachError> {
-    let mut all = Stats::default();
-    let mut tasks = Vec::new();
-    let mut blocking_polls = 0;
-    let mut fired = vec![false; plan.types.len()];
-    for (index, task) in plan.types.iter().enumerate() {
-        let stats = kernel.stats(index as u32)?;
-        fired[index] = stats.polls > 0;
-        if stats.polls == 0 {
-            continue;
-        }
-        if task.kind == TaskKind::Blocking {
-            blocking_polls += stats.polls;
-        } else {
-            all.add(&stats);
-        }
-        tasks.push((task, stats));
-    }
+    let Polls {
+        all,
+        blocking: blocking_polls,
+        tasks,
+        fired,
+    } = polls(kernel, plan)?;
+    let wake_to_poll = match kernel.has_lag() {
+        true => Some(Box::new(Delays::read(kernel, plan)?.figures())),
+        false => None,
+    };
     let polls = all.polls;
     let lost = lost(kernel, &totals)?;
     let cost = cost(kernel, &totals, polls)?;
@@ -118,6 +110,7 @@ pub(super) fn summarize(
         canary: totals.canary,
         budget: totals.budget.map(Box::new),
         coverage: is_counted.then(|| coverage(plan, &fired, totals.root_future)),
+        wake_to_poll,
         tasks: rows.into_iter().map(|row| row.task).collect(),
         groups: totals.groups.ranked(),
         findings: totals.findings,
@@ -125,6 +118,48 @@ pub(super) fn summarize(
         threads: Vec::new(),
     };
     Ok((summary, Distribution::from(&all)))
+}
+
+/// What the kernel side has counted.
+struct Polls<'a> {
+    /// Of async tasks.
+    all: Stats,
+    /// Closures of the blocking pool.
+    blocking: u64,
+    tasks: Vec<Counted<'a>>,
+    /// By type: whether it was polled.
+    fired: Vec<bool>,
+}
+
+fn polls<'a>(kernel: &Kernel, plan: &'a Plan) -> Result<Polls<'a>, AttachError> {
+    let mut polls = Polls {
+        all: Stats::default(),
+        blocking: 0,
+        tasks: Vec::new(),
+        fired: vec![false; plan.types.len()],
+    };
+    for (index, task) in plan.types.iter().enumerate() {
+        let stats = kernel.stats(index as u32)?;
+        polls.fired[index] = stats.polls > 0;
+        if stats.polls == 0 {
+            continue;
+        }
+        if task.kind == TaskKind::Blocking {
+            polls.blocking += stats.polls;
+        } else {
+            polls.all.add(&stats);
+        }
+        let delays = match kernel.has_lag() {
+            true => kernel.delays(index as u32)?,
+            false => Stats::default(),
+        };
+        polls.tasks.push(Counted {
+            task,
+            stats,
+            delays,
+        });
+    }
+    Ok(polls)
 }
 
 /// Blocks of loopprobe's own are paid for too.
@@ -136,13 +171,24 @@ fn cost(kernel: &Kernel, totals: &Totals, polls: u64) -> Result<Option<ProbeCost
     bill(kernel, prices, polls, totals.dead_time).map(Some)
 }
 
+/// What the kernel side has counted of a type.
+struct Counted<'a> {
+    task: &'a TaskType,
+    stats: Stats,
+    /// From wake to poll, where that is measured.
+    delays: Stats,
+}
+
 /// One entry a type: each future is instantiated for two schedulers, and both have the same name.
-fn merge(tasks: Vec<(&TaskType, Stats)>) -> Vec<(&TaskType, Stats)> {
-    let mut merged: Vec<(&TaskType, Stats)> = Vec::new();
-    for (task, stats) in tasks {
-        match merged.iter_mut().find(|(other, _)| *other == task) {
-            Some((_, sum)) => sum.add(&stats),
-            None => merged.push((task, stats)),
+fn merge(tasks: Vec<Counted<'_>>) -> Vec<Counted<'_>> {
+    let mut merged: Vec<Counted<'_>> = Vec::new();
+    for one in tasks {
+        match merged.iter_mut().find(|other| other.task == one.task) {
+            Some(sum) => {
+                sum.stats.add(&one.stats);
+                sum.delays.add(&one.delays);
+            }
+            None => merged.push(one),
         }
     }
     merged
@@ -157,10 +203,13 @@ struct TaskRow {
 
 /// Every long poll is in one of the rows, also those that no probe has counted. Most total time
 /// comes first.
-fn rows(counted: Vec<(&TaskType, Stats)>, mut corrections: Corrections) -> Vec<TaskRow> {
+fn rows(counted: Vec<Counted<'_>>, mut corrections: Corrections) -> Vec<TaskRow> {
     let mut rows: Vec<TaskRow> = counted
         .into_iter()
-        .map(|(task, stats)| counted_row(task, &stats, corrections.take(task)))
+        .map(|counted| {
+            let correction = corrections.take(counted.task);
+            counted_row(&counted, correction)
+        })
         .collect();
     rows.extend(
         corrections
@@ -171,16 +220,22 @@ fn rows(counted: Vec<(&TaskType, Stats)>, mut corrections: Corrections) -> Vec<T
     rows
 }
 
-fn counted_row(task: &TaskType, stats: &Stats, correction: Correction) -> TaskRow {
+fn counted_row(counted: &Counted<'_>, correction: Correction) -> TaskRow {
+    let Counted {
+        task,
+        stats,
+        delays,
+    } = counted;
     TaskRow {
         task: TaskSummary {
-            task: task.clone(),
+            task: (*task).clone(),
             polls: Some(stats.polls),
             total_ns: Some(stats.total_ns),
             p50_ns: Some(quantile(stats, 0.50)),
             p99_ns: Some(quantile(stats, 0.99)),
             max_ns: stats.max_ns.max(correction.max_ns),
             long: correction.polls(stats.long),
+            wake_to_poll: (delays.polls > 0).then(|| delays::figures(delays)),
         },
         long_ns: correction.ns(stats.long_ns),
     }
@@ -198,30 +253,10 @@ fn uncounted_row(task: TaskType, correction: Correction) -> TaskRow {
             p99_ns: None,
             max_ns: correction.max_ns,
             long: correction.polls(0),
+            wake_to_poll: None,
         },
         long_ns: correction.ns(0),
     }
-}
-
-/// The duration that a share of the polls does not exceed: the middle of its bucket, but never more
-/// than the maximum.
-fn quantile(stats: &Stats, share: f64) -> u64 {
-    let total: u64 = stats.buckets.iter().map(|n| u64::from(*n)).sum();
-    let rank = ((total as f64 * share).ceil() as u64).max(1);
-    let mut seen = 0;
-    for (bucket, n) in stats.buckets.iter().enumerate() {
-        seen += u64::from(*n);
-        if seen >= rank {
-            let (low, high) = histogram::bounds(bucket);
-            let middle = if bucket == BUCKETS - 1 {
-                low
-            } else {
-                low + (high - low) / 2
-            };
-            return middle.min(stats.max_ns);
-        }
-    }
-    0
 }
 
 fn lost(kernel: &Kernel, totals: &Totals) -> Result<Lost, AttachError> {
@@ -238,6 +273,7 @@ fn lost(kernel: &Kernel, totals: &Totals) -> Result<Lost, AttachError> {
         switches: kernel.counter(Counter::SwitchLost)?,
         undecided: own.undecided + kernel.counter(Counter::Undecided)?,
         stacks: own.stacks + kernel.counter(Counter::StackLost)?,
+        wakes: kernel.counter(Counter::WakeLost)?,
         ..own
     })
 }
@@ -245,32 +281,6 @@ fn lost(kernel: &Kernel, totals: &Totals) -> Result<Lost, AttachError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn stats(durations: &[u64]) -> Stats {
-        let mut stats = Stats::default();
-        for &ns in durations {
-            stats.polls += 1;
-            stats.max_ns = stats.max_ns.max(ns);
-            stats.buckets[histogram::bucket(ns)] += 1;
-        }
-        stats
-    }
-
-    #[test]
-    fn quantiles_are_within_an_eighth() {
-        let durations: Vec<u64> = (1..=1000).map(|i| i * 1000).collect();
-        let stats = stats(&durations);
-        for (share, truth) in [(0.5, 500_000.0), (0.99, 990_000.0)] {
-            let error = (quantile(&stats, share) as f64 - truth).abs() / truth;
-            assert!(error <= 0.126, "{share}: {error}");
-        }
-    }
-
-    #[test]
-    fn a_quantile_never_exceeds_the_maximum() {
-        assert_eq!(quantile(&stats(&[4097]), 0.99), 4097);
-        assert_eq!(quantile(&stats(&[]), 0.5), 0);
-    }
 
     #[test]
     fn every_long_poll_is_in_a_row() {
@@ -288,7 +298,12 @@ mod tests {
         corrections.remove(&counted, 10);
         corrections.shorten(&counted, 5);
         corrections.add(&other, 7);
-        let rows = rows(vec![(&counted, of_two)], corrections);
+        let counted_of_two = Counted {
+            task: &counted,
+            stats: of_two,
+            delays: Stats::default(),
+        };
+        let rows = rows(vec![counted_of_two], corrections);
         let of = |task: &TaskType| {
             let row = rows.iter().find(|row| row.task.task == *task);
             row.map(|row| (row.task.polls, row.task.long, row.task.max_ns, row.long_ns))

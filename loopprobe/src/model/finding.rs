@@ -32,6 +32,8 @@ pub enum FindingKind {
     Deadlock,
     /// Nobody turned a runtime's driver, for a poll kept the thread that turned it last.
     DriverLag,
+    /// A task waited for the poll that had woken it, though a worker was idle.
+    LifoSlot,
     /// One task is polled again and again without end.
     BusyTask,
     /// All threads of a blocking pool are busy, it may have no more, and closures wait.
@@ -53,6 +55,7 @@ impl FindingKind {
             Self::AllWorkersBlocked => "all_workers_blocked",
             Self::Deadlock => "deadlock",
             Self::DriverLag => "driver_lag",
+            Self::LifoSlot => "lifo_slot",
             Self::BusyTask => "busy_task",
             Self::PoolExhausted => "pool_exhausted",
             Self::StuckTask => "stuck_task",

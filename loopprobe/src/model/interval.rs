@@ -58,17 +58,24 @@ pub struct DriverLag {
     pub mean: u64,
 }
 
-/// From wake to poll, in nanoseconds.
+/// How long tasks waited from when they were scheduled (by a waker, when they were spawned, or by a
+/// poll of their own that had woken them) to the beginning of their poll.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WakeToPoll {
-    /// How many.
+    /// How many polls.
     pub count: u64,
-    /// Median.
+    /// Mean, in nanoseconds.
+    #[serde(default)]
+    pub mean_ns: u64,
+    /// Median, in nanoseconds; relative error at most 12.5 %.
     pub p50_ns: u64,
-    /// 99th percentile.
+    /// 99th percentile, in nanoseconds; relative error at most 12.5 %.
     pub p99_ns: u64,
-    /// The longest.
+    /// The longest, in nanoseconds.
     pub max_ns: u64,
+    /// Polls of which it is not known when their task was scheduled.
+    #[serde(default)]
+    pub unseen: u64,
 }
 
 /// Threads and closures of the blocking pools. What is `None` is not known.

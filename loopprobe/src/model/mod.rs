@@ -41,5 +41,5 @@ pub use session::{Event, Mode, Notice, Session};
 pub use sink::Sink;
 pub use sinks::Sinks;
 pub use stack::{Frame, Outcome, Stack, StackKind};
-pub use summary::{FindingCount, Group, Lost, ProbeCost, Summary, TaskSummary};
+pub use summary::{FindingCount, Group, Lost, ProbeCost, Summary, TaskSummary, Waits};
 pub use task::{NameSource, SourceLocation, TaskKind, TaskType};

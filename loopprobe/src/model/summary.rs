@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Budget, Canary, Cause, Coverage, FindingKind, NoPolls, SourceLocation, TaskType, ThreadState,
+    WakeToPoll,
 };
 
 /// What was lost, skipped or cut short, by name. A silent drop is a bug: each kind has its counter
@@ -55,6 +56,8 @@ pub struct Lost {
     pub unwritten_events: u64,
     /// Poll sites of libraries loaded later for which there was no room.
     pub sites: u64,
+    /// Tasks whose wake found no room in the table of those.
+    pub wakes: u64,
 }
 
 impl Lost {
@@ -95,6 +98,10 @@ pub struct TaskSummary {
     pub max_ns: u64,
     /// How many were at or over the threshold.
     pub long: u64,
+    /// How long its tasks waited for their polls, where that was measured. What is not known of
+    /// single polls is not known by type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wake_to_poll: Option<WakeToPoll>,
 }
 
 /// Long polls with the same task type, cause and blocking call.
@@ -115,6 +122,19 @@ pub struct Group {
     pub total_ns: u64,
     /// The longest.
     pub max_ns: u64,
+    /// The tasks that waited behind them, where that is measured (`--lag`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<Waits>,
+}
+
+/// Tasks that were ready to be polled by a thread while it was in long polls, and waited for at
+/// least the threshold in all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waits {
+    /// How many, each time anew.
+    pub count: u64,
+    /// For how much of those long polls, in nanoseconds.
+    pub total_ns: u64,
 }
 
 /// What observation cost: CPU time of the kernel side, on whichever thread's account the kernel
@@ -214,6 +234,9 @@ pub struct Summary {
     /// What was left out to keep to a budget, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<Box<Budget>>,
+    /// How long tasks waited for their polls, where that was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wake_to_poll: Option<Box<WakeToPoll>>,
     /// By task type, most total time first.
     pub tasks: Vec<TaskSummary>,
     /// Long polls by task type, cause and call, worst first.

@@ -89,6 +89,7 @@ impl Ending {
             canary: None,
             coverage: None,
             budget: None,
+            wake_to_poll: None,
             tasks: tasks.into_iter().map(LongPolls::summary).collect(),
             groups: self.ranking.rows().into_iter().map(group).collect(),
             findings: self.findings,
@@ -124,6 +125,7 @@ impl LongPolls {
             p99_ns: None,
             max_ns: self.max_ns,
             long: self.count,
+            wake_to_poll: None,
         }
     }
 }
@@ -140,6 +142,7 @@ fn group(row: &Row) -> Group {
         location: row.call.as_ref().and_then(|call| call.location.clone()),
         count: row.count,
         total_ns: row.total_ns,
+        waits: None,
         max_ns: row.max_ns,
     }
 }

@@ -27,7 +27,7 @@ pub use live::{
     PoolCount, PoolState, QueueEnds, Searched, TaskFinder, TaskState,
 };
 pub use plumbing::Plumbing;
-pub use site::{LoopMarks, ServedType, Site, SiteRole};
+pub use site::{LoopMarks, SchedulePoint, ServedType, Site, SiteRole};
 pub use stand::Stand;
 pub use words::{NotWatchable, ThreadPlace, Votes, WatchWords};
 

@@ -1,7 +1,7 @@
 //! Where a runtime is probed, and what each place tells.
 
 use crate::{
-    code::EntryInstruction,
+    code::{ArgumentPoint, EntryInstruction},
     elf::{FileOffset, VirtAddr},
     model::TaskType,
 };
@@ -86,4 +86,18 @@ pub struct LoopMarks {
     pub park: Vec<FileOffset>,
     /// Such a thread begins.
     pub block_on: Vec<FileOffset>,
+    /// A task is scheduled.
+    pub schedule: Vec<SchedulePoint>,
+}
+
+/// An instruction that is executed whenever a task of some scheduler is scheduled: to be polled as
+/// soon as its turn comes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SchedulePoint {
+    /// Where a probe goes.
+    pub offset: FileOffset,
+    /// The same place, and the register that holds the task's header there.
+    pub at: ArgumentPoint,
+    /// Which scheduler, in the runtime's own word.
+    pub scheduler: &'static str,
 }

@@ -10,7 +10,7 @@ use std::{
 
 use aya::{Ebpf, EbpfLoader, maps::Map};
 use aya_obj::{Object, generated::bpf_insn};
-use loopprobe_common::{config::Config, records::ThreadRegisters};
+use loopprobe_common::{config::Config, records::ThreadRegisters, wake::MAX_WOKEN};
 
 use self::tables::set_config;
 use super::{
@@ -59,6 +59,8 @@ pub struct Settings {
     pub config: Config,
     /// Whether polls are timed by their entries alone.
     pub light: bool,
+    /// Whether it is wanted how long tasks are scheduled before they are polled.
+    pub lag: bool,
     /// Whether the programs log.
     pub log: bool,
     /// How probes are placed; `None` to find out.
@@ -75,6 +77,7 @@ pub struct Kernel {
     programs: HashMap<Role, OwnedFd>,
     method: Method,
     light: bool,
+    lag: bool,
     has_thread_pointer: bool,
     /// Which process the probes are limited to; 0 for none.
     scope: u32,
@@ -101,15 +104,17 @@ impl Kernel {
     pub fn load(settings: &Settings) -> Result<Self, AttachError> {
         let offsets = TaskOffsets::of_this_kernel()?;
         let (device, inode) = pid_namespace();
-        let light = u32::from(settings.light);
+        let (light, lag) = (u32::from(settings.light), u32::from(settings.lag));
         let level: u8 = if settings.log {
             aya_log::Level::Debug as u8
         } else {
             0
         };
-        let mut ebpf = EbpfLoader::new()
+        let mut loader = EbpfLoader::new();
+        loader
             .override_global("TARGET", &settings.pid, true)
             .override_global("LIGHT", &light, true)
+            .override_global("LAG", &lag, true)
             .override_global("PID_NS_DEV", &device, true)
             .override_global("PID_NS_INO", &inode, true)
             .override_global("TASK_PID", &offsets.pid, true)
@@ -124,13 +129,9 @@ impl Kernel {
             .override_global("TASK_OVER_HIGH", &offsets.over_high, true)
             .override_global("TASK_IN_OOM", &offsets.in_oom, true)
             .override_global("FILE_PATH", &offsets.file_path[..], true)
-            .override_global(aya_log::LEVEL, &level, false)
-            // The last site and the last type are the canary's.
-            .map_max_entries("SITES", settings.capacity.sites + 1)
-            .map_max_entries("VTABLES", settings.capacity.types.max(1))
-            .map_max_entries("STATS", settings.capacity.types + 1)
-            .map_max_entries("WORKER_TYPES", settings.capacity.types + 1)
-            .load(OBJECT)?;
+            .override_global(aya_log::LEVEL, &level, false);
+        size_tables(&mut loader, settings);
+        let mut ebpf = loader.load(OBJECT)?;
         set_config(&mut ebpf, &settings.config)?;
         let instructions = instructions(&ebpf)?;
         let mut kernel = Self {
@@ -139,6 +140,7 @@ impl Kernel {
             programs: HashMap::new(),
             method: settings.method.unwrap_or(Method::Multi),
             light: settings.light,
+            lag: settings.lag,
             has_thread_pointer: offsets.fsbase != 0,
             scope: settings.pid,
             capacity: settings.capacity,
@@ -189,6 +191,11 @@ impl Kernel {
         self.capacity
     }
 
+    /// Whether the programs tell how long tasks are scheduled before they are polled.
+    pub fn has_lag(&self) -> bool {
+        self.lag
+    }
+
     /// Places probes for every process from now on; the programs tell the target apart.
     pub fn probe_all_processes(&mut self) {
         self.scope = 0;
@@ -207,9 +214,14 @@ impl Kernel {
     }
 
     fn roles(&self, image: &PlannedImage) -> Vec<Role> {
-        let light = self.light;
-        let wanted =
-            |role: &Role| image.probes.contains_key(role) && !(light && *role == Role::PollExit);
+        let wanted = |role: &Role| {
+            let is_wanted = match role {
+                Role::PollExit => !self.light,
+                Role::ScheduleEnter => self.lag,
+                _ => true,
+            };
+            is_wanted && image.probes.contains_key(role)
+        };
         Role::ALL.into_iter().filter(wanted).collect()
     }
 
@@ -293,6 +305,23 @@ impl Kernel {
             .program_mut(name)
             .ok_or_else(|| AttachError::Object(format!("no program {name}")))
     }
+}
+
+/// A table that nobody asks for is as small as it can be.
+fn size_tables(loader: &mut EbpfLoader<'_>, settings: &Settings) {
+    let Capacity { sites, types } = settings.capacity;
+    let (woken, delays) = match settings.lag {
+        true => (MAX_WOKEN, types + 1),
+        false => (1, 1),
+    };
+    // The last site and the last type are the canary's.
+    loader
+        .map_max_entries("SITES", sites + 1)
+        .map_max_entries("VTABLES", types.max(1))
+        .map_max_entries("WOKEN", woken)
+        .map_max_entries("DELAYS", delays)
+        .map_max_entries("STATS", types + 1)
+        .map_max_entries("WORKER_TYPES", types + 1);
 }
 
 /// The probes' programs, with the maps that aya has made written into them. aya 0.14 can load

@@ -8,7 +8,7 @@ use loopprobe_common::{
     config::{Config, LOOP_TEXT_RANGES, Range, Site, TaskLayout},
     cost::{Cost, Part},
     counters::Counter,
-    health::Driver,
+    health::{Driver, Longest},
     histogram::Stats,
     light::Place,
     records::{STACK_SLOTS, StackSlot},
@@ -140,13 +140,39 @@ impl Kernel {
     ///
     /// [`AttachError::Map`].
     pub fn stats(&self, index: u32) -> Result<Stats, AttachError> {
-        let map: PerCpuArray<_, Stats> = self.map("STATS")?;
-        let values = map.get(&index, 0).map_err(map_error("STATS"))?;
+        self.stats_in("STATS", index)
+    }
+
+    fn stats_in(&self, name: &'static str, index: u32) -> Result<Stats, AttachError> {
+        let map: PerCpuArray<_, Stats> = self.map(name)?;
+        let values = map.get(&index, 0).map_err(map_error(name))?;
         let mut sum = Stats::default();
         for cpu in values.iter() {
             sum.add(cpu);
         }
         Ok(sum)
+    }
+
+    /// How long tasks of a type were scheduled before they were polled, summed over the CPUs.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachError::Map`].
+    pub fn delays(&self, index: u32) -> Result<Stats, AttachError> {
+        self.stats_in("DELAYS", index)
+    }
+
+    /// The longest such time since a look.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachError::Map`].
+    pub fn longest_delay(&self, look: u64) -> Result<u64, AttachError> {
+        const NAME: &str = "LONGEST_DELAY";
+        let map: PerCpuArray<_, [Longest; 2]> = self.map(NAME)?;
+        let values = map.get(&0, 0).map_err(map_error(NAME))?;
+        let longest = values.iter().map(|both| Longest::since(both, look));
+        Ok(longest.max().unwrap_or(0))
     }
 
     /// A counter, summed over the CPUs.

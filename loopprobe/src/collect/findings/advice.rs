@@ -55,6 +55,15 @@ pub(crate) fn driver_lag(evidence: &Evidence) -> String {
     }
 }
 
+/// A task was kept by the poll that the evidence has.
+pub(crate) fn lifo_slot(evidence: &Evidence) -> String {
+    let why = "the task that a poll wakes last is its own worker's to poll next, and no other worker may take it";
+    match evidence.polls.first().and_then(of_poll) {
+        Some(advice) => format!("{why}: {advice}"),
+        None => format!("{why}: wake others at the end of a poll, or await before it goes on"),
+    }
+}
+
 /// What to do about one poll, after the name of its call.
 fn of_poll(poll: &FoundPoll) -> Option<String> {
     let advice = poll.advice.as_ref()?;

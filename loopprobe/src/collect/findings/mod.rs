@@ -78,6 +78,11 @@ impl Findings {
         }
     }
 
+    /// Those that ended lately, the last one last.
+    pub(super) fn recent(&self) -> impl Iterator<Item = &Seen> {
+        self.recent.iter()
+    }
+
     /// Those that ended lately, and these that are open.
     pub(super) fn polls(&self, open: &[Seen]) -> Vec<Seen> {
         self.recent.iter().chain(open).cloned().collect()

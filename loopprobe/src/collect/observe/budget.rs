@@ -129,10 +129,13 @@ impl Observer {
             }
             self.kernel.attach_canary()?;
         }
+        // What was scheduled before may have been polled meanwhile.
+        self.values.wakes_from_ns = now_ns();
         let config = self.config();
         self.kernel.set_config(&config)?;
         let counted = self.counted()?;
-        self.values.interval = Period::begin(now_ns(), counted, None);
+        let delays = self.delays()?;
+        self.values.interval = Period::begin(now_ns(), counted, None).with_delays(delays);
         self.values.since_live = self.values.interval.clone();
         let every = self.options.interval;
         self.values.next_interval = every.map(|every| now.saturating_add(nanoseconds(every)));

@@ -24,6 +24,8 @@ impl Observer {
             stacks.reload();
         }
         self.polls.instances.refresh();
+        self.values.wakes_from_ns = record.time_ns;
+        self.configure()?;
         self.images.mapped.clear();
         if let Some(headcounts) = &mut self.values.headcounts {
             headcounts.forget();

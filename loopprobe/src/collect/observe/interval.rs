@@ -9,6 +9,7 @@ use crate::{
     attach::AttachError,
     clock::nanoseconds,
     collect::{
+        delays::Delays,
         headcount::{Headcount, Headcounts},
         health::Period,
     },
@@ -29,6 +30,8 @@ pub(super) struct Values {
     pub(super) next_interval: Option<u64>,
     /// Since the last snapshot.
     pub(super) since_live: Period,
+    /// Wakes from before then are not counted.
+    pub(super) wakes_from_ns: u64,
     /// As the look under way has found them.
     pub(super) drivers: Vec<(u32, Driver)>,
 }
@@ -53,7 +56,8 @@ impl Observer {
         let threads = self.kernel.threads().map_err(io::Error::other)?;
         self.see_health(&threads, self.span.start_ns)?;
         let counted = self.counted().map_err(io::Error::other)?;
-        self.values.interval = Period::begin(self.span.start_ns, counted, None);
+        let delays = self.delays().map_err(io::Error::other)?;
+        self.values.interval = Period::begin(self.span.start_ns, counted, None).with_delays(delays);
         self.values.since_live = self.values.interval.clone();
         self.values.next_interval = self.options.interval.map(|every| self.due_after(every));
         Ok(())
@@ -62,6 +66,12 @@ impl Observer {
     /// Adds what has been seen since the last look.
     pub(super) fn see_health(&mut self, threads: &[(u32, Thread)], now: u64) -> io::Result<()> {
         let drivers = self.kernel.drivers().map_err(io::Error::other)?;
+        if self.kernel.has_lag() {
+            let over = self.values.look.saturating_sub(1);
+            let longest_ns = self.kernel.longest_delay(over).map_err(io::Error::other)?;
+            self.values.interval.delayed(longest_ns);
+            self.values.since_live.delayed(longest_ns);
+        }
         let periods = &mut [&mut self.values.interval, &mut self.values.since_live];
         let gone = self.health.see(threads, &drivers, now, periods);
         for descriptor in &gone {
@@ -124,13 +134,25 @@ impl Observer {
     fn end_interval(&mut self, now: u64, sink: &mut dyn Sink) -> io::Result<()> {
         let counted = self.counted().map_err(io::Error::other)?;
         let (tasks, names) = (self.values.tasks.as_ref(), &mut self.polls.threads);
-        let interval = self.values.interval.interval(now, counted, tasks, names);
-        self.values.interval = Period::begin(now, counted, self.values.tasks.clone());
+        let mut interval = self.values.interval.interval(now, counted, tasks, names);
+        let delays = self.delays().map_err(io::Error::other)?;
+        let wake_to_poll = |now| self.values.interval.wake_to_poll(now);
+        interval.wake_to_poll = delays.as_deref().and_then(wake_to_poll);
+        self.values.interval =
+            Period::begin(now, counted, self.values.tasks.clone()).with_delays(delays);
         sink.event(&Event::Interval(interval))
     }
 
     fn due_after(&self, every: Duration) -> u64 {
         self.span.start_ns.saturating_add(nanoseconds(every))
+    }
+
+    /// From wake to poll so far, where that is wanted.
+    pub(super) fn delays(&self) -> Result<Option<Box<Delays>>, AttachError> {
+        if !self.kernel.has_lag() {
+            return Ok(None);
+        }
+        Delays::read(&self.kernel, &self.plan).map(|delays| Some(Box::new(delays)))
     }
 
     /// Polls of async tasks so far, and how many of them were long.

@@ -46,12 +46,15 @@ impl Observer {
         let summary =
             summarize(&self.kernel, &self.plan, self.totals.clone()).map_err(io::Error::other)?;
         let counted = self.counted().map_err(io::Error::other)?;
+        let delays = self.delays().map_err(io::Error::other)?;
         let values = &mut self.values;
         let names = &mut self.polls.threads;
-        let interval = values
+        let mut interval = values
             .since_live
             .interval(now, counted, values.tasks.as_ref(), names);
-        values.since_live = Period::begin(now, counted, values.tasks.clone());
+        let wake_to_poll = |now| values.since_live.wake_to_poll(now);
+        interval.wake_to_poll = delays.as_deref().and_then(wake_to_poll);
+        values.since_live = Period::begin(now, counted, values.tasks.clone()).with_delays(delays);
         let look = Look {
             threads,
             now_ns: now,

@@ -23,6 +23,7 @@ mod snapshot;
 mod span;
 mod stuck;
 mod threshold;
+mod waits;
 mod watch;
 
 use std::{

@@ -139,6 +139,7 @@ fn settings(options: &Options, plan: &Plan) -> Settings {
         capacity: Capacity::for_plan(plan, options.program.is_some()),
         config: config(options, options.stacks, DeadTime::default(), Span::BEFORE),
         light: options.is_light(),
+        lag: options.lag,
         log: options.kernel_log,
         method: None,
     }

@@ -24,7 +24,7 @@ impl Observer {
             messages.flush();
         }
         self.records.looked();
-        let mut executed = None;
+        let (mut executed, mut delayed) = (None, Vec::new());
         // Not what comes meanwhile: that may be without end.
         for _ in 0..self.records.len() {
             if end_ns.is_some_and(|end_ns| now_ns() >= end_ns) {
@@ -50,10 +50,12 @@ impl Observer {
                     }
                 }
                 Some(Record::Driver(record)) => self.findings.lags.push(record),
+                Some(Record::Delay(record)) => delayed.push(record),
                 Some(Record::Process(record)) => executed = Some(record),
                 None => self.totals.lost.events += 1,
             }
         }
+        self.delayed(&delayed, sink)?;
         match executed {
             Some(record) => self.executed(&record, sink),
             None => Ok(()),

@@ -25,6 +25,7 @@ impl Observer {
         let canary = self.canary.as_ref();
         let wanted = Config {
             look: self.values.look,
+            wakes_from_ns: self.values.wakes_from_ns,
             watched: self.findings.watch.header(),
             canary: canary.map_or(0, |canary| u64::from(canary.tid())),
             ..config(&self.options, self.scans, self.dead_time, self.span)

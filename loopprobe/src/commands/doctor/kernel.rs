@@ -81,6 +81,7 @@ fn load() -> Result<Kernel, AttachError> {
         capacity: Capacity { sites: 1, types: 1 },
         config: Default::default(),
         light: false,
+        lag: false,
         log: false,
         method: None,
     })

@@ -8,7 +8,9 @@ use super::watch::WatchReport;
 use crate::{
     elf::{FileOffset, Image, VirtAddr},
     model::{NameSource, TaskKind, TaskType},
-    runtime::{DebugInfoLevel, Detail, Inspection, Mangling, RuntimeImage, ServedType, Site},
+    runtime::{
+        DebugInfoLevel, Detail, Inspection, Mangling, RuntimeImage, SchedulePoint, ServedType, Site,
+    },
 };
 
 /// All that `inspect` prints: `docs/inspect.md` describes it.
@@ -40,7 +42,19 @@ pub(super) struct FileReport {
     #[serde(serialize_with = "as_map")]
     pub header: Vec<(&'static str, Detail)>,
     pub watch: WatchReport,
+    pub schedule: Vec<ScheduleReport>,
     pub sites: Vec<SiteReport>,
+}
+
+/// Where tasks of a scheduler are scheduled; probed with `--lag`.
+#[derive(Debug, Serialize)]
+pub(super) struct ScheduleReport {
+    pub scheduler: &'static str,
+    pub offset: FileOffset,
+    pub address: VirtAddr,
+    /// Where the address of the task's header is then: a register, or memory behind what one holds.
+    pub header: String,
+    pub emulated: bool,
 }
 
 /// A function that polls tasks.
@@ -93,8 +107,35 @@ impl FileReport {
             words,
             header,
             watch: WatchReport::new(found.watch_words(file)),
+            schedule: image
+                .marks
+                .schedule
+                .iter()
+                .map(ScheduleReport::new)
+                .collect(),
             sites: image.sites.iter().filter_map(SiteReport::new).collect(),
         }
+    }
+}
+
+impl ScheduleReport {
+    fn new(point: &SchedulePoint) -> Self {
+        Self {
+            scheduler: point.scheduler,
+            offset: point.offset,
+            address: point.at.address,
+            header: point.at.place(),
+            emulated: point.at.emulated,
+        }
+    }
+
+    /// For people.
+    pub(super) fn words(&self) -> String {
+        let slow = if self.emulated { "" } else { " (slow)" };
+        format!(
+            "{} at {:#x}, header in {}{slow}",
+            self.scheduler, self.address, self.header
+        )
     }
 }
 

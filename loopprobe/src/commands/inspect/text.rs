@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::report::{FileReport, Report, SiteReport};
+use super::report::{FileReport, Report, ScheduleReport, SiteReport};
 use crate::{
     model::{NameSource, TaskKind},
     report::clean,
@@ -54,6 +54,12 @@ fn facts(file: &FileReport) -> Vec<(String, String)> {
     let own = file.words.iter();
     facts.extend(own.map(|(key, value)| ((*key).to_owned(), value.clone())));
     facts.push(("watch".to_owned(), file.watch.words()));
+    let wakes: Vec<String> = file.schedule.iter().map(ScheduleReport::words).collect();
+    let wakes = match wakes.is_empty() {
+        true => "where tasks are scheduled was not found: no --lag".to_owned(),
+        false => wakes.join("; "),
+    };
+    facts.push(("wakes".to_owned(), wakes));
     let common = [
         ("symbols", symbols.to_owned()),
         ("debug info", debug_info.to_owned()),

@@ -131,7 +131,7 @@ impl Filter {
             | FindingKind::SlowTask
             | FindingKind::Leak => Some(Level::Warning),
             FindingKind::PoolExhausted | FindingKind::Shutdown => None,
-            FindingKind::AllWorkersBlocked | FindingKind::DriverLag => {
+            FindingKind::AllWorkersBlocked | FindingKind::DriverLag | FindingKind::LifoSlot => {
                 self.level_at(evidence.duration_ns, |pattern| pattern.matches(task))
             }
         });

@@ -240,6 +240,13 @@ impl Figures {
                 lag.max,
             )
         }));
+        families.extend(interval.wake_to_poll.map(|delays| {
+            gauge_in_seconds(
+                "loopprobe_wake_to_poll",
+                "The longest time in the last second from a task's wake to its poll",
+                delays.max_ns,
+            )
+        }));
         families.extend(interval.active_tasks.map(|tasks| {
             gauge(
                 "loopprobe_active_tasks",

@@ -31,6 +31,7 @@ pub(super) fn line(
         ),
         None => "driver lag unknown".to_owned(),
     });
+    parts.extend(interval.wake_to_poll.as_ref().map(words::wake_to_poll));
     parts.push(tasks(interval));
     parts.extend(interval.pool.as_ref().map(pool));
     let (label, duration) = (

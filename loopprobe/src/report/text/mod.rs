@@ -1,5 +1,7 @@
 //! The report for people.
 
+mod calls;
+mod delays;
 mod doubts;
 mod finding;
 mod fold;

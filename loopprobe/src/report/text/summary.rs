@@ -3,18 +3,15 @@
 use std::io::{self, Write};
 
 use super::{
-    doubts, no_polls,
+    calls, delays, doubts, no_polls,
     style::{FAINT, NOTE},
-    table::{Row, Table},
+    table::{ROWS, Row, Table, more},
     width::Width,
 };
 use crate::{
-    model::{Canary, Cause, Group, Lost, Summary, TaskKind, TaskSummary},
+    model::{Canary, Lost, Summary, TaskKind, TaskSummary},
     report::{Count, Measured, Thresholds, clean, units, words},
 };
-
-/// Longer tables are cut here; the JSON has all rows.
-const ROWS: usize = 20;
 
 /// The end of a session: rate, percentiles, the worst calls, a table per task type, what was lost,
 /// what it cost.
@@ -28,10 +25,11 @@ pub(super) fn write(
     prose(out, width, |out| {
         polls(out, summary)?;
         long_polls(out, summary, thresholds)?;
+        delays::write(out, summary)?;
         findings(out, summary)?;
         outside(out, summary)
     })?;
-    groups(out, &summary.groups, width)?;
+    calls::write(out, &summary.groups, width)?;
     tasks(out, &summary.tasks, width)?;
     lost(out, summary.lost.as_ref(), width)?;
     prose(out, width, |out| {
@@ -213,101 +211,6 @@ fn task_row(summary: &TaskSummary) -> Row {
         ]);
     }
     Row { cells, name, place }
-}
-
-/// Long polls with one cause in one call, of whatever task types.
-struct Call<'a> {
-    cause: Cause,
-    first: &'a Group,
-    types: usize,
-    count: u64,
-    total_ns: u64,
-    max_ns: u64,
-}
-
-/// Worst first. Where no call is known, the task type stands for it.
-fn calls(groups: &[Group]) -> Vec<Call<'_>> {
-    let place = |group: &Group| {
-        (
-            group.cause,
-            group.call.clone().unwrap_or(group.task.clone()),
-        )
-    };
-    let mut calls: Vec<Call<'_>> = Vec::new();
-    for group in groups {
-        match calls
-            .iter_mut()
-            .find(|call| place(call.first) == place(group))
-        {
-            Some(call) => {
-                call.types += 1;
-                call.count += group.count;
-                call.total_ns = call.total_ns.saturating_add(group.total_ns);
-                call.max_ns = call.max_ns.max(group.max_ns);
-            }
-            None => calls.push(Call {
-                cause: group.cause,
-                first: group,
-                types: 1,
-                count: group.count,
-                total_ns: group.total_ns,
-                max_ns: group.max_ns,
-            }),
-        }
-    }
-    calls.sort_by_key(|call| std::cmp::Reverse(call.total_ns));
-    calls
-}
-
-fn groups(out: &mut impl Write, groups: &[Group], width: Width) -> io::Result<()> {
-    if groups.is_empty() {
-        return Ok(());
-    }
-    writeln!(out)?;
-    let calls = calls(groups);
-    // The task type is often the same everywhere.
-    let differ = groups.iter().any(|group| group.task != groups[0].task);
-    let mut table = Table::new(&["long", "total", "max", "cause", "call"]);
-    for call in calls.iter().take(ROWS) {
-        let cells = vec![
-            Count(call.count).to_string(),
-            Measured(call.total_ns).to_string(),
-            Measured(call.max_ns).to_string(),
-            words::cause(call.cause).to_owned(),
-        ];
-        table.row(call.row(cells, differ));
-    }
-    table.write(out, width)?;
-    more(out, calls.len())
-}
-
-impl Call<'_> {
-    fn row(&self, cells: Vec<String>, with_task: bool) -> Row {
-        let task = words::task(&self.first.task);
-        let name = match &self.first.call {
-            Some(call) => clean(call).into_owned(),
-            None => format!("({task})"),
-        };
-        let location = self.first.location.as_ref();
-        let place = match words::place_beside(&name, location) {
-            Some(place) => Some(place),
-            None if self.first.call.is_none() || !with_task => None,
-            None if self.types > 1 => Some(words::count(self.types as u64, "task type")),
-            None => Some(task),
-        };
-        Row { cells, name, place }
-    }
-}
-
-fn more(out: &mut impl Write, rows: usize) -> io::Result<()> {
-    if rows <= ROWS {
-        return Ok(());
-    }
-    writeln!(
-        out,
-        "  {FAINT}and {} more; --format json has all{FAINT:#}",
-        rows - ROWS
-    )
 }
 
 fn lost(out: &mut impl Write, lost: Option<&Lost>, width: Width) -> io::Result<()> {

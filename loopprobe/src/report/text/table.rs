@@ -4,7 +4,22 @@ use std::io::{self, Write};
 
 use unicode_width::UnicodeWidthStr as _;
 
-use super::width::Width;
+use super::{style::FAINT, width::Width};
+
+/// Longer tables are cut here; the JSON has all rows.
+pub(super) const ROWS: usize = 20;
+
+/// Says how many rows were cut off.
+pub(super) fn more(out: &mut impl Write, rows: usize) -> io::Result<()> {
+    if rows <= ROWS {
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "  {FAINT}and {} more; --format json has all{FAINT:#}",
+        rows - ROWS
+    )
+}
 
 /// A table with right-aligned columns, but for the last one, a name that is cut on its left where
 /// the line is too short.

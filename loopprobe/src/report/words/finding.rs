@@ -20,6 +20,7 @@ pub fn finding(finding: &Finding) -> String {
              the process runs"
         ),
         FindingKind::DriverLag => driver_lag(evidence),
+        FindingKind::LifoSlot => lifo_slot(evidence),
         FindingKind::BusyTask => format!(
             "busy task: {} is polled {} times a second, {:.0}% of a worker, without end",
             task(evidence),
@@ -61,6 +62,23 @@ fn driver_lag(evidence: &Evidence) -> String {
     let duration = Measured(evidence.duration_ns);
     format!(
         "driver lag: for {duration} nobody turned the I/O and timer driver{idle}: {kept} the thread that turned it last"
+    )
+}
+
+fn lifo_slot(evidence: &Evidence) -> String {
+    let idle = count(evidence.idle_workers.unwrap_or_default(), "worker");
+    let were = match evidence.idle_workers {
+        Some(1) => "was",
+        _ => "were",
+    };
+    let by = evidence.polls.first().map_or_else(
+        || "a long poll".to_owned(),
+        |poll| format!("a long poll of {}", clean(&poll.task)),
+    );
+    format!(
+        "LIFO slot: {} waited for {} behind {by} that had woken it, though {idle} {were} idle",
+        task(evidence),
+        Measured(evidence.duration_ns)
     )
 }
 

@@ -5,7 +5,9 @@ mod finding;
 pub use finding::finding;
 
 use super::{Count, Measured};
-use crate::model::{Cause, Lost, NameSource, ProbeCost, SourceLocation, StackKind, TaskType};
+use crate::model::{
+    Cause, Lost, NameSource, ProbeCost, SourceLocation, StackKind, TaskType, WakeToPoll,
+};
 
 /// A cause as a person would say it.
 pub fn cause(cause: Cause) -> &'static str {
@@ -29,6 +31,23 @@ pub fn count(count: u64, noun: &str) -> String {
         _ => "s",
     };
     format!("{} {noun}{ending}", Count(count))
+}
+
+/// How long tasks waited from their wake to their poll.
+pub fn wake_to_poll(delays: &WakeToPoll) -> String {
+    let unseen = match delays.unseen {
+        0 => String::new(),
+        unseen => format!(" ({} not seen woken)", count(unseen, "poll")),
+    };
+    if delays.count == 0 {
+        return format!("wake to poll unknown{unseen}");
+    }
+    format!(
+        "wake to poll p50 {} p99 {} max {}{unseen}",
+        Measured(delays.p50_ns),
+        Measured(delays.p99_ns),
+        Measured(delays.max_ns)
+    )
 }
 
 /// A task by its type's name; what stands for a missing one says that it is a task.

@@ -17,7 +17,8 @@ use crate::{
     elf::{Image, Sections, SymbolTable, VirtAddr},
     model::{NameSource, TaskKind, TaskType},
     runtime::{
-        DiscoverError, ImageFacts, ServedType, Site, SiteRole, detect::installed_debug_file,
+        DiscoverError, ImageFacts, LoopMarks, ServedType, Site, SiteRole,
+        detect::installed_debug_file,
     },
 };
 
@@ -147,6 +148,10 @@ impl Structure {
         let schedulers = scheduler::from_code(image, &self.vtables);
         let (versions, versions_source) = name_versions(&self.located, &self.vtables);
         let header = header_layout(&self.vtables, &self.located);
+        let asynchronous = self.vtables.iter().zip(&names).filter_map(|(raw, name)| {
+            Some((raw.schedule?, scheduler_of(raw, name.as_ref(), &schedulers)))
+        });
+        let schedule = scheduler::schedule_points(image, asynchronous);
         let sites = sites(image, self.vtables.into_iter().zip(names), &schedulers);
         let facts = ImageFacts {
             versions,
@@ -156,7 +161,10 @@ impl Structure {
             mangling: names::mangling(&self.symbols),
             debug_info: debug.level(),
             debug_file: debug_file.map(|file| file.path().into()),
-            marks: known::loop_marks(image, &self.symbols),
+            marks: LoopMarks {
+                schedule,
+                ..known::loop_marks(image, &self.symbols)
+            },
             ..ImageFacts::of(image, sites)
         };
         TokioImage { facts, header }

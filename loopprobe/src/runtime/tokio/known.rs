@@ -50,6 +50,7 @@ pub(super) fn loop_marks(image: &Image, symbols: &SymbolTable) -> LoopMarks {
     LoopMarks {
         park: offsets(functions(symbols, "4park", is_park)),
         block_on: offsets(functions(symbols, "8block_on", is_block_on)),
+        ..LoopMarks::default()
     }
 }
 

@@ -1,11 +1,12 @@
 //! Which scheduler a task type is bound to, without symbols.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::vtable::RawVtable;
 use crate::{
-    code::locations_near,
+    code::{argument_point, locations_near},
     elf::{Image, VirtAddr},
+    runtime::SchedulePoint,
 };
 
 /// Which of Tokio's schedulers a task type is bound to.
@@ -87,6 +88,37 @@ fn scheduler_of(file: &str) -> Option<Scheduler> {
         "task/local.rs" | "runtime/thread_id.rs" => Some(Scheduler::Local),
         _ => None,
     }
+}
+
+/// Where tasks of these `raw::schedule<S>` functions are scheduled, whoever does it: a waker calls
+/// that function, and it hands the task to the scheduler's own one, as spawning a task and a poll
+/// that has woken itself do. The blocking pool's tasks are never scheduled so.
+pub(super) fn schedule_points(
+    image: &Image,
+    functions: impl Iterator<Item = (VirtAddr, Scheduler)>,
+) -> Vec<SchedulePoint> {
+    let functions: BTreeMap<VirtAddr, Scheduler> = functions
+        .filter(|(_, scheduler)| *scheduler != Scheduler::Blocking)
+        .collect();
+    let points = functions.into_iter().filter_map(|(function, scheduler)| {
+        let at = argument_point(image, function)?;
+        Some((at.address, image.file_offset(at.address)?, at, scheduler))
+    });
+    // Of several functions that come to one point, one will do.
+    let points: BTreeMap<VirtAddr, SchedulePoint> = points
+        .map(|(address, offset, at, scheduler)| {
+            let scheduler = scheduler.word();
+            (
+                address,
+                SchedulePoint {
+                    offset,
+                    at,
+                    scheduler,
+                },
+            )
+        })
+        .collect();
+    points.into_values().collect()
 }
 
 #[cfg(test)]

@@ -1,0 +1,89 @@
+//! From a task's wake to its poll.
+
+use loopprobe_common::{
+    counters::Counter,
+    health::Longest,
+    histogram,
+    records::{DelayRecord, Kind, LEAST_DELAY_NS},
+    thread::Thread,
+    wake::Woken,
+};
+
+use crate::maps::{CONFIG, DELAYS, EVENTS, LONGEST_DELAY, WOKEN, count};
+
+/// A task is scheduled by this thread, in the poll that began at `poll_ns`.
+#[inline(always)]
+pub fn scheduled(header: u64, ns: u64, tid: u32, poll_ns: u64) {
+    let woken = Woken {
+        ns,
+        poll_ns,
+        tid,
+        reserved: 0,
+    };
+    if WOKEN.insert(&header, &woken, 0).is_err() {
+        count(Counter::WakeLost);
+    }
+}
+
+/// The thread's innermost poll begins: how long its task has waited for that.
+#[inline(never)]
+pub fn polled(thread: &Thread) {
+    let (Some(poll), Some(config)) = (thread.innermost(), CONFIG.get(0)) else {
+        return;
+    };
+    // SAFETY: the value is copied out at once. Nobody else schedules the task until it is polled.
+    let woken = match unsafe { WOKEN.get(&poll.header) } {
+        Some(woken) => *woken,
+        None => return count(Counter::WakeUnseen),
+    };
+    let _ = WOKEN.remove(&poll.header);
+    if !config.has_begun(poll.start_ns) {
+        return;
+    }
+    if woken.ns < config.wakes_from_ns || woken.ns > poll.start_ns {
+        return count(Counter::WakeUnseen);
+    }
+    let ns = poll.start_ns - woken.ns;
+    if let Some(longest) = LONGEST_DELAY.get_ptr_mut(0) {
+        // SAFETY: the pointer is to this CPU's own value.
+        Longest::note(unsafe { &mut *longest }, config.look, ns);
+    }
+    if let Some(stats) = DELAYS.get_ptr_mut(poll.task_type) {
+        // SAFETY: as above.
+        let stats = unsafe { &mut *stats };
+        stats.polls += 1;
+        stats.total_ns += ns;
+        if ns > stats.max_ns {
+            stats.max_ns = ns;
+        }
+        // As in `ending::tally`.
+        let bucket = core::hint::black_box(histogram::bucket(ns));
+        if let Some(n) = stats.buckets.get_mut(bucket) {
+            *n += 1;
+        }
+    }
+    if ns >= config.threshold_ns.max(LEAST_DELAY_NS) {
+        send(thread, woken);
+    }
+}
+
+#[inline(always)]
+fn send(thread: &Thread, woken: Woken) {
+    let Some(poll) = thread.innermost() else {
+        return;
+    };
+    let Some(mut entry) = EVENTS.reserve::<DelayRecord>(0) else {
+        count(Counter::EventLost);
+        return;
+    };
+    entry.write(DelayRecord {
+        kind: Kind::Delay as u32,
+        tid: thread.tid,
+        start_ns: poll.start_ns,
+        woken,
+        header: poll.header,
+        task_type: poll.task_type,
+        reserved: 0,
+    });
+    entry.submit(0);
+}
