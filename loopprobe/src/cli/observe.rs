@@ -29,8 +29,8 @@ pub struct ObserveArgs {
     /// 100ms
     #[arg(long, display_order = 7, value_name = "TIME", value_parser = parse_interval)]
     pub interval: Option<Duration>,
-    /// Tell how long tasks wait from their wake to their poll, and which of them a long poll kept
-    /// from another worker; each wake costs as much as half a poll
+    /// Tell how long tasks wait from their wake to their poll, and behind which calls; each wake
+    /// then costs the process about two thirds of what a poll does
     #[arg(long, display_order = 8)]
     pub lag: bool,
     /// Tell of tasks that nothing can wake any more once they have been so for this long, and of

@@ -31,16 +31,18 @@ enum State {
     EmptyPair,
     Light,
     Timing,
+    Lag,
     Stacks,
 }
 
 impl State {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Nothing,
         Self::EmptyEntry,
         Self::EmptyPair,
         Self::Light,
         Self::Timing,
+        Self::Lag,
         Self::Stacks,
     ];
 
@@ -51,6 +53,7 @@ impl State {
             Self::EmptyPair => "an empty entry and return probe",
             Self::Light => "loopprobe --light --no-stacks",
             Self::Timing => "loopprobe --no-stacks",
+            Self::Lag => "loopprobe --no-stacks --lag",
             Self::Stacks => "loopprobe",
         }
     }
@@ -85,7 +88,9 @@ fn cost_in(state: State, tools: &Tools, target: &Running) -> anyhow::Result<f64>
     let mut command = match state {
         State::Nothing => return cost(target),
         State::EmptyEntry | State::EmptyPair => privileged::command(&tools.empty_probes),
-        State::Light | State::Timing | State::Stacks => privileged::command(&tools.loopprobe),
+        State::Light | State::Timing | State::Lag | State::Stacks => {
+            privileged::command(&tools.loopprobe)
+        }
     };
     match state {
         State::EmptyEntry => command.args(["entry", &pid]),
@@ -95,13 +100,16 @@ fn cost_in(state: State, tools: &Tools, target: &Running) -> anyhow::Result<f64>
     match state {
         State::Light => command.args(["--light", "--no-stacks"]),
         State::Timing => command.arg("--no-stacks"),
+        State::Lag => command.args(["--lag", "--no-stacks"]),
         _ => &mut command,
     };
     let probes = Running::start(&mut command)?;
     probes.next("session")?;
     let cost = cost(target)?;
     match state {
-        State::Light | State::Timing | State::Stacks => probes.interrupt("loopprobe")?,
+        State::Light | State::Timing | State::Lag | State::Stacks => {
+            probes.interrupt("loopprobe")?
+        }
         _ => probes.end_input()?,
     }
     Ok(cost)
@@ -140,6 +148,7 @@ fn figures(costs: &[Vec<f64>; State::ALL.len()]) -> Vec<Figure> {
         (State::Timing, State::EmptyEntry, None),
         (State::Light, State::EmptyEntry, Some(OVER_ENTRY)),
         (State::Light, State::Timing, None),
+        (State::Lag, State::Timing, None),
     ] {
         let what = format!("{} over {}", state.name(), other.name());
         let ratio = Spread::of(&ratios(&over_nothing(state), &over_nothing(other)));

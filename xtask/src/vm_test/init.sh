@@ -86,9 +86,10 @@ echo "doctor $?" >exits
 show doctor doctor
 show doctor/exits exits
 
-options=
 for scenario in sleep current_thread root cpu light watch; do
     work=$scenario
+    options=
+    [ $scenario = sleep ] && options=--lag
     [ $scenario = light ] && work=sleep && options=--light
     [ $scenario = watch ] && work=sleep && options='--mode watch'
     start truth $work --gate inside --hold --rounds 8

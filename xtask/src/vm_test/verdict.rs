@@ -18,6 +18,8 @@ const WORST_NS: u64 = 100_000_000;
 /// With fewer polls nothing is shown.
 const FEWEST: usize = 4;
 
+/// The session that is asked for wakes as well.
+const LAG: &str = "sleep";
 /// The session that places no probe.
 const WATCH: &str = "watch";
 
@@ -145,7 +147,19 @@ fn counted(name: &str, head: &Value, summary: &Value) -> anyhow::Result<()> {
         name != WATCH || summary["polls"].is_null() && head["mode"] == WATCH,
         "not watched: {head}, {summary}"
     );
-    for what in ["events", "stacks", "threads", "unreadable", "unknown_types"] {
+    if name == LAG {
+        let delays = &summary["wake_to_poll"];
+        let (seen, unseen) = (number(delays, "count"), number(delays, "unseen"));
+        ensure!(seen > 4 * unseen && seen > 0, "wakes: {delays}");
+    }
+    for what in [
+        "events",
+        "stacks",
+        "threads",
+        "unreadable",
+        "unknown_types",
+        "wakes",
+    ] {
         ensure!(summary["lost"][what] == 0, "lost: {}", summary["lost"]);
     }
     Ok(())
