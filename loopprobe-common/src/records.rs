@@ -50,6 +50,8 @@ pub enum Kind {
     Watched = 15,
     /// A [`DelayRecord`].
     Delay = 16,
+    /// A [`BusyRecord`].
+    Busy = 17,
 }
 
 /// A poll that has ended.
@@ -282,6 +284,25 @@ pub struct DelayRecord {
     pub reserved: u32,
 }
 
+/// The polls of a task have taken long together.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BusyRecord {
+    /// [`Kind::Busy`].
+    pub kind: u32,
+    /// Index of its type.
+    pub task_type: u32,
+    /// The task's id.
+    pub task_id: u64,
+    /// How long, by the end of the last one.
+    pub busy_ns: u64,
+    /// When that was.
+    pub time_ns: u64,
+}
+
+/// How many tasks are added up; those that were polled longest ago give way.
+pub const MAX_BUSY: u32 = 1 << 16;
+
 /// A shorter time than this gets no record, whatever the threshold is.
 pub const LEAST_DELAY_NS: u64 = 1_000_000;
 
@@ -307,5 +328,6 @@ crate::pod!(
     TakerRecord,
     DriverRecord,
     DelayRecord,
+    BusyRecord,
     ProcessRecord
 );

@@ -7,6 +7,7 @@ use loopprobe_common::{
 };
 
 use crate::{
+    busy,
     event::End,
     maps::{CONFIG, STATS, count},
 };
@@ -23,6 +24,9 @@ pub fn tally(poll: &OpenPoll, end: &End) -> bool {
         if duration >= config.threshold_ns.saturating_add(config.dead_ns) {
             long = true;
             duration -= config.dead_ns;
+        }
+        if config.slow_ns != 0 {
+            busy::add(poll, duration, end.ns, config.slow_ns);
         }
     }
     if let Some(stats) = STATS.get_ptr_mut(poll.task_type) {

@@ -6,6 +6,7 @@
 #![no_main]
 
 mod arch;
+mod busy;
 mod clock;
 mod copy;
 mod cost;

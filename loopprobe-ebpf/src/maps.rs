@@ -12,7 +12,7 @@ use loopprobe_common::{
     health::{Driver, Longest, MAX_DRIVERS},
     histogram::Stats,
     light::{MAX_PLACES, Place},
-    records::{STACK_RING_BYTES, STACK_SLOTS, StackSlot},
+    records::{MAX_BUSY, STACK_RING_BYTES, STACK_SLOTS, StackSlot},
     thread::{self, MAX_THREADS, Thread, Waker},
     wake::{MAX_WOKEN, Woken},
     watch::{MAX_WORDS, Words},
@@ -73,6 +73,10 @@ pub static DRIVERS: LruHashMap<u32, Driver> = LruHashMap::with_max_entries(MAX_D
 /// nobody wants to know.
 #[map]
 pub static WOKEN: HashMap<u64, Woken> = HashMap::with_max_entries(MAX_WOKEN, 0);
+/// How long the polls of a task have taken together, by its id. User space makes it small where
+/// nobody wants to know.
+#[map]
+pub static BUSY: LruHashMap<u64, u64> = LruHashMap::with_max_entries(MAX_BUSY, 0);
 /// How long tasks were scheduled before they were polled, by task type. User space sets the size.
 #[map]
 pub static DELAYS: PerCpuArray<Stats> = PerCpuArray::with_max_entries(1, 0);

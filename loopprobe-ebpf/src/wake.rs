@@ -5,7 +5,7 @@ use loopprobe_common::{
     health::Longest,
     histogram,
     records::{DelayRecord, Kind, LEAST_DELAY_NS},
-    thread::Thread,
+    thread::OpenPoll,
     wake::Woken,
 };
 
@@ -25,18 +25,19 @@ pub fn scheduled(header: u64, ns: u64, tid: u32, poll_ns: u64) {
     }
 }
 
-/// The thread's innermost poll begins: how long its task has waited for that.
+/// A poll begins on this thread: how long its task has waited for that.
 #[inline(never)]
-pub fn polled(thread: &Thread) {
-    let (Some(poll), Some(config)) = (thread.innermost(), CONFIG.get(0)) else {
+pub fn polled(poll: &OpenPoll, tid: u32) {
+    let Some(config) = CONFIG.get(0) else {
         return;
     };
+    let header = poll.header;
     // SAFETY: the value is copied out at once. Nobody else schedules the task until it is polled.
-    let woken = match unsafe { WOKEN.get(&poll.header) } {
+    let woken = match unsafe { WOKEN.get(&header) } {
         Some(woken) => *woken,
         None => return count(Counter::WakeUnseen),
     };
-    let _ = WOKEN.remove(&poll.header);
+    let _ = WOKEN.remove(&header);
     if !config.has_begun(poll.start_ns) {
         return;
     }
@@ -63,22 +64,19 @@ pub fn polled(thread: &Thread) {
         }
     }
     if ns >= config.threshold_ns.max(LEAST_DELAY_NS) {
-        send(thread, woken);
+        send(poll, tid, woken);
     }
 }
 
 #[inline(always)]
-fn send(thread: &Thread, woken: Woken) {
-    let Some(poll) = thread.innermost() else {
-        return;
-    };
+fn send(poll: &OpenPoll, tid: u32, woken: Woken) {
     let Some(mut entry) = EVENTS.reserve::<DelayRecord>(0) else {
         count(Counter::EventLost);
         return;
     };
     entry.write(DelayRecord {
         kind: Kind::Delay as u32,
-        tid: thread.tid,
+        tid,
         start_ns: poll.start_ns,
         woken,
         header: poll.header,

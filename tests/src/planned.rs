@@ -36,6 +36,7 @@ pub fn planned(pid: u32) -> Result<(Kernel, Vec<PlannedImage>, usize)> {
         },
         light: false,
         lag: false,
+        busy: false,
         log: false,
         method: None,
     })?;

@@ -199,6 +199,7 @@ pub fn measure(
         },
         light,
         lag: false,
+        busy: false,
         log: false,
         method,
     })?;

@@ -37,7 +37,8 @@ pub struct ObserveArgs {
     /// task types that only become more for four times as long: 30s; at least 1s
     #[arg(long, display_order = 9, value_name = "TIME", value_parser = parse_stuck)]
     pub stuck: Option<Duration>,
-    /// Tell of tasks that live for this long, with what they await: 5s; at least 1s
+    /// Tell of tasks that live for this long, with what they await, and of those whose polls take
+    /// this long together: 5s; at least 1s
     #[arg(long, display_order = 10, value_name = "TIME", value_parser = parse_stuck)]
     pub slow_task: Option<Duration>,
     /// Take the stack of a poll that waits in the kernel for at least this long

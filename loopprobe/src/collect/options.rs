@@ -47,7 +47,8 @@ pub struct Options {
     /// Tasks that nothing can wake are told of after this long; `None` for never. All live tasks
     /// are read for that now and then.
     pub stuck: Option<Duration>,
-    /// Tasks that live for this long are told of; `None` for never. Costs what `stuck` does, and as
+    /// Tasks that live for this long, and those whose polls take this long together, are told of;
+    /// `None` for never. Costs what `stuck` does, and as
     /// much again beside it.
     pub slow_task: Option<Duration>,
     /// A snapshot is taken when a poll is still open after this long, or all workers are blocked at

@@ -1,7 +1,8 @@
 //! Records as the kernel side writes them, read with every length checked.
 
 use loopprobe_common::records::{
-    DelayRecord, DriverRecord, Kind, PollRecord, ProcessRecord, StackRecord, TakerRecord,
+    BusyRecord, DelayRecord, DriverRecord, Kind, PollRecord, ProcessRecord, StackRecord,
+    TakerRecord,
 };
 use loopprobe_common::watch::WatchRecord;
 
@@ -28,6 +29,8 @@ pub(super) enum Record<'a> {
     Driver(DriverRecord),
     /// A task was polled long after it had been scheduled.
     Delay(DelayRecord),
+    /// The polls of a task have taken long together.
+    Busy(BusyRecord),
     /// The process executed another program.
     Process(ProcessRecord),
 }
@@ -50,6 +53,7 @@ impl<'a> Record<'a> {
         const PIECE: u32 = Kind::Piece as u32;
         const DRIVER: u32 = Kind::Driver as u32;
         const DELAY: u32 = Kind::Delay as u32;
+        const BUSY: u32 = Kind::Busy as u32;
         const EXEC: u32 = Kind::Exec as u32;
         const EXEC_BY_THREAD: u32 = Kind::ExecByThread as u32;
         let kind = u32::from_ne_bytes(bytes.first_chunk().copied()?);
@@ -59,6 +63,7 @@ impl<'a> Record<'a> {
             WATCHED => Some(Self::Watched(pod::read(bytes)?)),
             DRIVER => Some(Self::Driver(pod::read(bytes)?)),
             DELAY => Some(Self::Delay(pod::read(bytes)?)),
+            BUSY => Some(Self::Busy(pod::read(bytes)?)),
             TAKER => Some(Self::Taker(pod::read(bytes)?)),
             OFF_CPU | SAMPLE | SCAN | QUESTION | WAKER | PIECE | BESIDE => {
                 let record: StackRecord = pod::read(bytes)?;

@@ -40,7 +40,7 @@ pub enum FindingKind {
     PoolExhausted,
     /// Tasks wait, and nobody holds a waker of them.
     StuckTask,
-    /// Tasks live for long.
+    /// Tasks live for long, or the polls of one take long together.
     SlowTask,
     /// The live tasks of a type only become more.
     Leak,
@@ -111,6 +111,9 @@ pub struct Evidence {
     /// How much of the time the thread was in long polls, in nanoseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_polls_ns: Option<u64>,
+    /// How long the task's polls have taken together since the session began, in nanoseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub busy_ns: Option<u64>,
     /// How much of one thread's time the task's polls took.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share: Option<f64>,

@@ -41,6 +41,9 @@ pub(super) fn workers(state: &State, frame: &mut Frame<'_>, area: Rect) {
     if let Some(tasks) = state.live.interval.active_tasks {
         heading.push_str(&format!(", live tasks {}", Count(tasks)));
     }
+    if let Some(delays) = &state.live.interval.wake_to_poll {
+        heading.push_str(&format!(", {}", words::wake_to_poll(delays)));
+    }
     let mut lines = vec![title(heading, false)];
     let columns = usize::from(area.width);
     lines.extend(

@@ -108,7 +108,7 @@ fn cost_in(state: State, tools: &Tools, target: &Running) -> anyhow::Result<f64>
     let cost = cost(target)?;
     match state {
         State::Light | State::Timing | State::Lag | State::Stacks => {
-            probes.interrupt("loopprobe")?
+            probes.interrupt("loopprobe")?;
         }
         _ => probes.end_input()?,
     }

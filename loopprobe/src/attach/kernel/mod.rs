@@ -10,7 +10,11 @@ use std::{
 
 use aya::{Ebpf, EbpfLoader, maps::Map};
 use aya_obj::{Object, generated::bpf_insn};
-use loopprobe_common::{config::Config, records::ThreadRegisters, wake::MAX_WOKEN};
+use loopprobe_common::{
+    config::Config,
+    records::{MAX_BUSY, ThreadRegisters},
+    wake::MAX_WOKEN,
+};
 
 use self::tables::set_config;
 use super::{
@@ -61,6 +65,8 @@ pub struct Settings {
     pub light: bool,
     /// Whether it is wanted how long tasks are scheduled before they are polled.
     pub lag: bool,
+    /// Whether the polls of each task are added up.
+    pub busy: bool,
     /// Whether the programs log.
     pub log: bool,
     /// How probes are placed; `None` to find out.
@@ -318,6 +324,7 @@ fn size_tables(loader: &mut EbpfLoader<'_>, settings: &Settings) {
     loader
         .map_max_entries("SITES", sites + 1)
         .map_max_entries("VTABLES", types.max(1))
+        .map_max_entries("BUSY", if settings.busy { MAX_BUSY } else { 1 })
         .map_max_entries("WOKEN", woken)
         .map_max_entries("DELAYS", delays)
         .map_max_entries("STATS", types + 1)

@@ -15,7 +15,11 @@ pub(crate) const STUCK_TASK: &str = "nothing can wake it: what it awaits kept no
      Pending without one), or dropped it without a call of wake; end such a task, or mend the future";
 
 /// Tasks that live for long.
-pub(crate) const SLOW_TASK: &str = "a task that serves the program as long as it runs may; one that belongs to a request should end: see what it awaits, and      give that a limit (tokio::time::timeout)";
+pub(crate) const SLOW_TASK: &str = "a task that serves the program as long as it runs may; one that belongs to a request should end: see what it awaits, and \
+     give that a limit (tokio::time::timeout)";
+
+/// A task whose polls take long together.
+pub(crate) const BUSY_POLLS: &str = "a task that does the program's main work may; else see what it computes: each of its polls may be short, but their      worker does nothing else meanwhile; move the work to spawn_blocking or to threads of its own, or do less of it";
 
 /// The live tasks of a type only become more.
 pub(crate) const LEAK: &str = "see what the oldest of them await: give it an end (tokio::time::timeout, a CancellationToken, a channel whose other side \

@@ -140,6 +140,7 @@ fn settings(options: &Options, plan: &Plan) -> Settings {
         config: config(options, options.stacks, DeadTime::default(), Span::BEFORE),
         light: options.is_light(),
         lag: options.lag,
+        busy: options.slow_task.is_some(),
         log: options.kernel_log,
         method: None,
     }

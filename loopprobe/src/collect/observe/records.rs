@@ -51,6 +51,7 @@ impl Observer {
                 }
                 Some(Record::Driver(record)) => self.findings.lags.push(record),
                 Some(Record::Delay(record)) => delayed.push(record),
+                Some(Record::Busy(record)) => self.tell_busy_polls(&record, sink)?,
                 Some(Record::Process(record)) => executed = Some(record),
                 None => self.totals.lost.events += 1,
             }

@@ -88,16 +88,18 @@ pub(super) fn config(options: &Options, scan: bool, measured: DeadTime, span: Sp
         stacks: u64::from(options.stacks),
         scan: u64::from(scan),
         lazy_headers: u64::from(lazy_headers(options)),
+        slow_ns: options.slow_task.map_or(0, nanoseconds),
         start_ns: span.start_ns,
         end_ns: span.end_ns.unwrap_or(0),
         ..Config::default()
     }
 }
 
-/// Whether each poll over the threshold is sampled, or leaves its CPU.
+/// Whether headers may be read late: each poll over the threshold is sampled, or leaves its CPU.
 pub(super) fn lazy_headers(options: &Options) -> bool {
     // Twice the time between samples: they may be late by a little.
     let samples_a_threshold =
         nanoseconds(options.threshold).saturating_mul(u64::from(options.sample_hz)) / 1_000_000_000;
-    samples_a_threshold >= 2
+    // The polls of a task are added up by its id, which only its header has.
+    samples_a_threshold >= 2 && options.slow_task.is_none()
 }

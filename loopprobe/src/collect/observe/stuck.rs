@@ -2,6 +2,8 @@
 
 use std::{io, time::Duration};
 
+use loopprobe_common::records::BusyRecord;
+
 use super::{Observer, changes::notice};
 use crate::{
     collect::{
@@ -26,6 +28,34 @@ impl Observer {
             }))
         };
         self.stuck_watches = wanted.into_iter().filter_map(watch).collect();
+    }
+
+    /// Says of a task whose polls have taken long together.
+    pub(super) fn tell_busy_polls(
+        &mut self,
+        record: &BusyRecord,
+        sink: &mut dyn Sink,
+    ) -> io::Result<()> {
+        let Some(task) = self.plan.types.get(record.task_type as usize) else {
+            return Ok(());
+        };
+        let since_ns = self.span.start_ns;
+        let finding = Finding {
+            time_ns: record.time_ns,
+            pid: self.options.pid,
+            kind: FindingKind::SlowTask,
+            advice: advice::BUSY_POLLS.to_owned(),
+            evidence: Evidence {
+                since_ns,
+                duration_ns: record.time_ns.saturating_sub(since_ns),
+                certain: true,
+                task: Some(task.name.clone()),
+                task_id: Some(record.task_id),
+                busy_ns: Some(record.busy_ns),
+                ..Evidence::default()
+            },
+        };
+        self.say(finding, sink)
     }
 
     /// Says of those that were found.

@@ -82,6 +82,7 @@ fn load() -> Result<Kernel, AttachError> {
         config: Default::default(),
         light: false,
         lag: false,
+        busy: false,
         log: false,
         method: None,
     })

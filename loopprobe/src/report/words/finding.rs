@@ -95,6 +95,13 @@ fn stuck_task(evidence: &Evidence) -> String {
 fn slow_task(evidence: &Evidence) -> String {
     let task = task(evidence);
     let duration = Measured(evidence.duration_ns);
+    if let Some(busy_ns) = evidence.busy_ns {
+        let id = evidence.task_id.unwrap_or_default();
+        let busy = Measured(busy_ns);
+        return format!(
+            "slow: the polls of task {id} {task} have taken {busy} in all, of {duration}"
+        );
+    }
     match evidence.tasks.unwrap_or(1) {
         1 => format!("slow: task {task} has lived for at least {duration}"),
         tasks => format!(

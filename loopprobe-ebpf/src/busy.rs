@@ -1,0 +1,59 @@
+//! Tasks whose polls add up.
+
+use loopprobe_common::{
+    counters::Counter,
+    records::{BusyRecord, Kind},
+    thread::OpenPoll,
+};
+
+use crate::maps::{BUSY, EVENTS, count};
+
+/// A poll that took so long has ended then. Inlined: a frame of its own would be one too many, for
+/// all frames together may take 512 bytes.
+#[inline(always)]
+pub fn add(poll: &OpenPoll, ns: u64, end_ns: u64, slow_ns: u64) {
+    let id = poll.task_id;
+    if id == 0 {
+        return;
+    }
+    let before = match BUSY.get_ptr_mut(&id) {
+        // SAFETY: a deleted element's memory stays the map's. A task is polled by one thread at a
+        // time.
+        Some(sum) => unsafe {
+            let before = *sum;
+            *sum = before + ns;
+            before
+        },
+        None => {
+            let _ = BUSY.insert(&id, &ns, 0);
+            0
+        }
+    };
+    let busy_ns = before + ns;
+    if doublings(busy_ns, slow_ns) > doublings(before, slow_ns) {
+        send(poll, busy_ns, end_ns);
+    }
+}
+
+/// 0 below the limit, 1 from there to its double, and so on.
+#[inline(always)]
+fn doublings(ns: u64, limit_ns: u64) -> u32 {
+    let times = ns / limit_ns.max(1);
+    if times == 0 { 0 } else { times.ilog2() + 1 }
+}
+
+#[inline(always)]
+fn send(poll: &OpenPoll, busy_ns: u64, time_ns: u64) {
+    let Some(mut entry) = EVENTS.reserve::<BusyRecord>(0) else {
+        count(Counter::EventLost);
+        return;
+    };
+    entry.write(BusyRecord {
+        kind: Kind::Busy as u32,
+        task_type: poll.task_type,
+        task_id: poll.task_id,
+        busy_ns,
+        time_ns,
+    });
+    entry.submit(0);
+}
