@@ -28,7 +28,9 @@ impl Delays {
                 stats.add(&kernel.delays(index as u32)?);
             }
         }
+        // Blocks of loopprobe's own are polls that nobody has woken.
         let unseen = kernel.counter(Counter::WakeUnseen)?;
+        let unseen = unseen.saturating_sub(kernel.canary_polls()?);
         Ok(Self { stats, unseen })
     }
 
