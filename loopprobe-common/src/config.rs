@@ -31,9 +31,6 @@ pub struct Config {
     pub look: u64,
     /// The header of the one task whose polls are counted apart; 0 for none.
     pub watched: u64,
-    /// A task whose polls have taken this long together is told of, and again at twice as much;
-    /// 0 for none.
-    pub slow_ns: u64,
     /// When a task was scheduled before this, its wake is not known: its poll may have gone unseen.
     pub wakes_from_ns: u64,
     /// The thread of loopprobe's own that is followed like the target's, in loopprobe's pid

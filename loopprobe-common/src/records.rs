@@ -261,8 +261,9 @@ pub struct DriverRecord {
     pub next_tid: u32,
 }
 
-/// A shorter time than this gets no record, whatever the threshold is.
-pub const LEAST_DRIVER_NS: u64 = 1_000_000;
+/// A driver that nobody turned, or a task that waited to be polled, for a shorter time than this
+/// gets no record, whatever the threshold is.
+pub const LEAST_LAG_NS: u64 = 1_000_000;
 
 /// A task was polled long after it had been scheduled.
 #[repr(C)]
@@ -276,9 +277,7 @@ pub struct DelayRecord {
     pub start_ns: u64,
     /// When, and by whom, it had been scheduled.
     pub woken: Woken,
-    /// The task's header.
-    pub header: u64,
-    /// Index of its type, or [`crate::config::UNKNOWN_TYPE`].
+    /// Index of the task's type, or [`crate::config::UNKNOWN_TYPE`].
     pub task_type: u32,
     /// Keeps the layout free of padding.
     pub reserved: u32,
@@ -302,9 +301,6 @@ pub struct BusyRecord {
 
 /// How many tasks are added up; those that were polled longest ago give way.
 pub const MAX_BUSY: u32 = 1 << 16;
-
-/// A shorter time than this gets no record, whatever the threshold is.
-pub const LEAST_DELAY_NS: u64 = 1_000_000;
 
 /// Something that happened to the process.
 #[repr(C)]

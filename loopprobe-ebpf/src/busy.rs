@@ -6,12 +6,12 @@ use loopprobe_common::{
     thread::OpenPoll,
 };
 
-use crate::maps::{BUSY, EVENTS, count};
+use crate::maps::{BUSY, EVENTS, count, slow_ns};
 
 /// A poll that took so long has ended then. Inlined: a frame of its own would be one too many, for
 /// all frames together may take 512 bytes.
 #[inline(always)]
-pub fn add(poll: &OpenPoll, ns: u64, end_ns: u64, slow_ns: u64) {
+pub fn add(poll: &OpenPoll, ns: u64, end_ns: u64) {
     let id = poll.task_id;
     if id == 0 {
         return;
@@ -30,15 +30,15 @@ pub fn add(poll: &OpenPoll, ns: u64, end_ns: u64, slow_ns: u64) {
         }
     };
     let busy_ns = before + ns;
-    if doublings(busy_ns, slow_ns) > doublings(before, slow_ns) {
+    if doublings(busy_ns) > doublings(before) {
         send(poll, busy_ns, end_ns);
     }
 }
 
 /// 0 below the limit, 1 from there to its double, and so on.
 #[inline(always)]
-fn doublings(ns: u64, limit_ns: u64) -> u32 {
-    let times = ns / limit_ns.max(1);
+fn doublings(ns: u64) -> u32 {
+    let times = ns / slow_ns().max(1);
     if times == 0 { 0 } else { times.ilog2() + 1 }
 }
 

@@ -9,7 +9,7 @@ use loopprobe_common::{
 use crate::{
     busy,
     event::End,
-    maps::{CONFIG, STATS, count},
+    maps::{CONFIG, STATS, count, slow_ns},
 };
 
 /// Counts a poll that has ended, if it began in this session. Says whether it was long.
@@ -25,8 +25,8 @@ pub fn tally(poll: &OpenPoll, end: &End) -> bool {
             long = true;
             duration -= config.dead_ns;
         }
-        if config.slow_ns != 0 {
-            busy::add(poll, duration, end.ns, config.slow_ns);
+        if slow_ns() != 0 {
+            busy::add(poll, duration, end.ns);
         }
     }
     if let Some(stats) = STATS.get_ptr_mut(poll.task_type) {

@@ -4,7 +4,7 @@
 use loopprobe_common::{
     counters::Counter,
     health::{Driver, Longest},
-    records::{DriverRecord, Kind, LEAST_DRIVER_NS},
+    records::{DriverRecord, Kind, LEAST_LAG_NS},
     thread::Thread,
 };
 
@@ -60,7 +60,7 @@ pub fn enter_driver(thread: &mut Thread, descriptor: u32, now: u64) {
         driver.turns += 1;
         Longest::note(&mut driver.longest, look(), ns);
         let threshold_ns = CONFIG.get(0).map_or(u64::MAX, |c| c.threshold_ns);
-        if ns >= threshold_ns.max(LEAST_DRIVER_NS) {
+        if ns >= threshold_ns.max(LEAST_LAG_NS) {
             send(driver, thread, descriptor, now);
         }
     }

@@ -121,6 +121,10 @@ static LIGHT: Global<u32> = Global::new(0);
 /// Whether it is wanted how long tasks are scheduled before they are polled: 0 or 1.
 #[unsafe(no_mangle)]
 static LAG: Global<u32> = Global::new(0);
+/// A task whose polls have taken this long together is told of, and again at twice as much; 0 for
+/// none.
+#[unsafe(no_mangle)]
+static SLOW: Global<u64> = Global::new(0);
 /// Always 0, which the compiler does not know.
 #[unsafe(no_mangle)]
 static NEVER: Global<u32> = Global::new(0);
@@ -177,6 +181,10 @@ pub fn is_light() -> bool {
 
 pub fn is_lag() -> bool {
     LAG.load() != 0
+}
+
+pub fn slow_ns() -> u64 {
+    SLOW.load()
 }
 
 pub fn pid_namespace() -> Option<(u64, u64)> {

@@ -4,12 +4,15 @@ use loopprobe_common::{
     counters::Counter,
     health::Longest,
     histogram,
-    records::{DelayRecord, Kind, LEAST_DELAY_NS},
+    records::{DelayRecord, Kind, LEAST_LAG_NS},
     thread::OpenPoll,
     wake::Woken,
 };
 
-use crate::maps::{CONFIG, DELAYS, EVENTS, LONGEST_DELAY, WOKEN, count};
+use crate::{
+    maps::{CONFIG, DELAYS, EVENTS, LONGEST_DELAY, WOKEN, count},
+    thread::visible_tid,
+};
 
 /// A task is scheduled by this thread, in the poll that began at `poll_ns`.
 #[inline(always)]
@@ -25,25 +28,25 @@ pub fn scheduled(header: u64, ns: u64, tid: u32, poll_ns: u64) {
     }
 }
 
-/// A poll begins on this thread: how long its task has waited for that.
+/// A poll of the current thread begins: how long its task has waited for that.
 #[inline(never)]
-pub fn polled(poll: &OpenPoll, tid: u32) {
+pub fn polled(poll: &OpenPoll) {
     let Some(config) = CONFIG.get(0) else {
         return;
     };
     let header = poll.header;
     // SAFETY: the value is copied out at once. Nobody else schedules the task until it is polled.
-    let woken = match unsafe { WOKEN.get(&header) } {
-        Some(woken) => *woken,
-        None => return count(Counter::WakeUnseen),
-    };
-    let _ = WOKEN.remove(&header);
+    let woken = unsafe { WOKEN.get(&header) }.copied();
+    if woken.is_some() {
+        let _ = WOKEN.remove(&header);
+    }
     if !config.has_begun(poll.start_ns) {
         return;
     }
-    if woken.ns < config.wakes_from_ns || woken.ns > poll.start_ns {
-        return count(Counter::WakeUnseen);
-    }
+    let woken = match woken {
+        Some(woken) if (config.wakes_from_ns..=poll.start_ns).contains(&woken.ns) => woken,
+        _ => return count(Counter::WakeUnseen),
+    };
     let ns = poll.start_ns - woken.ns;
     if let Some(longest) = LONGEST_DELAY.get_ptr_mut(0) {
         // SAFETY: the pointer is to this CPU's own value.
@@ -63,13 +66,16 @@ pub fn polled(poll: &OpenPoll, tid: u32) {
             *n += 1;
         }
     }
-    if ns >= config.threshold_ns.max(LEAST_DELAY_NS) {
-        send(poll, tid, woken);
+    if ns >= config.threshold_ns.max(LEAST_LAG_NS) {
+        send(poll, woken);
     }
 }
 
 #[inline(always)]
-fn send(poll: &OpenPoll, tid: u32, woken: Woken) {
+fn send(poll: &OpenPoll, woken: Woken) {
+    let Some(tid) = visible_tid() else {
+        return;
+    };
     let Some(mut entry) = EVENTS.reserve::<DelayRecord>(0) else {
         count(Counter::EventLost);
         return;
@@ -79,7 +85,6 @@ fn send(poll: &OpenPoll, tid: u32, woken: Woken) {
         tid,
         start_ns: poll.start_ns,
         woken,
-        header: poll.header,
         task_type: poll.task_type,
         reserved: 0,
     });

@@ -151,6 +151,20 @@ pub fn package_of(file: &str) -> &'static str {
     }
 }
 
+/// Every profile with the newest Tokio, and every version with the default profile.
+pub fn cells() -> impl Iterator<Item = Build> {
+    let cell = |tokio, profile| Build {
+        tokio,
+        profile,
+        stripped: false,
+    };
+    let profiles = PROFILES
+        .into_iter()
+        .map(move |profile| cell(Tokio::Newest, profile));
+    let others = VERSIONS.into_iter().filter(|v| *v != Tokio::Newest);
+    profiles.chain(others.map(move |version| cell(version, Profile::Release)))
+}
+
 /// The path of the target `file` (a program, or `libplugin.so`), built as `build` says, where the
 /// user of the target can start it.
 ///

@@ -36,7 +36,7 @@ pub fn planned(pid: u32) -> Result<(Kernel, Vec<PlannedImage>, usize)> {
         },
         light: false,
         lag: false,
-        busy: false,
+        slow_ns: 0,
         log: false,
         method: None,
     })?;

@@ -9,7 +9,7 @@ use loopprobe::{
     runtime::{RUNTIMES, ThreadPlace, WatchWords, sketch},
 };
 use loopprobe_tests::{
-    matrix::{self, Build, PROFILES, Profile, Tokio, VERSIONS},
+    matrix::{self, Build, Tokio},
     target::Target,
 };
 use object::{
@@ -21,20 +21,6 @@ fn words_of(path: &Path) -> Result<WatchWords> {
     let found = sketch(RUNTIMES, &image, None)?;
     let runtime = found.first().context("no runtime")?;
     Ok(runtime.watch_words(&image)?)
-}
-
-/// Every profile with the newest Tokio, and every version with the default profile.
-fn cells() -> impl Iterator<Item = Build> {
-    let cell = |tokio, profile| Build {
-        tokio,
-        profile,
-        stripped: false,
-    };
-    let profiles = PROFILES
-        .into_iter()
-        .map(move |profile| cell(Tokio::Newest, profile));
-    let others = VERSIONS.into_iter().filter(|v| *v != Tokio::Newest);
-    profiles.chain(others.map(move |version| cell(version, Profile::Release)))
 }
 
 /// Where the symbol table says that `CONTEXT` lies: bytes from the thread pointer, and its size.
@@ -74,7 +60,7 @@ fn offset(place: ThreadPlace) -> Result<i64> {
 
 #[test]
 fn both_words_lie_in_the_context_of_every_build_with_and_without_symbols() -> Result<()> {
-    for build in cells() {
+    for build in matrix::cells() {
         let path = matrix::target(build, "zoo")?;
         let stripped = matrix::target(build.stripped(), "zoo")?;
         let (start, size) = context_by_symbol(&path).with_context(|| format!("{build:?}"))?;

@@ -76,7 +76,7 @@ fn try_poll_enter(ctx: &ProbeContext) -> Option<()> {
     } else if let Some(outer) = thread.innermost_mut() {
         task::read_late(outer);
     }
-    let (blocked_ns, runnable_ns, tid) = (thread.blocked_ns, thread.runnable_ns, thread.tid);
+    let (blocked_ns, runnable_ns) = (thread.blocked_ns, thread.runnable_ns);
     // The compiler must not leave out the check where it knows that the depth is 0: the verifier of
     // Linux 6.1 does not.
     let Some(poll) = thread.polls.get_mut(core::hint::black_box(depth) as usize) else {
@@ -107,12 +107,15 @@ fn try_poll_enter(ctx: &ProbeContext) -> Option<()> {
         return None;
     }
     poll.start_ns = start_ns;
-    if is_lag() {
-        wake::polled(poll, tid);
-    }
     thread.unsent_ns = 0;
     thread.gap_ns = 0;
     thread.depth = depth + 1;
+    if is_lag()
+        && thread.flags & Thread::CANARY == 0
+        && let Some(poll) = thread.polls.get(core::hint::black_box(depth) as usize)
+    {
+        wake::polled(poll);
+    }
     Some(())
 }
 

@@ -199,7 +199,7 @@ pub fn measure(
         },
         light,
         lag: false,
-        busy: false,
+        slow_ns: 0,
         log: false,
         method,
     })?;

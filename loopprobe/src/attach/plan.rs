@@ -117,10 +117,11 @@ impl Plan {
             }
         }
         let points = &facts.marks.schedule;
-        if !points.is_empty() {
-            self.schedule_points += points.len();
+        let schedule = schedule::probes(points);
+        if !schedule.is_empty() {
+            self.schedule_points += schedule.len();
             self.slow_schedule_points += points.iter().filter(|p| !p.at.emulated).count();
-            probes.insert(Role::ScheduleEnter, schedule::probes(points));
+            probes.insert(Role::ScheduleEnter, schedule);
         }
         if let Some(bias) = bias {
             self.add_text(image.as_ref(), bias);

@@ -1,11 +1,12 @@
 //! Where a function's first argument goes: into the functions that it hands its work to, and to an
 //! instruction there that is cheap to probe.
 
-use iced_x86::{
-    FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register,
-};
+use iced_x86::{FlowControl, Instruction, Mnemonic, OpKind, Register};
 
-use super::entry::{decode, is_emulated, pushed};
+use super::{
+    entry::{decode, is_emulated, pushed, written},
+    registers::index,
+};
 use crate::elf::{Image, VirtAddr};
 
 /// How far it is followed. Fifteen instructions and a jump through the GOT, twice, were seen.
@@ -98,13 +99,13 @@ impl State {
     fn get(&self, register: Register) -> Value {
         match register {
             Register::RSP => Value::Stack(-self.below),
-            _ => number(register).map_or(Value::Unknown, |number| self.values[number]),
+            _ => index(register).map_or(Value::Unknown, |index| self.values[index]),
         }
     }
 
     fn set(&mut self, register: Register, value: Value) {
-        if let Some(number) = number(register) {
-            self.values[number] = value;
+        if let Some(index) = index(register) {
+            self.values[index] = value;
         }
     }
 
@@ -122,7 +123,7 @@ impl State {
     }
 
     /// After an instruction that goes on to the next one.
-    fn step(&mut self, instruction: &Instruction, factory: &mut InstructionInfoFactory) {
+    fn step(&mut self, instruction: &Instruction) {
         let (to, from) = (instruction.op0_register(), instruction.op1_register());
         let kinds = (instruction.op0_kind(), instruction.op1_kind());
         let value = match (instruction.mnemonic(), kinds) {
@@ -139,10 +140,8 @@ impl State {
         if kinds.0 == OpKind::Memory {
             self.store(instruction, from);
         }
-        for used in factory.info(instruction).used_registers() {
-            if !is_read(used.access()) {
-                self.set(used.register(), Value::Unknown);
-            }
+        for register in written(instruction) {
+            self.set(register, Value::Unknown);
         }
         if let Some(value) = value.filter(|_| to.is_gpr64()) {
             self.set(to, value);
@@ -194,12 +193,6 @@ impl State {
     }
 }
 
-/// The number that instructions have for the register that this one is, or is a part of.
-fn number(register: Register) -> Option<usize> {
-    let full = register.full_register();
-    full.is_gpr64().then(|| full.number())
-}
-
 /// Follows the first argument of the function at `entry` into what that hands its work to, and
 /// gives an instruction that the kernel emulates: the first one of the last function in which there
 /// is one while the argument is still where its caller has put it. Other callers of that function
@@ -213,12 +206,11 @@ pub fn argument_point(image: &Image, entry: VirtAddr) -> Option<ArgumentPoint> {
     };
     let mut best = ArgumentPoint {
         address: entry,
-        register: number(first.register)? as u32,
+        register: index(first.register)? as u32,
         offset: None,
         guard: None,
         emulated: false,
     };
-    let mut factory = InstructionInfoFactory::new();
     let mut instruction = decode(image, entry)?;
     let (mut passed, mut state) = (first, State::at_entry(first.register));
     // Whether the argument is still where the caller has put it, and no point has been found there.
@@ -229,8 +221,8 @@ pub fn argument_point(image: &Image, entry: VirtAddr) -> Option<ArgumentPoint> {
             best = point(&instruction, &passed)?;
         }
         let next = if instruction.flow_control() == FlowControl::Next {
-            state.step(&instruction, &mut factory);
-            is_there &= still_there(&passed, &instruction, &mut factory);
+            state.step(&instruction);
+            is_there &= still_there(&passed, &instruction);
             VirtAddr(instruction.next_ip())
         } else {
             let handed = handed_to(image, &instruction, state.below).zip(state.passed());
@@ -255,10 +247,10 @@ pub fn argument_point(image: &Image, entry: VirtAddr) -> Option<ArgumentPoint> {
 fn point(instruction: &Instruction, passed: &Passed) -> Option<ArgumentPoint> {
     let guard = passed
         .guard
-        .and_then(|(register, address)| Some((number(register)? as u32, address)));
+        .and_then(|(register, address)| Some((index(register)? as u32, address)));
     Some(ArgumentPoint {
         address: VirtAddr(instruction.ip()),
-        register: number(passed.register)? as u32,
+        register: index(passed.register)? as u32,
         offset: passed.offset,
         guard,
         emulated: true,
@@ -266,25 +258,9 @@ fn point(instruction: &Instruction, passed: &Passed) -> Option<ArgumentPoint> {
 }
 
 /// Whether an instruction leaves alone what says where the argument is.
-fn still_there(
-    passed: &Passed,
-    instruction: &Instruction,
-    factory: &mut InstructionInfoFactory,
-) -> bool {
-    let matters = |register: Register| {
-        let full = register.full_register();
-        full == passed.register || passed.guard.is_some_and(|(guard, _)| full == guard)
-    };
-    let info = factory.info(instruction);
-    let mut used = info.used_registers().iter();
-    !used.any(|used| !is_read(used.access()) && matters(used.register()))
-}
-
-fn is_read(access: OpAccess) -> bool {
-    matches!(
-        access,
-        OpAccess::Read | OpAccess::CondRead | OpAccess::NoMemAccess
-    )
+fn still_there(passed: &Passed, instruction: &Instruction) -> bool {
+    let guard = passed.guard.map(|(register, _)| register);
+    !written(instruction).any(|register| register == passed.register || Some(register) == guard)
 }
 
 /// The function that `instruction`, whose function has lowered the stack pointer so far, hands all
@@ -332,9 +308,8 @@ mod tests {
 
     fn passed(bytes: &[u8]) -> Option<Passed> {
         let mut state = State::at_entry(Register::RDI);
-        let mut factory = InstructionInfoFactory::new();
         for instruction in Decoder::with_ip(64, bytes, 0x1000, DecoderOptions::NONE) {
-            state.step(&instruction, &mut factory);
+            state.step(&instruction);
         }
         state.passed()
     }

@@ -136,22 +136,20 @@ pub(super) fn pushed(instruction: &Instruction) -> u32 {
 }
 
 fn writes_rdi_or_rsp(instruction: &Instruction) -> bool {
+    written(instruction).any(|register| matches!(register, Register::RDI | Register::RSP))
+}
+
+/// The registers that `instruction` writes, in full length.
+pub(super) fn written(instruction: &Instruction) -> impl Iterator<Item = Register> {
     let mut factory = InstructionInfoFactory::new();
-    factory
-        .info(instruction)
-        .used_registers()
-        .iter()
-        .any(|used| {
-            let is_write = !matches!(
-                used.access(),
-                OpAccess::Read | OpAccess::CondRead | OpAccess::NoMemAccess
-            );
-            is_write
-                && matches!(
-                    used.register().full_register(),
-                    Register::RDI | Register::RSP
-                )
-        })
+    let used = factory.info(instruction).used_registers().to_vec();
+    let written = used.into_iter().filter(|used| {
+        !matches!(
+            used.access(),
+            OpAccess::Read | OpAccess::CondRead | OpAccess::NoMemAccess
+        )
+    });
+    written.map(|used| used.register().full_register())
 }
 
 /// Whether the kernel emulates `instruction` when a probe sits on it.

@@ -61,7 +61,9 @@ impl Registers {
     }
 }
 
-fn index(register: Register) -> Option<usize> {
+/// The number that instructions have for the general-purpose register that this one is, or is a
+/// part of.
+pub(super) fn index(register: Register) -> Option<usize> {
     let full = register.full_register();
     (full.is_gpr64()).then(|| full.number())
 }

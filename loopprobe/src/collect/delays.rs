@@ -28,10 +28,20 @@ impl Delays {
                 stats.add(&kernel.delays(index as u32)?);
             }
         }
-        // Blocks of loopprobe's own are polls that nobody has woken.
+        Self::of(kernel, &stats)
+    }
+
+    /// The same, where they have been added up.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachError::Map`].
+    pub(super) fn of(kernel: &Kernel, stats: &Stats) -> Result<Self, AttachError> {
         let unseen = kernel.counter(Counter::WakeUnseen)?;
-        let unseen = unseen.saturating_sub(kernel.canary_polls()?);
-        Ok(Self { stats, unseen })
+        Ok(Self {
+            stats: *stats,
+            unseen,
+        })
     }
 
     /// In all.

@@ -76,13 +76,14 @@ pub(super) fn summarize(
 ) -> Result<(Summary, Distribution), AttachError> {
     let Polls {
         all,
+        delays,
         blocking: blocking_polls,
         tasks,
         fired,
     } = polls(kernel, plan)?;
-    let wake_to_poll = match kernel.has_lag() {
-        true => Some(Box::new(Delays::read(kernel, plan)?.figures())),
-        false => None,
+    let wake_to_poll = match delays {
+        Some(stats) => Some(Box::new(Delays::of(kernel, &stats)?.figures())),
+        None => None,
     };
     let polls = all.polls;
     let lost = lost(kernel, &totals)?;
@@ -124,6 +125,8 @@ pub(super) fn summarize(
 struct Polls<'a> {
     /// Of async tasks.
     all: Stats,
+    /// From wake to poll, where that is measured.
+    delays: Option<Box<Stats>>,
     /// Closures of the blocking pool.
     blocking: u64,
     tasks: Vec<Counted<'a>>,
@@ -134,12 +137,21 @@ struct Polls<'a> {
 fn polls<'a>(kernel: &Kernel, plan: &'a Plan) -> Result<Polls<'a>, AttachError> {
     let mut polls = Polls {
         all: Stats::default(),
+        delays: kernel.has_lag().then(Box::default),
         blocking: 0,
         tasks: Vec::new(),
         fired: vec![false; plan.types.len()],
     };
     for (index, task) in plan.types.iter().enumerate() {
-        let stats = kernel.stats(index as u32)?;
+        let (stats, mut delays) = (kernel.stats(index as u32)?, Stats::default());
+        if let Some(all) = polls
+            .delays
+            .as_mut()
+            .filter(|_| task.kind != TaskKind::Blocking)
+        {
+            delays = kernel.delays(index as u32)?;
+            all.add(&delays);
+        }
         polls.fired[index] = stats.polls > 0;
         if stats.polls == 0 {
             continue;
@@ -149,10 +161,6 @@ fn polls<'a>(kernel: &Kernel, plan: &'a Plan) -> Result<Polls<'a>, AttachError> 
         } else {
             polls.all.add(&stats);
         }
-        let delays = match kernel.has_lag() {
-            true => kernel.delays(index as u32)?,
-            false => Stats::default(),
-        };
         polls.tasks.push(Counted {
             task,
             stats,

@@ -65,8 +65,8 @@ pub struct Settings {
     pub light: bool,
     /// Whether it is wanted how long tasks are scheduled before they are polled.
     pub lag: bool,
-    /// Whether the polls of each task are added up.
-    pub busy: bool,
+    /// A task whose polls have taken this long together is told of; 0 for none.
+    pub slow_ns: u64,
     /// Whether the programs log.
     pub log: bool,
     /// How probes are placed; `None` to find out.
@@ -121,6 +121,7 @@ impl Kernel {
             .override_global("TARGET", &settings.pid, true)
             .override_global("LIGHT", &light, true)
             .override_global("LAG", &lag, true)
+            .override_global("SLOW", &settings.slow_ns, true)
             .override_global("PID_NS_DEV", &device, true)
             .override_global("PID_NS_INO", &inode, true)
             .override_global("TASK_PID", &offsets.pid, true)
@@ -324,7 +325,7 @@ fn size_tables(loader: &mut EbpfLoader<'_>, settings: &Settings) {
     loader
         .map_max_entries("SITES", sites + 1)
         .map_max_entries("VTABLES", types.max(1))
-        .map_max_entries("BUSY", if settings.busy { MAX_BUSY } else { 1 })
+        .map_max_entries("BUSY", if settings.slow_ns > 0 { MAX_BUSY } else { 1 })
         .map_max_entries("WOKEN", woken)
         .map_max_entries("DELAYS", delays)
         .map_max_entries("STATS", types + 1)

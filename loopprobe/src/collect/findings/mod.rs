@@ -50,6 +50,29 @@ impl Seen {
     }
 }
 
+#[cfg(test)]
+impl Seen {
+    /// A poll of scheduler 1 that has ended.
+    pub(super) fn ended(tid: u32, start_ns: u64, duration_ns: u64) -> Self {
+        Self {
+            poll: FoundPoll {
+                tid,
+                thread: "worker".to_owned(),
+                task: "task".to_owned(),
+                task_id: None,
+                start_ns,
+                duration_ns,
+                ended: true,
+                cause: None,
+                call: None,
+                advice: None,
+            },
+            scheduler: 1,
+            may_block: false,
+        }
+    }
+}
+
 /// What is remembered to find what is wrong, and what has been said.
 #[derive(Debug, Default)]
 pub(super) struct Findings {

@@ -47,31 +47,15 @@ pub(crate) fn all_at_once(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::FoundPoll;
-
-    fn seen(tid: u32, start_ns: u64, duration_ns: u64) -> Seen {
-        Seen {
-            poll: FoundPoll {
-                tid,
-                thread: "worker".to_owned(),
-                task: "task".to_owned(),
-                task_id: None,
-                start_ns,
-                duration_ns,
-                ended: true,
-                cause: None,
-                call: None,
-                advice: None,
-            },
-            scheduler: 1,
-            may_block: false,
-        }
-    }
 
     #[test]
     fn only_time_that_all_share_counts() {
         let threads = HashSet::from([1, 2]);
-        let polls = [seen(1, 0, 100), seen(2, 60, 100), seen(3, 0, 500)];
+        let polls = [
+            Seen::ended(1, 0, 100),
+            Seen::ended(2, 60, 100),
+            Seen::ended(3, 0, 500),
+        ];
         let found = all_at_once(&polls, &threads, 30).unwrap();
         assert_eq!((found.since_ns, found.duration_ns), (60, 40));
         assert_eq!(found.polls.len(), 2);
@@ -82,13 +66,20 @@ mod tests {
     #[test]
     fn one_after_the_other_is_not_at_once() {
         let threads = HashSet::from([1, 2]);
-        assert!(all_at_once(&[seen(1, 0, 50), seen(2, 50, 50)], &threads, 1).is_none());
+        assert!(
+            all_at_once(
+                &[Seen::ended(1, 0, 50), Seen::ended(2, 50, 50)],
+                &threads,
+                1
+            )
+            .is_none()
+        );
     }
 
     #[test]
     fn a_poll_that_may_block_keeps_no_worker() {
         let threads = HashSet::from([1, 2]);
-        let mut polls = [seen(1, 0, 50), seen(2, 0, 50)];
+        let mut polls = [Seen::ended(1, 0, 50), Seen::ended(2, 0, 50)];
         polls[1].may_block = true;
         assert!(all_at_once(&polls, &threads, 1).is_none());
     }

@@ -3,7 +3,7 @@
 use std::{collections::HashSet, io};
 
 use loopprobe_common::{
-    records::{LEAST_DRIVER_NS, PollRecord},
+    records::{LEAST_LAG_NS, PollRecord},
     thread::{OpenPoll, Thread},
 };
 
@@ -70,7 +70,7 @@ impl Observer {
 
     /// The shortest time that is told of.
     pub(super) fn least_ns(&self) -> u64 {
-        nanoseconds(self.options.threshold).max(LEAST_DRIVER_NS)
+        nanoseconds(self.options.threshold).max(LEAST_LAG_NS)
     }
 
     /// Long polls that are open, without their causes.

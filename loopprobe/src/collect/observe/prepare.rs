@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     attach::{AttachError, Capacity, DeadTime, Kernel, Plan, PlanSize, PlannedImage, Settings},
+    clock::nanoseconds,
     model::Mode,
 };
 
@@ -140,7 +141,7 @@ fn settings(options: &Options, plan: &Plan) -> Settings {
         config: config(options, options.stacks, DeadTime::default(), Span::BEFORE),
         light: options.is_light(),
         lag: options.lag,
-        busy: options.slow_task.is_some(),
+        slow_ns: options.slow_task.map_or(0, nanoseconds),
         log: options.kernel_log,
         method: None,
     }

@@ -88,7 +88,6 @@ pub(super) fn config(options: &Options, scan: bool, measured: DeadTime, span: Sp
         stacks: u64::from(options.stacks),
         scan: u64::from(scan),
         lazy_headers: u64::from(lazy_headers(options)),
-        slow_ns: options.slow_task.map_or(0, nanoseconds),
         start_ns: span.start_ns,
         end_ns: span.end_ns.unwrap_or(0),
         ..Config::default()

@@ -1,4 +1,5 @@
-//! Tasks that nothing can wake any more, and types of tasks that only become more.
+//! Tasks that nothing can wake any more or that take long, and types of tasks that only become
+//! more.
 
 use std::{io, time::Duration};
 
@@ -36,9 +37,7 @@ impl Observer {
         record: &BusyRecord,
         sink: &mut dyn Sink,
     ) -> io::Result<()> {
-        let Some(task) = self.plan.types.get(record.task_type as usize) else {
-            return Ok(());
-        };
+        let task = self.plan.types.get(record.task_type as usize);
         let since_ns = self.span.start_ns;
         let finding = Finding {
             time_ns: record.time_ns,
@@ -49,7 +48,7 @@ impl Observer {
                 since_ns,
                 duration_ns: record.time_ns.saturating_sub(since_ns),
                 certain: true,
-                task: Some(task.name.clone()),
+                task: task.map(|task| task.name.clone()),
                 task_id: Some(record.task_id),
                 busy_ns: Some(record.busy_ns),
                 ..Evidence::default()

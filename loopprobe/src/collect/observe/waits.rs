@@ -34,8 +34,8 @@ impl Observer {
     }
 
     /// Tasks that were scheduled inside a long poll and polled behind it on the same thread, while
-    /// another worker had nothing to poll: from a run queue that one would have taken them. A
-    /// worker keeps the task that its poll has woken last for itself (`Core::lifo_slot` in
+    /// another worker was parked: from a run queue that one would have taken them. A worker keeps
+    /// the task that its poll has woken last for itself (`Core::lifo_slot` in
     /// `runtime/scheduler/multi_thread/worker.rs`); of the versions tried only 1.51.0 lets others
     /// take it.
     fn find_lifo_slot(&mut self, delayed: &[DelayRecord], sink: &mut dyn Sink) -> io::Result<()> {
@@ -50,11 +50,12 @@ impl Observer {
         let now = self.span.now();
         for record in kept {
             let keeper = keeper(self.findings.recent(), record, self.least_ns()).cloned();
-            let task = self.plan.types.get(record.task_type as usize);
-            let (Some(keeper), Some(task)) = (keeper, task.map(|task| task.name.clone())) else {
+            let Some(keeper) = keeper else {
                 continue;
             };
-            let subject = format!("{task} {}", keeper.poll.task);
+            let task = self.plan.types.get(record.task_type as usize);
+            let task = task.map(|task| task.name.clone());
+            let subject = format!("{} {}", record.task_type, keeper.poll.task);
             if self.findings.goes_on(KIND, &subject, record.start_ns) {
                 continue;
             }
@@ -69,7 +70,7 @@ impl Observer {
                 certain: true,
                 tid: Some(record.tid),
                 idle_workers: Some(idle),
-                task: Some(task),
+                task,
                 polls: vec![keeper.poll],
                 ..Evidence::default()
             };
@@ -103,8 +104,9 @@ fn keeper<'a>(
     on_its_thread.max_by_key(|seen| seen.poll.start_ns)
 }
 
-/// How many other workers of the same runtime have begun no poll since the task was scheduled, and
-/// were in no long one then.
+/// How many other workers of the same runtime have begun no poll since the task was scheduled, were
+/// in no long one then, and parked before it was polled. From a run queue one would have taken it:
+/// whoever puts a task there wakes a worker that is parked, and that looks before it parks again.
 fn idle_workers<'a>(
     threads: &[(u32, Thread)],
     record: &DelayRecord,
@@ -121,6 +123,8 @@ fn idle_workers<'a>(
             && thread.scheduler == scheduler
             && thread.flags & Thread::WORKER != 0
             && thread.depth == 0
+            && thread.awake_ns == 0
+            && thread.off_ns < record.start_ns
             && thread.polls[0].start_ns < since_ns
             && !busy.contains(&thread.tid)
     });
@@ -132,32 +136,15 @@ mod tests {
     use loopprobe_common::wake::Woken;
 
     use super::*;
-    use crate::model::FoundPoll;
 
     const MS: u64 = 1_000_000;
 
     fn seen(tid: u32, start_ms: u64, ms: u64) -> Seen {
-        Seen {
-            poll: FoundPoll {
-                tid,
-                thread: "worker".to_owned(),
-                task: "task".to_owned(),
-                task_id: None,
-                start_ns: start_ms * MS,
-                duration_ns: ms * MS,
-                ended: true,
-                cause: None,
-                call: None,
-                advice: None,
-            },
-            scheduler: 1,
-            may_block: false,
-        }
+        Seen::ended(tid, start_ms * MS, ms * MS)
     }
 
-    #[test]
-    fn the_poll_that_has_woken_the_task_keeps_it() {
-        let record = DelayRecord {
+    fn record() -> DelayRecord {
+        DelayRecord {
             tid: 1,
             start_ns: 120 * MS,
             woken: Woken {
@@ -167,7 +154,12 @@ mod tests {
                 reserved: 0,
             },
             ..DelayRecord::default()
-        };
+        }
+    }
+
+    #[test]
+    fn the_poll_that_has_woken_the_task_keeps_it() {
+        let record = record();
         let kept = |polls: &[Seen]| keeper(polls.iter(), &record, 10 * MS).map(|s| s.poll.start_ns);
         assert_eq!(kept(&[seen(1, 10, 100)]), Some(10 * MS));
         // On another thread, over soon, begun later, still open then, or without its worker.
@@ -181,5 +173,37 @@ mod tests {
             without,
         ];
         assert_eq!(kept(&others), None);
+    }
+    /// A worker of the runtime that began its last poll and parked then.
+    fn worker(tid: u32, polled_ms: u64, parked_ms: u64) -> (u32, Thread) {
+        let mut thread = Thread {
+            tid,
+            flags: Thread::WORKER | Thread::SHARED,
+            scheduler: 1,
+            off_ns: parked_ms * MS,
+            ..Thread::default()
+        };
+        thread.polls[0].start_ns = polled_ms * MS;
+        (tid, thread)
+    }
+
+    #[test]
+    fn an_idle_worker_parked_while_the_task_waited() {
+        let idle = |other: (u32, Thread), polls: &[Seen]| {
+            idle_workers(&[worker(1, 10, 0), other], &record(), polls.iter())
+        };
+        assert_eq!(idle(worker(2, 5, 6), &[]), 1);
+        assert_eq!(idle(worker(2, 5, 60), &[]), 1);
+        // It parked only afterwards, as one does that had no CPU; has polled something meanwhile;
+        // was in a long poll; does not park now; is another runtime's.
+        assert_eq!(idle(worker(2, 5, 121), &[]), 0);
+        assert_eq!(idle(worker(2, 20, 60), &[]), 0);
+        assert_eq!(idle(worker(2, 5, 60), &[seen(2, 5, 40)]), 0);
+        let mut other = worker(2, 5, 60);
+        other.1.awake_ns = 1;
+        assert_eq!(idle(other, &[]), 0);
+        other.1.awake_ns = 0;
+        other.1.scheduler = 2;
+        assert_eq!(idle(other, &[]), 0);
     }
 }

@@ -82,7 +82,7 @@ fn load() -> Result<Kernel, AttachError> {
         config: Default::default(),
         light: false,
         lag: false,
-        busy: false,
+        slow_ns: 0,
         log: false,
         method: None,
     })

@@ -44,10 +44,8 @@ fn calls(groups: &[Group]) -> Vec<Call<'_>> {
                 call.total_ns = call.total_ns.saturating_add(group.total_ns);
                 call.max_ns = call.max_ns.max(group.max_ns);
                 let waited_ns = group.waits.map(|waits| waits.total_ns);
-                call.waited_ns = call.waited_ns.max(waited_ns).map(|most| {
-                    let other = call.waited_ns.min(waited_ns).unwrap_or(0);
-                    most.saturating_add(other)
-                });
+                let both = call.waited_ns.into_iter().chain(waited_ns);
+                call.waited_ns = both.reduce(u64::saturating_add);
             }
             None => calls.push(Call {
                 cause: group.cause,

@@ -225,11 +225,38 @@ fn workers(memory: &Memory, handle: &[u64], owner: &Owner) -> Option<u64> {
         let is_plausible = is_pointer(*pointer) && (1..=MAX_WORKERS).contains(length);
         let is_said_again = handle.iter().filter(|word| *word == length).count() > 1;
         let is_found = is_plausible && owner.may_have_workers(*length) && is_said_again;
-        (is_found && are_remotes(memory, *pointer, *length)).then_some(*length)
+        (is_found && are_remotes(memory, *pointer, *length)).then_some((*pointer, *length))
     });
-    let lengths: HashSet<u64> = slices.collect();
+    let slices: Vec<(u64, u64)> = slices.collect();
+    let lengths = |slices: &mut dyn Iterator<Item = &(u64, u64)>| -> HashSet<u64> {
+        slices.map(|(_, length)| *length).collect()
+    };
+    let all = lengths(&mut slices.iter());
+    let lengths = match all.len() {
+        0 | 1 => all,
+        // A handle is built on a stack and moved, and what was there before is left between its
+        // fields: a word that points to the stack, to two pointers that happen to lie there.
+        _ => lengths(
+            &mut slices
+                .iter()
+                .filter(|slice| fills_allocation(memory, **slice)),
+        ),
+    };
     let mut lengths = lengths.into_iter();
     lengths.next().filter(|_| lengths.next().is_none())
+}
+
+/// Whether glibc has allocated as much as a slice of `Remote`s takes.
+fn fills_allocation(memory: &Memory, (pointer, count): (u64, u64)) -> bool {
+    const LEAST_CHUNK: u64 = 32;
+    let chunk = (16 * count + 8).next_multiple_of(16).max(LEAST_CHUNK);
+    chunk_size(memory, pointer) == chunk
+}
+
+/// What glibc says of an allocation's size, its own word included (`malloc_chunk` in
+/// `malloc/malloc.c`); with other allocators anything.
+fn chunk_size(memory: &Memory, pointer: u64) -> u64 {
+    memory.word(ProcAddr(pointer.wrapping_sub(8))).unwrap_or(0) & !7
 }
 
 /// Whether each worker has two pointers there to what is counted by references.
@@ -255,8 +282,7 @@ fn are_references(words: &[u64]) -> bool {
 /// How many words of a handle are worth a look: all, where glibc says how many there are
 /// ([`allocated_words`]).
 fn handle_words(memory: &Memory, address: ProcAddr) -> usize {
-    let before = memory.word(ProcAddr(address.0.wrapping_sub(8)));
-    let size = (before.unwrap_or(0) & !7) as usize;
+    let size = chunk_size(memory, address.0) as usize;
     let is_size = HANDLE_BYTES.contains(&size) && size.is_multiple_of(16);
     if is_size {
         size / 8
@@ -265,12 +291,10 @@ fn handle_words(memory: &Memory, address: ProcAddr) -> usize {
     }
 }
 
-/// How many words of an allocation are worth a look. glibc keeps its size before it (`malloc_chunk`
-/// in `malloc/malloc.c`); what is there with other allocators is no such size, or one that does no
-/// harm.
+/// How many words of an allocation are worth a look. With other allocators than glibc's, what is
+/// before it is no size, or one that does no harm.
 fn allocated_words(memory: &Memory, pointer: u64) -> usize {
-    let before = memory.word(ProcAddr(pointer.wrapping_sub(8))).unwrap_or(0);
-    let size = (before & !7) as usize;
+    let size = chunk_size(memory, pointer) as usize;
     match size {
         // A pool does not fit in there, and what lies behind may be another one.
         0x20..LEAST_BYTES if size.is_multiple_of(16) => 0,
@@ -282,6 +306,17 @@ fn allocated_words(memory: &Memory, pointer: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_slice_of_workers_fills_its_allocation() {
+        let memory = Memory::of(std::process::id());
+        let address = |slice: &[[u64; 2]]| slice.as_ptr() as u64;
+        let workers = vec![[1, 2], [3, 4], [5, 6]].into_boxed_slice();
+        assert!(fills_allocation(&memory, (address(&workers), 3)));
+        assert!(!fills_allocation(&memory, (address(&workers), 1)));
+        let on_the_stack = std::hint::black_box([[0; 2]; 2]);
+        assert!(!fills_allocation(&memory, (address(&on_the_stack[1..]), 1)));
+    }
 
     #[test]
     fn none_has_the_pool_of_another() {
