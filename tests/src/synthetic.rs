@@ -45,6 +45,7 @@ pub fn end(polls: &[LongPoll]) -> Event {
         long_polls: polls.len() as u64,
         long_ns: durations().sum(),
         possible_long_polls: None,
+        looks: None,
         worker_ns: Some(durations().sum()),
         workers: Some(4),
         outside_runtime: 0,

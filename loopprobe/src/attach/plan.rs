@@ -87,18 +87,8 @@ impl Plan {
         image: Arc<dyn RuntimeImage>,
         bias: Option<u64>,
     ) -> PlannedImage {
-        let mut probes: BTreeMap<Role, Vec<Probe>> = BTreeMap::new();
         let facts = image.facts();
-        for (cookie, site) in self.add_sites(image.as_ref()) {
-            self.slow_sites += usize::from(!site.entry.emulated);
-            let probe = Probe {
-                offset: site.offset.0,
-                cookie,
-            };
-            for role in roles(site.role) {
-                probes.entry(*role).or_default().push(probe);
-            }
-        }
+        let mut probes = self.add_sites(image.as_ref(), &|_| true);
         for (role, offsets) in [
             (Role::ParkEnter, &facts.marks.park),
             (Role::BlockOnEnter, &facts.marks.block_on),
@@ -133,6 +123,29 @@ impl Plan {
         }
     }
 
+    /// Adds nothing of a file but the sites that serve one of the types that are `wanted`. Root
+    /// futures, which are told by all that lies between polls, are not to be seen then.
+    pub fn add_of(
+        &mut self,
+        file: ImageFile,
+        image: Arc<dyn RuntimeImage>,
+        wanted: &dyn Fn(&TaskType) -> bool,
+    ) -> PlannedImage {
+        let (sites, shared) = (self.sites.len(), self.shared.len());
+        let serves = |site: &Site| site.types.iter().any(|served| wanted(&served.task));
+        let probes = self.add_sites(image.as_ref(), &serves);
+        let layouts = self.sites[sites..].iter_mut().map(|site| &mut site.task);
+        let shared = self.shared[shared..].iter_mut().map(|(_, layout)| layout);
+        for layout in layouts.chain(shared) {
+            layout.flags &= !TaskLayout::FLAG_LOCAL;
+        }
+        PlannedImage {
+            file,
+            probes,
+            runtime: Some(image),
+        }
+    }
+
     /// Adds the code of an image with a runtime, once it is known where it lies.
     pub fn add_text(&mut self, image: &dyn RuntimeImage, bias: u64) {
         self.text
@@ -152,7 +165,10 @@ impl Plan {
         let mut types = self.types.split_off(added_at.types);
         let mut served = self.served.split_off(added_at.types);
         let mut shared = self.shared.split_off(added_at.shared);
-        self.add_sites(image);
+        let slow_sites = self.slow_sites;
+        self.add_sites(image, &|_| true);
+        // They have been counted.
+        self.slow_sites = slow_sites;
         // What follows is of files that were added later.
         self.sites
             .extend(sites.drain(self.sites.len() - added_at.sites..));
@@ -163,15 +179,26 @@ impl Plan {
             .extend(shared.drain(self.shared.len() - added_at.shared..));
     }
 
-    /// Adds an image's sites; with the cookie of each.
-    fn add_sites<'a>(&mut self, image: &'a dyn RuntimeImage) -> Vec<(u64, &'a Site)> {
+    /// Adds those of an image's sites that are wanted; with what is to be probed there.
+    fn add_sites(
+        &mut self,
+        image: &dyn RuntimeImage,
+        wanted: &dyn Fn(&Site) -> bool,
+    ) -> BTreeMap<Role, Vec<Probe>> {
+        let mut probes: BTreeMap<Role, Vec<Probe>> = BTreeMap::new();
         let sites = image.facts().sites.iter();
-        let mut added = Vec::new();
-        for site in sites.filter(|site| !site.types.is_empty()) {
-            added.push((self.sites.len() as u64, site));
+        for site in sites.filter(|site| !site.types.is_empty() && wanted(site)) {
+            let probe = Probe {
+                offset: site.offset.0,
+                cookie: self.sites.len() as u64,
+            };
+            self.slow_sites += usize::from(!site.entry.emulated);
             self.add_site(site, image.runtime());
+            for role in roles(site.role) {
+                probes.entry(*role).or_default().push(probe);
+            }
         }
-        added
+        probes
     }
 
     fn add_site(&mut self, site: &Site, runtime: &'static dyn Runtime) {
@@ -270,127 +297,4 @@ pub fn epoll_offset(image: &Image, address: VirtAddr) -> Option<FileOffset> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        elf::Sections,
-        runtime::{DiscoverError, ImageFacts},
-    };
-
-    #[derive(Debug)]
-    struct Toy(ImageFacts);
-
-    #[derive(Debug)]
-    struct ToyRuntime;
-
-    impl Runtime for ToyRuntime {
-        fn name(&self) -> &'static str {
-            "toy"
-        }
-
-        fn detect(
-            &self,
-            _: &Image,
-            _: Option<&Sections>,
-        ) -> Result<Option<Arc<dyn RuntimeImage>>, DiscoverError> {
-            Ok(None)
-        }
-    }
-
-    impl RuntimeImage for Toy {
-        fn runtime(&self) -> &'static dyn Runtime {
-            &ToyRuntime
-        }
-
-        fn facts(&self) -> &ImageFacts {
-            &self.0
-        }
-    }
-
-    fn with(sites: usize) -> Plan {
-        let mut plan = Plan::default();
-        for index in 0..sites {
-            plan.sites.push(SiteEntry::default());
-            plan.types.push(TaskType::unknown(index as u64));
-            plan.shared.push((index as u64, TaskLayout::default()));
-        }
-        plan
-    }
-
-    #[test]
-    fn what_was_added_since_can_be_taken_back() {
-        let mut plan = with(2);
-        let before = plan.size();
-        let more = with(3);
-        plan.sites.extend(more.sites);
-        plan.types.extend(more.types);
-        plan.shared.extend(more.shared);
-        assert_ne!(plan.size(), before);
-        plan.shrink(before);
-        assert_eq!(plan.size(), before);
-    }
-
-    /// Two sites, the second of which serves two types, by these names.
-    fn image(names: [&str; 3]) -> Arc<dyn RuntimeImage> {
-        let exe = Image::open(std::path::Path::new("/proc/self/exe")).unwrap();
-        let types = names.map(|name| {
-            let task = TaskType {
-                name: name.into(),
-                ..TaskType::unknown(0)
-            };
-            ServedType {
-                // A name tells whether the memory is asked.
-                ask_memory: name.is_empty(),
-                ..ServedType::without_header(VirtAddr(0x1000), task)
-            }
-        });
-        let site = |types: &[ServedType]| Site {
-            offset: FileOffset(0x1000),
-            address: VirtAddr(0x1000),
-            entry: probe_point(&exe, exe.executable_ranges().next().unwrap().start)
-                .unwrap()
-                .instruction,
-            role: SiteRole::Turn,
-            has_header: true,
-            types: types.to_vec(),
-        };
-        let sites = vec![site(&types[..1]), site(&types[1..])];
-        Arc::new(Toy(ImageFacts::of(&exe, sites)))
-    }
-
-    #[test]
-    fn names_come_later_and_move_nothing() {
-        let file = || {
-            let file = std::fs::File::open("/proc/self/exe").unwrap();
-            let metadata = file.metadata().unwrap();
-            ImageFile { file, metadata }
-        };
-        let mut plan = Plan::default();
-        let mut added_at = Vec::new();
-        for names in [["x"; 3], [""; 3], ["y"; 3]] {
-            added_at.push(plan.size());
-            plan.add(file(), image(names), None);
-        }
-        let before = plan.size();
-        let keys: Vec<u64> = plan.shared.iter().map(|(key, _)| *key).collect();
-        plan.name(added_at[1], image(["a", "b", "c"]).as_ref());
-        assert_eq!(plan.size(), before);
-        let names: Vec<_> = plan.types.iter().map(|task| task.name.as_str()).collect();
-        assert_eq!(names, ["x", "x", "x", "a", "b", "c", "y", "y", "y"]);
-        let served: Vec<_> = plan
-            .served
-            .iter()
-            .map(|(_, s)| s.task.name.as_str())
-            .collect();
-        assert_eq!(served, names);
-        let indices: Vec<u32> = plan.sites.iter().map(|site| site.task.index).collect();
-        assert_eq!(indices, [0, 1, 3, 4, 6, 7]);
-        let asks = |layout: &TaskLayout| layout.flags & TaskLayout::FLAG_BOXED != 0;
-        assert!(plan.sites.iter().all(|site| !asks(&site.task)));
-        assert!(plan.shared.iter().all(|(_, layout)| !asks(layout)));
-        assert_eq!(
-            plan.shared.iter().map(|(key, _)| *key).collect::<Vec<_>>(),
-            keys
-        );
-    }
-}
+mod tests;

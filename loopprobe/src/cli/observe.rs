@@ -53,7 +53,7 @@ pub struct ObserveArgs {
     pub no_stacks: bool,
     /// How polls are seen: `exact` probes where they begin and return, `light` where they begin,
     /// `watch` places no probe at all and tells only of polls that waited for the threshold or
-    /// longer [default: exact]
+    /// longer, `auto` watches and probes for ten seconds what may have taken long [default: exact]
     #[arg(long, help_heading = MEASURING, value_name = "MODE", conflicts_with = "light")]
     pub mode: Option<ModeArg>,
     /// Short for --mode light: probe where polls begin, not where they return: costs the process
@@ -99,6 +99,7 @@ impl ObserveArgs {
             Some(ModeArg::Exact) => Mode::Exact,
             Some(ModeArg::Light) => Mode::Light,
             Some(ModeArg::Watch) => Mode::Watch,
+            Some(ModeArg::Auto) => Mode::Auto,
             None if self.light => Mode::Light,
             None => Mode::Exact,
         }
@@ -108,7 +109,7 @@ impl ObserveArgs {
     /// where threads are watched.
     pub fn refusal(&self) -> Option<String> {
         let asked = match self.threshold {
-            _ if self.mode() != Mode::Watch => return None,
+            _ if self.mode().counts_polls() => return None,
             Threshold::Fixed(threshold) if threshold.is_zero() => {
                 "--threshold 0 asks for each poll"
             }
@@ -119,8 +120,13 @@ impl ObserveArgs {
             Threshold::Fixed(_) if self.lag => "--lag counts from each wake to its poll",
             Threshold::Fixed(_) => return None,
         };
+        let mode = if self.mode() == Mode::Auto {
+            "auto"
+        } else {
+            "watch"
+        };
         Some(format!(
-            "{asked}, and --mode watch does not count polls: use --mode light or --mode exact"
+            "{asked}, and --mode {mode} does not count polls: use --mode light or --mode exact"
         ))
     }
 }
@@ -134,6 +140,8 @@ pub enum ModeArg {
     Light,
     /// No probes: the threads' own variables are read when they go off their CPUs, and in samples
     Watch,
+    /// As watch, and probes for a while on the task types whose polls are or may be long
+    Auto,
 }
 
 fn parse_threshold(text: &str) -> Result<Threshold, String> {

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     attach::Plan,
     clock::{nanoseconds, now_ns, unix_ns},
-    model::Session,
+    model::{Mode, Session},
     process,
     runtime::Probed,
 };
@@ -61,12 +61,19 @@ const WATCHED: [&str; 2] = [
      long, or waited several times, is counted as possible",
 ];
 
+/// What one sees less that only probes at times.
+const PROBED_AT_TIMES: &str = "a task type with a long poll, or one that may have been, is probed for 10 s, and then not for a \
+     minute or more: only while it is probed are its polls timed exactly, and those seen that compute";
+
 fn limits(options: &Options, plan: &Plan, images: &Images) -> Vec<String> {
     let mut limits = Vec::new();
     // What a program that is not executed yet will map is not known.
     let mapped = options.program.is_none();
     if options.is_watch() {
         limits.extend(WATCHED.map(str::to_owned));
+    }
+    if options.mode == Mode::Auto {
+        limits.push(PROBED_AT_TIMES.into());
     }
     for found in images.found.iter().filter(|_| !options.is_watch()) {
         let missing = not_covered(found, options, images);

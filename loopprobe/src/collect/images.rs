@@ -13,6 +13,7 @@ use super::{ObserveError, debug_files::GivenDebugFiles, naming::Unnamed, watch::
 use crate::{
     attach::{Plan, PlannedImage, bias, epoll, epoll_offset},
     elf::{DebugFileError, Image, Sections, VirtAddr},
+    model::TaskType,
     process::{ImageFile, Maps},
     runtime::{MappedImage, Runtime, RuntimeImage, Runtimes, detect, installed_debug_file, sketch},
 };
@@ -46,6 +47,17 @@ pub(super) struct Images {
     pub watch: bool,
     /// Files with a runtime in them, if so.
     pub watchable: Vec<Watchable>,
+    /// Whether no further file is looked at.
+    pub closed: bool,
+}
+
+/// Files that have been looked at before, and the task types of theirs that are wanted.
+#[derive(Debug)]
+pub(super) struct Known {
+    /// Each file with what it holds.
+    pub files: Vec<(ImageFile, Arc<dyn RuntimeImage>)>,
+    /// Those types.
+    pub wanted: HashSet<TaskType>,
 }
 
 /// A runtime of the process.
@@ -81,6 +93,7 @@ impl Images {
             mapped: Vec::new(),
             watch: false,
             watchable: Vec::new(),
+            closed: false,
         }
     }
 
@@ -254,7 +267,7 @@ impl Images {
 }
 
 /// The same open file once more; `None` if this process may have no more of them.
-fn copy(file: &ImageFile) -> Option<ImageFile> {
+pub(super) fn copy(file: &ImageFile) -> Option<ImageFile> {
     Some(ImageFile {
         file: file.file.try_clone().ok()?,
         metadata: file.metadata.clone(),

@@ -107,9 +107,9 @@ impl Options {
         self.mode == Mode::Light
     }
 
-    /// Whether there are no probes at all.
+    /// Whether there are no probes, or only now and then.
     pub fn is_watch(&self) -> bool {
-        self.mode == Mode::Watch
+        !self.mode.counts_polls()
     }
 
     /// From which duration on a poll is long.

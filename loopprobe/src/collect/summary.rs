@@ -13,8 +13,8 @@ use super::{
 use crate::{
     attach::{AttachError, DeadTime, Kernel, Plan},
     model::{
-        Budget, Canary, Distribution, FindingCount, LongPoll, Lost, ProbeCost, Summary, TaskKind,
-        TaskSummary, TaskType,
+        Budget, Canary, Distribution, FindingCount, LongPoll, Looks, Lost, ProbeCost, Summary,
+        TaskKind, TaskSummary, TaskType,
     },
 };
 
@@ -46,6 +46,10 @@ pub(super) struct Totals {
     /// Where polls are watched instead of timed: how often one may have been long, but is not for
     /// certain.
     pub possible: Option<u64>,
+    /// Where types are timed exactly for a while.
+    pub looks: Option<Looks>,
+    /// What that has cost and lost.
+    pub spent: (ProbeCost, Lost),
     /// What user space has lost.
     pub lost: Lost,
     /// loopprobe's own check.
@@ -86,8 +90,12 @@ pub(super) fn summarize(
         None => None,
     };
     let polls = all.polls;
-    let lost = lost(kernel, &totals)?;
-    let cost = cost(kernel, &totals, polls)?;
+    let mut lost = lost(kernel, &totals)?;
+    let mut cost = cost(kernel, &totals, polls)?;
+    lost.add(&totals.spent.1);
+    if let Some(cost) = &mut cost {
+        cost.add(&totals.spent.0);
+    }
     let rows = rows(merge(tasks), totals.corrections);
     let long_ns: u64 = rows.iter().map(|row| row.long_ns).sum();
     let is_counted = totals.possible.is_none();
@@ -100,6 +108,7 @@ pub(super) fn summarize(
         p99_ns: is_counted.then(|| quantile(&all, 0.99)),
         max_ns: is_counted.then_some(all.max_ns),
         possible_long_polls: totals.possible,
+        looks: totals.looks,
         long_polls: rows.iter().map(|row| row.task.long).sum(),
         long_ns,
         worker_ns: Some(long_ns.saturating_sub(totals.nested_ns)),

@@ -15,6 +15,15 @@ pub enum Mode {
     Light,
     /// No probes: a thread's own variables are read when it goes off its CPU, and in samples.
     Watch,
+    /// As [`Self::Watch`], but types whose polls are or may be long are probed for a while.
+    Auto,
+}
+
+impl Mode {
+    /// Whether each poll is counted; else only long ones are known.
+    pub fn counts_polls(self) -> bool {
+        !matches!(self, Self::Watch | Self::Auto)
+    }
 }
 
 /// The head of a session: what is observed, and how.

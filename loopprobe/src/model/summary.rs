@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Budget, Canary, Cause, Coverage, FindingKind, NoPolls, SourceLocation, TaskType, ThreadState,
-    WakeToPoll,
+    Budget, Canary, Cause, Coverage, FindingKind, Looks, NoPolls, SourceLocation, TaskType,
+    ThreadState, WakeToPoll,
 };
 
 /// What was lost, skipped or cut short, by name. A silent drop is a bug: each kind has its counter
@@ -77,6 +77,48 @@ impl Lost {
     /// Whether nothing was lost.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Adds what another session of the same process has lost.
+    pub(crate) fn add(&mut self, other: &Self) {
+        let Self {
+            events,
+            too_deep,
+            unmatched_ends,
+            unmatched_starts,
+            threads,
+            unknown_types,
+            unnamed_polls,
+            unreadable,
+            thread_exits,
+            switches,
+            undecided,
+            incomplete_stacks,
+            stacks,
+            unwalked_threads,
+            unresolved_frames,
+            unwritten_events,
+            sites,
+            wakes,
+        } = self;
+        *events += other.events;
+        *too_deep += other.too_deep;
+        *unmatched_ends += other.unmatched_ends;
+        *unmatched_starts += other.unmatched_starts;
+        *threads += other.threads;
+        *unknown_types += other.unknown_types;
+        *unnamed_polls += other.unnamed_polls;
+        *unreadable += other.unreadable;
+        *thread_exits += other.thread_exits;
+        *switches += other.switches;
+        *undecided += other.undecided;
+        *incomplete_stacks += other.incomplete_stacks;
+        *stacks += other.stacks;
+        *unwalked_threads += other.unwalked_threads;
+        *unresolved_frames += other.unresolved_frames;
+        *unwritten_events += other.unwritten_events;
+        *sites += other.sites;
+        *wakes += other.wakes;
     }
 }
 
@@ -172,6 +214,18 @@ pub struct ProbeCost {
 impl Eq for ProbeCost {}
 
 impl ProbeCost {
+    /// Adds what another session of the same process has cost.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.ns_per_poll = self.ns_per_poll.max(other.ns_per_poll);
+        self.total_ns += other.total_ns;
+        self.probes_ns += other.probes_ns;
+        self.scheduler_ns += other.scheduler_ns;
+        self.stacks_ns += other.stacks_ns;
+        self.samples_ns += other.samples_ns;
+        self.dead_start_ns = self.dead_start_ns.max(other.dead_start_ns);
+        self.dead_end_ns = self.dead_end_ns.max(other.dead_end_ns);
+    }
+
     /// In nanoseconds of CPU time, by what it went to.
     pub fn by_part(&self) -> [(&'static str, u64); 4] {
         [
@@ -208,6 +262,9 @@ pub struct Summary {
     /// Where polls are watched: how often a poll may have been that long, but is not for certain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub possible_long_polls: Option<u64>,
+    /// Where threads are watched, and types that are suspect timed exactly for a while: how much.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub looks: Option<Looks>,
     /// How much time of workers that was: a poll inside another long one took no more of it.
     #[serde(default)]
     pub worker_ns: Option<u64>,

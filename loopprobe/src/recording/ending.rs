@@ -79,6 +79,7 @@ impl Ending {
             max_ns: tasks.iter().map(|task| task.max_ns).max(),
             long_polls: tasks.iter().map(|task| task.count).sum(),
             possible_long_polls: None,
+            looks: None,
             long_ns: sum(tasks.iter().map(|task| task.total_ns)),
             worker_ns: None,
             workers: None,

@@ -5,7 +5,7 @@ use std::{collections::HashMap, os::fd::OwnedFd};
 use super::{
     Observer, canary,
     interval::Values,
-    prepare::{Prepared, prepare},
+    prepare::{Prepared, prepare, prepare_closer},
     settings::{config, dead_time, sample},
     snapshot::Occasions,
     span::Span,
@@ -16,10 +16,12 @@ use crate::{
     attach::Messages,
     collect::{
         ObserveError, Options,
+        closer::Closer,
         drain::{Drain, Rings},
         findings::Findings,
         head::covers_roots,
         health::Health,
+        images::Known,
         light::Light,
         naming::Naming,
         polls::Polls,
@@ -57,6 +59,19 @@ impl Observer {
         Self::of(prepared, started, exit)
     }
 
+    /// Places probes at nothing but the poll sites of the task types that are wanted, in files that
+    /// are known already. Neither root futures nor polls that began before are seen.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::attach`].
+    pub(super) fn attach_to(options: &Options, known: Known) -> Result<Self, ObserveError> {
+        let exit = exit_watch(options.pid)?;
+        let mut prepared = prepare_closer(options, known)?;
+        let started = start(&mut prepared)?;
+        Self::of(prepared, started, exit)
+    }
+
     fn of(prepared: Prepared, started: Started, exit: OwnedFd) -> Result<Self, ObserveError> {
         let totals = begin_totals(&prepared);
         let Prepared {
@@ -68,8 +83,10 @@ impl Observer {
         } = prepared;
         let (pid, start_ns) = (wanted.pid, started.span.start_ns);
         let mut stacks = started.stacks;
+        let is_closed = prepared.images.closed;
         let mut stuck = stacks
             .as_mut()
+            .filter(|_| !is_closed)
             .map(|stacks| Stuck::look(pid, start_ns, &planned, &kernel, stacks));
         Ok(Self {
             kernel,
@@ -84,7 +101,8 @@ impl Observer {
             stuck,
             light: started.light,
             watching: started.watching,
-            scans: wanted.stacks,
+            closer: Closer::of(&wanted).map_err(ObserveError::System)?,
+            scans: wanted.stacks && !is_closed,
             exact_because_of: prepared.exact_because_of,
             unsampled: started.options.sample_hz < wanted.sample_hz,
             messages: started.messages,
@@ -157,7 +175,8 @@ fn start(prepared: &mut Prepared) -> Result<Started, ObserveError> {
         kernel.attach_canary()?;
     }
     let span = Span::begin(options.duration);
-    kernel.set_config(&config(&sampled, options.stacks, prepared.dead_time, span))?;
+    let scans = options.stacks && !prepared.images.closed;
+    kernel.set_config(&config(&sampled, scans, prepared.dead_time, span))?;
     Ok(Started {
         records,
         messages,

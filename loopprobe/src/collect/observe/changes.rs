@@ -50,7 +50,7 @@ impl Observer {
 
     /// Probes libraries that have been loaded since.
     pub(super) fn look_for_images(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
-        if self.is_paused() {
+        if self.is_paused() || self.images.closed {
             return Ok(());
         }
         let before = self.plan.size();

@@ -16,6 +16,9 @@ impl Observer {
         sink: &mut dyn Sink,
         quiet: bool,
     ) -> Result<Summary, ObserveError> {
+        if !quiet {
+            self.end_closer(sink).map_err(ObserveError::Output)?;
+        }
         self.close()?;
         self.totals.duration_ns = self.span.duration_ns();
         self.close_budget();
@@ -55,7 +58,7 @@ impl Observer {
         if self.options.threads {
             summary.threads = self.look_at_threads(&threads, true);
         }
-        if summary.polls == Some(0) && !was_paused {
+        if summary.polls == Some(0) && !was_paused && !self.images.closed {
             summary.no_polls = self.no_polls(&threads);
         }
         Ok(summary)

@@ -4,6 +4,7 @@ mod attach;
 mod budget;
 mod canary;
 mod changes;
+mod closer;
 mod driver_lag;
 mod ending;
 mod findings;
@@ -44,6 +45,7 @@ use super::{
     auto_threshold::Fitting,
     budget::Budget,
     canary::Canary,
+    closer::Closer,
     drain::Drain,
     findings::Findings,
     head::head,
@@ -93,6 +95,8 @@ pub struct Observer {
     light: Option<Light>,
     /// `None` if there are probes.
     watching: Option<Watching>,
+    /// `None` if no probe is ever placed beside watching.
+    closer: Option<Closer>,
     /// Whether threads without a known poll are sampled.
     scans: bool,
     /// The programs' own messages, where they are wanted.
@@ -230,6 +234,7 @@ impl Observer {
             let ready = self.wait(stop, Duration::from_nanos(until.saturating_sub(now)))?;
             if !lacks_names {
                 self.drain(sink, Some(until))?;
+                self.hear_closer(sink)?;
             }
             if ready.stopped {
                 return Ok("interrupted");
@@ -247,11 +252,13 @@ impl Observer {
         } else {
             self.records.ready()
         };
-        let mut fds = [
+        let mut fds = vec![
             PollFd::new(news, PollFlags::POLLIN),
             PollFd::new(stop.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.exit.as_fd(), PollFlags::POLLIN),
         ];
+        let closer = self.closer.as_ref().filter(|_| !lacks_names);
+        fds.extend(closer.map(|closer| PollFd::new(closer.ready.as_fd(), PollFlags::POLLIN)));
         let timeout = if lacks_names || self.records.len() == 0 {
             timeout
         } else {
@@ -304,6 +311,7 @@ impl Observer {
         self.tell_interval(now, sink)?;
         self.fit_threshold(now, sink)?;
         self.tell_snapshot(&threads, now, sink)?;
+        self.look_closer(now, sink)?;
         if self.watching.is_some() {
             self.look_for_watchable(sink)
         } else {

@@ -11,7 +11,7 @@ use super::{
         ObserveError, Options,
         bill::Prices,
         canary::Canary,
-        images::Images,
+        images::{Images, Known},
         light::untimeable,
         watch::{Watchable, words_of},
     },
@@ -22,7 +22,7 @@ use super::{
 use crate::{
     attach::{AttachError, Capacity, DeadTime, Kernel, Plan, PlanSize, PlannedImage, Settings},
     clock::nanoseconds,
-    model::Mode,
+    model::{Mode, TaskType},
 };
 
 /// What a session begins with.
@@ -113,6 +113,35 @@ fn prepare_watch(options: &Options) -> Result<Prepared, ObserveError> {
         prices: Prices::default(),
         dead_time: DeadTime::default(),
         probes: None,
+        exact_because_of: None,
+        canary: None,
+    })
+}
+
+/// The same for a few task types of a process that is watched.
+pub(super) fn prepare_closer(options: &Options, known: Known) -> Result<Prepared, ObserveError> {
+    let mut images = Images::new(options.runtimes, &[]);
+    images.closed = true;
+    let mut plan = Plan::default();
+    let wanted = |task: &TaskType| known.wanted.contains(task);
+    let files = known.files.into_iter();
+    let planned: Vec<PlannedImage> = files
+        .map(|(file, image)| plan.add_of(file, image, &wanted))
+        .collect();
+    let cost = price(lazy_headers(options), false)?;
+    let mut kernel = load(options, &plan, &planned)?;
+    if !cost.timing.all_threads {
+        kernel.probe_all_processes();
+    }
+    Ok(Prepared {
+        options: options.clone(),
+        images,
+        plan,
+        planned,
+        kernel,
+        prices: (&cost.timing).into(),
+        dead_time: cost.timing.dead_time,
+        probes: cost.probes,
         exact_because_of: None,
         canary: None,
     })

@@ -64,7 +64,9 @@ impl Observer {
         if proven.ns < threshold_ns || is_told {
             // Shorter ones are not sent, but the threshold may have been raised.
             let is_possible = record.hi_ns.saturating_sub(record.lo_ns) >= threshold_ns && !is_told;
-            watching.possible += u64::from(is_possible);
+            if is_possible {
+                self.possible(record);
+            }
             if let Some(stacks) = &mut self.stacks {
                 stacks.forget(key);
             }
@@ -74,6 +76,12 @@ impl Observer {
             .polls
             .watched(record.tid, record.task_id, &proven, hi_ns, true);
         let end_ns = proven.start_ns + proven.ns;
+        if self.is_seen_closer(record.tid, record.task_id, (record.lo_ns, record.hi_ns)) {
+            if let Some(stacks) = &mut self.stacks {
+                stacks.forget(key);
+            }
+            return Ok(());
+        }
         let owner = self
             .stacks
             .as_mut()
@@ -83,7 +91,41 @@ impl Observer {
         self.name_watched(&mut poll, (record.task_id, record.idle_id), owner);
         self.count_unnamed(&poll);
         self.totals.count_unprobed(&poll);
+        self.suspect(record.task_id);
         sink.event(&Event::LongPoll(poll))
+    }
+
+    /// A poll may have been long, or several ones together.
+    fn possible(&mut self, record: &WatchRecord) {
+        let time = (record.lo_ns, record.hi_ns);
+        if self.is_seen_closer(record.tid, record.task_id, time) {
+            return;
+        }
+        if let Some(watching) = &mut self.watching {
+            watching.possible += 1;
+        }
+        self.suspect(record.task_id);
+    }
+
+    /// Whether a poll of a task, which lies in this time, is timed exactly.
+    fn is_seen_closer(&self, tid: u32, task_id: u64, (lo_ns, hi_ns): (u64, u64)) -> bool {
+        let (Some(closer), Some(watching)) = (&self.closer, &self.watching) else {
+            return false;
+        };
+        let owner = watching.task(task_id);
+        closer.has_told(tid, lo_ns, hi_ns)
+            || owner.is_some_and(|owner| closer.covers(&owner.task, lo_ns, hi_ns))
+    }
+
+    /// The polls of a task are to be looked at closer, if it is known what it is.
+    fn suspect(&mut self, task_id: u64) {
+        let watching = self.watching.as_ref();
+        let owner = watching.and_then(|watching| watching.task(task_id));
+        if let (Some(closer), Some(owner)) = (&mut self.closer, owner)
+            && owner.is_task()
+        {
+            closer.suspect(&owner.task);
+        }
     }
 
     /// Says whose poll it is. `ids`: the thread's number in the poll, and outside of any.
@@ -144,6 +186,10 @@ impl Observer {
         let mut due = Vec::new();
         for (kernel_tid, thread, proven) in self.watched_open(threads) {
             let key = key(&thread);
+            let (task_id, lo_ns) = (thread.polls[0].task_id, thread.watch.lo_ns);
+            if self.is_seen_closer(thread.tid, task_id, (lo_ns, self.span.now())) {
+                continue;
+            }
             if self.polls.is_due(key, proven.ns, threshold_ns) {
                 let poll = self.watched_so_far(kernel_tid, &thread, &proven);
                 if let Some(watching) = &mut self.watching {
@@ -226,15 +272,23 @@ impl Observer {
             return;
         };
         watching.looked_ns = now_ns;
+        let closer = self.closer.as_ref();
         let may_be_long = threads.iter().filter(|(_, thread)| {
-            thread.depth > 0 && now_ns.saturating_sub(thread.watch.lo_ns) >= threshold_ns
+            let lo_ns = thread.watch.lo_ns;
+            thread.depth > 0
+                && now_ns.saturating_sub(lo_ns) >= threshold_ns
+                && !closer.is_some_and(|closer| closer.has_told(thread.tid, lo_ns, now_ns))
         });
         watching.possible += may_be_long.count() as u64;
-        let certain = self.watched_open(threads);
+        let mut certain = self.watched_open(threads);
         if let Some(watching) = &mut self.watching {
             // A state that was read while it changed may be in only one of the two.
             watching.possible = watching.possible.saturating_sub(certain.len() as u64);
         }
+        certain.retain(|(_, thread, _)| {
+            let time = (thread.watch.lo_ns, now_ns);
+            !self.is_seen_closer(thread.tid, thread.polls[0].task_id, time)
+        });
         for (kernel_tid, thread, proven) in certain {
             let poll = self.watched_so_far(kernel_tid, &thread, &proven);
             self.count_unnamed(&poll);
@@ -250,6 +304,9 @@ impl Observer {
     pub(super) fn watch_anew(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
         if let Some(watching) = &mut self.watching {
             watching.forget_tasks();
+        }
+        if let Some(closer) = &mut self.closer {
+            closer.forget();
         }
         self.look_for_watchable(sink)?;
         self.tell_poll_functions();

@@ -115,7 +115,7 @@ impl Figures {
     /// Whether each poll is counted; else figures of all polls are left out.
     fn is_counted(&self) -> bool {
         let mode = self.session.as_ref().and_then(|session| session.mode);
-        mode != Some(Mode::Watch)
+        mode.is_none_or(Mode::counts_polls)
     }
 
     fn possible(&self) -> Option<Family> {

@@ -5,7 +5,7 @@ use std::{
     io::{self, Write},
 };
 
-use crate::model::{Lost, Mode};
+use crate::model::Lost;
 
 use super::{
     super::{units, words as in_words},
@@ -82,7 +82,7 @@ fn about(gathered: &Gathered) -> String {
         html,
         "{}, {}; loopprobe {}</p>",
         in_words::count(session.task_types as u64, "task type"),
-        if session.mode == Some(Mode::Watch) {
+        if session.mode.is_some_and(|mode| !mode.counts_polls()) {
             "watched without probes".to_owned()
         } else {
             in_words::count(session.sites as u64, "poll site")

@@ -127,6 +127,9 @@ fn head(out: &mut impl Write, session: &Session, width: Width) -> io::Result<()>
         threshold => format!("polls >= {} are reported", Chosen(threshold)),
     };
     let found = match session.sites {
+        _ if session.mode == Some(Mode::Auto) => {
+            format!("{}, watched, and probed at times", clean(&runtime))
+        }
         _ if session.mode == Some(Mode::Watch) => {
             format!("{}, watched without probes", clean(&runtime))
         }

@@ -25,6 +25,7 @@ pub(super) fn write(
     prose(out, width, |out| {
         polls(out, summary)?;
         long_polls(out, summary, thresholds)?;
+        looks(out, summary)?;
         delays::write(out, summary)?;
         findings(out, summary)?;
         outside(out, summary)
@@ -78,6 +79,25 @@ fn polls(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
         write!(out, "; {} on the blocking pool", Count(closures))?;
     }
     writeln!(out)
+}
+
+/// What was timed exactly where the rest was watched.
+fn looks(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
+    let Some(looks) = summary.looks else {
+        return Ok(());
+    };
+    if looks.count == 0 {
+        return writeln!(out, "nothing was probed");
+    }
+    writeln!(
+        out,
+        "probed {} for {} in all, at {} at the most: {} timed exactly, {} of them long",
+        words::count(looks.count, "time"),
+        Measured(looks.duration_ns),
+        words::count(looks.most_sites, "poll site"),
+        words::count(looks.polls, "poll"),
+        Count(looks.long_polls)
+    )
 }
 
 fn findings(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
@@ -237,7 +257,9 @@ fn cost(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
         return writeln!(out, "probe cost: could not be measured");
     };
     let total = Measured(cost.total_ns);
-    if summary.possible_long_polls.is_some() {
+    if summary.looks.is_some() {
+        write!(out, "cost: {total} of CPU time")?;
+    } else if summary.possible_long_polls.is_some() {
         write!(out, "cost, without probes: {total} of CPU time")?;
     } else {
         let per_poll = cost.ns_per_poll / 1_000.0;

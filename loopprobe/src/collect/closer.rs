@@ -1,0 +1,213 @@
+//! With `--mode auto`: what goes on while some task types are timed exactly, and what came of it.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    io,
+    sync::{
+        Arc,
+        mpsc::{Receiver, Sender},
+    },
+    thread::JoinHandle,
+};
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use super::{ObserveError, Options, Stop, poll_key::PollKey, suspects::Suspects};
+use crate::model::{Event, LongPoll, Looks, Lost, Mode, ProbeCost, Sink, Summary, TaskType};
+
+/// So many polls that were told of last are known.
+const MOST_REPORTED: usize = 1024;
+
+/// Looks closer, one look at a time.
+pub(super) struct Closer {
+    /// What there is cause to look at.
+    pub suspects: Suspects,
+    /// The look that goes on.
+    pub look: Option<Look>,
+    /// What the last look has covered, for what is heard of late.
+    pub past: Option<Covered>,
+    /// The last polls that looks have told of: thread, beginning and, as far as it is known, end.
+    reported: VecDeque<(u32, u64, u64)>,
+    /// Readable when a look has something to tell.
+    pub ready: Arc<EventFd>,
+    /// What looks have come to.
+    pub looks: Looks,
+    /// What the looks that are over have cost and lost.
+    pub spent: (ProbeCost, Lost),
+    /// Whether there is no use in another one.
+    pub has_failed: bool,
+}
+
+/// A look.
+pub(super) struct Look {
+    /// What it sees.
+    pub covered: Covered,
+    /// Types that share sites with those that are looked at, without all of their own: watching
+    /// tells of these.
+    pub others: HashSet<TaskType>,
+    /// When its time is over.
+    pub until_ns: u64,
+    /// Whether it has been told to end.
+    pub is_ending: bool,
+    /// Whether it costs too much.
+    pub is_dear: bool,
+    /// Ends it.
+    pub stop: Stop,
+    /// What it tells.
+    pub told: Receiver<Told>,
+    /// Its session.
+    pub thread: JoinHandle<Result<Summary, ObserveError>>,
+    /// Long polls that have been told of and not ended.
+    pub open: HashMap<PollKey, LongPoll>,
+    /// Types of which a poll was long.
+    pub found: HashSet<TaskType>,
+}
+
+/// Which polls a look sees: all of these types that lie between its beginning and its end.
+#[derive(Debug)]
+pub(super) struct Covered {
+    /// Those types.
+    pub types: HashSet<TaskType>,
+    /// `u64::MAX` before it has begun.
+    pub from_ns: u64,
+    /// `None` while it goes on.
+    pub to_ns: Option<u64>,
+}
+
+impl Covered {
+    fn has(&self, task: &TaskType, start_ns: u64, end_ns: u64) -> bool {
+        self.from_ns <= start_ns
+            && self.to_ns.is_none_or(|to_ns| end_ns <= to_ns)
+            && self.types.contains(task)
+    }
+}
+
+/// What a look tells.
+pub(super) enum Told {
+    /// From then on all is seen.
+    Began(u64),
+    /// A long poll.
+    Poll(Box<LongPoll>),
+    /// It costs too much.
+    Dear,
+}
+
+/// Passes on what a look's own session sees.
+pub(super) struct Teller {
+    /// To whom.
+    pub to: Sender<Told>,
+    /// Written to with each.
+    pub ready: Arc<EventFd>,
+}
+
+impl Sink for Teller {
+    fn event(&mut self, event: &Event) -> io::Result<()> {
+        let told = match event {
+            Event::Session(session) => Told::Began(session.start_ns),
+            Event::LongPoll(poll) => Told::Poll(Box::new(poll.clone())),
+            Event::Notice(notice) if notice.step.is_some() => Told::Dear,
+            _ => return Ok(()),
+        };
+        // Nobody listens any more once the session is over.
+        let _ = self.to.send(told);
+        let _ = self.ready.write(1);
+        Ok(())
+    }
+}
+
+impl Drop for Teller {
+    fn drop(&mut self) {
+        let _ = self.ready.write(1);
+    }
+}
+
+impl Closer {
+    /// For these options; `None` where nobody wants it.
+    pub(super) fn of(options: &Options) -> io::Result<Option<Self>> {
+        if options.mode != Mode::Auto {
+            return Ok(None);
+        }
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        Ok(Some(Self {
+            suspects: Suspects::default(),
+            look: None,
+            past: None,
+            reported: VecDeque::new(),
+            ready: Arc::new(EventFd::from_value_and_flags(0, flags)?),
+            looks: Looks::default(),
+            spent: (ProbeCost::default(), Lost::default()),
+            has_failed: false,
+        }))
+    }
+
+    /// A poll of this type was long, or may have been.
+    pub(super) fn suspect(&mut self, task: &TaskType) {
+        self.suspects.suspect(task);
+    }
+
+    /// Whether a look sees, or has seen, all polls of the type that lie in this time.
+    pub(super) fn covers(&self, task: &TaskType, start_ns: u64, end_ns: u64) -> bool {
+        let now = self.look.as_ref().map(|look| &look.covered);
+        now.into_iter()
+            .chain(&self.past)
+            .any(|covered| covered.has(task, start_ns, end_ns))
+    }
+
+    /// Whether a look has told of a poll of this thread in this time.
+    pub(super) fn has_told(&self, tid: u32, start_ns: u64, end_ns: u64) -> bool {
+        let mut told = self.reported.iter();
+        told.any(|told| told.0 == tid && told.1 < end_ns && start_ns < told.2)
+    }
+
+    pub(super) fn told(&mut self, poll: &LongPoll) {
+        if self.reported.len() == MOST_REPORTED {
+            self.reported.pop_front();
+        }
+        let end_ns = poll.start_ns.saturating_add(poll.duration_ns);
+        self.reported.push_back((poll.tid, poll.start_ns, end_ns));
+    }
+
+    /// Ends the look that goes on, if there is one.
+    pub(super) fn end(&mut self) {
+        if let Some(look) = &mut self.look {
+            look.is_ending = true;
+            look.stop.trigger();
+        }
+    }
+
+    /// The process has executed another program.
+    pub(super) fn forget(&mut self) {
+        self.suspects.clear();
+        self.past = None;
+        self.end();
+    }
+
+    /// Adds a look that is over; returns how many polls it has timed.
+    pub(super) fn count(&mut self, summary: &Summary) -> u64 {
+        let polls = summary.polls.unwrap_or(0);
+        self.looks.count += 1;
+        self.looks.duration_ns += summary.duration_ns;
+        self.looks.polls += polls;
+        self.looks.long_polls += summary.long_polls;
+        let (cost, lost) = &mut self.spent;
+        cost.add(&summary.cost.unwrap_or_default());
+        lost.add(&summary.lost.unwrap_or_default());
+        polls
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.look
+            .as_ref()
+            .is_some_and(|look| look.thread.is_finished())
+    }
+}
+
+impl Drop for Closer {
+    /// No probe is left behind.
+    fn drop(&mut self) {
+        self.end();
+        if let Some(look) = self.look.take() {
+            let _ = look.thread.join();
+        }
+    }
+}
