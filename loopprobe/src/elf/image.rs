@@ -17,6 +17,7 @@ use super::{
     relocations::{self, Pointers},
     sections::Sections,
     source::Source,
+    starts::Starts,
 };
 
 /// The most bytes of loadable segments that are read into memory. The small code model of x86-64
@@ -83,6 +84,8 @@ pub struct Image {
     build_id: Option<String>,
     pointers: Pointers,
     functions: OnceLock<FunctionTable>,
+    /// `None` where they are described.
+    starts: OnceLock<Option<Starts>>,
 }
 
 impl Image {
@@ -133,6 +136,7 @@ impl Image {
             build_id: None,
             pointers: Pointers::default(),
             functions: OnceLock::new(),
+            starts: OnceLock::new(),
         };
         image.build_id = build_id(&image);
         image.pointers = relocations::read(&image);
@@ -299,9 +303,23 @@ impl Image {
         self.functions.get_or_init(|| FunctionTable::read(self))
     }
 
-    /// The function around `address`, as `.eh_frame` gives it.
+    /// The function around `address`, as `.eh_frame` gives it, or, where that describes less than half
+    /// of the code, as calls and pointers tell where it begins. Then it may be cut short, or hold
+    /// another one that nothing calls.
     pub fn function_at(&self, address: VirtAddr) -> Option<Range<VirtAddr>> {
-        self.functions().at(address)
+        let described = self.functions().at(address);
+        described.or_else(|| self.starts()?.at(self, address))
+    }
+
+    fn starts(&self) -> Option<&Starts> {
+        let starts = self.starts.get_or_init(|| {
+            let code = self
+                .executable_ranges()
+                .map(|range| range.end.0 - range.start.0);
+            let is_described = self.functions().covered() * 2 >= code.sum();
+            (!is_described).then(|| Starts::find(self))
+        });
+        starts.as_ref()
     }
 
     pub(super) fn header(&self, kind: elf::ProgramType) -> Option<&ProgramHeader> {

@@ -13,6 +13,7 @@ mod image;
 mod relocations;
 mod sections;
 mod source;
+mod starts;
 mod symbols;
 
 pub use address::{FileOffset, ProcAddr, VirtAddr};

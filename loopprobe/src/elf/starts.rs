@@ -1,0 +1,96 @@
+//! Where functions begin in code that `.eh_frame` does not describe: where it is called, and where
+//! pointers lead.
+//!
+//! Calls are found byte by byte and nothing is decoded, so bytes that only look like a call lead
+//! into the middle of functions. A start is believed if several calls or a pointer lead there, or
+//! if it looks like one. A start too many cuts a function short; one that is missing makes two
+//! functions one, which is why a call from anywhere counts.
+
+use std::ops::Range;
+
+use super::{Image, VirtAddr};
+
+/// A start is the function of no code further away than this.
+const LONGEST: u64 = 1 << 20;
+/// More calls than this are not looked at: programs of 100 MB have about two million.
+const MAX_CALLS: usize = 1 << 22;
+/// `call rel32`.
+const CALL: u8 = 0xe8;
+
+/// Where functions begin, in ascending order.
+#[derive(Debug, Default)]
+pub(super) struct Starts(Vec<VirtAddr>);
+
+impl Starts {
+    /// Passes once over the code: about 0.1 s for 60 MB.
+    pub(super) fn find(image: &Image) -> Self {
+        let mut called = calls(image);
+        called.sort_unstable();
+        let mut starts: Vec<VirtAddr> = image
+            .pointers()
+            .map(|(_, to)| to)
+            .filter(|to| image.is_code(*to))
+            .collect();
+        let by_target = called.chunk_by(|one, other| one == other);
+        let believed =
+            by_target.filter(|calls| calls.len() > 1 || looks_like_start(image, calls[0]));
+        starts.extend(believed.map(|calls| calls[0]));
+        starts.sort_unstable();
+        starts.dedup();
+        Self(starts)
+    }
+
+    /// The function around `address`: from its start to the next one's.
+    pub(super) fn at(&self, image: &Image, address: VirtAddr) -> Option<Range<VirtAddr>> {
+        let after = self.0.partition_point(|start| *start <= address);
+        let start = *self.0[..after].last()?;
+        let code = image
+            .executable_ranges()
+            .find(|range| range.contains(&start))?;
+        let limit = code.end.min(VirtAddr(start.0.saturating_add(LONGEST)));
+        let end = self.0.get(after).map_or(limit, |next| limit.min(*next));
+        (address < end).then_some(start..end)
+    }
+}
+
+/// Where calls lead, each as often as it is called.
+fn calls(image: &Image) -> Vec<VirtAddr> {
+    let mut targets = Vec::new();
+    for range in image.executable_ranges() {
+        let code = image.bytes_up_to(range.start, (range.end.0 - range.start.0) as usize);
+        for at in memchr::memchr_iter(CALL, code) {
+            let Some(distance) = code[at + 1..].first_chunk::<4>() else {
+                break;
+            };
+            let next = range.start.0 + at as u64 + 5;
+            let target = next.wrapping_add_signed(i32::from_le_bytes(*distance).into());
+            // Most lead into the same segment.
+            if range.contains(&VirtAddr(target)) || image.is_code(VirtAddr(target)) {
+                targets.push(VirtAddr(target));
+            }
+            if targets.len() == MAX_CALLS {
+                return targets;
+            }
+        }
+    }
+    targets
+}
+
+/// Whether code at an address begins as functions do, or follows the end of one.
+fn looks_like_start(image: &Image, address: VirtAddr) -> bool {
+    let begins = matches!(
+        image.bytes_up_to(address, 4),
+        // push %rbp, %rbx, or %r12 to %r15; sub $N, %rsp; endbr64.
+        [0x55 | 0x53, ..]
+            | [0x41, 0x54..=0x57, ..]
+            | [0x48, 0x83 | 0x81, 0xec, _]
+            | [0xf3, 0x0f, 0x1e, 0xfa]
+    );
+    let before = VirtAddr(address.0.wrapping_sub(2));
+    // ret; int3 or nop between functions; ud2.
+    let follows = matches!(
+        image.bytes_up_to(before, 2),
+        [_, 0xc3 | 0xcc | 0x90] | [0x0f, 0x0b]
+    );
+    begins || follows
+}
