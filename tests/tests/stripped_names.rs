@@ -1,5 +1,7 @@
 //! What a stripped program's tasks are called, against what the program itself says of each task.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::Result;
 use loopprobe::runtime::tokio::Scheduler;
 use loopprobe_tests::matrix::{self, Build, Profile, Tokio};
@@ -121,6 +123,61 @@ fn the_scheduler_is_known_without_symbols() -> Result<()> {
                 );
             }
         }
+    }
+    Ok(())
+}
+
+/// A copy of a program that says nothing of its functions: `.eh_frame` is found through a program
+/// header, which is made one that means nothing.
+fn without_eh_frame(program: &Path) -> Result<PathBuf> {
+    const PT_GNU_EH_FRAME: u32 = 0x6474_e550;
+    let mut bytes = std::fs::read(program)?;
+    let number = |bytes: &[u8], at: usize, len: usize| {
+        let field = bytes[at..at + len].iter().rev();
+        field.fold(0usize, |number, byte| number << 8 | usize::from(*byte))
+    };
+    // `e_phoff`, `e_phentsize` and `e_phnum` of `Elf64_Ehdr`.
+    let (first, size) = (number(&bytes, 0x20, 8), number(&bytes, 0x36, 2));
+    let headers = (0..number(&bytes, 0x38, 2)).map(|index| first + index * size);
+    let kind = PT_GNU_EH_FRAME as usize;
+    let found = headers
+        .filter(|at| number(&bytes, *at, 4) == kind)
+        .collect::<Vec<_>>();
+    for at in &found {
+        bytes[*at..at + 4].fill(0);
+    }
+    anyhow::ensure!(found.len() == 1, "{found:?}");
+    let copy = program.with_extension("no-eh-frame");
+    // Another test may be running it.
+    let _ = std::fs::remove_file(&copy);
+    std::fs::copy(program, &copy)?;
+    std::fs::write(&copy, bytes)?;
+    Ok(copy)
+}
+
+#[test]
+fn without_eh_frame_tasks_are_named_too_and_nothing_wrong_is_certain() -> Result<()> {
+    for profile in [Profile::Release, Profile::Fat, Profile::Size, Profile::Bare] {
+        let program = matrix::target(build(Tokio::Newest, profile), "zoo")?;
+        let program = match profile {
+            Profile::Bare => program,
+            _ => without_eh_frame(&program)?,
+        };
+        let target = Target::start(&program, &[])?;
+        let pairs = told::pairs(target.pid(), &program, &target.head)?;
+        let (defined, others): (Vec<_>, Vec<_>) =
+            pairs.iter().partition(|pair| pair.has_definition());
+        for pair in &defined {
+            let wrong = pair.seen.certain && !pair.location_is_right();
+            assert!(!wrong, "{profile:?}: {}", pair.describe());
+        }
+        for pair in others {
+            assert!(!pair.seen.certain, "{profile:?}: {}", pair.describe());
+        }
+        let right = defined.iter().filter(|pair| pair.location_is_right());
+        let (right, all) = (right.count(), defined.len());
+        println!("{profile:?}: {right} of {all} named");
+        assert!(right * 10 >= all * 9, "{profile:?}: {right} of {all}");
     }
     Ok(())
 }

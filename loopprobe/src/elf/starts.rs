@@ -94,3 +94,41 @@ fn looks_like_start(image: &Image, address: VirtAddr) -> bool {
     );
     begins || follows
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Held against what `.eh_frame` says of this test's own code.
+    #[test]
+    fn most_functions_are_found_and_few_are_cut() {
+        let image = Image::open(std::path::Path::new("/proc/self/exe")).unwrap();
+        let starts = Starts::find(&image);
+        let (mut right, mut cut, mut joined) = (0u32, 0u32, 0u32);
+        for (start, end) in image.functions().iter() {
+            let last = VirtAddr(end.0 - 1);
+            match starts.at(&image, last) {
+                Some(found) if found.start == start => right += 1,
+                Some(found) if found.start > start => cut += 1,
+                _ => joined += 1,
+            }
+        }
+        let all = right + cut + joined;
+        println!("{all} functions: {right} right, {cut} cut, {joined} joined to another");
+        assert!(all > 1000 && right * 10 >= all * 9, "{right} of {all}");
+        assert!(cut * 50 <= all, "{cut} of {all}");
+    }
+
+    #[test]
+    fn nothing_lies_before_the_first_start_or_far_behind_one() {
+        let image = Image::open(std::path::Path::new("/proc/self/exe")).unwrap();
+        let code = image.executable_ranges().last().unwrap();
+        let starts = Starts(vec![VirtAddr(code.start.0 + 16)]);
+        assert_eq!(starts.at(&image, code.start), None);
+        let at = VirtAddr(code.start.0 + 20);
+        let found = starts.at(&image, at).unwrap();
+        assert_eq!(found.start, VirtAddr(code.start.0 + 16));
+        assert!(found.end.0 <= found.start.0 + LONGEST);
+        assert_eq!(starts.at(&image, VirtAddr(found.end.0)), None);
+    }
+}

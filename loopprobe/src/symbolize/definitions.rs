@@ -125,7 +125,8 @@ impl Definitions {
         function.is_some_and(|function| known.contains(&function.start))
     }
 
-    fn function(&self, address: VirtAddr) -> Option<Range<VirtAddr>> {
+    /// The function at an address.
+    pub(super) fn function(&self, address: VirtAddr) -> Option<Range<VirtAddr>> {
         self.image.function_at(address)
     }
 }

@@ -140,12 +140,9 @@ impl Symbolizer {
         let (module, at) = (caller.module.as_ref()?, caller.virt()?);
         let definitions = self.modules.get_mut(&module.id())?.definitions(module)?;
         let called = definitions.callee(at)?;
-        let running = frame
-            .module
-            .as_ref()
-            .filter(|inner| inner.id() == module.id())
-            .and_then(|inner| inner.function_at(frame.virt()?));
-        if running.is_some_and(|running| running.start == called) {
+        // Of code whose function is not known it cannot be told whether that is it.
+        let inner = frame.module.as_ref()?;
+        if inner.id() == module.id() && definitions.function(frame.virt()?)?.start == called {
             return None;
         }
         let known = (module.id(), called);
