@@ -18,6 +18,9 @@ use crate::{
 /// is called.
 const MOST_PUSHED: u64 = 32;
 
+/// A thread does not stay longer in a probe, behind its program, without losing its CPU.
+const LONGEST_PROBE_NS: u64 = 500_000;
+
 /// How far above a poll's entry its callers' frames lie at the most. Further up is another stack.
 const CALLERS: u64 = 64 << 10;
 
@@ -34,14 +37,27 @@ pub fn preempted(thread: &mut Thread, now: u64) {
     let sp = arch::stack_pointer(regs);
     let ip = arch::instruction_pointer(regs);
     if is_before(poll, ip, sp) {
-        thread.flags |= Thread::NOT_BEGUN;
+        if is_light() && has_run(thread, poll, now) {
+            // The probe is that of the next poll, from the same place; it has not been counted yet.
+            leave(thread, sp, now);
+        } else {
+            thread.flags |= Thread::NOT_BEGUN;
+        }
     } else if is_behind(poll, ip, sp) {
         if is_light() {
-            leave(thread, sp, now);
+            leave(thread, sp - 1, now);
         } else {
             returned(thread, now);
         }
     }
+}
+
+/// Whether the poll has been going on: it has lost its CPU before, or has begun some time ago.
+#[inline(always)]
+fn has_run(thread: &Thread, poll: &OpenPoll, now: u64) -> bool {
+    thread.blocked_ns != poll.blocked_ns
+        || thread.runnable_ns != poll.runnable_ns
+        || now - poll.start_ns >= LONGEST_PROBE_NS
 }
 
 /// The innermost poll, which had not executed any instruction yet, begins now.
@@ -109,10 +125,11 @@ fn returned(thread: &mut Thread, now: u64) {
     thread.returned_runnable_ns = runnable_ns;
 }
 
-/// Entry-only timing: the polls that the thread has left end.
+/// Entry-only timing: the polls that the thread has left end, those that were entered with a stack
+/// pointer up to this one.
 #[inline(always)]
 fn leave(thread: &mut Thread, sp: u64, now: u64) {
-    light::close(thread, sp - 1, now);
+    light::close(thread, sp, now);
     if thread.depth == 0 && thread.flags & Thread::LOCAL != 0 {
         root::begin(thread, now);
     }

@@ -86,13 +86,16 @@ echo "doctor $?" >exits
 show doctor doctor
 show doctor/exits exits
 
-for scenario in sleep current_thread root cpu light watch; do
+for scenario in sleep current_thread root cpu light watch auto; do
     work=$scenario
+    rounds=8
     options=
     [ $scenario = sleep ] && options=--lag
     [ $scenario = light ] && work=sleep && options=--light
     [ $scenario = watch ] && work=sleep && options='--mode watch'
-    start truth $work --gate inside --hold --rounds 8
+    # Long enough for a look to begin, and to see something.
+    [ $scenario = auto ] && work=cpu && rounds=300 && options='--mode auto'
+    start truth $work --gate inside --hold --rounds $rounds
     echo go >&3
     wait_for '"end"' truth
     detach $scenario
