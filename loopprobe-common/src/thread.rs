@@ -178,6 +178,8 @@ impl Thread {
 
     /// It is not the target's but loopprobe's own: see [`crate::config::Config::canary`].
     pub const CANARY: u32 = 1 << 14;
+    /// It polls tasks, and only threads that do not are watched.
+    pub const ASIDE: u32 = 1 << 15;
 
     /// Whether it has polled a task since a session began. The outermost poll stays in its place
     /// when it has ended.

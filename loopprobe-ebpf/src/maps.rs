@@ -121,6 +121,9 @@ static LIGHT: Global<u32> = Global::new(0);
 /// Whether it is wanted how long tasks are scheduled before they are polled: 0 or 1.
 #[unsafe(no_mangle)]
 static LAG: Global<u32> = Global::new(0);
+/// Whether only threads that poll no tasks are watched: 0 or 1.
+#[unsafe(no_mangle)]
+static ROOTS_ONLY: Global<u32> = Global::new(0);
 /// A task whose polls have taken this long together is told of, and again at twice as much; 0 for
 /// none.
 #[unsafe(no_mangle)]
@@ -181,6 +184,10 @@ pub fn is_light() -> bool {
 
 pub fn is_lag() -> bool {
     LAG.load() != 0
+}
+
+pub fn is_roots_only() -> bool {
+    ROOTS_ONLY.load() != 0
 }
 
 pub fn slow_ns() -> u64 {

@@ -16,7 +16,7 @@ use loopprobe_common::{
 };
 
 use crate::{
-    maps::{CONFIG, EVENTS, WORDS, count, task_flags_offset, task_fsbase_offset},
+    maps::{CONFIG, EVENTS, WORDS, count, is_roots_only, task_flags_offset, task_fsbase_offset},
     task_struct::task_field,
     thread::{create, current_tid, known, may_be_known, visible_tid},
 };
@@ -31,7 +31,7 @@ pub fn current(task: u64) -> Option<&'static mut Thread> {
     if may_be_known(task)
         && let Some(thread) = known(tid)
     {
-        return Some(thread);
+        return (thread.flags & Thread::ASIDE == 0).then_some(thread);
     }
     visible_tid()?;
     // A thread that is at its end still goes off its CPU once; its state is gone by then.
@@ -71,6 +71,11 @@ pub fn look(thread: &mut Thread, now: u64) {
         lose_sight(thread, now);
         return;
     };
+    if is_roots_only() && polled.is_poll && !is_root(polled.task_id, thread.watch.idle_id) {
+        thread.flags |= Thread::ASIDE;
+        thread.depth = 0;
+        return;
+    }
     let is_same = thread.watch.task_id == polled.task_id;
     if was_open && polled.is_poll && is_same {
         thread.watch.last_ns = now;

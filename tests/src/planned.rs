@@ -37,6 +37,7 @@ pub fn planned(pid: u32) -> Result<(Kernel, Vec<PlannedImage>, usize)> {
         light: false,
         lag: false,
         slow_ns: 0,
+        roots_only: false,
         log: false,
         method: None,
     })?;

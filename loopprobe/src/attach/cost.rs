@@ -200,6 +200,7 @@ pub fn measure(
         light,
         lag: false,
         slow_ns: 0,
+        roots_only: false,
         log: false,
         method,
     })?;

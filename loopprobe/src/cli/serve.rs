@@ -111,6 +111,8 @@ impl ServeKeys {
                 Mode::Exact if self.observe.mode.is_none() => Mode::Light,
                 mode => mode,
             },
+            // A second session for each process is more than a daemon should take.
+            watch_roots: false,
             ..self.observe.options(pid, global)
         };
         self.monitor.alert.widen(options)

@@ -1,19 +1,15 @@
 //! With `--mode auto`: what goes on while some task types are timed exactly, and what came of it.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashSet, VecDeque},
     io,
-    sync::{
-        Arc,
-        mpsc::{Receiver, Sender},
-    },
-    thread::JoinHandle,
+    sync::Arc,
 };
 
-use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::eventfd::EventFd;
 
-use super::{ObserveError, Options, Stop, poll_key::PollKey, suspects::Suspects};
-use crate::model::{Event, LongPoll, Looks, Lost, Mode, ProbeCost, Sink, Summary, TaskType};
+use super::{Options, beside::Beside, suspects::Suspects};
+use crate::model::{LongPoll, Looks, Lost, Mode, ProbeCost, Summary, TaskType};
 
 /// So many polls that were told of last are known.
 const MOST_REPORTED: usize = 1024;
@@ -51,14 +47,8 @@ pub(super) struct Look {
     pub is_ending: bool,
     /// Whether it costs too much.
     pub is_dear: bool,
-    /// Ends it.
-    pub stop: Stop,
-    /// What it tells.
-    pub told: Receiver<Told>,
     /// Its session.
-    pub thread: JoinHandle<Result<Summary, ObserveError>>,
-    /// Long polls that have been told of and not ended.
-    pub open: HashMap<PollKey, LongPoll>,
+    pub beside: Beside,
     /// Types of which a poll was long.
     pub found: HashSet<TaskType>,
 }
@@ -82,58 +72,18 @@ impl Covered {
     }
 }
 
-/// What a look tells.
-pub(super) enum Told {
-    /// From then on all is seen.
-    Began(u64),
-    /// A long poll.
-    Poll(Box<LongPoll>),
-    /// It costs too much.
-    Dear,
-}
-
-/// Passes on what a look's own session sees.
-pub(super) struct Teller {
-    /// To whom.
-    pub to: Sender<Told>,
-    /// Written to with each.
-    pub ready: Arc<EventFd>,
-}
-
-impl Sink for Teller {
-    fn event(&mut self, event: &Event) -> io::Result<()> {
-        let told = match event {
-            Event::Session(session) => Told::Began(session.start_ns),
-            Event::LongPoll(poll) => Told::Poll(Box::new(poll.clone())),
-            Event::Notice(notice) if notice.step.is_some() => Told::Dear,
-            _ => return Ok(()),
-        };
-        // Nobody listens any more once the session is over.
-        let _ = self.to.send(told);
-        let _ = self.ready.write(1);
-        Ok(())
-    }
-}
-
-impl Drop for Teller {
-    fn drop(&mut self) {
-        let _ = self.ready.write(1);
-    }
-}
-
 impl Closer {
     /// For these options; `None` where nobody wants it.
     pub(super) fn of(options: &Options) -> io::Result<Option<Self>> {
         if options.mode != Mode::Auto {
             return Ok(None);
         }
-        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         Ok(Some(Self {
             suspects: Suspects::default(),
             look: None,
             past: None,
             reported: VecDeque::new(),
-            ready: Arc::new(EventFd::from_value_and_flags(0, flags)?),
+            ready: Beside::event()?,
             looks: Looks::default(),
             spent: (ProbeCost::default(), Lost::default()),
             has_failed: false,
@@ -171,7 +121,7 @@ impl Closer {
     pub(super) fn end(&mut self) {
         if let Some(look) = &mut self.look {
             look.is_ending = true;
-            look.stop.trigger();
+            look.beside.end();
         }
     }
 
@@ -193,21 +143,5 @@ impl Closer {
         cost.add(&summary.cost.unwrap_or_default());
         lost.add(&summary.lost.unwrap_or_default());
         polls
-    }
-
-    pub(super) fn is_over(&self) -> bool {
-        self.look
-            .as_ref()
-            .is_some_and(|look| look.thread.is_finished())
-    }
-}
-
-impl Drop for Closer {
-    /// No probe is left behind.
-    fn drop(&mut self) {
-        self.end();
-        if let Some(look) = self.look.take() {
-            let _ = look.thread.join();
-        }
     }
 }

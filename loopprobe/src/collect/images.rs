@@ -49,6 +49,8 @@ pub(super) struct Images {
     pub watchable: Vec<Watchable>,
     /// Whether no further file is looked at.
     pub closed: bool,
+    /// Whether root futures that cannot be probed are to be watched.
+    pub roots: bool,
 }
 
 /// Files that have been looked at before, and the task types of theirs that are wanted.
@@ -94,6 +96,7 @@ impl Images {
             watch: false,
             watchable: Vec::new(),
             closed: false,
+            roots: false,
         }
     }
 
@@ -118,8 +121,11 @@ impl Images {
         pid: u32,
         plan: &mut Plan,
     ) -> Result<Vec<PlannedImage>, ObserveError> {
-        let maps = Maps::read(pid)?;
         let mut planned = Vec::new();
+        if self.closed {
+            return Ok(planned);
+        }
+        let maps = Maps::read(pid)?;
         for mapping in maps.images() {
             if !self.seen.insert(mapping.file_id()) {
                 continue;
@@ -235,7 +241,7 @@ impl Images {
         }
         let debug_file = self.debug_file(&image);
         let look = if self.name_at_once { detect } else { sketch };
-        let mut sketches = Vec::new();
+        let (mut sketches, mut watched) = (Vec::new(), None);
         for found in look(self.runtimes, &image, debug_file.as_ref()).unwrap_or_default() {
             let Some(copy) = copy(&file) else {
                 continue;
@@ -245,8 +251,11 @@ impl Images {
                 let image = Arc::clone(&found);
                 self.mapped.push(MappedImage { image, bias });
             }
-            if self.watch {
-                let inode = std::os::unix::fs::MetadataExt::ino(&file.metadata);
+            let inode = std::os::unix::fs::MetadataExt::ino(&file.metadata);
+            let hides_roots = self.roots && found.facts().marks.park.is_empty();
+            let is_named = found.facts().is_named;
+            watched = hides_roots.then_some(inode).or(watched);
+            if self.watch || hides_roots && is_named {
                 let words = found.watch_words(&image);
                 self.watchable.push(Watchable::new(&image, inode, words));
             }
@@ -260,6 +269,7 @@ impl Images {
                 image,
                 debug_file,
                 sketches,
+                watched,
             });
         }
         planned

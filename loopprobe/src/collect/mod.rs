@@ -2,6 +2,7 @@
 
 mod advice;
 mod auto_threshold;
+mod beside;
 mod bill;
 mod budget;
 mod canary;

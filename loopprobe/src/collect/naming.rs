@@ -9,6 +9,7 @@ use std::{
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use super::watch::Watchable;
 use crate::{
     attach::PlanSize,
     elf::{Image, Sections},
@@ -24,6 +25,8 @@ pub(super) struct Unnamed {
     pub debug_file: Option<Sections>,
     /// What was planned of it, and where in the plan.
     pub sketches: Vec<(Arc<dyn RuntimeImage>, PlanSize)>,
+    /// Its inode, if it is to be found out where threads keep what they poll.
+    pub watched: Option<u64>,
 }
 
 /// A runtime in a file, with names.
@@ -35,6 +38,8 @@ pub(super) struct Named {
     pub added_at: PlanSize,
     /// The same, with names.
     pub image: Arc<dyn RuntimeImage>,
+    /// Where threads keep what they poll, if that was asked for.
+    pub watchable: Option<Watchable>,
 }
 
 /// Reads names in a thread of its own.
@@ -139,6 +144,9 @@ fn named(runtimes: Runtimes, file: &Unnamed) -> Vec<Named> {
             sketch: Arc::clone(sketch),
             added_at: *added_at,
             image: Arc::clone(image),
+            watchable: file
+                .watched
+                .map(|inode| Watchable::new(&file.image, inode, image.watch_words(&file.image))),
         })
     });
     pairs.collect()

@@ -57,6 +57,9 @@ pub struct Options {
     /// Whether the end tells what every thread does, with its stack
     /// ([`crate::model::Summary::threads`]).
     pub threads: bool,
+    /// Whether root futures that cannot be probed are watched instead, by a second session beside
+    /// this one.
+    pub watch_roots: bool,
     /// How much of the process's CPU time observation may cost, 0 to 1; `None` for what it costs.
     pub max_overhead: Option<f64>,
     /// Separate debug files, given by the user.
@@ -96,6 +99,7 @@ impl Options {
             slow_task: None,
             snapshot_on: None,
             threads: false,
+            watch_roots: true,
             max_overhead: None,
             debug_files: Vec::new(),
             kernel_log: false,

@@ -48,7 +48,7 @@ pub(super) struct Totals {
     pub possible: Option<u64>,
     /// Where types are timed exactly for a while.
     pub looks: Option<Looks>,
-    /// What that has cost and lost.
+    /// What sessions beside this one have cost and lost.
     pub spent: (ProbeCost, Lost),
     /// What user space has lost.
     pub lost: Lost,
@@ -61,6 +61,12 @@ pub(super) struct Totals {
 }
 
 impl Totals {
+    /// Adds what a session beside this one has cost and lost.
+    pub(super) fn spend(&mut self, (cost, lost): &(ProbeCost, Lost)) {
+        self.spent.0.add(cost);
+        self.spent.1.add(lost);
+    }
+
     /// Counts a long poll that the kernel side does not count.
     pub(super) fn count_unprobed(&mut self, poll: &LongPoll) {
         self.groups.add(poll);

@@ -1,10 +1,12 @@
 //! The future given to `block_on` is no task, but it blocks the loop as well.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use loopprobe::model::{LongPoll, TaskKind};
 use loopprobe_tests::accuracy::compare;
 use loopprobe_tests::matrix::Build;
-use loopprobe_tests::scenario::{THRESHOLD_NS, run};
+use loopprobe_tests::scenario::{THRESHOLD_NS, gated, observe, run};
 use loopprobe_tests::take_machine;
+use loopprobe_tests::truth::Poll;
 
 /// A root poll is what lies between two polls and the driver: the turn of the loop around it counts
 /// as well.
@@ -54,5 +56,104 @@ fn a_blocking_root_future_of_a_multi_thread_runtime_is_reported_or_declared_unco
             ensure!(roots.matched > 0, "no long root poll to see");
         }
     }
+    Ok(())
+}
+
+/// Of a wait the target itself learns a little later than the scheduler.
+const CLOSE_NS: u64 = 300_000;
+
+fn is_around(poll: &Poll, report: &LongPoll) -> bool {
+    poll.kind == "root"
+        && poll.tid == report.tid
+        && poll.start_ns <= report.start_ns
+        && report.start_ns + report.duration_ns <= poll.end_ns
+}
+
+/// Without symbols a second session watches: what waits is told, between bounds, and all else as
+/// before.
+fn check_watched(args: &[&str]) -> Result<()> {
+    take_machine!();
+    let arguments = ["root_multi", "--rounds", "60"];
+    let mut target = gated(Build::DEFAULT.stripped(), "truth", &arguments)?;
+    let (truth, report) = observe(&mut target, args)?;
+    let mut notices = report.notices.iter();
+    let begun = notices.find(|notice| notice.message.contains("root futures of multi_thread"));
+    let from_ns = begun.context("not watched")?.time_ns;
+    let roots = report
+        .polls
+        .iter()
+        .filter(|poll| poll.task.kind == TaskKind::Root);
+    let roots: Vec<&LongPoll> = roots.filter(|poll| poll.ended).collect();
+    for root in &roots {
+        ensure!(root.bounds.is_some_and(|bounds| bounds.certain), "{root:?}");
+        let found = truth.iter().filter(|poll| is_around(poll, root));
+        let found: Vec<&Poll> = found.collect();
+        ensure!(found.len() == 1, "{root:?} lies in {found:?}");
+        let hi_ns = root.bounds.and_then(|bounds| bounds.duration_hi_ns);
+        let duration_ns = found[0].duration_ns();
+        ensure!(hi_ns.is_none_or(|hi_ns| duration_ns <= hi_ns), "{root:?}");
+    }
+    let waited = |poll: &&Poll| {
+        let blocked_ns = poll.duration_ns().saturating_sub(poll.cpu_ns);
+        poll.kind == "root"
+            && poll.start_ns > from_ns
+            && poll.preempted_at_start == poll.preempted_at_end
+            && blocked_ns >= THRESHOLD_NS + CLOSE_NS
+    };
+    let waited: Vec<&Poll> = truth.iter().filter(waited).collect();
+    let told = |poll: &&Poll| roots.iter().filter(|root| is_around(poll, root)).count();
+    let once = waited.iter().filter(|poll| told(poll) == 1).count();
+    let switches = report.summary.lost.map_or(0, |lost| lost.switches) as usize;
+    eprintln!(
+        "{args:?}: {once} of {} told, {switches} switches lost",
+        waited.len()
+    );
+    ensure!(
+        waited.len() > 10 && once + switches >= waited.len(),
+        "{once} of {}",
+        waited.len()
+    );
+    ensure!(
+        report.summary.polls.is_some_and(|polls| polls > 0),
+        "tasks are counted as before"
+    );
+    ensure!(
+        report.summary.possible_long_polls.is_none(),
+        "{:?}",
+        report.summary
+    );
+    compare(&truth, &report.polls, "async", THRESHOLD_NS)?;
+    Ok(())
+}
+
+#[test]
+fn the_root_future_of_a_stripped_multi_thread_program_is_watched() -> Result<()> {
+    check_watched(&[])
+}
+
+#[test]
+fn it_is_watched_beside_entry_only_timing_too() -> Result<()> {
+    check_watched(&["--light"])
+}
+
+#[test]
+fn with_symbols_nothing_is_watched() -> Result<()> {
+    take_machine!();
+    let (_, report) = run(Build::DEFAULT, "root_multi", &[])?;
+    ensure!(!report.remarks("root futures"), "{:?}", report.notices);
+    ensure!(report.polls.iter().all(|poll| poll.bounds.is_none()));
+    Ok(())
+}
+
+/// On a runtime of one thread the time between polls tells it all, and nothing is told twice.
+#[test]
+fn what_is_timed_is_not_watched_too() -> Result<()> {
+    take_machine!();
+    let arguments = ["root", "--rounds", "60"];
+    let mut target = gated(Build::DEFAULT.stripped(), "truth", &arguments)?;
+    let (truth, report) = observe(&mut target, &[])?;
+    ensure!(report.polls.iter().all(|poll| poll.bounds.is_none()));
+    let roots = compare(&truth, &report.polls, "root", THRESHOLD_NS)?;
+    ensure!(roots.matched > 0, "no long root poll to see");
     Ok(())
 }

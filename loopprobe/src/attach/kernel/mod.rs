@@ -67,6 +67,8 @@ pub struct Settings {
     pub lag: bool,
     /// A task whose polls have taken this long together is told of; 0 for none.
     pub slow_ns: u64,
+    /// Where threads are watched: whether only those that poll no tasks are, for root futures.
+    pub roots_only: bool,
     /// Whether the programs log.
     pub log: bool,
     /// How probes are placed; `None` to find out.
@@ -111,6 +113,7 @@ impl Kernel {
         let offsets = TaskOffsets::of_this_kernel()?;
         let (device, inode) = pid_namespace();
         let (light, lag) = (u32::from(settings.light), u32::from(settings.lag));
+        let roots_only = u32::from(settings.roots_only);
         let level: u8 = if settings.log {
             aya_log::Level::Debug as u8
         } else {
@@ -121,6 +124,7 @@ impl Kernel {
             .override_global("TARGET", &settings.pid, true)
             .override_global("LIGHT", &light, true)
             .override_global("LAG", &lag, true)
+            .override_global("ROOTS_ONLY", &roots_only, true)
             .override_global("SLOW", &settings.slow_ns, true)
             .override_global("PID_NS_DEV", &device, true)
             .override_global("PID_NS_INO", &inode, true)

@@ -2,15 +2,18 @@
 
 use std::{collections::HashMap, os::fd::OwnedFd};
 
+use loopprobe_common::watch::Words;
+
 use super::{
     Observer, canary,
     interval::Values,
-    prepare::{Prepared, prepare, prepare_closer},
+    prepare::{Prepared, prepare, prepare_closer, prepare_roots},
     settings::{config, dead_time, sample},
     snapshot::Occasions,
     span::Span,
     threshold::fitting,
     watch,
+    watched_roots::WatchedRoots,
 };
 use crate::{
     attach::Messages,
@@ -72,6 +75,22 @@ impl Observer {
         Self::of(prepared, started, exit)
     }
 
+    /// Watches the root futures of a process whose tasks are probed by another session.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::attach`].
+    pub(super) fn watch_roots(
+        options: &Options,
+        known: Known,
+        words: &[Words],
+    ) -> Result<Self, ObserveError> {
+        let exit = exit_watch(options.pid)?;
+        let mut prepared = prepare_roots(options, known, words)?;
+        let started = start(&mut prepared)?;
+        Self::of(prepared, started, exit)
+    }
+
     fn of(prepared: Prepared, started: Started, exit: OwnedFd) -> Result<Self, ObserveError> {
         let totals = begin_totals(&prepared);
         let Prepared {
@@ -101,6 +120,7 @@ impl Observer {
             stuck,
             light: started.light,
             watching: started.watching,
+            roots: WatchedRoots::of(&wanted).map_err(ObserveError::System)?,
             closer: Closer::of(&wanted).map_err(ObserveError::System)?,
             scans: wanted.stacks && !is_closed,
             exact_because_of: prepared.exact_because_of,

@@ -30,6 +30,10 @@ impl Observer {
         if let Some(headcounts) = &mut self.values.headcounts {
             headcounts.forget();
         }
+        self.images.watchable.retain(|_| self.watching.is_some());
+        if let Some(roots) = &mut self.roots {
+            roots.forget();
+        }
         let name = process_name(self.options.pid);
         notice(
             sink,
@@ -50,7 +54,7 @@ impl Observer {
 
     /// Probes libraries that have been loaded since.
     pub(super) fn look_for_images(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
-        if self.is_paused() || self.images.closed {
+        if self.is_paused() {
             return Ok(());
         }
         let before = self.plan.size();

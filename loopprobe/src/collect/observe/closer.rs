@@ -4,20 +4,15 @@
 //! A closer look is a session of its own, in a thread of its own, with few probes. What it reports
 //! takes the place of what watching says of the same polls.
 
-use std::{
-    collections::{HashMap, HashSet},
-    io,
-    sync::{Arc, mpsc::channel},
-    thread,
-    time::Duration,
-};
+use std::{collections::HashSet, io, sync::Arc, time::Duration};
 
 use super::{Observer, changes::notice};
 use crate::{
     clock::{nanoseconds, now_ns},
     collect::{
         ObserveError, Options, Stop,
-        closer::{Covered, Look, Teller, Told},
+        beside::{Beside, Teller, Told},
+        closer::{Covered, Look},
         images::{Known, copy},
     },
     model::{Event, LongPoll, Mode, Sink, Summary, TaskType},
@@ -39,7 +34,7 @@ impl Observer {
             return Ok(());
         };
         if let Some(look) = &closer.look {
-            let patience_ns = if look.open.is_empty() {
+            let patience_ns = if look.beside.open.is_empty() {
                 0
             } else {
                 nanoseconds(LONGEST_WAIT)
@@ -92,14 +87,10 @@ impl Observer {
             files: files.collect(),
             wanted: types.clone(),
         };
-        let (to, told) = channel();
-        let teller = Teller {
-            to,
-            ready: Arc::clone(&closer.ready),
-        };
-        let (options, stop) = (options_of(&self.options), Stop::new()?);
-        let (theirs, thread) = (stop.clone(), thread::Builder::new());
-        let thread = thread.name("loopprobe-closer".into());
+        let options = options_of(&self.options);
+        let beside = Beside::start("loopprobe-closer", &closer.ready, move |teller, stop| {
+            look(&options, known, teller, stop)
+        })?;
         closer.looks.most_sites = closer.looks.most_sites.max(sites as u64);
         closer.look = Some(Look {
             covered: Covered {
@@ -111,10 +102,7 @@ impl Observer {
             until_ns: u64::MAX,
             is_ending: false,
             is_dear: false,
-            stop,
-            told,
-            thread: thread.spawn(move || look(&options, known, teller, &theirs))?,
-            open: HashMap::new(),
+            beside,
             found: HashSet::new(),
         });
         Ok(())
@@ -163,13 +151,11 @@ impl Observer {
         };
         // It fails if it has not been written to.
         let _ = closer.ready.read();
-        // What it has told is complete if it was over before that is taken.
-        let is_over = closer.is_over();
-        let told: Vec<Told> = closer
-            .look
-            .iter()
-            .flat_map(|look| look.told.try_iter())
-            .collect();
+        let Some(look) = &closer.look else {
+            return Ok(());
+        };
+        let is_over = look.beside.is_over();
+        let told = look.beside.heard();
         for told in told {
             match told {
                 Told::Began(from_ns) => self.begun(from_ns, sink)?,
@@ -217,20 +203,16 @@ impl Observer {
         let Some(look) = &mut closer.look else {
             return Ok(());
         };
-        let key = (poll.tid, poll.start_ns);
         look.found.insert(poll.task.clone());
-        if poll.ended {
-            look.open.remove(&key);
+        if look.beside.keep(&poll) {
             self.totals.count_unprobed(&poll);
-        } else {
-            look.open.insert(key, poll.clone());
         }
         sink.event(&Event::LongPoll(poll))
     }
 
-    /// Cuts a poll at the end of the session, which its own look may have outlived. Whether a long
-    /// one remains.
-    fn cut(&self, poll: &mut LongPoll) -> bool {
+    /// Cuts a poll of a session beside at the end of this one, which that may have outlived. Whether
+    /// a long one remains.
+    pub(super) fn cut(&self, poll: &mut LongPoll) -> bool {
         let Some(end_ns) = self.span.end_ns else {
             return true;
         };
@@ -238,6 +220,10 @@ impl Observer {
             poll.duration_ns = end_ns.saturating_sub(poll.start_ns);
             poll.ended = false;
             poll.split = None;
+            if let Some(bounds) = &mut poll.bounds {
+                bounds.duration_lo_ns = poll.duration_ns;
+                bounds.duration_hi_ns = None;
+            }
         }
         poll.duration_ns > 0 && poll.duration_ns >= nanoseconds(self.options.threshold)
     }
@@ -270,25 +256,20 @@ impl Observer {
         };
         let Look {
             mut covered,
-            thread,
-            open,
+            beside,
             found,
             is_dear,
             ..
         } = look;
         // Polls that outlived it are counted as far as it saw them.
-        for poll in open.values() {
+        for poll in beside.open.values() {
             self.totals.count_unprobed(poll);
         }
-        let summary = match thread.join() {
-            Ok(Ok(summary)) => summary,
-            Ok(Err(error)) => {
+        let summary = match beside.join() {
+            Ok(summary) => summary,
+            Err(why) => {
                 closer.has_failed = true;
-                return fail(&error.to_string(), sink);
-            }
-            Err(_) => {
-                closer.has_failed = true;
-                return fail("an error of loopprobe's own", sink);
+                return fail(&why, sink);
             }
         };
         let now = now_ns();
@@ -317,14 +298,12 @@ impl Observer {
         };
         closer.end();
         if let Some(look) = &closer.look {
-            while !look.thread.is_finished() {
-                thread::sleep(Duration::from_millis(1));
-            }
+            look.beside.wait();
         }
         self.hear_closer(sink)?;
         if let Some(closer) = &self.closer {
             self.totals.looks = Some(closer.looks);
-            self.totals.spent = closer.spent;
+            self.totals.spend(&closer.spent);
         }
         Ok(())
     }
@@ -352,6 +331,14 @@ fn fail(why: &str, sink: &mut dyn Sink) -> io::Result<()> {
 fn options_of(options: &Options) -> Options {
     Options {
         mode: Mode::Exact,
+        max_overhead: Some(MOST_OVERHEAD),
+        ..beside_options(options)
+    }
+}
+
+/// The options of a session beside one with these: long polls are all that it is to tell.
+pub(super) fn beside_options(options: &Options) -> Options {
+    Options {
         threshold_dial: None,
         duration: None,
         interval: None,
@@ -360,7 +347,8 @@ fn options_of(options: &Options) -> Options {
         slow_task: None,
         snapshot_on: None,
         threads: false,
-        max_overhead: Some(MOST_OVERHEAD),
+        max_overhead: None,
+        watch_roots: false,
         ..options.clone()
     }
 }
@@ -368,8 +356,8 @@ fn options_of(options: &Options) -> Options {
 fn look(
     options: &Options,
     known: Known,
-    mut teller: Teller,
+    teller: &mut Teller,
     stop: &Stop,
 ) -> Result<Summary, ObserveError> {
-    Observer::attach_to(options, known)?.run(&mut teller, stop)
+    Observer::attach_to(options, known)?.run(teller, stop)
 }

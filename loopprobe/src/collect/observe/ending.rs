@@ -18,6 +18,7 @@ impl Observer {
     ) -> Result<Summary, ObserveError> {
         if !quiet {
             self.end_closer(sink).map_err(ObserveError::Output)?;
+            self.end_roots(sink).map_err(ObserveError::Output)?;
         }
         self.close()?;
         self.totals.duration_ns = self.span.duration_ns();

@@ -26,6 +26,7 @@ mod stuck;
 mod threshold;
 mod waits;
 mod watch;
+mod watched_roots;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -39,7 +40,7 @@ use std::{
 use loopprobe_common::records::PollRecord;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use self::{interval::Values, snapshot::Occasions, span::Span};
+use self::{interval::Values, snapshot::Occasions, span::Span, watched_roots::WatchedRoots};
 use super::{
     ObserveError, Options, Stop,
     auto_threshold::Fitting,
@@ -97,6 +98,8 @@ pub struct Observer {
     watching: Option<Watching>,
     /// `None` if no probe is ever placed beside watching.
     closer: Option<Closer>,
+    /// `None` where root futures are probed, or watched with all else.
+    roots: Option<WatchedRoots>,
     /// Whether threads without a known poll are sampled.
     scans: bool,
     /// The programs' own messages, where they are wanted.
@@ -235,6 +238,7 @@ impl Observer {
             if !lacks_names {
                 self.drain(sink, Some(until))?;
                 self.hear_closer(sink)?;
+                self.hear_roots(sink)?;
             }
             if ready.stopped {
                 return Ok("interrupted");
@@ -259,6 +263,8 @@ impl Observer {
         ];
         let closer = self.closer.as_ref().filter(|_| !lacks_names);
         fds.extend(closer.map(|closer| PollFd::new(closer.ready.as_fd(), PollFlags::POLLIN)));
+        let roots = self.roots.as_ref().filter(|_| !lacks_names);
+        fds.extend(roots.map(|roots| PollFd::new(roots.ready.as_fd(), PollFlags::POLLIN)));
         let timeout = if lacks_names || self.records.len() == 0 {
             timeout
         } else {
@@ -312,6 +318,7 @@ impl Observer {
         self.fit_threshold(now, sink)?;
         self.tell_snapshot(&threads, now, sink)?;
         self.look_closer(now, sink)?;
+        self.watch_roots_too(now, sink)?;
         if self.watching.is_some() {
             self.look_for_watchable(sink)
         } else {

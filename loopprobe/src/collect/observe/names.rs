@@ -36,7 +36,9 @@ impl Observer {
         }
     }
 
-    fn name(&mut self, files: Vec<Named>) -> io::Result<()> {
+    fn name(&mut self, mut files: Vec<Named>) -> io::Result<()> {
+        let watchable = files.iter_mut().filter_map(|named| named.watchable.take());
+        self.images.watchable.extend(watchable);
         for named in &files {
             self.plan.name(named.added_at, named.image.as_ref());
             for planned in &mut self.planned {

@@ -6,6 +6,8 @@ use std::{
     thread::{self, ScopedJoinHandle},
 };
 
+use loopprobe_common::watch::Words;
+
 use super::{
     super::{
         ObserveError, Options,
@@ -58,6 +60,7 @@ pub(super) fn prepare(options: &Options) -> Result<Prepared, ObserveError> {
     let (lazy, light) = (lazy_headers(&options), options.is_light());
     let mut images = Images::new(options.runtimes, &options.debug_files);
     images.name_at_once = light;
+    images.roots = options.watch_roots;
     let mut plan = Plan::default();
     thread::scope(|scope| {
         let cost = scope.spawn(move || price(lazy, light));
@@ -147,6 +150,43 @@ pub(super) fn prepare_closer(options: &Options, known: Known) -> Result<Prepared
     })
 }
 
+/// The same for the root futures of a process whose tasks are probed: threads keep what they poll
+/// where `words` say.
+pub(super) fn prepare_roots(
+    options: &Options,
+    known: Known,
+    words: &[Words],
+) -> Result<Prepared, ObserveError> {
+    let mut images = Images::new(options.runtimes, &[]);
+    (images.closed, images.watch) = (true, true);
+    let mut plan = Plan::default();
+    let files = known.files.into_iter();
+    let planned = files
+        .map(|(file, image)| plan.add(file, image, None))
+        .collect();
+    let mut kernel = Kernel::load(&Settings {
+        roots_only: true,
+        ..settings(options, &plan)
+    })?;
+    if !kernel.has_thread_pointer() {
+        return Err(ObserveError::NoThreadPointer);
+    }
+    kernel.set_words(words)?;
+    kernel.load_watch()?;
+    Ok(Prepared {
+        options: options.clone(),
+        images,
+        plan,
+        planned,
+        kernel,
+        prices: Prices::default(),
+        dead_time: DeadTime::default(),
+        probes: None,
+        exact_because_of: None,
+        canary: None,
+    })
+}
+
 /// Refuses a process, or a program, of which nothing can be watched.
 fn refuse_unwatchable(images: &[Watchable]) -> Result<(), ObserveError> {
     let mut refused = images
@@ -171,6 +211,7 @@ fn settings(options: &Options, plan: &Plan) -> Settings {
         light: options.is_light(),
         lag: options.lag,
         slow_ns: options.slow_task.map_or(0, nanoseconds),
+        roots_only: false,
         log: options.kernel_log,
         method: None,
     }

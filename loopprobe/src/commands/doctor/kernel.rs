@@ -83,6 +83,7 @@ fn load() -> Result<Kernel, AttachError> {
         light: false,
         lag: false,
         slow_ns: 0,
+        roots_only: false,
         log: false,
         method: None,
     })

@@ -85,7 +85,7 @@ impl Runtime for Tokio {
     }
 
     fn not_covered(&self, probed: Probed) -> Vec<&'static str> {
-        let roots = "the root future of a multi_thread runtime is not covered: that needs symbols, or --mode watch";
+        let roots = "the root future of a multi_thread runtime cannot be timed without symbols; where it is watched instead, a notice says so";
         let turns = "turns of a current_thread loop without tasks cannot be told apart: epoll_wait was not found";
         let missing = [(probed.parks, roots), (probed.epoll, turns)];
         let missing = missing.into_iter().filter(|(is_probed, _)| !is_probed);

@@ -1,0 +1,191 @@
+//! Root futures that cannot be probed, since no symbol says where their thread parks: a second
+//! session watches them.
+//!
+//! It looks at no thread that polls tasks, and tells of polls that wait, between bounds.
+
+use std::{io, sync::Arc};
+
+use nix::sys::eventfd::EventFd;
+
+use super::{Observer, changes::notice, closer::beside_options};
+use crate::{
+    clock::now_ns,
+    collect::{
+        Options,
+        beside::{Beside, Told},
+        images::{Known, copy},
+        watch::words_of,
+    },
+    model::{Event, LongPoll, Mode, Sink, TaskKind},
+};
+
+/// The session beside this one.
+pub(super) struct WatchedRoots {
+    beside: Option<Beside>,
+    /// Readable when it has something to tell.
+    pub ready: Arc<EventFd>,
+    /// Whether it has been told to end, or cannot begin.
+    is_over: bool,
+}
+
+impl WatchedRoots {
+    /// For these options; `None` where nobody wants it.
+    pub(super) fn of(options: &Options) -> io::Result<Option<Self>> {
+        if !options.watch_roots || options.is_watch() {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            beside: None,
+            ready: Beside::event()?,
+            is_over: false,
+        }))
+    }
+
+    /// The process has executed another program.
+    pub(super) fn forget(&mut self) {
+        if let Some(beside) = &self.beside {
+            beside.end();
+        }
+        self.is_over = false;
+    }
+}
+
+impl Observer {
+    /// Begins once it is known what to watch.
+    pub(super) fn watch_roots_too(&mut self, now: u64, sink: &mut dyn Sink) -> io::Result<()> {
+        let begins = |roots: &&WatchedRoots| roots.beside.is_none() && !roots.is_over;
+        if self.roots.as_ref().filter(begins).is_none() || self.images.watchable.is_empty() {
+            return Ok(());
+        }
+        // A program that is about to be executed is not mapped yet.
+        let (words, _) = words_of(self.options.pid, &self.images.watchable, false);
+        let Some(roots) = &mut self.roots else {
+            return Ok(());
+        };
+        if words.is_empty() {
+            let mut images = self.images.watchable.iter();
+            if images.all(|image| image.words.is_err()) {
+                roots.is_over = true;
+                return unseen(
+                    "where its threads keep what they poll was not found",
+                    now,
+                    sink,
+                );
+            }
+            return Ok(());
+        }
+        let files = self.planned.iter().filter_map(|planned| {
+            Some((copy(&planned.file)?, Arc::clone(planned.runtime.as_ref()?)))
+        });
+        let known = Known {
+            files: files.collect(),
+            wanted: Default::default(),
+        };
+        let options = Options {
+            mode: Mode::Watch,
+            // Polls that compute would be no more than possible.
+            sample_hz: 0,
+            ..beside_options(&self.options)
+        };
+        roots.beside = Some(Beside::start(
+            "loopprobe-roots",
+            &roots.ready,
+            move |teller, stop| Observer::watch_roots(&options, known, &words)?.run(teller, stop),
+        )?);
+        Ok(())
+    }
+
+    /// Takes what has been told.
+    pub(super) fn hear_roots(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
+        let Some(roots) = &mut self.roots else {
+            return Ok(());
+        };
+        // It fails if it has not been written to.
+        let _ = roots.ready.read();
+        let Some(beside) = &roots.beside else {
+            return Ok(());
+        };
+        let is_over = beside.is_over();
+        for told in beside.heard() {
+            match told {
+                Told::Poll(poll) => self.watched_root(*poll, sink)?,
+                Told::Began(time_ns) => notice(
+                    sink,
+                    time_ns,
+                    "root futures of multi_thread runtimes are watched: their polls that wait are told, between bounds"
+                        .into(),
+                )?,
+                Told::Dear => {}
+            }
+        }
+        if is_over {
+            self.roots_are_over(sink)?;
+        }
+        Ok(())
+    }
+
+    fn watched_root(&mut self, mut poll: LongPoll, sink: &mut dyn Sink) -> io::Result<()> {
+        let is_root = poll.task.kind == TaskKind::Root && poll.task.certain;
+        if !is_root || !self.cut(&mut poll) {
+            return Ok(());
+        }
+        // Where tasks are polled too, or a loop's turns are seen, the time between tells it all.
+        let threads = self.kernel.threads().map_err(io::Error::other)?;
+        if threads.iter().any(|(_, thread)| thread.tid == poll.tid) {
+            return Ok(());
+        }
+        let beside = self.roots.as_mut().and_then(|roots| roots.beside.as_mut());
+        if beside.is_some_and(|beside| beside.keep(&poll)) {
+            self.totals.count_unprobed(&poll);
+            self.workers.reported(poll.tid, false);
+        }
+        sink.event(&Event::LongPoll(poll))
+    }
+
+    fn roots_are_over(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
+        let Some(roots) = &mut self.roots else {
+            return Ok(());
+        };
+        let Some(beside) = roots.beside.take() else {
+            return Ok(());
+        };
+        for poll in beside.open.values() {
+            self.totals.count_unprobed(poll);
+        }
+        match beside.join() {
+            Ok(summary) => {
+                let spent = (
+                    summary.cost.unwrap_or_default(),
+                    summary.lost.unwrap_or_default(),
+                );
+                self.totals.spend(&spent);
+                Ok(())
+            }
+            Err(why) => {
+                roots.is_over = true;
+                unseen(&why, now_ns(), sink)
+            }
+        }
+    }
+
+    /// Ends it, and waits for the rest of what it has to tell.
+    pub(super) fn end_roots(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
+        let Some(roots) = &mut self.roots else {
+            return Ok(());
+        };
+        roots.is_over = true;
+        if let Some(beside) = &roots.beside {
+            beside.end();
+            beside.wait();
+        }
+        self.hear_roots(sink)
+    }
+}
+
+fn unseen(why: &str, now: u64, sink: &mut dyn Sink) -> io::Result<()> {
+    notice(
+        sink,
+        now,
+        format!("root futures of multi_thread runtimes are not seen: {why}"),
+    )
+}
