@@ -59,7 +59,7 @@ fn a_block_of_loopprobes_own_comes_out_and_is_in_no_figure() -> Result<()> {
             canary.checks >= 1 && canary.block_ns == 30_000_000,
             "{canary:?}"
         );
-        let coverage = report.summary.coverage.context("a coverage")?;
+        let coverage = report.summary.coverage.as_deref().context("a coverage")?;
         ensure!(coverage.sites_fired == 1, "{coverage:?}");
         ensure!(coverage.sites as usize == report.head.sites, "{coverage:?}");
         // A slow machine may make the target's polls long, but loopprobe's own are never among

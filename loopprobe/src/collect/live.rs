@@ -32,7 +32,7 @@ pub(super) fn snapshot(
         durations,
         cost: summary.cost,
         canary: summary.canary,
-        coverage: summary.coverage,
+        coverage: summary.coverage.as_deref().copied(),
         budget: summary.budget.map(|budget| *budget),
         lost: summary.lost.unwrap_or_default(),
         is_last: false,

@@ -9,7 +9,7 @@ use std::{
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use super::watch::Watchable;
+use super::watch::place::Watchable;
 use crate::{
     attach::PlanSize,
     elf::{Image, Sections},

@@ -83,9 +83,9 @@ pub struct Image {
     headers: Vec<ProgramHeader>,
     build_id: Option<String>,
     pointers: Pointers,
-    functions: OnceLock<FunctionTable>,
+    pub(super) functions: OnceLock<FunctionTable>,
     /// `None` where they are described.
-    starts: OnceLock<Option<Starts>>,
+    pub(super) starts: OnceLock<Option<Starts>>,
 }
 
 impl Image {
@@ -296,30 +296,6 @@ impl Image {
     /// When the section headers lie outside of the file.
     pub fn sections(&self) -> Result<Sections, ElfError> {
         Sections::read(&self.path, Arc::clone(&self.source))
-    }
-
-    /// The functions that `.eh_frame` describes.
-    pub fn functions(&self) -> &FunctionTable {
-        self.functions.get_or_init(|| FunctionTable::read(self))
-    }
-
-    /// The function around `address`, as `.eh_frame` gives it, or, where that describes less than half
-    /// of the code, as calls and pointers tell where it begins. Then it may be cut short, or hold
-    /// another one that nothing calls.
-    pub fn function_at(&self, address: VirtAddr) -> Option<Range<VirtAddr>> {
-        let described = self.functions().at(address);
-        described.or_else(|| self.starts()?.at(self, address))
-    }
-
-    fn starts(&self) -> Option<&Starts> {
-        let starts = self.starts.get_or_init(|| {
-            let code = self
-                .executable_ranges()
-                .map(|range| range.end.0 - range.start.0);
-            let is_described = self.functions().covered() * 2 >= code.sum();
-            (!is_described).then(|| Starts::find(self))
-        });
-        starts.as_ref()
     }
 
     pub(super) fn header(&self, kind: elf::ProgramType) -> Option<&ProgramHeader> {

@@ -8,7 +8,7 @@
 
 use std::ops::Range;
 
-use super::{Image, VirtAddr};
+use super::{FunctionTable, Image, VirtAddr};
 
 /// A start is the function of no code further away than this.
 const LONGEST: u64 = 1 << 20;
@@ -50,6 +50,32 @@ impl Starts {
         let limit = code.end.min(VirtAddr(start.0.saturating_add(LONGEST)));
         let end = self.0.get(after).map_or(limit, |next| limit.min(*next));
         (address < end).then_some(start..end)
+    }
+}
+
+impl Image {
+    /// The functions that `.eh_frame` describes.
+    pub fn functions(&self) -> &FunctionTable {
+        self.functions.get_or_init(|| FunctionTable::read(self))
+    }
+
+    /// The function around `address`, as `.eh_frame` gives it, or, where that describes less than
+    /// half of the code, as calls and pointers tell where it begins. Then it may be cut short, or
+    /// hold another one that nothing calls.
+    pub fn function_at(&self, address: VirtAddr) -> Option<Range<VirtAddr>> {
+        let described = self.functions().at(address);
+        described.or_else(|| self.starts()?.at(self, address))
+    }
+
+    fn starts(&self) -> Option<&Starts> {
+        let starts = self.starts.get_or_init(|| {
+            let code = self
+                .executable_ranges()
+                .map(|range| range.end.0 - range.start.0);
+            let is_described = self.functions().covered() * 2 >= code.sum();
+            (!is_described).then(|| Starts::find(self))
+        });
+        starts.as_ref()
     }
 }
 

@@ -264,7 +264,7 @@ pub struct Summary {
     pub possible_long_polls: Option<u64>,
     /// Where threads are watched, and types that are suspect timed exactly for a while: how much.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub looks: Option<Looks>,
+    pub looks: Option<Box<Looks>>,
     /// How much time of workers that was: a poll inside another long one took no more of it.
     #[serde(default)]
     pub worker_ns: Option<u64>,
@@ -287,7 +287,7 @@ pub struct Summary {
     /// How much of what is probed was seen to work. Older versions do not say; nothing is probed
     /// where threads are watched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub coverage: Option<Coverage>,
+    pub coverage: Option<Box<Coverage>>,
     /// What was left out to keep to a budget, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<Box<Budget>>,

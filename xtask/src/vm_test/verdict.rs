@@ -99,20 +99,17 @@ fn session(output: &Output, scenario: &Scenario) -> anyhow::Result<()> {
     } else {
         (number(head, "start_ns"), u64::MAX)
     };
-    let truth: Vec<Value> = output
-        .json(&format!("{name}/truth"))?
-        .into_iter()
-        .filter(|poll| poll["kind"] == scenario.kind)
-        .filter(|poll| number(poll, "start_ns") >= start_ns && number(poll, "end_ns") <= end_ns)
-        .collect();
+    let mut truth = output.json(&format!("{name}/truth"))?;
+    truth.retain(|poll| {
+        poll["kind"] == scenario.kind
+            && number(poll, "start_ns") >= start_ns
+            && number(poll, "end_ns") <= end_ns
+    });
     let all = of_type("long_poll").map(|poll| number(poll, "start_ns"));
     // Where there is no I/O driver, a thread is known to run a loop from the first poll of a task
     // on.
     let known_ns = all.min().filter(|_| scenario.kind == "root").unwrap_or(0);
-    let truth: Vec<Value> = truth
-        .into_iter()
-        .filter(|poll| number(poll, "start_ns") >= known_ns)
-        .collect();
+    truth.retain(|poll| number(poll, "start_ns") >= known_ns);
     // On a slow machine polls of other kinds can be long too.
     let reported: Vec<&Value> = of_type("long_poll")
         .filter(|poll| poll["ended"] == true && poll["task"]["kind"] == scenario.kind)

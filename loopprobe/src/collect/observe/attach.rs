@@ -1,6 +1,6 @@
 //! The beginning of a session: what is prepared, and the order in which it starts.
 
-use std::{collections::HashMap, os::fd::OwnedFd};
+use std::{collections::HashMap, io, os::fd::OwnedFd};
 
 use loopprobe_common::watch::Words;
 
@@ -93,20 +93,14 @@ impl Observer {
 
     fn of(prepared: Prepared, started: Started, exit: OwnedFd) -> Result<Self, ObserveError> {
         let totals = begin_totals(&prepared);
-        let Prepared {
-            options: wanted,
-            planned,
-            kernel,
-            dead_time: measured,
-            ..
-        } = prepared;
+        let (roots, closer) = beside(&prepared.options).map_err(ObserveError::System)?;
+        let (wanted, planned) = (prepared.options, prepared.planned);
+        let (kernel, measured) = (prepared.kernel, prepared.dead_time);
         let (pid, start_ns) = (wanted.pid, started.span.start_ns);
         let mut stacks = started.stacks;
         let is_closed = prepared.images.closed;
-        let mut stuck = stacks
-            .as_mut()
-            .filter(|_| !is_closed)
-            .map(|stacks| Stuck::look(pid, start_ns, &planned, &kernel, stacks));
+        let looks = stacks.as_mut().filter(|_| !is_closed);
+        let mut stuck = looks.map(|s| Stuck::look(pid, start_ns, &planned, &kernel, s));
         Ok(Self {
             kernel,
             records: started.records,
@@ -120,8 +114,8 @@ impl Observer {
             stuck,
             light: started.light,
             watching: started.watching,
-            roots: WatchedRoots::of(&wanted).map_err(ObserveError::System)?,
-            closer: Closer::of(&wanted).map_err(ObserveError::System)?,
+            roots,
+            closer,
             scans: wanted.stacks && !is_closed,
             exact_because_of: prepared.exact_because_of,
             unsampled: started.options.sample_hz < wanted.sample_hz,
@@ -146,6 +140,11 @@ impl Observer {
             options: started.options,
         })
     }
+}
+
+/// What may begin sessions beside this one.
+fn beside(options: &Options) -> io::Result<(Option<WatchedRoots>, Option<Closer>)> {
+    Ok((WatchedRoots::of(options)?, Closer::of(options)?))
 }
 
 fn begin_totals(prepared: &Prepared) -> Totals {

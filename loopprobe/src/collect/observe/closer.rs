@@ -210,8 +210,8 @@ impl Observer {
         sink.event(&Event::LongPoll(poll))
     }
 
-    /// Cuts a poll of a session beside at the end of this one, which that may have outlived. Whether
-    /// a long one remains.
+    /// Cuts a poll of a session beside at the end of this one, which that may outlive. Whether a
+    /// long one remains.
     pub(super) fn cut(&self, poll: &mut LongPoll) -> bool {
         let Some(end_ns) = self.span.end_ns else {
             return true;

@@ -53,8 +53,8 @@ impl WatchedRoots {
 impl Observer {
     /// Begins once it is known what to watch.
     pub(super) fn watch_roots_too(&mut self, now: u64, sink: &mut dyn Sink) -> io::Result<()> {
-        let begins = |roots: &&WatchedRoots| roots.beside.is_none() && !roots.is_over;
-        if self.roots.as_ref().filter(begins).is_none() || self.images.watchable.is_empty() {
+        let begins = |roots: &WatchedRoots| roots.beside.is_none() && !roots.is_over;
+        if !self.roots.as_ref().is_some_and(begins) || self.images.watchable.is_empty() {
             return Ok(());
         }
         // A program that is about to be executed is not mapped yet.

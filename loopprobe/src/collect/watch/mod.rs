@@ -3,7 +3,7 @@
 
 mod bounds;
 mod owner;
-mod place;
+pub(super) mod place;
 
 pub(super) use bounds::{Proven, hi_ns, proven, proven_so_far};
 pub(super) use owner::{Owner, find as find_owner};

@@ -83,7 +83,7 @@ fn polls(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
 
 /// What was timed exactly where the rest was watched.
 fn looks(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
-    let Some(looks) = summary.looks else {
+    let Some(looks) = &summary.looks else {
         return Ok(());
     };
     if looks.count == 0 {
