@@ -25,31 +25,36 @@ const LONGEST_PROBE_NS: u64 = 500_000;
 const CALLERS: u64 = 64 << 10;
 
 /// The current thread goes off its CPU although it could go on, with a poll open.
-#[inline(never)]
+#[inline(always)]
 pub fn preempted(thread: &mut Thread, now: u64) {
-    let Some(poll) = thread.innermost() else {
-        return;
-    };
-    let Some(regs) = saved::user_registers() else {
-        return;
-    };
+    // What lies deep on the program's stack is gone before polls are ended.
+    if let Some(sp) = see(thread, now) {
+        leave(thread, sp, now);
+    }
+}
+
+/// Sees whether the thread is at an edge of its innermost poll; returns the stack pointer up to
+/// which it has left its polls, where only this tells.
+#[inline(never)]
+fn see(thread: &mut Thread, now: u64) -> Option<u64> {
+    let poll = thread.innermost()?;
+    let regs = saved::user_registers()?;
     let regs = arch::user(&regs);
     let sp = arch::stack_pointer(regs);
     let ip = arch::instruction_pointer(regs);
     if is_before(poll, ip, sp) {
         if is_light() && has_run(thread, poll, now) {
             // The probe is that of the next poll, from the same place; it has not been counted yet.
-            leave(thread, sp, now);
-        } else {
-            thread.flags |= Thread::NOT_BEGUN;
+            return Some(sp);
         }
+        thread.flags |= Thread::NOT_BEGUN;
     } else if is_behind(poll, ip, sp) {
         if is_light() {
-            leave(thread, sp - 1, now);
-        } else {
-            returned(thread, now);
+            return Some(sp - 1);
         }
+        returned(thread, now);
     }
+    None
 }
 
 /// Whether the poll has been going on: it has lost its CPU before, or has begun some time ago.
