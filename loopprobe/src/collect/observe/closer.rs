@@ -232,6 +232,7 @@ impl Observer {
         let Some(closer) = &mut self.closer else {
             return Ok(());
         };
+        let share = options_of(&self.options).max_overhead.unwrap_or_default() * 100.0;
         let look = closer.look.as_mut().filter(|look| !look.is_dear);
         let Some(look) = look else { return Ok(()) };
         look.is_dear = true;
@@ -240,8 +241,7 @@ impl Observer {
             sink,
             now_ns(),
             format!(
-                "the probes go before their time: they cost more than {}% of the process's CPU time",
-                MOST_OVERHEAD * 100.0
+                "the probes go before their time: they cost more than {share}% of the process's CPU time"
             ),
         )
     }
@@ -331,7 +331,7 @@ fn fail(why: &str, sink: &mut dyn Sink) -> io::Result<()> {
 fn options_of(options: &Options) -> Options {
     Options {
         mode: Mode::Exact,
-        max_overhead: Some(MOST_OVERHEAD),
+        max_overhead: Some(options.max_overhead.unwrap_or(1.0).min(MOST_OVERHEAD)),
         ..beside_options(options)
     }
 }

@@ -29,9 +29,9 @@ pub(super) struct WatchedRoots {
 }
 
 impl WatchedRoots {
-    /// For these options; `None` where nobody wants it.
+    /// For these options; `None` where nobody wants it, or a budget holds for one session alone.
     pub(super) fn of(options: &Options) -> io::Result<Option<Self>> {
-        if !options.watch_roots || options.is_watch() {
+        if !options.watch_roots || options.is_watch() || options.max_overhead.is_some() {
             return Ok(None);
         }
         Ok(Some(Self {
