@@ -92,7 +92,7 @@ impl Observer {
     }
 
     /// Whether the process is gone.
-    fn is_gone(&self) -> bool {
+    pub(super) fn is_gone(&self) -> bool {
         let mut exit = [PollFd::new(self.exit.as_fd(), PollFlags::POLLIN)];
         poll(&mut exit, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }

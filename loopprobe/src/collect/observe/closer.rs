@@ -248,6 +248,7 @@ impl Observer {
 
     /// A look is over: its thread has ended.
     fn looked_closer(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
+        let is_gone = self.is_gone();
         let Some(closer) = &mut self.closer else {
             return Ok(());
         };
@@ -267,6 +268,8 @@ impl Observer {
         }
         let summary = match beside.join() {
             Ok(summary) => summary,
+            // The process's end is told elsewhere.
+            Err(_) if is_gone => return Ok(()),
             Err(why) => {
                 closer.has_failed = true;
                 return fail(&why, sink);

@@ -76,7 +76,9 @@ impl Observer {
             .polls
             .watched(record.tid, record.task_id, &proven, hi_ns, true);
         let end_ns = proven.start_ns + proven.ns;
-        if self.is_seen_closer(record.tid, record.task_id, (record.lo_ns, record.hi_ns)) {
+        let around = (record.lo_ns, record.hi_ns);
+        let inside = (proven.start_ns, end_ns);
+        if self.is_seen_closer(record.tid, record.task_id, around, inside) {
             if let Some(stacks) = &mut self.stacks {
                 stacks.forget(key);
             }
@@ -97,8 +99,9 @@ impl Observer {
 
     /// A poll may have been long, or several ones together.
     fn possible(&mut self, record: &WatchRecord) {
-        let time = (record.lo_ns, record.hi_ns);
-        if self.is_seen_closer(record.tid, record.task_id, time) {
+        let around = (record.lo_ns, record.hi_ns);
+        let inside = (record.first_ns, record.last_ns);
+        if self.is_seen_closer(record.tid, record.task_id, around, inside) {
             return;
         }
         if let Some(watching) = &mut self.watching {
@@ -107,14 +110,28 @@ impl Observer {
         self.suspect(record.task_id);
     }
 
-    /// Whether a poll of a task, which lies in this time, is timed exactly.
-    fn is_seen_closer(&self, tid: u32, task_id: u64, (lo_ns, hi_ns): (u64, u64)) -> bool {
+    /// Whether a poll of a task is timed exactly: it lies in the time `around`, which other polls
+    /// may touch, and goes on for all of the time `inside`.
+    fn is_seen_closer(
+        &self,
+        tid: u32,
+        task_id: u64,
+        around: (u64, u64),
+        inside: (u64, u64),
+    ) -> bool {
         let (Some(closer), Some(watching)) = (&self.closer, &self.watching) else {
             return false;
         };
         let owner = watching.task(task_id);
-        closer.has_told(tid, lo_ns, hi_ns)
-            || owner.is_some_and(|owner| closer.covers(&owner.task, lo_ns, hi_ns))
+        closer.has_told(tid, inside.0, inside.1)
+            || owner.is_some_and(|owner| closer.covers(&owner.task, around.0, around.1))
+    }
+
+    /// The same of the poll that a thread is in.
+    fn is_open_seen_closer(&self, thread: &Thread, proven: &Proven) -> bool {
+        let around = (thread.watch.lo_ns, self.span.now());
+        let inside = (proven.start_ns, proven.start_ns + proven.ns);
+        self.is_seen_closer(thread.tid, thread.polls[0].task_id, around, inside)
     }
 
     /// The polls of a task are to be looked at closer, if it is known what it is.
@@ -186,8 +203,7 @@ impl Observer {
         let mut due = Vec::new();
         for (kernel_tid, thread, proven) in self.watched_open(threads) {
             let key = key(&thread);
-            let (task_id, lo_ns) = (thread.polls[0].task_id, thread.watch.lo_ns);
-            if self.is_seen_closer(thread.tid, task_id, (lo_ns, self.span.now())) {
+            if self.is_open_seen_closer(&thread, &proven) {
                 continue;
             }
             if self.polls.is_due(key, proven.ns, threshold_ns) {
@@ -274,10 +290,10 @@ impl Observer {
         watching.looked_ns = now_ns;
         let closer = self.closer.as_ref();
         let may_be_long = threads.iter().filter(|(_, thread)| {
-            let lo_ns = thread.watch.lo_ns;
+            let (first_ns, last_ns) = (thread.polls[0].start_ns, thread.watch.last_ns);
             thread.depth > 0
-                && now_ns.saturating_sub(lo_ns) >= threshold_ns
-                && !closer.is_some_and(|closer| closer.has_told(thread.tid, lo_ns, now_ns))
+                && now_ns.saturating_sub(thread.watch.lo_ns) >= threshold_ns
+                && !closer.is_some_and(|closer| closer.has_told(thread.tid, first_ns, last_ns))
         });
         watching.possible += may_be_long.count() as u64;
         let mut certain = self.watched_open(threads);
@@ -285,10 +301,7 @@ impl Observer {
             // A state that was read while it changed may be in only one of the two.
             watching.possible = watching.possible.saturating_sub(certain.len() as u64);
         }
-        certain.retain(|(_, thread, _)| {
-            let time = (thread.watch.lo_ns, now_ns);
-            !self.is_seen_closer(thread.tid, thread.polls[0].task_id, time)
-        });
+        certain.retain(|(_, thread, proven)| !self.is_open_seen_closer(thread, proven));
         for (kernel_tid, thread, proven) in certain {
             let poll = self.watched_so_far(kernel_tid, &thread, &proven);
             self.count_unnamed(&poll);

@@ -143,6 +143,7 @@ impl Observer {
     }
 
     fn roots_are_over(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
+        let is_gone = self.is_gone();
         let Some(roots) = &mut self.roots else {
             return Ok(());
         };
@@ -161,6 +162,8 @@ impl Observer {
                 self.totals.spend(&spent);
                 Ok(())
             }
+            // The process's end is told elsewhere.
+            Err(_) if is_gone => Ok(()),
             Err(why) => {
                 roots.is_over = true;
                 unseen(&why, now_ns(), sink)
