@@ -30,6 +30,8 @@ pub(super) struct Beside {
 pub(super) enum Told {
     /// From then on it sees something.
     Began(u64),
+    /// What it cannot see, a sentence each.
+    Limits(Vec<String>),
     /// A long poll.
     Poll(Box<LongPoll>),
     /// It costs too much.
@@ -45,7 +47,10 @@ pub(super) struct Teller {
 impl Sink for Teller {
     fn event(&mut self, event: &Event) -> io::Result<()> {
         let told = match event {
-            Event::Session(session) => Told::Began(session.start_ns),
+            Event::Session(session) => {
+                let _ = self.to.send(Told::Limits(session.limits.clone()));
+                Told::Began(session.start_ns)
+            }
             Event::LongPoll(poll) => Told::Poll(Box::new(poll.clone())),
             Event::Notice(notice) if notice.step.is_some() => Told::Dear,
             _ => return Ok(()),

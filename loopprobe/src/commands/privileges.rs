@@ -49,7 +49,7 @@ pub(super) fn observe(
 /// If the kernel refuses.
 pub(super) fn give_up(observer: &Observer) -> anyhow::Result<()> {
     become_invoking_user()?;
-    if observer.places_perf_events() {
+    if observer.places_perf_events() || observer.samples_later() {
         keep_only(&[&KEPT[..], &[Capability::CAP_SYS_ADMIN]].concat())
     } else {
         keep_only(&KEPT)

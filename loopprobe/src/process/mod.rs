@@ -33,4 +33,4 @@ pub use memory::Memory;
 pub(crate) use memory::PAGE;
 pub use placement::{cgroups, placement};
 pub use resident::{Resident, resident};
-pub use status::{Namespace, Status, can_read_descriptors, can_read_memory};
+pub use status::{Namespace, Status, can_read_descriptors, can_read_memory, perf_event_paranoid};

@@ -118,6 +118,13 @@ pub fn can_read_memory(pid: u32) -> bool {
     read != Err(Errno::EPERM)
 }
 
+/// How much the kernel keeps from those without privileges (`kernel.perf_event_paranoid`); `None`
+/// if it does not say. Debian's and Ubuntu's know levels above 2.
+pub fn perf_event_paranoid() -> Option<i32> {
+    let level = std::fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").ok()?;
+    level.trim().parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,7 +6,7 @@
 
 use std::{collections::HashSet, io, sync::Arc, time::Duration};
 
-use super::{Observer, changes::notice};
+use super::{Observer, changes::notice, settings::UNSAMPLED};
 use crate::{
     clock::{nanoseconds, now_ns},
     collect::{
@@ -158,6 +158,11 @@ impl Observer {
         let told = look.beside.heard();
         for told in told {
             match told {
+                Told::Limits(limits) => {
+                    if limits.iter().any(|limit| limit == UNSAMPLED) {
+                        notice(sink, now_ns(), UNSAMPLED.to_owned())?;
+                    }
+                }
                 Told::Began(from_ns) => self.begun(from_ns, sink)?,
                 Told::Poll(poll) => self.seen_closer(*poll, sink)?,
                 Told::Dear => self.too_dear(sink)?,

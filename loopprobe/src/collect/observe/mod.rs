@@ -67,6 +67,7 @@ use crate::{
     attach::{AttachError, DeadTime, Kernel, Messages, Method, Plan, PlannedImage},
     clock::{nanoseconds, now_ns},
     model::{Due, Event, Session, Sink, Summary, TaskType},
+    process,
 };
 
 /// How often open polls and newly loaded libraries are looked for.
@@ -171,6 +172,12 @@ impl Observer {
     /// the stable kernels of that summer).
     pub fn places_perf_events(&self) -> bool {
         self.kernel.method() == Method::PerfEvent
+    }
+
+    /// Whether samples will be begun anew while it runs, on a kernel that refuses them to
+    /// CAP_PERFMON (see [`settings::UNSAMPLED`]).
+    pub fn samples_later(&self) -> bool {
+        self.closer.is_some() && process::perf_event_paranoid().is_some_and(|level| level > 2)
     }
 
     /// Reports until the end.

@@ -115,7 +115,7 @@ impl Observer {
                     "root futures of multi_thread runtimes are watched: their polls that wait are told, between bounds"
                         .into(),
                 )?,
-                Told::Dear => {}
+                Told::Limits(_) | Told::Dear => {}
             }
         }
         if is_over {
