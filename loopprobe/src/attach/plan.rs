@@ -165,10 +165,9 @@ impl Plan {
         let mut types = self.types.split_off(added_at.types);
         let mut served = self.served.split_off(added_at.types);
         let mut shared = self.shared.split_off(added_at.shared);
-        let slow_sites = self.slow_sites;
-        self.add_sites(image, &|_| true);
-        // They have been counted.
-        self.slow_sites = slow_sites;
+        for site in polled(image) {
+            self.add_site(site, image.runtime());
+        }
         // What follows is of files that were added later.
         self.sites
             .extend(sites.drain(self.sites.len() - added_at.sites..));
@@ -186,8 +185,7 @@ impl Plan {
         wanted: &dyn Fn(&Site) -> bool,
     ) -> BTreeMap<Role, Vec<Probe>> {
         let mut probes: BTreeMap<Role, Vec<Probe>> = BTreeMap::new();
-        let sites = image.facts().sites.iter();
-        for site in sites.filter(|site| !site.types.is_empty() && wanted(site)) {
+        for site in polled(image).filter(|site| wanted(site)) {
             let probe = Probe {
                 offset: site.offset.0,
                 cookie: self.sites.len() as u64,
@@ -254,6 +252,12 @@ pub fn bias(image: &Image, mapping: &Mapping) -> Option<u64> {
             .filter(|d| *d < length)?;
         Some((mapping.start.0 + distance).wrapping_sub(range.start.0))
     })
+}
+
+/// The sites that serve anything.
+fn polled(image: &dyn RuntimeImage) -> impl Iterator<Item = &Site> {
+    let sites = image.facts().sites.iter();
+    sites.filter(|site| !site.types.is_empty())
 }
 
 /// Which programs a site gets.

@@ -14,7 +14,7 @@ use std::{
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::{ObserveError, Stop, poll_key::PollKey};
-use crate::model::{Event, LongPoll, Sink, Summary};
+use crate::model::{Event, LongPoll, Session, Sink, Summary};
 
 /// A session that goes on beside another one.
 pub(super) struct Beside {
@@ -28,10 +28,8 @@ pub(super) struct Beside {
 
 /// What it tells.
 pub(super) enum Told {
-    /// From then on it sees something.
-    Began(u64),
-    /// What it cannot see, a sentence each.
-    Limits(Vec<String>),
+    /// It has begun.
+    Began(Box<Session>),
     /// A long poll.
     Poll(Box<LongPoll>),
     /// It costs too much.
@@ -47,10 +45,7 @@ pub(super) struct Teller {
 impl Sink for Teller {
     fn event(&mut self, event: &Event) -> io::Result<()> {
         let told = match event {
-            Event::Session(session) => {
-                let _ = self.to.send(Told::Limits(session.limits.clone()));
-                Told::Began(session.start_ns)
-            }
+            Event::Session(session) => Told::Began(Box::new(session.clone())),
             Event::LongPoll(poll) => Told::Poll(Box::new(poll.clone())),
             Event::Notice(notice) if notice.step.is_some() => Told::Dear,
             _ => return Ok(()),

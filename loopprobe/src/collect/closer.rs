@@ -9,7 +9,7 @@ use std::{
 use nix::sys::eventfd::EventFd;
 
 use super::{Options, beside::Beside, suspects::Suspects};
-use crate::model::{LongPoll, Looks, Lost, Mode, ProbeCost, Summary, TaskType};
+use crate::model::{LongPoll, Mode, TaskType};
 
 /// So many polls that were told of last are known.
 const MOST_REPORTED: usize = 1024;
@@ -26,10 +26,6 @@ pub(super) struct Closer {
     reported: VecDeque<(u32, u64, u64)>,
     /// Readable when a look has something to tell.
     pub ready: Arc<EventFd>,
-    /// What looks have come to.
-    pub looks: Looks,
-    /// What the looks that are over have cost and lost.
-    pub spent: (ProbeCost, Lost),
     /// Whether there is no use in another one.
     pub has_failed: bool,
 }
@@ -84,15 +80,8 @@ impl Closer {
             past: None,
             reported: VecDeque::new(),
             ready: Beside::event()?,
-            looks: Looks::default(),
-            spent: (ProbeCost::default(), Lost::default()),
             has_failed: false,
         }))
-    }
-
-    /// A poll of this type was long, or may have been.
-    pub(super) fn suspect(&mut self, task: &TaskType) {
-        self.suspects.suspect(task);
     }
 
     /// Whether a look sees, or has seen, all polls of the type that lie in this time.
@@ -109,6 +98,7 @@ impl Closer {
         told.any(|told| told.0 == tid && told.1 < end_ns && start_ns < told.2)
     }
 
+    /// Keeps in mind that a look has told of a poll.
     pub(super) fn told(&mut self, poll: &LongPoll) {
         if self.reported.len() == MOST_REPORTED {
             self.reported.pop_front();
@@ -130,18 +120,5 @@ impl Closer {
         self.suspects.clear();
         self.past = None;
         self.end();
-    }
-
-    /// Adds a look that is over; returns how many polls it has timed.
-    pub(super) fn count(&mut self, summary: &Summary) -> u64 {
-        let polls = summary.polls.unwrap_or(0);
-        self.looks.count += 1;
-        self.looks.duration_ns += summary.duration_ns;
-        self.looks.polls += polls;
-        self.looks.long_polls += summary.long_polls;
-        let (cost, lost) = &mut self.spent;
-        cost.add(&summary.cost.unwrap_or_default());
-        lost.add(&summary.lost.unwrap_or_default());
-        polls
     }
 }

@@ -61,19 +61,23 @@ const WATCHED: [&str; 2] = [
      long, or waited several times, is counted as possible",
 ];
 
-/// What one sees less that only probes at times.
-const PROBED_AT_TIMES: &str = "a task type with a long poll, or one that may have been, is probed for 10 s, and then not for a \
-     minute or more: only while it is probed are its polls timed exactly, and those seen that compute";
+/// What one does not see that only probes at times.
+const PROBED_AT_TIMES: [&str; 2] = [
+    "a task type with a long poll, or one that may have been, is probed for 10 s, and then not for a minute or more: its polls are \
+     timed exactly in that time",
+    "all else is watched without probes: polls are not counted, and one is told only if its thread was off its CPU in it for the \
+     threshold without a break, its duration between bounds; one that may have computed that long, or waited several times, is counted \
+     as possible",
+];
 
 fn limits(options: &Options, plan: &Plan, images: &Images) -> Vec<String> {
     let mut limits = Vec::new();
     // What a program that is not executed yet will map is not known.
     let mapped = options.program.is_none();
-    if options.is_watch() {
-        limits.extend(WATCHED.map(str::to_owned));
-    }
-    if options.mode == Mode::Auto {
-        limits.push(PROBED_AT_TIMES.into());
+    match options.mode {
+        Mode::Watch => limits.extend(WATCHED.map(str::to_owned)),
+        Mode::Auto => limits.extend(PROBED_AT_TIMES.map(str::to_owned)),
+        Mode::Exact | Mode::Light => {}
     }
     for found in images.found.iter().filter(|_| !options.is_watch()) {
         let missing = not_covered(found, options, images);

@@ -62,6 +62,19 @@ pub(super) struct Known {
     pub wanted: HashSet<TaskType>,
 }
 
+impl Known {
+    /// Those with a runtime in them.
+    pub(super) fn of(planned: &[PlannedImage], wanted: HashSet<TaskType>) -> Self {
+        let files = planned.iter().filter_map(|planned| {
+            Some((copy(&planned.file)?, Arc::clone(planned.runtime.as_ref()?)))
+        });
+        Self {
+            files: files.collect(),
+            wanted,
+        }
+    }
+}
+
 /// A runtime of the process.
 #[derive(Debug)]
 pub(super) struct FoundRuntime {
@@ -277,7 +290,7 @@ impl Images {
 }
 
 /// The same open file once more; `None` if this process may have no more of them.
-pub(super) fn copy(file: &ImageFile) -> Option<ImageFile> {
+fn copy(file: &ImageFile) -> Option<ImageFile> {
     Some(ImageFile {
         file: file.file.try_clone().ok()?,
         metadata: file.metadata.clone(),

@@ -116,6 +116,30 @@ impl Options {
         !self.mode.counts_polls()
     }
 
+    /// Whether root futures that cannot be probed are watched: not beside watching, and not with a
+    /// budget, which is kept by one session alone.
+    pub(super) fn wants_roots(&self) -> bool {
+        self.watch_roots && !self.is_watch() && self.max_overhead.is_none()
+    }
+
+    /// Those of a session beside one with these, which has to tell of nothing but long polls.
+    #[must_use]
+    pub(super) fn beside(&self) -> Self {
+        Self {
+            threshold_dial: None,
+            duration: None,
+            interval: None,
+            lag: false,
+            stuck: None,
+            slow_task: None,
+            snapshot_on: None,
+            threads: false,
+            watch_roots: false,
+            max_overhead: None,
+            ..self.clone()
+        }
+    }
+
     /// From which duration on a poll is long.
     pub fn threshold(&self) -> Threshold {
         self.auto_threshold

@@ -46,8 +46,10 @@ pub(super) struct Totals {
     /// Where polls are watched instead of timed: how often one may have been long, but is not for
     /// certain.
     pub possible: Option<u64>,
-    /// Where types are timed exactly for a while.
-    pub looks: Option<Looks>,
+    /// Where types are timed exactly for a while: how much.
+    pub looks: Looks,
+    /// Whether that is so.
+    pub probes_at_times: bool,
     /// What sessions beside this one have cost and lost.
     pub spent: (ProbeCost, Lost),
     /// What user space has lost.
@@ -62,9 +64,18 @@ pub(super) struct Totals {
 
 impl Totals {
     /// Adds what a session beside this one has cost and lost.
-    pub(super) fn spend(&mut self, (cost, lost): &(ProbeCost, Lost)) {
-        self.spent.0.add(cost);
-        self.spent.1.add(lost);
+    pub(super) fn spend(&mut self, summary: &Summary) {
+        self.spent.0.add(&summary.cost.unwrap_or_default());
+        self.spent.1.add(&summary.lost.unwrap_or_default());
+    }
+
+    /// Adds a time in which types were timed exactly.
+    pub(super) fn count_look(&mut self, summary: &Summary) {
+        self.looks.count += 1;
+        self.looks.duration_ns += summary.duration_ns;
+        self.looks.polls += summary.polls.unwrap_or(0);
+        self.looks.long_polls += summary.long_polls;
+        self.spend(summary);
     }
 
     /// Counts a long poll that the kernel side does not count.
@@ -114,7 +125,7 @@ pub(super) fn summarize(
         p99_ns: is_counted.then(|| quantile(&all, 0.99)),
         max_ns: is_counted.then_some(all.max_ns),
         possible_long_polls: totals.possible,
-        looks: totals.looks.map(Box::new),
+        looks: totals.probes_at_times.then(|| Box::new(totals.looks)),
         long_polls: rows.iter().map(|row| row.task.long).sum(),
         long_ns,
         worker_ns: Some(long_ns.saturating_sub(totals.nested_ns)),

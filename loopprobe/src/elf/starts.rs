@@ -22,7 +22,7 @@ const CALL: u8 = 0xe8;
 pub(super) struct Starts(Vec<VirtAddr>);
 
 impl Starts {
-    /// Passes once over the code: about 0.1 s for 60 MB.
+    /// Passes once over the code.
     pub(super) fn find(image: &Image) -> Self {
         let mut called = calls(image);
         called.sort_unstable();

@@ -34,7 +34,7 @@ use crate::{
         watch::Watching,
         workers::Workers,
     },
-    model::Due,
+    model::{Due, Mode},
 };
 
 /// What reports, from the moment on at which the kernel side does.
@@ -151,6 +151,7 @@ fn begin_totals(prepared: &Prepared) -> Totals {
     Totals {
         prices: Some(prepared.prices),
         canary: Some(canary::at_first(prepared.canary.as_ref())),
+        probes_at_times: prepared.options.mode == Mode::Auto,
         root_future: covers_roots(&prepared.options, &prepared.images),
         ..Totals::default()
     }

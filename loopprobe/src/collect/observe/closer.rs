@@ -4,7 +4,7 @@
 //! A closer look is a session of its own, in a thread of its own, with few probes. What it reports
 //! takes the place of what watching says of the same polls.
 
-use std::{collections::HashSet, io, sync::Arc, time::Duration};
+use std::{collections::HashSet, io, time::Duration};
 
 use super::{Observer, changes::notice, settings::UNSAMPLED};
 use crate::{
@@ -13,9 +13,9 @@ use crate::{
         ObserveError, Options, Stop,
         beside::{Beside, Teller, Told},
         closer::{Covered, Look},
-        images::{Known, copy},
+        images::Known,
     },
-    model::{Event, LongPoll, Mode, Sink, Summary, TaskType},
+    model::{Event, LongPoll, Mode, Session, Sink, Summary, TaskType},
 };
 
 /// How long the probes stay.
@@ -80,18 +80,12 @@ impl Observer {
         if types.is_empty() {
             return Ok(());
         }
-        let files = self.planned.iter().filter_map(|planned| {
-            Some((copy(&planned.file)?, Arc::clone(planned.runtime.as_ref()?)))
-        });
-        let known = Known {
-            files: files.collect(),
-            wanted: types.clone(),
-        };
+        let known = Known::of(&self.planned, types.clone());
         let options = options_of(&self.options);
         let beside = Beside::start("loopprobe-closer", &closer.ready, move |teller, stop| {
             look(&options, known, teller, stop)
         })?;
-        closer.looks.most_sites = closer.looks.most_sites.max(sites as u64);
+        self.totals.looks.most_sites = self.totals.looks.most_sites.max(sites as u64);
         closer.look = Some(Look {
             covered: Covered {
                 types,
@@ -158,12 +152,7 @@ impl Observer {
         let told = look.beside.heard();
         for told in told {
             match told {
-                Told::Limits(limits) => {
-                    if limits.iter().any(|limit| limit == UNSAMPLED) {
-                        notice(sink, now_ns(), UNSAMPLED.to_owned())?;
-                    }
-                }
-                Told::Began(from_ns) => self.begun(from_ns, sink)?,
+                Told::Began(session) => self.begun(&session, sink)?,
                 Told::Poll(poll) => self.seen_closer(*poll, sink)?,
                 Told::Dear => self.too_dear(sink)?,
             }
@@ -174,7 +163,8 @@ impl Observer {
         Ok(())
     }
 
-    fn begun(&mut self, from_ns: u64, sink: &mut dyn Sink) -> io::Result<()> {
+    fn begun(&mut self, session: &Session, sink: &mut dyn Sink) -> io::Result<()> {
+        let from_ns = session.start_ns;
         let Some(look) = self.closer.as_mut().and_then(|closer| closer.look.as_mut()) else {
             return Ok(());
         };
@@ -190,7 +180,12 @@ impl Observer {
                 "probes for {seconds} s, to time each poll exactly of {}",
                 names.join(", ")
             ),
-        )
+        )?;
+        let is_unsampled = session.limits.iter().any(|limit| limit == UNSAMPLED);
+        if is_unsampled {
+            notice(sink, from_ns, UNSAMPLED.to_owned())?;
+        }
+        Ok(())
     }
 
     fn seen_closer(&mut self, mut poll: LongPoll, sink: &mut dyn Sink) -> io::Result<()> {
@@ -290,8 +285,9 @@ impl Observer {
                 closer.suspects.timed(task, found.contains(task), now);
             }
         }
-        let polls = closer.count(&summary);
         closer.past = Some(covered);
+        self.totals.count_look(&summary);
+        let polls = summary.polls.unwrap_or(0);
         notice(
             sink,
             to_ns,
@@ -308,12 +304,7 @@ impl Observer {
         if let Some(look) = &closer.look {
             look.beside.wait();
         }
-        self.hear_closer(sink)?;
-        if let Some(closer) = &self.closer {
-            self.totals.looks = Some(closer.looks);
-            self.totals.spend(&closer.spent);
-        }
-        Ok(())
+        self.hear_closer(sink)
     }
 }
 
@@ -340,24 +331,7 @@ fn options_of(options: &Options) -> Options {
     Options {
         mode: Mode::Exact,
         max_overhead: Some(options.max_overhead.unwrap_or(1.0).min(MOST_OVERHEAD)),
-        ..beside_options(options)
-    }
-}
-
-/// The options of a session beside one with these: long polls are all that it is to tell.
-pub(super) fn beside_options(options: &Options) -> Options {
-    Options {
-        threshold_dial: None,
-        duration: None,
-        interval: None,
-        lag: false,
-        stuck: None,
-        slow_task: None,
-        snapshot_on: None,
-        threads: false,
-        max_overhead: None,
-        watch_roots: false,
-        ..options.clone()
+        ..options.beside()
     }
 }
 

@@ -47,6 +47,29 @@ pub(super) struct Prepared {
     pub canary: Option<Canary>,
 }
 
+impl Prepared {
+    /// With no probe that costs anything.
+    fn unprobed(
+        options: &Options,
+        images: Images,
+        (plan, planned): (Plan, Vec<PlannedImage>),
+        kernel: Kernel,
+    ) -> Self {
+        Self {
+            options: options.clone(),
+            images,
+            plan,
+            planned,
+            kernel,
+            prices: Prices::default(),
+            dead_time: DeadTime::default(),
+            probes: None,
+            exact_because_of: None,
+            canary: None,
+        }
+    }
+}
+
 /// Looks for task types in the process's files and loads the kernel side, while another thread
 /// measures what a probe costs: that takes as long as the rest, and needs none of it.
 ///
@@ -60,7 +83,7 @@ pub(super) fn prepare(options: &Options) -> Result<Prepared, ObserveError> {
     let (lazy, light) = (lazy_headers(&options), options.is_light());
     let mut images = Images::new(options.runtimes, &options.debug_files);
     images.name_at_once = light;
-    images.roots = options.watch_roots;
+    images.roots = options.wants_roots();
     let mut plan = Plan::default();
     thread::scope(|scope| {
         let cost = scope.spawn(move || price(lazy, light));
@@ -100,25 +123,9 @@ fn prepare_watch(options: &Options) -> Result<Prepared, ObserveError> {
     let mut plan = Plan::default();
     let planned = look(options, &mut images, &mut plan)?;
     refuse_unwatchable(&images.watchable)?;
-    let mut kernel = Kernel::load(&settings(options, &plan))?;
-    if !kernel.has_thread_pointer() {
-        return Err(ObserveError::NoThreadPointer);
-    }
     let (words, _) = words_of(options.pid, &images.watchable, options.program.is_some());
-    kernel.set_words(&words)?;
-    kernel.load_watch()?;
-    Ok(Prepared {
-        options: options.clone(),
-        images,
-        plan,
-        planned,
-        kernel,
-        prices: Prices::default(),
-        dead_time: DeadTime::default(),
-        probes: None,
-        exact_because_of: None,
-        canary: None,
-    })
+    let kernel = load_watch(&settings(options, &plan), &words)?;
+    Ok(Prepared::unprobed(options, images, (plan, planned), kernel))
 }
 
 /// The same for a few task types of a process that is watched.
@@ -137,16 +144,10 @@ pub(super) fn prepare_closer(options: &Options, known: Known) -> Result<Prepared
         kernel.probe_all_processes();
     }
     Ok(Prepared {
-        options: options.clone(),
-        images,
-        plan,
-        planned,
-        kernel,
         prices: (&cost.timing).into(),
         dead_time: cost.timing.dead_time,
         probes: cost.probes,
-        exact_because_of: None,
-        canary: None,
+        ..Prepared::unprobed(options, images, (plan, planned), kernel)
     })
 }
 
@@ -164,27 +165,12 @@ pub(super) fn prepare_roots(
     let planned = files
         .map(|(file, image)| plan.add(file, image, None))
         .collect();
-    let mut kernel = Kernel::load(&Settings {
+    let settings = Settings {
         roots_only: true,
         ..settings(options, &plan)
-    })?;
-    if !kernel.has_thread_pointer() {
-        return Err(ObserveError::NoThreadPointer);
-    }
-    kernel.set_words(words)?;
-    kernel.load_watch()?;
-    Ok(Prepared {
-        options: options.clone(),
-        images,
-        plan,
-        planned,
-        kernel,
-        prices: Prices::default(),
-        dead_time: DeadTime::default(),
-        probes: None,
-        exact_because_of: None,
-        canary: None,
-    })
+    };
+    let kernel = load_watch(&settings, words)?;
+    Ok(Prepared::unprobed(options, images, (plan, planned), kernel))
 }
 
 /// Refuses a process, or a program, of which nothing can be watched.
@@ -224,6 +210,17 @@ fn load(options: &Options, plan: &Plan, planned: &[PlannedImage]) -> Result<Kern
         kernel.load_programs(image)?;
     }
     kernel.load_tracepoints()?;
+    Ok(kernel)
+}
+
+/// Loads what watches threads, which keep what they poll where `words` say.
+fn load_watch(settings: &Settings, words: &[Words]) -> Result<Kernel, ObserveError> {
+    let mut kernel = Kernel::load(settings)?;
+    if !kernel.has_thread_pointer() {
+        return Err(ObserveError::NoThreadPointer);
+    }
+    kernel.set_words(words)?;
+    kernel.load_watch()?;
     Ok(kernel)
 }
 

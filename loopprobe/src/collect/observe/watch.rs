@@ -141,7 +141,7 @@ impl Observer {
         if let (Some(closer), Some(owner)) = (&mut self.closer, owner)
             && owner.is_task()
         {
-            closer.suspect(&owner.task);
+            closer.suspects.suspect(&owner.task);
         }
     }
 

@@ -3,17 +3,17 @@
 //!
 //! It looks at no thread that polls tasks, and tells of polls that wait, between bounds.
 
-use std::{io, sync::Arc};
+use std::{collections::HashSet, io, sync::Arc};
 
 use nix::sys::eventfd::EventFd;
 
-use super::{Observer, changes::notice, closer::beside_options};
+use super::{Observer, changes::notice};
 use crate::{
     clock::now_ns,
     collect::{
         Options,
         beside::{Beside, Told},
-        images::{Known, copy},
+        images::Known,
         watch::words_of,
     },
     model::{Event, LongPoll, Mode, Sink, TaskKind},
@@ -29,9 +29,9 @@ pub(super) struct WatchedRoots {
 }
 
 impl WatchedRoots {
-    /// For these options; `None` where nobody wants it, or a budget holds for one session alone.
+    /// For these options; `None` where nobody wants it.
     pub(super) fn of(options: &Options) -> io::Result<Option<Self>> {
-        if !options.watch_roots || options.is_watch() || options.max_overhead.is_some() {
+        if !options.wants_roots() {
             return Ok(None);
         }
         Ok(Some(Self {
@@ -74,18 +74,12 @@ impl Observer {
             }
             return Ok(());
         }
-        let files = self.planned.iter().filter_map(|planned| {
-            Some((copy(&planned.file)?, Arc::clone(planned.runtime.as_ref()?)))
-        });
-        let known = Known {
-            files: files.collect(),
-            wanted: Default::default(),
-        };
+        let known = Known::of(&self.planned, HashSet::new());
         let options = Options {
             mode: Mode::Watch,
             // Polls that compute would be no more than possible.
             sample_hz: 0,
-            ..beside_options(&self.options)
+            ..self.options.beside()
         };
         roots.beside = Some(Beside::start(
             "loopprobe-roots",
@@ -109,13 +103,13 @@ impl Observer {
         for told in beside.heard() {
             match told {
                 Told::Poll(poll) => self.watched_root(*poll, sink)?,
-                Told::Began(time_ns) => notice(
+                Told::Began(session) => notice(
                     sink,
-                    time_ns,
+                    session.start_ns,
                     "root futures of multi_thread runtimes are watched: their polls that wait are told, between bounds"
                         .into(),
                 )?,
-                Told::Limits(_) | Told::Dear => {}
+                Told::Dear => {}
             }
         }
         if is_over {
@@ -155,11 +149,7 @@ impl Observer {
         }
         match beside.join() {
             Ok(summary) => {
-                let spent = (
-                    summary.cost.unwrap_or_default(),
-                    summary.lost.unwrap_or_default(),
-                );
-                self.totals.spend(&spent);
+                self.totals.spend(&summary);
                 Ok(())
             }
             // The process's end is told elsewhere.

@@ -3,7 +3,10 @@
 use std::{fs, path::Path};
 
 use super::check::Check;
-use crate::process::capabilities::{self, Needed};
+use crate::process::{
+    capabilities::{self, Needed},
+    perf_event_paranoid,
+};
 
 pub(super) fn checks() -> Vec<Check> {
     let mut checks = vec![machine(), type_information()];
@@ -91,13 +94,12 @@ fn other_processes() -> Option<Check> {
 }
 
 fn paranoid() -> Option<Check> {
-    let level = fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").ok()?;
-    let level = level.trim();
-    let effect = match level.parse() {
-        Ok(3..) => {
+    let level = perf_event_paranoid()?;
+    let effect = match level {
+        3.. => {
             "kernels of Debian and Ubuntu may refuse samples to all but root, see the sampler below"
         }
-        Ok(i32::MIN..=2) | Err(_) => "does not matter with CAP_PERFMON",
+        _ => "does not matter with CAP_PERFMON",
     };
     Some(Check::note(
         "perf_event_paranoid",

@@ -82,11 +82,10 @@ fn about(gathered: &Gathered) -> String {
         html,
         "{}, {}; loopprobe {}</p>",
         in_words::count(session.task_types as u64, "task type"),
-        if session.mode.is_some_and(|mode| !mode.counts_polls()) {
-            "watched without probes".to_owned()
-        } else {
-            in_words::count(session.sites as u64, "poll site")
-        },
+        in_words::watched(session.mode).map_or_else(
+            || in_words::count(session.sites as u64, "poll site"),
+            str::to_owned
+        ),
         Escaped(&session.version)
     );
     html

@@ -25,7 +25,7 @@ use self::{
     width::Width,
 };
 use super::{Chosen, Thresholds, WallClock, clean, words};
-use crate::model::{Event, LongPoll, Mode, Notice, Session, Sink};
+use crate::model::{Event, LongPoll, Notice, Session, Sink};
 
 /// What to leave out of the text, and how much room there is.
 #[derive(Clone, Copy, Debug, Default)]
@@ -127,11 +127,8 @@ fn head(out: &mut impl Write, session: &Session, width: Width) -> io::Result<()>
         threshold => format!("polls >= {} are reported", Chosen(threshold)),
     };
     let found = match session.sites {
-        _ if session.mode == Some(Mode::Auto) => {
-            format!("{}, watched, and probed at times", clean(&runtime))
-        }
-        _ if session.mode == Some(Mode::Watch) => {
-            format!("{}, watched without probes", clean(&runtime))
+        _ if let Some(watched) = words::watched(session.mode) => {
+            format!("{}, {watched}", clean(&runtime))
         }
         // A program that has not begun: its libraries are to come.
         0 => "no Tokio so far".to_owned(),

@@ -6,7 +6,7 @@ pub use finding::finding;
 
 use super::{Count, Measured};
 use crate::model::{
-    Cause, Lost, NameSource, ProbeCost, SourceLocation, StackKind, TaskType, WakeToPoll,
+    Cause, Lost, Mode, NameSource, ProbeCost, SourceLocation, StackKind, TaskType, WakeToPoll,
 };
 
 /// A cause as a person would say it.
@@ -31,6 +31,15 @@ pub fn count(count: u64, noun: &str) -> String {
         _ => "s",
     };
     format!("{} {noun}{ending}", Count(count))
+}
+
+/// How polls are seen where not every one is probed.
+pub fn watched(mode: Option<Mode>) -> Option<&'static str> {
+    match mode? {
+        Mode::Watch => Some("watched without probes"),
+        Mode::Auto => Some("watched, and probed at times"),
+        Mode::Exact | Mode::Light => None,
+    }
 }
 
 /// How long tasks waited from their wake to their poll.
