@@ -5,7 +5,10 @@
 //! too, after the program has run (`exit_to_user_mode_loop` in `kernel/entry/common.c`). By then
 //! the instruction under the breakpoint has been emulated as a rule.
 
-use loopprobe_common::thread::{OpenPoll, Thread};
+use loopprobe_common::{
+    config::FirstInstruction,
+    thread::{OpenPoll, Thread},
+};
 
 use crate::{
     arch::{self, Lent},
@@ -42,11 +45,10 @@ fn see(thread: &mut Thread, now: u64) -> Option<u64> {
     let regs = arch::user(&regs);
     let sp = arch::stack_pointer(regs);
     let ip = arch::instruction_pointer(regs);
+    if is_light() && is_at_next(thread, poll, ip, sp, now) {
+        return Some(sp);
+    }
     if is_before(poll, ip, sp) {
-        if is_light() && has_run(thread, poll, now) {
-            // The probe is that of the next poll, from the same place; it has not been counted yet.
-            return Some(sp);
-        }
         thread.flags |= Thread::NOT_BEGUN;
     } else if is_behind(poll, ip, sp) {
         if is_light() {
@@ -55,6 +57,25 @@ fn see(thread: &mut Thread, now: u64) -> Option<u64> {
         returned(thread, now);
     }
     None
+}
+
+/// Whether the thread is at the probe of its next poll, from the same place as the innermost one,
+/// which it has left: the program has not run yet.
+#[inline(always)]
+fn is_at_next(thread: &Thread, poll: &OpenPoll, ip: u64, sp: u64, now: u64) -> bool {
+    if sp != poll.stack_pointer {
+        return false;
+    }
+    let distance = ip.wrapping_sub(poll.probe);
+    if distance == 0 {
+        // Or the program has run a moment ago, and this is its poll.
+        return has_run(thread, poll, now);
+    }
+    let is_next = |first: &FirstInstruction| first.pushed == 0 && first.next.contains(&distance);
+    distance == arch::TRAPPED
+        && !SITES
+            .get(poll.site)
+            .is_some_and(|site| is_next(&site.first))
 }
 
 /// Whether the poll has been going on: it has lost its CPU before, or has begun some time ago.

@@ -21,6 +21,9 @@ pub fn is_epoll(syscall: i64) -> bool {
 /// address is in a register.
 pub const POPPED: u64 = 0;
 
+/// How far behind a breakpoint the instruction pointer is until it is handled: not at all.
+pub const TRAPPED: u64 = 0;
+
 /// What the kernel saves when it is entered: the beginning of `struct pt_regs` in
 /// `arch/arm64/include/asm/ptrace.h` (Linux 5.15 to 6.18).
 #[repr(C)]

@@ -21,6 +21,10 @@ pub fn is_epoll(syscall: i64) -> bool {
 /// address has been popped.
 pub const POPPED: u64 = 8;
 
+/// How far behind a breakpoint the instruction pointer is until `handle_swbp`
+/// (`kernel/events/uprobes.c`) puts it back, in bytes.
+pub const TRAPPED: u64 = 1;
+
 /// What the kernel saves when it is entered.
 pub type Saved = pt_regs;
 
