@@ -175,7 +175,7 @@ impl Observer {
     }
 
     /// Whether samples will be begun anew while it runs, on a kernel that refuses them to
-    /// CAP_PERFMON (see [`settings::UNSAMPLED`]).
+    /// CAP_PERFMON (`settings::UNSAMPLED` says it).
     pub fn samples_later(&self) -> bool {
         self.closer.is_some() && process::perf_event_paranoid().is_some_and(|level| level > 2)
     }
