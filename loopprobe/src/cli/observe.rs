@@ -33,8 +33,9 @@ pub struct ObserveArgs {
     /// then costs the process about two thirds of what a poll does
     #[arg(long, display_order = 8)]
     pub lag: bool,
-    /// Tell of tasks that nothing can wake any more once they have been so for this long, and of
-    /// task types that only become more for four times as long: 30s; at least 1s
+    /// Tell of tasks that nothing can wake any more once they have been so for this long, of locks
+    /// that nobody takes, and of task types that only become more for four times as long: 30s; at
+    /// least 1s
     #[arg(long, display_order = 9, value_name = "TIME", value_parser = parse_stuck)]
     pub stuck: Option<Duration>,
     /// Tell of tasks that live for this long, with what they await, and of those whose polls take

@@ -1,9 +1,11 @@
-//! Tasks that nothing can wake any more, types of tasks that only become more, and tasks that live
-//! for long, found by looking at all live tasks now and then, in a thread of its own.
+//! Tasks that nothing can wake any more, locks that nobody takes, types of tasks that only become
+//! more, and tasks that live for long, found by looking at all live tasks now and then, in a thread
+//! of its own.
 //!
 //! A task that waits and of which nobody holds a waker stays as it is: who sees it so twice knows
 //! that it has not been polled in between.
 
+mod futurelock;
 mod growing;
 
 use std::{
@@ -14,6 +16,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub(super) use futurelock::Futurelock;
+use futurelock::Locks;
 pub(super) use growing::Growing;
 use growing::Growth;
 
@@ -50,7 +54,7 @@ pub(super) struct StuckTasks {
 /// Which tasks are looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Which {
-    /// Those that nothing can wake, and types that only become more.
+    /// Those that nothing can wake, locks that nobody takes, and types that only become more.
     Stuck,
     /// All that live for long.
     Slow,
@@ -83,6 +87,8 @@ pub(super) enum Found {
     Slow(StuckTasks),
     /// A type whose live tasks only become more.
     Growing(Growing),
+    /// A lock that was handed to a future which does not take it.
+    Futurelock(Futurelock),
     /// Why nothing can be found.
     Nothing(String),
 }
@@ -144,19 +150,26 @@ fn watch(wanted: &Wanted, tell: &SyncSender<Found>, ended: &Receiver<()>) {
             return;
         }
     };
-    let (mut seen, mut growth) = (Seen::of(wanted.which), Growth::default());
+    if wanted.which == Which::Stuck {
+        inventory.seek_unclaimed();
+    }
+    let mut seen = Seen::of(wanted.which);
+    let (mut growth, mut locks) = (Growth::default(), Locks::default());
     loop {
         let begun = Instant::now();
         let Ok(census) = inventory.take() else {
             return;
         };
         let now = now_ns();
-        let told = seen.look(&census, now, nanoseconds(wanted.least));
+        let least_ns = nanoseconds(wanted.least);
+        let told = seen.look(&census, now, least_ns);
         let found: Vec<Found> = match wanted.which {
             Which::Slow => told.into_iter().map(Found::Slow).collect(),
             Which::Stuck => {
                 let growing = growth.look(&census, now).into_iter().map(Found::Growing);
-                told.into_iter().map(Found::Stuck).chain(growing).collect()
+                let locks = locks.look(&census, now, least_ns).into_iter();
+                let told = told.into_iter().map(Found::Stuck).chain(growing);
+                told.chain(locks.map(Found::Futurelock)).collect()
             }
         };
         for found in found {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     model::TaskType,
-    runtime::{AwaitPoint, TaskState},
+    runtime::{AwaitPoint, TaskState, Unclaimed},
 };
 
 /// The live tasks of a process at about one moment.
@@ -16,6 +16,11 @@ pub struct Census {
     pub types: Vec<TaskType>,
     /// The tasks.
     pub tasks: Vec<Task>,
+    /// Locks that were handed to futures which have not been polled since; its tasks are indices of
+    /// [`Census::tasks`]. Empty unless [`Inventory::seek_unclaimed`] asked for them.
+    ///
+    /// [`Inventory::seek_unclaimed`]: super::Inventory::seek_unclaimed
+    pub unclaimed: Vec<Unclaimed>,
     /// How many tasks are unsure, and left out.
     pub unsure: u64,
     /// Bytes of the process's memory that were not looked at: swapped out, or unmapped meanwhile.

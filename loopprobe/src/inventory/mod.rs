@@ -16,8 +16,8 @@ use crate::{
     elf::{Image, Sections},
     process::{ImageFile, Maps, Memory, ProcessError, can_read_memory, how_to_read},
     runtime::{
-        DiscoverError, Instances, MappedImage, Runtime, Runtimes, Searched, TaskFinder, detect,
-        installed_debug_file,
+        DiscoverError, Instances, LiveTasks, MappedImage, Runtime, Runtimes, Searched, TaskFinder,
+        detect, installed_debug_file,
     },
 };
 
@@ -77,6 +77,7 @@ pub struct Inventory {
     sources: Vec<Source>,
     /// By image, which of them it is.
     source_of: Vec<usize>,
+    seeks_unclaimed: bool,
     /// Files that could not be read, a line each.
     pub remarks: Vec<String>,
 }
@@ -193,8 +194,15 @@ impl Inventory {
             instances: Instances::of(runtimes, pid),
             sources: Vec::new(),
             source_of: Vec::new(),
+            seeks_unclaimed: false,
             remarks: Vec::new(),
         })
+    }
+
+    /// From now on looks for locks that nobody takes as well ([`Census::unclaimed`]), which takes
+    /// two or three times as long.
+    pub fn seek_unclaimed(&mut self) {
+        self.seeks_unclaimed = true;
     }
 
     /// Looks for event loops anew; needed before the first of the other calls, and again to see
@@ -234,17 +242,14 @@ impl Inventory {
             let chains = awaits::chains(&memory, &mut self.sources, &live.tasks, source_of);
             let places = places.into_iter().zip(chains);
             let first = census.loops.len();
-            let counts = finder.counts();
-            let loops = live.loops.iter().map(|of_loop| {
-                let count = counts.iter().find(|count| count.address == of_loop.address);
-                Loop {
-                    scheduler: of_loop.scheduler,
-                    spawned: count.and_then(|count| count.spawned),
-                    tasks: 0,
-                }
-            });
-            census.loops.extend(loops);
+            census.loops.extend(loops(finder.as_mut(), &live));
             census.unsure += live.unsure;
+            if self.seeks_unclaimed {
+                let before = census.tasks.len();
+                let unclaimed = finder.unclaimed(&live.tasks)?.into_iter();
+                let unclaimed = unclaimed.map(|unclaimed| unclaimed.behind(before));
+                census.unclaimed.extend(unclaimed);
+            }
             for (task, (at, chain)) in live.tasks.into_iter().zip(places) {
                 let served = Arc::clone(&task.served);
                 let index = types.index(&served, *runtime, &mut self.instances, task.header);
@@ -266,4 +271,18 @@ impl Inventory {
         census.types = types.into_types();
         Ok(census)
     }
+}
+
+/// The loops of these tasks, with what the runtime counts itself.
+fn loops(finder: &mut dyn TaskFinder, live: &LiveTasks) -> Vec<Loop> {
+    let counts = finder.counts();
+    let loops = live.loops.iter().map(|of_loop| {
+        let count = counts.iter().find(|count| count.address == of_loop.address);
+        Loop {
+            scheduler: of_loop.scheduler,
+            spawned: count.and_then(|count| count.spawned),
+            tasks: 0,
+        }
+    });
+    loops.collect()
 }

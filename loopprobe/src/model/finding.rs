@@ -40,6 +40,8 @@ pub enum FindingKind {
     PoolExhausted,
     /// Tasks wait, and nobody holds a waker of them.
     StuckTask,
+    /// A future was handed a lock and is not polled, while others wait for it.
+    Futurelock,
     /// Tasks live for long, or the polls of one take long together.
     SlowTask,
     /// The live tasks of a type only become more.
@@ -59,6 +61,7 @@ impl FindingKind {
             Self::BusyTask => "busy_task",
             Self::PoolExhausted => "pool_exhausted",
             Self::StuckTask => "stuck_task",
+            Self::Futurelock => "futurelock",
             Self::SlowTask => "slow_task",
             Self::Leak => "leak",
             Self::Shutdown => "shutdown",

@@ -146,12 +146,12 @@ pub fn region_at(pid: u32, address: u64) -> Option<Range<u64>> {
 }
 
 /// The writable memory of a process that belongs to no file and to nobody else, from the text of
-/// its `maps`: heaps and stacks of threads. The first thread's stack is left out. Lines that cannot
-/// be read are.
+/// its `maps`: heaps and stacks. Lines that cannot be read are left out.
 pub(super) fn anonymous(text: &[u8]) -> Vec<Range<ProcAddr>> {
     let lines = text.split(|&byte| byte == b'\n').filter_map(Line::parse);
     let heap = lines.filter(|line| {
-        let is_kernels = line.name.starts_with(b"[") && line.name != b"[heap]";
+        let is_own = [&b"[heap]"[..], b"[stack]"].contains(&line.name);
+        let is_kernels = line.name.starts_with(b"[") && !is_own;
         line.private_writable && line.inode == 0 && (!is_kernels || line.name.starts_with(b"[anon"))
     });
     heap.map(|line| line.start..line.end).collect()

@@ -46,6 +46,16 @@ pub trait TaskFinder: Send {
 
     /// The tasks of the loops that the last search found.
     fn tasks(&mut self) -> LiveTasks;
+
+    /// Locks and permits that were handed to futures which have not been polled since, while others
+    /// wait for them; `tasks` is what [`Self::tasks`] has just found. Reads all of the process's
+    /// writable memory, and once more where tasks wait for a lock.
+    ///
+    /// # Errors
+    /// If the process is gone.
+    fn unclaimed(&mut self, _tasks: &[LiveTask]) -> Result<Vec<Unclaimed>, ProcessError> {
+        Ok(Vec::new())
+    }
 }
 
 /// What a search did.
@@ -190,6 +200,34 @@ pub struct LiveTask {
     pub no_waker: bool,
     /// Its loop: an index of [`LiveTasks::loops`]. `None` for closures, and where it is not known.
     pub of_loop: Option<usize>,
+}
+
+/// A lock or a permit that was handed to a future which has not been polled since, while others
+/// wait for it. What is left in memory of a future that was dropped may look the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unclaimed {
+    /// The lock: an address of the process.
+    pub semaphore: ProcAddr,
+    /// The future.
+    pub future: ProcAddr,
+    /// The task that polled it last, as an index of the tasks; `None` if that is not known.
+    pub task: Option<usize>,
+    /// How many futures wait in the lock's queue.
+    pub queue: u64,
+    /// The tasks that poll these, as far as they are known: indices of the tasks.
+    pub waiting: Vec<usize>,
+}
+
+impl Unclaimed {
+    /// The same where so many tasks come before.
+    pub(crate) fn behind(self, before: usize) -> Self {
+        let moved = |task: usize| before + task;
+        Self {
+            task: self.task.map(moved),
+            waiting: self.waiting.into_iter().map(moved).collect(),
+            ..self
+        }
+    }
 }
 
 /// What a task does.

@@ -24,7 +24,7 @@ pub use image::{CodeCoverage, DebugInfoLevel, Detail, ImageFacts, Inspection, Ma
 pub use instances::Instances;
 pub use live::{
     AwaitChains, AwaitPoint, CountSource, LiveLoop, LiveTask, LiveTasks, LoopCount, MappedImage,
-    PoolCount, PoolState, QueueEnds, Searched, TaskFinder, TaskState,
+    PoolCount, PoolState, QueueEnds, Searched, TaskFinder, TaskState, Unclaimed,
 };
 pub use plumbing::Plumbing;
 pub use site::{LoopMarks, SchedulePoint, ServedType, Site, SiteRole};

@@ -1,5 +1,5 @@
-//! Tasks that nothing can wake any more or that take long, and types of tasks that only become
-//! more.
+//! Tasks that nothing can wake any more or that take long, locks that nobody takes, and types of
+//! tasks that only become more.
 
 use std::{io, time::Duration};
 
@@ -9,7 +9,7 @@ use super::{Observer, changes::notice};
 use crate::{
     collect::{
         findings::advice,
-        stuck_tasks::{Found, Growing, StuckTasks, StuckWatch, Wanted, Which},
+        stuck_tasks::{Found, Futurelock, Growing, StuckTasks, StuckWatch, Wanted, Which},
     },
     model::{Evidence, Finding, FindingKind, Sink},
 };
@@ -73,6 +73,7 @@ impl Observer {
                     self.say(finding(FindingKind::SlowTask, slow, pid, now), sink)?;
                 }
                 Found::Growing(growing) => self.say(leak(growing, pid, now), sink)?,
+                Found::Futurelock(lock) => self.say(futurelock(lock, pid, now), sink)?,
                 Found::Nothing(message) => notice(
                     sink,
                     now,
@@ -132,6 +133,27 @@ fn leak(growing: Growing, pid: u32, now: u64) -> Finding {
             tasks: Some(growing.count),
             tasks_before: Some(growing.before),
             awaits: growing.awaits,
+            ..Evidence::default()
+        },
+    }
+}
+
+fn futurelock(lock: Futurelock, pid: u32, now: u64) -> Finding {
+    Finding {
+        time_ns: now,
+        pid,
+        kind: FindingKind::Futurelock,
+        advice: advice::FUTURELOCK.to_owned(),
+        evidence: Evidence {
+            since_ns: lock.since_ns,
+            duration_ns: now.saturating_sub(lock.since_ns),
+            // What is left of a future that was dropped may look the same.
+            certain: false,
+            task: lock.task,
+            task_id: lock.id,
+            task_ids: lock.ids,
+            tasks: Some(lock.waiting),
+            awaits: lock.awaits,
             ..Evidence::default()
         },
     }

@@ -107,13 +107,15 @@ impl Filter {
 
     /// The level of a finding; `None` if all that it is about is silent, or it is not long enough
     /// for any of it. What does not end by itself is critical at once, a busy or stuck task, a
-    /// leak, an exhausted pool and a runtime that does not end a warning.
+    /// lock that nobody takes, a leak, an exhausted pool and a runtime that does not end a warning.
     pub fn level_of(&self, finding: &Finding) -> Option<Level> {
         let evidence = &finding.evidence;
-        if matches!(
-            finding.kind,
-            FindingKind::PoolExhausted | FindingKind::Shutdown
-        ) {
+        let is_of_no_task = match finding.kind {
+            FindingKind::PoolExhausted | FindingKind::Shutdown => true,
+            FindingKind::Futurelock => evidence.task.is_none(),
+            _ => false,
+        };
+        if is_of_no_task {
             // It is about no task's type or cause.
             return self.causes.is_empty().then_some(Level::Warning);
         }
@@ -128,6 +130,7 @@ impl Filter {
             FindingKind::Deadlock => Some(Level::Critical),
             FindingKind::BusyTask
             | FindingKind::StuckTask
+            | FindingKind::Futurelock
             | FindingKind::SlowTask
             | FindingKind::Leak => Some(Level::Warning),
             FindingKind::PoolExhausted | FindingKind::Shutdown => None,

@@ -28,6 +28,7 @@ pub fn finding(finding: &Finding) -> String {
             evidence.share.unwrap_or_default() * 100.0
         ),
         FindingKind::StuckTask => stuck_task(evidence),
+        FindingKind::Futurelock => futurelock(evidence),
         FindingKind::SlowTask => slow_task(evidence),
         FindingKind::Leak => format!(
             "possible leak: live tasks {} only became more, from {} to {} in {duration}",
@@ -90,6 +91,44 @@ fn stuck_task(evidence: &Evidence) -> String {
     };
     let duration = Measured(evidence.duration_ns);
     format!("stuck: {tasks}, for at least {duration}, and nothing can wake {them}")
+}
+
+fn futurelock(evidence: &Evidence) -> String {
+    const WHAT: &str = "a lock or permit";
+    let duration = Measured(evidence.duration_ns);
+    let waiting = evidence.tasks.unwrap_or_default();
+    let id = evidence.task_id;
+    let Some(id) = id else {
+        return format!(
+            "possible futurelock: {WHAT} was handed to a future of a task that is not known, which has not taken it for at least \
+             {duration}; {} for it",
+            waits(waiting)
+        );
+    };
+    let task = task(evidence);
+    if evidence.task_ids.contains(&id) {
+        let others = match waiting.saturating_sub(1) {
+            0 => String::new(),
+            others => format!("; {} too", waits(others)),
+        };
+        return format!(
+            "possible futurelock: task {id} {task} waits for {WHAT} that was handed to another future of its own, which it has not \
+             polled for at least {duration}{others}"
+        );
+    }
+    format!(
+        "possible futurelock: {WHAT} was handed to a future of task {id} {task}, which it has not polled for at least {duration}; \
+         {} for it",
+        waits(waiting)
+    )
+}
+
+/// So many futures wait.
+fn waits(count: u64) -> String {
+    match count {
+        1 => "1 other waits".to_owned(),
+        count => format!("{} others wait", Count(count)),
+    }
 }
 
 fn slow_task(evidence: &Evidence) -> String {

@@ -5,12 +5,14 @@
 //! vtables; each leads to its scheduler, and the owner's list lies there. The lists are what is
 //! told: a header alone may be a copy, or what is left of a task that has ended.
 
+mod acquire;
 mod header;
 mod layout;
 mod owner;
 mod pool;
 mod scan;
 mod threads;
+mod unclaimed;
 mod walk;
 
 use std::{
@@ -29,7 +31,7 @@ use crate::{
     process::{Memory, ProcessError, resident},
     runtime::{
         CountSource, LiveLoop, LiveTask, LiveTasks, LoopCount, MappedImage, PoolCount, Searched,
-        TaskFinder, TaskState, tokio::scheduler::Scheduler,
+        TaskFinder, TaskState, Unclaimed, tokio::scheduler::Scheduler,
     },
 };
 
@@ -222,6 +224,11 @@ impl TaskFinder for Finder {
             .map(|(header, state)| header.task(*state, None));
         found.tasks.extend(closures);
         found
+    }
+
+    fn unclaimed(&mut self, tasks: &[LiveTask]) -> Result<Vec<Unclaimed>, ProcessError> {
+        let resident = resident(self.pid)?;
+        Ok(unclaimed::unclaimed(&self.memory, &resident.ranges, tasks))
     }
 }
 

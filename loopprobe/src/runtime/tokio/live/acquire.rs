@@ -1,0 +1,296 @@
+//! A future that waits for permits of a semaphore, known by its shape in memory.
+//!
+//! Tokio's `Mutex`, `RwLock`, `Semaphore` and bounded channels wait in such a future: `Acquire` in
+//! `tokio/src/sync/batch_semaphore.rs` (1.23 to 1.54, without `tokio_unstable`'s tracing). It has a
+//! node of the semaphore's queue (how many permits are missing, the waker, two links), a pointer to
+//! the semaphore, how many permits are wanted, and whether it has been polled and has not taken
+//! them. The compiler chooses the order of these fields, so all orders are tried, and one is right
+//! if the semaphore's own queue leads to the node.
+
+use std::collections::HashSet;
+
+use crate::{elf::ProcAddr, process::Memory};
+
+/// Words of an `Acquire`.
+const WORDS: i64 = 8;
+/// Words of its node.
+const NODE_WORDS: i64 = 5;
+/// Words of a semaphore in which its queue's ends are looked for.
+const SEMAPHORE_WORDS: usize = 8;
+/// `Semaphore::MAX_PERMITS`.
+const MAX_PERMITS: u64 = u64::MAX >> 3;
+/// Futures in a queue that are walked along.
+const MAX_QUEUE: usize = 1 << 16;
+
+/// In which word of an `Acquire` each field is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shape {
+    node: i64,
+    vtable: i64,
+    data: i64,
+    prev: i64,
+    next: i64,
+    missing: i64,
+    semaphore: i64,
+    wanted: i64,
+    queued: i64,
+}
+
+/// What looks like a future that waits in a semaphore's queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Waiting {
+    /// What all such futures look like in this program.
+    pub shape: Shape,
+    /// The semaphore.
+    pub semaphore: u64,
+    /// The node that the semaphore's queue leads to, if it is one.
+    pub node: u64,
+}
+
+/// A future that has been given what it waited for, and has not been polled since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Granted {
+    /// Where it lies.
+    pub at: ProcAddr,
+    /// The task that was woken for it, as its waker had it: what is left of that.
+    pub woken: u64,
+}
+
+/// The words around a place.
+struct Around {
+    first: ProcAddr,
+    words: [u64; 2 * WORDS as usize],
+}
+
+impl Around {
+    fn read(memory: &Memory, at: ProcAddr) -> Option<Self> {
+        let first = ProcAddr(at.0.checked_sub(8 * WORDS as u64)?);
+        let mut words = [0; 2 * WORDS as usize];
+        let read = memory.places(&[(first, words.len())], &mut words);
+        (read == 1).then_some(Self { first, words })
+    }
+
+    /// A word of an `Acquire` of which word `known` is the place that was asked for.
+    fn word(&self, field: i64, known: i64) -> u64 {
+        self.words[(WORDS + field - known) as usize]
+    }
+
+    /// Where such an `Acquire` begins.
+    fn start(&self, known: i64) -> ProcAddr {
+        ProcAddr(self.first.0 + 8 * (WORDS - known) as u64)
+    }
+}
+
+impl Shape {
+    /// All that there may be.
+    fn all() -> impl Iterator<Item = Self> {
+        const ORDERS: [[usize; 3]; 6] = [
+            [0, 1, 2],
+            [0, 2, 1],
+            [1, 0, 2],
+            [1, 2, 0],
+            [2, 0, 1],
+            [2, 1, 0],
+        ];
+        let outer = ORDERS.map(|order| starts(order, [1, NODE_WORDS, 1]));
+        let inner = ORDERS.map(|order| starts(order, [2, 2, 1]));
+        outer
+            .into_iter()
+            .flat_map(move |[semaphore, node, wanted]| {
+                inner.into_iter().flat_map(move |[waker, links, missing]| {
+                    [(0, 1), (1, 0)].map(|(vtable, data)| Self {
+                        node,
+                        vtable: node + waker + vtable,
+                        data: node + waker + data,
+                        prev: node + links,
+                        next: node + links + 1,
+                        missing: node + missing,
+                        semaphore,
+                        wanted,
+                        // The only field that is smaller than a word comes last.
+                        queued: WORDS - 1,
+                    })
+                })
+            })
+    }
+
+    /// The future whose pointer to its semaphore is at this place, if it has what it waited for and
+    /// has not been polled since.
+    pub(super) fn granted(&self, memory: &Memory, semaphore: ProcAddr) -> Option<Granted> {
+        let around = Around::read(memory, semaphore)?;
+        let word = |field| around.word(field, self.semaphore);
+        let is_granted = word(self.missing) == 0
+            && (1..=MAX_PERMITS).contains(&word(self.wanted))
+            && word(self.queued) & 0xff == 1
+            && word(self.vtable) == 0
+            && (word(self.prev), word(self.next)) == (0, 0);
+        is_granted.then(|| Granted {
+            at: around.start(self.semaphore),
+            woken: word(self.data),
+        })
+    }
+}
+
+impl Waiting {
+    /// What may wait with the waker whose data word is at this place.
+    pub(super) fn at(memory: &Memory, data: ProcAddr) -> Vec<Self> {
+        let Some(around) = Around::read(memory, data) else {
+            return Vec::new();
+        };
+        let all = Shape::all().filter_map(|shape| {
+            let word = |field| around.word(field, shape.data);
+            let (missing, wanted) = (word(shape.missing), word(shape.wanted));
+            let is_link = |link| word(link) == 0 || is_pointer(word(link));
+            let is_like = (1..=wanted).contains(&missing)
+                && wanted <= MAX_PERMITS
+                && word(shape.queued) & 0xff == 1
+                && is_pointer(word(shape.vtable))
+                && is_pointer(word(shape.semaphore))
+                && is_link(shape.prev)
+                && is_link(shape.next);
+            is_like.then(|| Self {
+                shape,
+                semaphore: word(shape.semaphore),
+                node: around.start(shape.data).0 + 8 * shape.node as u64,
+            })
+        });
+        all.collect()
+    }
+
+    /// The nodes in the semaphore's queue, if there is one of this shape.
+    pub(super) fn queue(&self, memory: &Memory) -> Option<HashSet<u64>> {
+        let mut words = [0; SEMAPHORE_WORDS];
+        let read = memory.places(&[(ProcAddr(self.semaphore), words.len())], &mut words);
+        let pairs = words.windows(2).filter(|_| read == 1);
+        let mut ends = pairs.flat_map(|pair| [(pair[0], pair[1]), (pair[1], pair[0])]);
+        ends.find_map(|(first, last)| {
+            let are_ends = is_pointer(first) && is_pointer(last);
+            are_ends.then(|| self.walk(memory, first, last))?
+        })
+    }
+
+    /// The nodes from the first to the last, if each leads back to the one before.
+    fn walk(&self, memory: &Memory, first: u64, last: u64) -> Option<HashSet<u64>> {
+        let mut seen = HashSet::new();
+        let (mut before, mut node) = (0, first);
+        while seen.len() < MAX_QUEUE && seen.insert(node) {
+            let links = node.checked_add_signed(8 * (self.shape.prev - self.shape.node))?;
+            let mut words = [0; 2];
+            let read = memory.places(&[(ProcAddr(links), 2)], &mut words);
+            let [prev, next] = words;
+            if read != 1 || prev != before {
+                return None;
+            }
+            if next == 0 {
+                return (node == last).then_some(seen);
+            }
+            (before, node) = (node, next);
+        }
+        None
+    }
+}
+
+/// Where three fields of these sizes begin, if they lie in this order.
+fn starts(order: [usize; 3], sizes: [i64; 3]) -> [i64; 3] {
+    let mut starts = [0; 3];
+    let mut end = 0;
+    for field in order {
+        starts[field] = end;
+        end += sizes[field];
+    }
+    starts
+}
+
+fn is_pointer(word: u64) -> bool {
+    word >= 0x1000 && word.is_multiple_of(8) && word >> 47 == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As the compiler orders them today: a semaphore with a queue of two, and one future that has
+    /// been given its permits. With some room around.
+    #[repr(C)]
+    struct Memories {
+        before: [u64; 8],
+        semaphore: [u64; 5],
+        first: [u64; 8],
+        last: [u64; 8],
+        granted: [u64; 8],
+        after: [u64; 8],
+    }
+
+    const WAKER: u64 = 0x5555_0000;
+    const TASK: u64 = 0x6666_0000;
+
+    fn memories() -> Box<Memories> {
+        let mut all = Box::new(Memories {
+            before: [0; 8],
+            semaphore: [0; 5],
+            first: [0; 8],
+            last: [0; 8],
+            granted: [0; 8],
+            after: [0; 8],
+        });
+        let semaphore = all.semaphore.as_ptr() as u64;
+        let (first, last) = (
+            &raw const all.first[1] as u64,
+            &raw const all.last[1] as u64,
+        );
+        all.semaphore = [0, first, last, 0, 0];
+        all.first = [semaphore, WAKER, TASK, 0, last, 2, 3, 1];
+        all.last = [semaphore, WAKER, TASK, first, 0, 1, 1, 0x7701];
+        all.granted = [semaphore, 0, TASK, 0, 0, 0, 1, 1];
+        all
+    }
+
+    fn own() -> Memory {
+        Memory::of(std::process::id())
+    }
+
+    /// The last of the queue, and how many are in it.
+    fn waiting(all: &Memories) -> Option<(Waiting, usize)> {
+        let found = Waiting::at(&own(), ProcAddr(&raw const all.last[2] as u64));
+        found.into_iter().find_map(|waiting| {
+            let queue = waiting.queue(&own())?;
+            queue
+                .contains(&waiting.node)
+                .then_some((waiting, queue.len()))
+        })
+    }
+
+    #[test]
+    fn a_waiting_future_is_known_by_its_queue() {
+        let all = memories();
+        let (found, queue) = waiting(&all).expect("a future");
+        assert_eq!((found.semaphore, queue), (all.semaphore.as_ptr() as u64, 2));
+        let at = |acquire: &[u64; 8]| ProcAddr(acquire.as_ptr() as u64);
+        let granted = found.shape.granted(&own(), at(&all.granted));
+        assert_eq!(granted.map(|granted| granted.woken), Some(TASK));
+        assert_eq!(found.shape.granted(&own(), at(&all.first)), None);
+        assert_eq!(Shape::all().count(), 72);
+    }
+
+    #[test]
+    fn a_future_that_has_taken_its_permits_is_not_one_that_has_not() {
+        let mut all = memories();
+        let shape = waiting(&all).expect("a future").0.shape;
+        all.granted[7] = 0x7700;
+        let at = ProcAddr(all.granted.as_ptr() as u64);
+        assert_eq!(shape.granted(&own(), at), None);
+    }
+
+    #[test]
+    fn what_the_queue_does_not_lead_to_does_not_wait() {
+        let mut all = memories();
+        all.first[4] = 0;
+        assert_eq!(waiting(&all), None);
+        let mut all = memories();
+        all.last[3] = 0;
+        assert_eq!(waiting(&all), None);
+        let mut all = memories();
+        all.semaphore[2] = 0;
+        assert_eq!(waiting(&all), None);
+    }
+}

@@ -1,0 +1,96 @@
+//! Locks that were handed to futures which are not polled any more, against programs that know.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use loopprobe::model::{Evidence, Finding, FindingKind};
+use loopprobe_tests::{
+    matrix::{self, Build, Profile, Tokio},
+    session::Session,
+    take_machine,
+    target::Target,
+};
+
+/// What a task keeps: whether it waits for it itself, and how many futures do.
+type Kept = BTreeMap<u64, (bool, u64)>;
+
+fn start(build: Build, scenario: &str) -> Result<Target> {
+    Target::start(&matrix::target(build, "locks")?, &[scenario])
+}
+
+fn found(target: &Target) -> Result<Vec<Finding>> {
+    let args = ["--stuck", "2s", "--duration", "8s"];
+    let report = Session::attach(target.pid(), &args)?.finish()?;
+    let of_kind = |found: &Finding| found.kind == FindingKind::Futurelock;
+    Ok(report.findings.into_iter().filter(of_kind).collect())
+}
+
+/// Every lock that is kept is told once, with the task that keeps it and with those that wait, and
+/// none that is only held, fought for, or was let go.
+fn check(build: Build) -> Result<()> {
+    let target = start(build, "locks")?;
+    let kept = target.head.iter().filter(|line| line["type"] == "kept");
+    let truth = kept.map(|line| {
+        let number = |key: &str| line[key].as_u64().context("a number");
+        let own = line["own"].as_bool().context("whether it waits itself")?;
+        Ok((number("task_id")?, (own, number("waiting")?)))
+    });
+    let truth: Kept = truth.collect::<Result<_>>()?;
+    assert_eq!(truth.len(), 4, "{truth:?}");
+    let findings = found(&target)?;
+    let told = findings.iter().map(|found| {
+        let Evidence {
+            task_id,
+            task_ids,
+            tasks,
+            ..
+        } = &found.evidence;
+        let id = task_id.context("a task")?;
+        Ok((id, (task_ids.contains(&id), tasks.unwrap_or(0))))
+    });
+    let told: Kept = told.collect::<Result<_>>()?;
+    assert_eq!(told, truth, "{build:?}: {findings:#?}");
+    assert_eq!(findings.len(), truth.len(), "{build:?}: {findings:#?}");
+    for Finding { evidence, .. } in &findings {
+        let lasted = Duration::from_nanos(evidence.duration_ns);
+        ensure!(!evidence.certain, "{evidence:?}");
+        ensure!(
+            (Duration::from_secs(2)..Duration::from_secs(10)).contains(&lasted),
+            "{evidence:?}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn locks_that_nobody_takes_are_found_and_no_others() -> Result<()> {
+    take_machine!();
+    for tokio in [
+        Tokio::Newest,
+        Tokio::Exactly("1.44.2"),
+        Tokio::Exactly("1.28.2"),
+    ] {
+        let build = Build {
+            tokio,
+            ..Build::DEFAULT
+        };
+        check(build.stripped())?;
+    }
+    check(Build {
+        profile: Profile::Fat,
+        ..Build::DEFAULT
+    })
+}
+
+/// The root future is no task: who keeps the lock is not said.
+#[test]
+fn a_root_future_that_keeps_a_lock_is_found_without_its_name() -> Result<()> {
+    take_machine!();
+    let target = start(Build::DEFAULT.stripped(), "root")?;
+    let findings = found(&target)?;
+    ensure!(findings.len() == 1, "{findings:#?}");
+    let evidence = &findings[0].evidence;
+    assert_eq!((evidence.task_id, &evidence.task), (None, &None));
+    assert_eq!((evidence.tasks, evidence.task_ids.len()), (Some(1), 1));
+    Ok(())
+}
