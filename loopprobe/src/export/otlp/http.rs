@@ -3,15 +3,14 @@
 use super::batch::{Batch, Rejected};
 use crate::export::remote::{Answer, Client, End, Failure, Header};
 
-/// What OTLP over gRPC listens at, as a rule.
-const GRPC_PORT: u16 = 4317;
-
 /// The way to a receiver over HTTP.
 #[derive(Debug)]
 pub(super) struct Http {
     /// What is before `/v1/traces`.
     url: String,
     client: Client,
+    /// Whether anything was ever answered over HTTP.
+    has_answered: bool,
 }
 
 impl Http {
@@ -19,36 +18,35 @@ impl Http {
         Self {
             url,
             client: Client::new(headers, end),
+            has_answered: false,
         }
     }
 
-    pub(super) fn export(&self, batch: &Batch) -> Result<Rejected, String> {
+    pub(super) fn export(&mut self, batch: &Batch) -> Result<Rejected, String> {
         let url = format!("{}/v1/{}", self.url, batch.signal().name());
-        let posted = self
-            .client
-            .post(&url, "application/x-protobuf", &batch.encode());
-        let answer = posted.map_err(|failure| self.sentence(&failure))?;
-        let mut rejected = batch.rejected(&answer);
-        rejected.why = format!("{url}: {}", rejected.why);
-        Ok(rejected)
+        let body = batch.encode();
+        match self.client.post(&url, "application/x-protobuf", &body) {
+            Ok(answer) => {
+                self.has_answered = true;
+                let mut rejected = batch.rejected(&answer);
+                rejected.why = format!("{url}: {}", rejected.why);
+                Ok(rejected)
+            }
+            Err(failure) => {
+                self.has_answered |= failure.answer == Answer::No;
+                Err(format!("{}{}", failure.why, self.hint(&failure)))
+            }
+        }
     }
 
-    /// The reason, and what to do where the receiver seems to be one of gRPC.
-    fn sentence(&self, failure: &Failure) -> String {
-        let Some((scheme, rest)) = self.url.split_once("://") else {
-            return failure.why.clone();
-        };
-        let authority = rest.split('/').next().unwrap_or(rest);
-        let is_grpc_port = authority.ends_with(&format!(":{GRPC_PORT}"));
-        match failure.answer {
-            Answer::Foreign => {}
-            Answer::HungUp if is_grpc_port => {}
-            _ => return failure.why.clone(),
+    /// What to do where the receiver does not seem to speak HTTP.
+    fn hint(&self, failure: &Failure) -> String {
+        let (scheme, rest) = self.url.split_once("://").unwrap_or_default();
+        if failure.answer != Answer::Foreign || self.has_answered {
+            return String::new();
         }
+        let authority = rest.split('/').next().unwrap_or(rest);
         let scheme = if scheme == "https" { "grpcs" } else { "grpc" };
-        format!(
-            "{}; if that is a port for gRPC, as {GRPC_PORT} is as a rule, give --otlp {scheme}://{authority}",
-            failure.why
-        )
+        format!("; if it takes OTLP over gRPC there, give --otlp {scheme}://{authority}")
     }
 }

@@ -75,7 +75,7 @@ impl Client {
             why: status.to_string(),
             may_pass: is_retryable(status.as_u16()),
             after: seconds.map(Duration::from_secs),
-            answer: Answer::NoneOrNo,
+            answer: Answer::No,
         })
     }
 }
@@ -94,10 +94,10 @@ fn answer(error: &ureq::Error) -> Answer {
             io::ErrorKind::UnexpectedEof
             | io::ErrorKind::ConnectionReset
             | io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::BrokenPipe => Answer::HungUp,
-            _ => Answer::NoneOrNo,
+            | io::ErrorKind::BrokenPipe => Answer::Foreign,
+            _ => Answer::Nothing,
         },
-        _ => Answer::NoneOrNo,
+        _ => Answer::Nothing,
     }
 }
 

@@ -35,16 +35,16 @@ pub struct Failure {
     pub answer: Answer,
 }
 
-/// What a receiver answered to a request that did not go well.
+/// What was answered to a request that did not go well.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Answer {
-    /// That it did not go well; or nothing, as nobody was there or in time.
+    /// Nothing: nobody was there, or not in time.
     #[default]
-    NoneOrNo,
-    /// Nothing: it took the connection and closed it.
-    HungUp,
-    /// What is not of this protocol.
+    Nothing,
+    /// Nothing of this protocol, by somebody who took the connection.
     Foreign,
+    /// That it was not taken.
+    No,
 }
 
 impl End {

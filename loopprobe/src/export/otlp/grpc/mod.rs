@@ -1,7 +1,11 @@
 //! OTLP over gRPC, with the protocol's own clients. Whoever sends drives the connection: between two
 //! requests nothing runs.
 
-use std::{error::Error as _, time::Duration};
+mod failure;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
 
 use opentelemetry_proto::tonic::collector::{
     logs::v1::logs_service_client::LogsServiceClient,
@@ -10,13 +14,13 @@ use opentelemetry_proto::tonic::collector::{
 };
 use tokio::runtime::{Builder, Runtime};
 use tonic::{
-    Code, ConnectError, Request, Status,
+    Request, Status,
     metadata::MetadataMap,
     transport::{Channel, ClientTlsConfig, Endpoint},
 };
-use tonic_types::StatusExt as _;
 use ureq::http::HeaderMap;
 
+use self::failure::failure;
 use super::{
     address::Address,
     batch::{Batch, Rejected},
@@ -25,8 +29,6 @@ use crate::export::remote::{Answer, End, Failure, Header};
 
 /// No answer that means anything is longer.
 const LONGEST_ANSWER: usize = 64 << 10;
-/// What OTLP over HTTP listens at, as a rule.
-const HTTP_PORT: u16 = 4318;
 
 /// The way to a receiver over gRPC.
 #[derive(Debug)]
@@ -38,6 +40,8 @@ pub(super) struct Grpc {
     end: End,
     /// From the first request on: the thread that sends makes it.
     connection: Option<Connection>,
+    /// Whether anything was ever answered over gRPC.
+    has_answered: bool,
 }
 
 #[derive(Debug)]
@@ -59,19 +63,28 @@ impl Grpc {
             headers: MetadataMap::from_headers(all),
             end,
             connection: None,
+            has_answered: false,
         }
     }
 
     pub(super) fn export(&mut self, batch: &Batch) -> Result<Rejected, String> {
         let end = self.end.clone();
         let outcome = end.retry(|timeout| self.try_once(batch, timeout));
-        let of = format!("{} ({})", self.address(), batch.signal().name());
+        let of = format!(
+            "{} ({})",
+            self.address(self.tls.is_some()),
+            batch.signal().name()
+        );
         match outcome {
-            Ok(rejected) => Ok(Rejected {
-                why: format!("{of}: {}", rejected.why),
-                ..rejected
-            }),
-            Err(failure) => Err(format!("{of}: {}{}", failure.why, self.hint(&failure))),
+            Ok(mut rejected) => {
+                self.has_answered = true;
+                rejected.why = format!("{of}: {}", rejected.why);
+                Ok(rejected)
+            }
+            Err(failure) => {
+                self.has_answered |= failure.answer == Answer::No;
+                Err(format!("{of}: {}{}", failure.why, self.hint(&failure)))
+            }
         }
     }
 
@@ -115,32 +128,34 @@ impl Grpc {
             let with_tls = endpoint.tls_config(tls.clone());
             endpoint = with_tls.map_err(|error| error.to_string())?;
         }
-        let _inside = runtime.enter();
+        let inside = runtime.enter();
         let channel = endpoint.connect_lazy();
-        drop(_inside);
+        drop(inside);
         Ok(Connection { runtime, channel })
     }
 
-    fn address(&self) -> Address {
+    fn address(&self, tls: bool) -> Address {
         Address::Grpc {
             authority: self.authority.clone(),
-            tls: self.tls.is_some(),
+            tls,
         }
     }
 
     /// What to do where the receiver does not seem to speak gRPC.
     fn hint(&self, failure: &Failure) -> String {
-        let is_http_port = self.authority.ends_with(&format!(":{HTTP_PORT}"));
-        match failure.answer {
-            Answer::Foreign => {}
-            Answer::HungUp if is_http_port => {}
-            _ => return String::new(),
+        if failure.answer != Answer::Foreign || self.has_answered {
+            return String::new();
         }
-        let scheme = if self.tls.is_some() { "https" } else { "http" };
-        format!(
-            "; if that is a port for OTLP over HTTP, as {HTTP_PORT} is as a rule, give --otlp {scheme}://{}",
+        let tls = self.tls.is_some();
+        let scheme = if tls { "https" } else { "http" };
+        let http = format!(
+            "if it takes OTLP over HTTP there, give --otlp {scheme}://{}",
             self.authority
-        )
+        );
+        match tls {
+            true => format!("; {http}"),
+            false => format!("; {http}; if it wants TLS, --otlp {}", self.address(true)),
+        }
     }
 }
 
@@ -160,62 +175,4 @@ async fn call(channel: Channel, batch: Batch, headers: MetadataMap) -> Result<Re
         Batch::Traces(message) => export!(TraceServiceClient, message),
         Batch::Logs(message) => export!(LogsServiceClient, message),
     })
-}
-
-fn failure(status: &Status) -> Failure {
-    let retry = status.get_details_retry_info();
-    // What the receiver has said has no source: only what went wrong on the way has one.
-    let on_the_way = status.source().is_some();
-    Failure {
-        why: sentence(status),
-        may_pass: on_the_way || is_retryable(status.code(), retry.is_some()),
-        after: retry.and_then(|retry| retry.retry_delay),
-        answer: if on_the_way {
-            answer(status)
-        } else {
-            Answer::NoneOrNo
-        },
-    }
-}
-
-/// The codes that the OTLP specification, 1.x, says may pass (opentelemetry-proto,
-/// `docs/specification.md`, "Failures" of OTLP/gRPC); all others are for good.
-fn is_retryable(code: Code, has_retry_info: bool) -> bool {
-    match code {
-        Code::Cancelled
-        | Code::DeadlineExceeded
-        | Code::Aborted
-        | Code::OutOfRange
-        | Code::Unavailable
-        | Code::DataLoss => true,
-        Code::ResourceExhausted => has_retry_info,
-        _ => false,
-    }
-}
-
-/// The code, what is said beside it, and the first cause.
-fn sentence(status: &Status) -> String {
-    let mut said = format!("{:?}", status.code());
-    if !status.message().is_empty() {
-        said = format!("{said}: {}", status.message());
-    }
-    match causes(status).last().map(ToString::to_string) {
-        Some(first) if !said.contains(&first) => format!("{said}: {first}"),
-        _ => said,
-    }
-}
-
-fn answer(status: &Status) -> Answer {
-    if causes(status).any(<dyn std::error::Error>::is::<ConnectError>) {
-        Answer::NoneOrNo
-    } else if status.code() == Code::Internal {
-        // What HTTP/2 calls an error of the protocol.
-        Answer::Foreign
-    } else {
-        Answer::HungUp
-    }
-}
-
-fn causes(status: &Status) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
-    std::iter::successors(status.source(), |error| (*error).source())
 }
