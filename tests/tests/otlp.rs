@@ -375,24 +375,18 @@ fn what_cannot_be_sent_is_refused_at_once() -> Result<()> {
     Ok(())
 }
 
-/// What the other transport answers is not understood, and what to type instead is said.
+/// The other way round is tried by the unit tests of `export::otlp::grpc`.
 #[test]
-fn the_wrong_transport_is_told_from_the_answer() -> Result<()> {
+fn a_port_for_grpc_is_told_from_what_it_answers_to_http() -> Result<()> {
     take_machine!();
     let target = Target::busy("block", 30_000)?;
-    for (real, wrong) in [("grpc://", "http://"), ("http://", "grpc://")] {
-        let transport = match real {
-            "grpc://" => Transport::Grpc,
-            _ => Transport::Http,
-        };
-        let receiver = transport.willing()?;
-        let url = receiver.url().replace(real, wrong);
-        let args = ["--duration", "1s", "--otlp", &url];
-        let report = Session::attach(target.pid(), &args)?.finish()?;
-        let hint = format!("give --otlp {}", receiver.url());
-        ensure!(report.errors.contains(&hint), "{hint}: {}", report.errors);
-        ensure!(report.errors.contains("nothing sent"), "{}", report.errors);
-    }
+    let receiver = Transport::Grpc.willing()?;
+    let url = receiver.url().replace("grpc://", "http://");
+    let args = ["--duration", "1s", "--otlp", &url];
+    let report = Session::attach(target.pid(), &args)?.finish()?;
+    let hint = format!("give --otlp {}", receiver.url());
+    ensure!(report.errors.contains(&hint), "{hint}: {}", report.errors);
+    ensure!(report.errors.contains("nothing sent"), "{}", report.errors);
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! Against a receiver made of the protocol's own service: with TLS, and one that comes back.
 
 use std::{
+    io::{Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener},
     thread::{self, JoinHandle},
 };
@@ -120,6 +121,26 @@ fn who_is_spoken_to_without_the_tls_it_wants_is_told_by_its_answer() {
         error.contains("if it wants TLS, --otlp grpcs://localhost:"),
         "{error}"
     );
+}
+
+/// As Go's `net/http` answers, which collectors are made with.
+#[test]
+fn a_receiver_of_http_is_told_by_its_answer() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 4_096]);
+            let _ = stream
+                .write_all(b"HTTP/1.1 505 HTTP Version Not Supported\r\nConnection: close\r\n\r\n");
+        }
+    });
+    let authority = format!("127.0.0.1:{port}");
+    let mut grpc = Grpc::new(authority, false, Vec::new(), End::default());
+    let error = grpc.export(&batch()).unwrap_err();
+    let hint = format!("there, give --otlp http://127.0.0.1:{port}");
+    assert!(error.contains(&hint), "{error}");
 }
 
 /// The connection is kept, and lost with the receiver.
