@@ -81,8 +81,11 @@ struct Http {
 impl Receiver {
     /// What is told of requests in `sent`, for as long as `server` lives.
     pub(crate) fn new(url: String, sent: Channel<Sent>, server: impl Send + 'static) -> Self {
-        let _server = Box::new(server);
-        Self { url, sent, _server }
+        Self {
+            url,
+            sent,
+            _server: Box::new(server),
+        }
     }
 
     /// Answers each request over HTTP as `answer` says, which is given it and how many came before.

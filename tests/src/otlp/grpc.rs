@@ -42,9 +42,12 @@ use crate::receiver::{Answer, Receiver, Sent};
 #[derive(Clone)]
 struct Service(Arc<Mutex<Desk>>);
 
+/// How each is answered, by how many came before.
+type Answering = Box<dyn Fn(usize, &Sent) -> Answer + Send>;
+
 /// Where requests are answered, one after the other.
 struct Desk {
-    answer: Box<dyn Fn(usize, &Sent) -> Answer + Send>,
+    answer: Answering,
     tell: Sender<Sent>,
     /// How many have come.
     count: usize,

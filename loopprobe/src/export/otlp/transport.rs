@@ -12,7 +12,7 @@ use crate::export::remote::{End, Header};
 #[derive(Debug)]
 pub(super) enum Transport {
     Http(Http),
-    Grpc(Grpc),
+    Grpc(Box<Grpc>),
 }
 
 impl Transport {
@@ -21,7 +21,7 @@ impl Transport {
         match address {
             Address::Http(url) => Self::Http(Http::new(url.clone(), headers, end)),
             Address::Grpc { authority, tls } => {
-                Self::Grpc(Grpc::new(authority.clone(), *tls, headers, end))
+                Self::Grpc(Box::new(Grpc::new(authority.clone(), *tls, headers, end)))
             }
         }
     }
