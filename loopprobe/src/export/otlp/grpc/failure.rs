@@ -73,7 +73,8 @@ mod tests {
                 .map(Into::into)
                 .collect()
         };
-        // CANCELLED, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, ABORTED, OUT_OF_RANGE, UNAVAILABLE, DATA_LOSS
+        // CANCELLED, DEADLINE_EXCEEDED, ABORTED, OUT_OF_RANGE, UNAVAILABLE, DATA_LOSS; 8 is
+        // RESOURCE_EXHAUSTED.
         assert_eq!(again(false), [1, 4, 10, 11, 14, 15]);
         assert_eq!(again(true), [1, 4, 8, 10, 11, 14, 15]);
     }

@@ -1,5 +1,5 @@
-//! OTLP over gRPC, with the protocol's own clients. Whoever sends drives the connection: between two
-//! requests nothing runs.
+//! OTLP over gRPC, with the protocol's own clients. Whoever sends drives the connection: between
+//! two requests nothing runs.
 
 mod failure;
 #[cfg(test)]
