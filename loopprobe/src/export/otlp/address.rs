@@ -21,8 +21,8 @@ pub enum Address {
 impl Address {
     /// Why a header cannot be sent there; `None` if it can.
     ///
-    /// gRPC keeps some names for itself, and encodes what ends with `-bin` ("Custom-Metadata" in its
-    /// `doc/PROTOCOL-HTTP2.md`).
+    /// gRPC keeps some names for itself, and encodes what ends with `-bin` ("Custom-Metadata" in
+    /// its `doc/PROTOCOL-HTTP2.md`).
     pub fn refusal(&self, header: &Header) -> Option<String> {
         let Self::Grpc { .. } = self else {
             return None;

@@ -1,5 +1,5 @@
-//! What is sent at once, and what a receiver says it did not take of it: the protocol's requests and
-//! responses.
+//! What is sent at once, and what a receiver says it did not take of it: the protocol's requests
+//! and responses.
 
 use opentelemetry_proto::tonic::collector::{
     logs::v1::{ExportLogsServiceRequest, ExportLogsServiceResponse},

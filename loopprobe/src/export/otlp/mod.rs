@@ -1,8 +1,8 @@
 //! A session for OpenTelemetry, by its protocol over HTTP or gRPC: the metrics, and each long poll
 //! as a span and as a log record.
 //!
-//! The messages and the clients of gRPC are those of the OpenTelemetry project's crate. What is sent
-//! where follows the specifications of OTLP 1.x (opentelemetry-proto, `docs/specification.md`).
+//! The messages and the clients of gRPC are those of the OpenTelemetry project's crate. What is
+//! sent where follows the specifications of OTLP 1.x (opentelemetry-proto, `docs/specification.md`).
 
 mod address;
 mod attributes;
