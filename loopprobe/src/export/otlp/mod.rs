@@ -2,7 +2,8 @@
 //! as a span and as a log record.
 //!
 //! The messages and the clients of gRPC are those of the OpenTelemetry project's crate. What is
-//! sent where follows the specifications of OTLP 1.x (opentelemetry-proto, `docs/specification.md`).
+//! sent where follows the specifications of OTLP 1.x (opentelemetry-proto,
+//! `docs/specification.md`).
 
 mod address;
 mod attributes;
