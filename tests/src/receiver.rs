@@ -1,7 +1,6 @@
-//! A receiver of what loopprobe sends over HTTP, which answers as a test wants.
+//! A receiver of what loopprobe sends, which answers as a test wants.
 
 use std::{
-    net::SocketAddr,
     sync::{
         Arc,
         mpsc::{Receiver as Channel, channel},
@@ -68,22 +67,39 @@ pub enum Answer {
 
 /// A server on loopback; ends when it is dropped.
 pub struct Receiver {
-    http: Arc<Server>,
-    address: SocketAddr,
+    url: String,
     sent: Channel<Sent>,
+    _server: Box<dyn Send>,
+}
+
+/// Ends the server when it is dropped.
+struct Http {
+    server: Arc<Server>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Receiver {
-    /// Answers each request as `answer` says, which is given it and how many came before.
+    /// What is told of requests in `sent`, for as long as `server` lives.
+    pub(crate) fn new(url: String, sent: Channel<Sent>, server: impl Send + 'static) -> Self {
+        Self {
+            url,
+            sent,
+            _server: Box::new(server),
+        }
+    }
+
+    /// Answers each request over HTTP as `answer` says, which is given it and how many came before.
     ///
     /// # Errors
     /// When it cannot listen.
     pub fn start(answer: impl Fn(usize, &Sent) -> Answer + Send + 'static) -> Result<Self> {
-        let http = Server::http("127.0.0.1:0").map_err(anyhow::Error::from_boxed)?;
-        let http = Arc::new(http);
-        let address = http.server_addr().to_ip().context("an address")?;
-        let (served, (tell, sent)) = (Arc::clone(&http), channel());
+        let server = Server::http("127.0.0.1:0").map_err(anyhow::Error::from_boxed)?;
+        let server = Arc::new(server);
+        let url = format!(
+            "http://{}",
+            server.server_addr().to_ip().context("an address")?
+        );
+        let (served, (tell, sent)) = (Arc::clone(&server), channel());
         let thread = thread::spawn(move || {
             let mut hanging = Vec::new();
             for (number, mut request) in served.incoming_requests().enumerate() {
@@ -109,15 +125,11 @@ impl Receiver {
                 };
             }
         });
-        Ok(Self {
-            http,
-            address,
-            sent,
-            thread: Some(thread),
-        })
+        let thread = Some(thread);
+        Ok(Self::new(url, sent, Http { server, thread }))
     }
 
-    /// Takes all.
+    /// Takes all, over HTTP.
     ///
     /// # Errors
     /// When it cannot listen.
@@ -127,7 +139,7 @@ impl Receiver {
 
     /// `http://127.0.0.1:1234`
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        self.url.clone()
     }
 
     /// What has come so far and was not asked for yet.
@@ -144,9 +156,9 @@ impl Receiver {
     }
 }
 
-impl Drop for Receiver {
+impl Drop for Http {
     fn drop(&mut self) {
-        self.http.unblock();
+        self.server.unblock();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

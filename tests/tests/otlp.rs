@@ -10,8 +10,8 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use loopprobe_tests::{
     matrix::{self, Build, target},
-    otlp::{Received, number, text, total},
-    receiver::{Answer, Receiver},
+    otlp::{Received, Transport, number, text, total},
+    receiver::Answer,
     session::{Report, Session},
     take_machine,
     target::Target,
@@ -26,6 +26,26 @@ use opentelemetry_proto::tonic::{
 use prost::Message as _;
 
 const MS: u64 = 1_000_000;
+
+/// Makes a test of each function for each transport.
+macro_rules! over_both {
+    ($($name:ident),* $(,)?) => {
+        mod http {
+            $(#[test] fn $name() -> anyhow::Result<()> { super::$name(super::Transport::Http) })*
+        }
+        mod grpc {
+            $(#[test] fn $name() -> anyhow::Result<()> { super::$name(super::Transport::Grpc) })*
+        }
+    };
+}
+
+over_both! {
+    long_polls_are_spans_and_records_at_their_true_time,
+    what_is_refused_for_now_is_sent_again_and_what_is_refused_for_good_is_counted,
+    a_receiver_that_hangs_costs_the_session_nothing_but_counted_drops,
+    nobody_there_is_said,
+    serve_sends_for_each_process,
+}
 
 /// What lies between the target's clock and Unix time.
 fn unix_minus_monotonic() -> Result<u64> {
@@ -51,10 +71,9 @@ fn watched(rounds: &str, args: &[&str]) -> Result<(Report, Vec<Poll>)> {
     Ok((session.interrupt()?, truth))
 }
 
-#[test]
-fn long_polls_are_spans_and_records_at_their_true_time() -> Result<()> {
+fn long_polls_are_spans_and_records_at_their_true_time(transport: Transport) -> Result<()> {
     take_machine!();
-    let receiver = Receiver::willing()?;
+    let receiver = transport.willing()?;
     let url = receiver.url();
     let args = [
         "--otlp",
@@ -72,7 +91,7 @@ fn long_polls_are_spans_and_records_at_their_true_time() -> Result<()> {
             .all(|sent| sent.header("x-team") == Some("loop=1")),
         "{all:?}"
     );
-    let received = Received::of(&all)?;
+    let received = Received::of(&all, transport)?;
     for resource in &received.resources {
         let own = &resource.attributes;
         ensure!(text(own, "service.name") == report.head.name, "{own:?}");
@@ -234,10 +253,11 @@ fn metrics_are_true(received: &Received, report: &Report, truth: &[Poll]) -> Res
 
 /// The first request of each kind is refused for a second; logs are refused for good after that, or
 /// in part.
-#[test]
-fn what_is_refused_for_now_is_sent_again_and_what_is_refused_for_good_is_counted() -> Result<()> {
+fn what_is_refused_for_now_is_sent_again_and_what_is_refused_for_good_is_counted(
+    transport: Transport,
+) -> Result<()> {
     take_machine!();
-    let receiver = Receiver::start(|number, sent| {
+    let receiver = transport.start(|number, sent| {
         let partial = ExportLogsServiceResponse {
             partial_success: Some(ExportLogsPartialSuccess {
                 rejected_log_records: 1,
@@ -266,7 +286,7 @@ fn what_is_refused_for_now_is_sent_again_and_what_is_refused_for_good_is_counted
     let exports = metrics.len();
     metrics.dedup_by_key(|sent| &sent.body);
     ensure!(metrics.len() == exports, "none of them is sent again");
-    let received = Received::of(&all[1..])?;
+    let received = Received::of(&all[1..], transport)?;
     ensure!(received.spans.len() == report.ended().len());
     let logs = of("/v1/logs").count();
     for (lost, what) in [(logs, "log record"), (exports, "metrics export")] {
@@ -284,10 +304,11 @@ fn what_is_refused_for_now_is_sent_again_and_what_is_refused_for_good_is_counted
 
 /// Two workers with some 800 long polls a second each: what waits for the receiver is full after a
 /// second.
-#[test]
-fn a_receiver_that_hangs_costs_the_session_nothing_but_counted_drops() -> Result<()> {
+fn a_receiver_that_hangs_costs_the_session_nothing_but_counted_drops(
+    transport: Transport,
+) -> Result<()> {
     take_machine!();
-    let receiver = Receiver::start(|_, _| Answer::Hang)?;
+    let receiver = transport.start(|_, _| Answer::Hang)?;
     let url = receiver.url();
     let target = Target::busy("block", 1_000)?;
     let args = ["--threshold", "500us", "--duration", "4s", "--otlp", &url];
@@ -317,48 +338,86 @@ fn a_receiver_that_hangs_costs_the_session_nothing_but_counted_drops() -> Result
     Ok(())
 }
 
-#[test]
-fn nobody_there_is_said_and_a_wrong_url_is_refused_at_once() -> Result<()> {
+fn nobody_there_is_said(transport: Transport) -> Result<()> {
     take_machine!();
-    for (url, said) in [
-        ("grpc://127.0.0.1:4317", "not over gRPC"),
-        ("127.0.0.1:4318", "neither http:// nor https://"),
-        (
-            "http://127.0.0.1:4318/v1/traces",
-            "give 'http://127.0.0.1:4318'",
-        ),
-    ] {
-        let mut command = Command::new(matrix::loopprobe()?);
-        let output = command
-            .args(["attach", "--pid", "1", "--otlp", url])
-            .output()?;
-        let errors = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.code() == Some(2), "{errors}");
-        ensure!(errors.contains(said), "{errors}");
-    }
     let target = Target::busy("block", 30_000)?;
     // Nobody listens at port 1.
-    let args = ["--duration", "1s", "--otlp", "http://127.0.0.1:1"];
+    let url = transport.url(1);
+    let args = ["--duration", "1s", "--otlp", &url];
     let report = Session::attach(target.pid(), &args)?.finish()?;
     ensure!(report.status.success(), "{}", report.errors);
     ensure!(report.ended().len() > 30);
-    ensure!(
-        report.errors.contains("warning: otlp: nothing sent; "),
-        "{}",
-        report.errors
-    );
-    ensure!(
-        report.errors.contains("http://127.0.0.1:1/v1/"),
-        "{}",
-        report.errors
-    );
+    for said in ["warning: otlp: nothing sent; ", &url, "onnection refused"] {
+        ensure!(report.errors.contains(said), "{said}: {}", report.errors);
+    }
     Ok(())
 }
 
 #[test]
-fn serve_sends_for_each_process() -> Result<()> {
+fn what_cannot_be_sent_is_refused_at_once() -> Result<()> {
+    let refused = |args: &[&str], said: &str| -> Result<()> {
+        let mut command = Command::new(matrix::loopprobe()?);
+        let output = command.args(["attach", "--pid", "1"]).args(args).output()?;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.code() == Some(2), "{errors}");
+        ensure!(errors.contains(said), "{errors}");
+        Ok(())
+    };
+    refused(&["--otlp", "127.0.0.1:4318"], "grpc://HOST:4317")?;
+    let url = "http://127.0.0.1:4318/v1/traces";
+    refused(&["--otlp", url], "give 'http://127.0.0.1:4318'")?;
+    let url = "grpc://127.0.0.1:4317/v1/traces";
+    refused(&["--otlp", url], "give 'grpc://127.0.0.1:4317'")?;
+    for header in ["x-bin=1", "grpc-timeout=1S"] {
+        let args = ["--otlp", "grpc://127.0.0.1", "--otlp-header", header];
+        refused(&args, "cannot be sent over gRPC")?;
+    }
+    Ok(())
+}
+
+/// The other way round is tried by the unit tests of `export::otlp::grpc`.
+#[test]
+fn a_port_for_grpc_is_told_from_what_it_answers_to_http() -> Result<()> {
     take_machine!();
-    let receiver = Receiver::willing()?;
+    let target = Target::busy("block", 30_000)?;
+    let receiver = Transport::Grpc.willing()?;
+    let url = receiver.url().replace("grpc://", "http://");
+    let args = ["--duration", "1s", "--otlp", &url];
+    let report = Session::attach(target.pid(), &args)?.finish()?;
+    let hint = format!("give --otlp {}", receiver.url());
+    ensure!(report.errors.contains(&hint), "{hint}: {}", report.errors);
+    ensure!(report.errors.contains("nothing sent"), "{}", report.errors);
+    Ok(())
+}
+
+/// gRPC's "too many" may pass only where the receiver says when.
+#[test]
+fn a_receiver_over_grpc_that_is_exhausted_is_asked_again_only_if_it_says_when() -> Result<()> {
+    take_machine!();
+    for after in [None, Some(1)] {
+        let receiver = Transport::Grpc.start(move |number, _| match number {
+            0 => Answer::Refuse(429, after),
+            _ => Answer::Take(Vec::new()),
+        })?;
+        let url = receiver.url();
+        let args = ["--otlp", &url, "--otlp-only", "traces"];
+        let (report, _) = watched("40", &args)?;
+        let all = receiver.sent();
+        let again = all.iter().skip(1).any(|sent| sent.body == all[0].body);
+        ensure!(again == after.is_some(), "{}", report.errors);
+        let said = "ResourceExhausted: no";
+        ensure!(
+            report.errors.contains(said) == after.is_none(),
+            "{}",
+            report.errors
+        );
+    }
+    Ok(())
+}
+
+fn serve_sends_for_each_process(transport: Transport) -> Result<()> {
+    take_machine!();
+    let receiver = transport.willing()?;
     let url = receiver.url();
     let targets = [
         Target::busy("block", 20_000)?,
@@ -389,7 +448,7 @@ fn serve_sends_for_each_process() -> Result<()> {
             continue;
         };
         ensure!(sent.url == "/v1/traces", "{}", sent.url);
-        let received = Received::of(&[sent])?;
+        let received = Received::of(&[sent], transport)?;
         let pid = number(&received.resources[0].attributes, "process.pid");
         seen.insert(pid, received.spans.len());
     }

@@ -7,7 +7,7 @@ use clap::Args;
 use super::{parse_duration, parse_otlp_url};
 use crate::export::{
     alert::Rules,
-    otlp::{Options, Signal},
+    otlp::{Address, Options, Signal},
     remote::Header,
 };
 
@@ -15,10 +15,11 @@ use crate::export::{
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Monitoring")]
 pub struct OtlpArgs {
-    /// Send metrics, and each long poll as a span and a log record, to this receiver of OTLP over
-    /// HTTP, as in 'http://127.0.0.1:4318' (docs/otlp.md)
+    /// Send metrics, and each long poll as a span and a log record, to this receiver of OTLP: over
+    /// HTTP, as in 'http://127.0.0.1:4318', or over gRPC, as in 'grpc://127.0.0.1:4317', or with
+    /// TLS, 'https' and 'grpcs' (docs/otlp.md)
     #[arg(long, value_name = "URL", value_parser = parse_otlp_url)]
-    pub otlp: Option<String>,
+    pub otlp: Option<Address>,
     /// A header of those requests, as in 'authorization=Bearer 123'; may be repeated
     #[arg(long, value_name = "NAME=VALUE")]
     pub otlp_header: Vec<Header>,
@@ -31,6 +32,14 @@ pub struct OtlpArgs {
 }
 
 impl OtlpArgs {
+    /// Why these options cannot be had together.
+    pub fn refusal(&self) -> Option<String> {
+        let address = self.otlp.as_ref()?;
+        let mut headers = self.otlp_header.iter();
+        let why = headers.find_map(|header| address.refusal(header))?;
+        Some(format!("--otlp-header: {why}"))
+    }
+
     /// What this means; `None` if nothing is to be sent.
     pub fn options(&self, rules: &Rules) -> Option<Options> {
         let signals = match self.otlp_only.as_slice() {
@@ -38,7 +47,7 @@ impl OtlpArgs {
             only => only.to_vec(),
         };
         Some(Options {
-            url: self.otlp.clone()?,
+            address: self.otlp.clone()?,
             headers: self.otlp_header.clone(),
             every: self.otlp_interval,
             signals,

@@ -100,7 +100,8 @@ impl SelectArgs {
 impl ServeKeys {
     /// Why these options cannot be had together.
     pub fn refusal(&self) -> Option<String> {
-        self.observe.refusal().filter(|_| !self.select.exact)
+        let observe = self.observe.refusal().filter(|_| !self.select.exact);
+        observe.or_else(|| self.monitor.otlp.refusal())
     }
 
     /// What these options mean for one process.

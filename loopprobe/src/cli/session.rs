@@ -25,7 +25,9 @@ pub struct SessionArgs {
 impl SessionArgs {
     /// Why these options cannot be had together.
     pub fn refusal(&self) -> Option<String> {
-        self.observe.refusal().or_else(|| self.snapshot.refusal())
+        let otlp = || self.monitor.otlp.refusal();
+        let refusal = self.observe.refusal().or_else(|| self.snapshot.refusal());
+        refusal.or_else(otlp)
     }
 
     /// What these options mean for a process. A limit below the threshold could not be seen, so it

@@ -1,6 +1,14 @@
 //! Addresses of receivers: of webhooks, of OTLP, of profiles.
 
-use ureq::http::{Uri, uri::InvalidUri};
+use ureq::http::{
+    Uri,
+    uri::{Authority, InvalidUri},
+};
+
+use crate::export::otlp::Address;
+
+/// What OTLP over gRPC listens at by default, as its specification has it.
+const OTLP_GRPC_PORT: u16 = 4317;
 
 /// Takes an `http` or `https` URL.
 pub(super) fn parse_url(text: &str) -> Result<String, String> {
@@ -14,12 +22,22 @@ pub(super) fn parse_url(text: &str) -> Result<String, String> {
     let url: Uri = text
         .parse()
         .map_err(|error: InvalidUri| error.to_string())?;
+    if let Some(authority) = url.authority() {
+        port(authority)?;
+    }
+    Ok(text.to_owned())
+}
+
+/// The port that an address names.
+fn port(authority: &Authority) -> Result<Option<u16>, String> {
+    let port = authority.as_str().rsplit_once(':').map(|(_, port)| port);
     // An IPv6 address ends with a bracket.
-    let authority = url.authority().map_or("", |authority| authority.as_str());
-    let port = authority.rsplit_once(':').map(|(_, port)| port);
     match port.filter(|port| !port.ends_with(']')) {
-        Some(port) if port.parse::<u16>().is_err() => Err(format!("`{port}` is no port")),
-        _ => Ok(text.to_owned()),
+        Some(port) => match port.parse() {
+            Ok(port) => Ok(Some(port)),
+            Err(_) => Err(format!("`{port}` is no port")),
+        },
+        None => Ok(None),
     }
 }
 
@@ -32,15 +50,22 @@ pub(super) fn parse_base_url(text: &str) -> Result<String, String> {
     Ok(url.trim_end_matches('/').to_owned())
 }
 
-/// Takes the URL of a receiver of OTLP over HTTP: what is before `/v1/traces`.
-pub(super) fn parse_otlp_url(text: &str) -> Result<String, String> {
-    if text.starts_with("grpc://") || text.starts_with("grpcs://") {
-        return Err(
-            "loopprobe speaks OTLP over HTTP only, not over gRPC; give the receiver's OTLP/HTTP address, whose port is 4318 by \
-             default: 'http://127.0.0.1:4318'"
+/// Takes the URL of a receiver of OTLP: over gRPC, or over HTTP, where it is what is before
+/// `/v1/traces`.
+pub(super) fn parse_otlp_url(text: &str) -> Result<Address, String> {
+    match text.split_once("://") {
+        Some(("grpc", rest)) => grpc(rest, false),
+        Some(("grpcs", rest)) => grpc(rest, true),
+        Some(("http" | "https", _)) => otlp_over_http(text).map(Address::Http),
+        _ => Err(
+            "it begins with none of http://, https://, grpc:// and grpcs://; give 'http://HOST:4318' for OTLP over HTTP, or \
+             'grpc://HOST:4317' for OTLP over gRPC"
                 .to_owned(),
-        );
+        ),
     }
+}
+
+fn otlp_over_http(text: &str) -> Result<String, String> {
     let url = parse_base_url(text)?;
     for path in ["/v1/traces", "/v1/metrics", "/v1/logs"] {
         if let Some(base) = url.strip_suffix(path) {
@@ -48,6 +73,30 @@ pub(super) fn parse_otlp_url(text: &str) -> Result<String, String> {
         }
     }
     Ok(url)
+}
+
+fn grpc(rest: &str, tls: bool) -> Result<Address, String> {
+    let (host, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let address = |authority: String| Address::Grpc { authority, tls };
+    if !["", "/"].contains(&path) {
+        let alone = address(host.to_owned());
+        return Err(format!("gRPC has no paths; give '{alone}'"));
+    }
+    if host.contains('@') {
+        return Err(
+            "it has a user's name; give that with --otlp-header authorization=...".to_owned(),
+        );
+    }
+    let authority: Authority = host
+        .parse()
+        .map_err(|error: InvalidUri| error.to_string())?;
+    if authority.host().is_empty() {
+        return Err("it has no host; give 'grpc://HOST:4317'".to_owned());
+    }
+    Ok(address(match port(&authority)? {
+        Some(_) => host.to_owned(),
+        None => format!("{host}:{OTLP_GRPC_PORT}"),
+    }))
 }
 
 #[cfg(test)]
@@ -77,25 +126,41 @@ mod tests {
     }
 
     #[test]
-    fn an_otlp_url_is_what_is_before_the_paths() {
-        assert_eq!(
-            parse_otlp_url("http://a:4318/").as_deref(),
-            Ok("http://a:4318")
-        );
-        assert_eq!(
-            parse_otlp_url("https://a/otlp").as_deref(),
-            Ok("https://a/otlp")
-        );
+    fn an_otlp_url_over_http_is_what_is_before_the_paths() {
+        let url = |text| parse_otlp_url(text).map(|address| address.to_string());
+        assert_eq!(url("http://a:4318/").as_deref(), Ok("http://a:4318"));
+        assert_eq!(url("https://a/otlp").as_deref(), Ok("https://a/otlp"));
         assert!(
-            parse_otlp_url("grpc://a:4317")
-                .unwrap_err()
-                .contains("not over gRPC")
-        );
-        assert!(
-            parse_otlp_url("http://a/v1/traces")
+            url("http://a/v1/traces")
                 .unwrap_err()
                 .contains("'http://a'")
         );
-        assert!(parse_otlp_url("http://a?x=1").is_err());
+        assert!(url("http://a?x=1").is_err());
+        assert!(url("a:4318").unwrap_err().contains("grpc://HOST:4317"));
+    }
+
+    #[test]
+    fn an_otlp_url_over_grpc_is_a_host_and_a_port() {
+        let grpc = |authority: &str, tls| {
+            let authority = authority.to_owned();
+            Ok(Address::Grpc { authority, tls })
+        };
+        assert_eq!(parse_otlp_url("grpc://a"), grpc("a:4317", false));
+        assert_eq!(parse_otlp_url("grpc://a:1/"), grpc("a:1", false));
+        assert_eq!(parse_otlp_url("grpcs://a.b:443"), grpc("a.b:443", true));
+        assert_eq!(parse_otlp_url("grpc://[::1]"), grpc("[::1]:4317", false));
+        for (wrong, said) in [
+            ("grpcs://a:1/v1/traces", "give 'grpcs://a:1'"),
+            ("grpc://a?b", "give 'grpc://a'"),
+            ("grpc://u:p@a:1", "--otlp-header authorization="),
+            ("grpc://a:x", "`x` is no port"),
+            ("grpc://a:", "`` is no port"),
+            ("grpc://:1", "no host"),
+            ("grpc://", ""),
+            ("grpc://a b", ""),
+        ] {
+            let error = parse_otlp_url(wrong).unwrap_err();
+            assert!(error.contains(said), "{wrong}: {error}");
+        }
     }
 }

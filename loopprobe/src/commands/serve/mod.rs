@@ -216,6 +216,10 @@ impl Reload {
         let Command::Serve(args) = cli.command else {
             return None;
         };
+        if let Some(why) = args.keys.refusal() {
+            say::warning(&format!("nothing is changed: {why}"));
+            return None;
+        }
         let changed = self.settings.changed(&cli.settings);
         if changed.is_empty() {
             say::remark("the configuration was read again: nothing has changed");

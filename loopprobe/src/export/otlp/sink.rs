@@ -4,27 +4,28 @@ use std::{io, time::Duration};
 
 use opentelemetry_proto::tonic::{
     collector::{
-        logs::v1::{ExportLogsServiceRequest, ExportLogsServiceResponse},
-        metrics::v1::{ExportMetricsServiceRequest, ExportMetricsServiceResponse},
-        trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse},
+        logs::v1::ExportLogsServiceRequest, metrics::v1::ExportMetricsServiceRequest,
+        trace::v1::ExportTraceServiceRequest,
     },
     logs::v1::{LogRecord, ResourceLogs, ScopeLogs},
     metrics::v1::{ResourceMetrics, ScopeMetrics},
     resource::v1::Resource,
     trace::v1::{ResourceSpans, ScopeSpans, Span},
 };
-use prost::Message;
 
 use super::{
+    address::Address,
     attributes::{resource, scope},
+    batch::{Batch, Signal},
     long_poll::{self, Told},
     metrics::{Stretch, metric},
+    transport::Transport,
 };
 use crate::{
     export::{
         alert::Rules,
         metrics::Figures,
-        remote::{Client, Counts, Exporter, Header},
+        remote::{Counts, End, Exporter, Header},
     },
     model::{Due, Event, Finding, Live, LongPoll, Session, Sink},
     report::{EachOnce, WallClock},
@@ -39,36 +40,11 @@ const SPAN: &str = "span";
 const RECORD: &str = "log record";
 const METRICS: &str = "metrics export";
 
-/// A kind of what is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Signal {
-    /// The figures of `/metrics`.
-    Metrics,
-    /// A span a long poll.
-    Traces,
-    /// A record a long poll or finding.
-    Logs,
-}
-
-impl Signal {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Metrics, Self::Traces, Self::Logs];
-
-    /// As in the protocol's paths.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Metrics => "metrics",
-            Self::Traces => "traces",
-            Self::Logs => "logs",
-        }
-    }
-}
-
 /// What is sent where.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The receiver: what is before `/v1/traces`.
-    pub url: String,
+    /// The receiver.
+    pub address: Address,
     /// Of every request.
     pub headers: Vec<Header>,
     /// How often metrics are sent.
@@ -81,9 +57,9 @@ pub struct Options {
 
 /// A sink that sends a session's events and figures.
 pub fn exporter(options: Options) -> Exporter {
-    let (client, counts) = (Client::new(options.headers.clone()), Counts::default());
+    let (end, counts) = (End::default(), Counts::default());
     let sink = Otlp {
-        client: client.clone(),
+        transport: Transport::new(&options.address, options.headers.clone(), end.clone()),
         counts: counts.clone(),
         options,
         session: None,
@@ -94,11 +70,11 @@ pub fn exporter(options: Options) -> Exporter {
         metrics_due: Due::default(),
         unix_ns: 0,
     };
-    Exporter::new("otlp", sink, &client, counts)
+    Exporter::new("otlp", sink, counts, end)
 }
 
 struct Otlp {
-    client: Client,
+    transport: Transport,
     counts: Counts,
     options: Options,
     session: Option<(Session, Resource)>,
@@ -206,21 +182,13 @@ impl Otlp {
         if !spans.is_empty() {
             let count = spans.len();
             let request = self.trace_request(spans);
-            self.send(Signal::Traces, SPAN, count, &request, |answer| {
-                let answer = ExportTraceServiceResponse::decode(answer).ok()?;
-                let partial = answer.partial_success?;
-                Some((partial.rejected_spans, partial.error_message))
-            });
+            self.send(SPAN, count, &Batch::Traces(request));
         }
         let records = std::mem::take(&mut self.records);
         if !records.is_empty() {
             let count = records.len();
             let request = self.logs_request(records);
-            self.send(Signal::Logs, RECORD, count, &request, |answer| {
-                let answer = ExportLogsServiceResponse::decode(answer).ok()?;
-                let partial = answer.partial_success?;
-                Some((partial.rejected_log_records, partial.error_message))
-            });
+            self.send(RECORD, count, &Batch::Logs(request));
         }
     }
 
@@ -249,11 +217,7 @@ impl Otlp {
             }],
         };
         self.counts.expect(METRICS, 1);
-        self.send(Signal::Metrics, METRICS, 1, &request, |answer| {
-            let answer = ExportMetricsServiceResponse::decode(answer).ok()?;
-            let partial = answer.partial_success?;
-            Some((partial.rejected_data_points.min(1), partial.error_message))
-        });
+        self.send(METRICS, 1, &Batch::Metrics(request));
     }
 
     fn resource(&self) -> Option<Resource> {
@@ -288,26 +252,15 @@ impl Otlp {
         }
     }
 
-    /// Posts `count` of a kind; `rejected` reads from the answer how many of them were not taken
-    /// after all, and why.
-    fn send(
-        &self,
-        signal: Signal,
-        kind: &'static str,
-        count: usize,
-        request: &impl Message,
-        rejected: impl FnOnce(&[u8]) -> Option<(i64, String)>,
-    ) {
-        let url = format!("{}/v1/{}", self.options.url, signal.name());
+    /// Sends `count` of a kind, and counts what became of them.
+    fn send(&mut self, kind: &'static str, count: usize, batch: &Batch) {
         let count = count as u64;
-        let body = request.encode_to_vec();
-        match self.client.post(&url, "application/x-protobuf", &body) {
+        match self.transport.export(batch) {
             Err(why) => self.counts.lost(kind, count, why),
-            Ok(answer) => {
-                let (refused, why) = rejected(&answer).unwrap_or_default();
-                let refused = u64::try_from(refused).unwrap_or(0).min(count);
+            Ok(rejected) => {
+                let refused = rejected.count.min(count);
                 self.counts.sent(kind, count - refused);
-                self.counts.lost(kind, refused, format!("{url}: {why}"));
+                self.counts.lost(kind, refused, rejected.why);
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, io, time::Duration};
 
 use crate::{
-    export::remote::{Client, Counts, Exporter, Header},
+    export::remote::{Client, Counts, End, Exporter, Header},
     model::{Due, Event, Live, Session, Sink},
     report::{Fold, Pprof, WallClock},
 };
@@ -26,9 +26,9 @@ pub struct Options {
 
 /// A sink that pushes profiles.
 pub fn exporter(options: Options) -> Exporter {
-    let (client, counts) = (Client::new(options.headers), Counts::default());
+    let (end, counts) = (End::default(), Counts::default());
     let sink = Profiles {
-        client: client.clone(),
+        client: Client::new(options.headers, end.clone()),
         counts: counts.clone(),
         url: endpoint(&options.url),
         every: options.every,
@@ -36,7 +36,7 @@ pub fn exporter(options: Options) -> Exporter {
         due: Due::default(),
         from_unix_ns: 0,
     };
-    Exporter::new("profiles", sink, &client, counts)
+    Exporter::new("profiles", sink, counts, end)
 }
 
 struct Profiles {
@@ -106,7 +106,7 @@ impl Profiles {
         self.counts.expect(PROFILE, 1);
         match self.client.post(&url, "binary/octet-stream", &body) {
             Ok(_) => self.counts.sent(PROFILE, 1),
-            Err(why) => self.counts.lost(PROFILE, 1, why),
+            Err(failure) => self.counts.lost(PROFILE, 1, failure.why),
         }
         self.fold.restart();
         Ok(())

@@ -1,105 +1,25 @@
-//! Posts to a receiver, again after a while where the same request may go well later on.
+//! Posts to a receiver over HTTP, again after a while where the same request may go well later on.
 
-use std::{
-    str::FromStr,
-    sync::{Arc, OnceLock},
-    thread,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
-};
+use std::{io, time::Duration};
 
-use ureq::{
-    Agent,
-    http::{HeaderName, HeaderValue},
-};
+use ureq::Agent;
 
-/// How long a request may take: the default of OpenTelemetry's exporters
-/// (`OTEL_EXPORTER_OTLP_TIMEOUT`).
-const TIMEOUT: Duration = Duration::from_secs(10);
-/// How often a request is tried, and how long the first pause is; each further one is twice as
-/// long.
-const TRIES: u32 = 4;
-const PAUSE: Duration = Duration::from_millis(500);
-/// The longest pause that a receiver may ask for.
-const LONGEST_PAUSE: Duration = Duration::from_secs(300);
-/// How often the session's end is looked for in a pause.
-const LOOK: Duration = Duration::from_millis(20);
+use super::{Answer, End, Failure, Header};
+
 /// No answer that means anything is longer.
 const LONGEST_ANSWER: u64 = 64 << 10;
-
-/// A header of every request, for who the sender is: `name=value`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Header {
-    name: HeaderName,
-    value: HeaderValue,
-}
-
-impl FromStr for Header {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (name, value) = text
-            .split_once('=')
-            .ok_or("write NAME=VALUE, as in 'authorization=Bearer 123'")?;
-        let name = HeaderName::from_bytes(name.trim().as_bytes())
-            .map_err(|_| "what stands before `=` is no header's name")?;
-        let mut value = HeaderValue::from_str(value.trim())
-            .map_err(|_| "what stands behind `=` is no header's value")?;
-        value.set_sensitive(true);
-        Ok(Self { name, value })
-    }
-}
-
-/// The session's end: until when what is left may be sent. Clones are the same end.
-#[derive(Clone, Debug, Default)]
-pub(super) struct End(Arc<OnceLock<Instant>>);
-
-impl End {
-    /// What is left has so long from now on.
-    pub(super) fn set(&self, grace: Duration) {
-        let _ = self.0.set(Instant::now() + grace);
-    }
-
-    /// How long there still is; `None` before the end.
-    fn left(&self) -> Option<Duration> {
-        let end = self.0.get()?;
-        Some(end.saturating_duration_since(Instant::now()))
-    }
-
-    /// Pauses; `false`, and as soon as that is known, if there would be no time left.
-    fn pause(&self, pause: Duration) -> bool {
-        let until = Instant::now() + pause;
-        loop {
-            let rest = until.saturating_duration_since(Instant::now());
-            if self.left().is_some_and(|left| left <= rest) {
-                return false;
-            }
-            if rest.is_zero() {
-                return true;
-            }
-            thread::sleep(rest.min(LOOK));
-        }
-    }
-}
 
 /// Posts to one receiver.
 #[derive(Clone, Debug)]
 pub struct Client {
     agent: Agent,
     headers: Vec<Header>,
-    pub(super) end: End,
-}
-
-/// Why a request did not go well.
-struct Failure {
-    why: String,
-    may_pass: bool,
-    /// When the receiver wants it again, if it says so.
-    after: Option<Duration>,
+    end: End,
 }
 
 impl Client {
-    /// Whose requests all have these headers.
-    pub fn new(headers: Vec<Header>) -> Self {
+    /// Whose requests all have these headers, until the session's end.
+    pub fn new(headers: Vec<Header>, end: End) -> Self {
         let agent = Agent::config_builder()
             .http_status_as_error(false)
             .user_agent(concat!("loopprobe/", env!("CARGO_PKG_VERSION")))
@@ -107,7 +27,7 @@ impl Client {
         Self {
             agent: agent.into(),
             headers,
-            end: End::default(),
+            end,
         }
     }
 
@@ -115,33 +35,24 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// A sentence for people, with the URL.
-    pub fn post(&self, url: &str, content_type: &str, body: &[u8]) -> Result<Vec<u8>, String> {
-        let mut pause = PAUSE;
-        for left in (0..TRIES).rev() {
-            let failure = match self.try_once(url, content_type, body) {
-                Ok(answer) => return Ok(answer),
-                Err(failure) => failure,
-            };
-            let wait = failure.after.unwrap_or_else(|| jittered(pause));
-            let again = left > 0 && failure.may_pass;
-            if !again || !self.end.pause(wait.min(LONGEST_PAUSE)) {
-                return Err(format!("{}: {}", without_query(url), failure.why));
-            }
-            pause *= 2;
-        }
-        Ok(Vec::new())
+    /// Why it was not taken: a sentence for people, with the URL.
+    pub fn post(&self, url: &str, content_type: &str, body: &[u8]) -> Result<Vec<u8>, Failure> {
+        let outcome = self
+            .end
+            .retry(|timeout| self.try_once(url, content_type, body, timeout));
+        outcome.map_err(|failure| Failure {
+            why: format!("{}: {}", without_query(url), failure.why),
+            ..failure
+        })
     }
 
-    fn try_once(&self, url: &str, content_type: &str, body: &[u8]) -> Result<Vec<u8>, Failure> {
-        let timeout = self.end.left().unwrap_or(TIMEOUT).min(TIMEOUT);
-        if timeout.is_zero() {
-            return Err(Failure {
-                why: "the session was over".to_owned(),
-                may_pass: false,
-                after: None,
-            });
-        }
+    fn try_once(
+        &self,
+        url: &str,
+        content_type: &str,
+        body: &[u8],
+        timeout: Duration,
+    ) -> Result<Vec<u8>, Failure> {
         let mut request = self.agent.post(url).content_type(content_type);
         for Header { name, value } in &self.headers {
             request = request.header(name, value);
@@ -149,6 +60,7 @@ impl Client {
         let request = request.config().timeout_global(Some(timeout)).build();
         let mut response = request.send(body).map_err(|error| Failure {
             may_pass: !matches!(error, ureq::Error::BadUri(_)),
+            answer: answer(&error),
             why: error.to_string(),
             after: None,
         })?;
@@ -163,6 +75,7 @@ impl Client {
             why: status.to_string(),
             may_pass: is_retryable(status.as_u16()),
             after: seconds.map(Duration::from_secs),
+            answer: Answer::No,
         })
     }
 }
@@ -173,11 +86,19 @@ fn is_retryable(status: u16) -> bool {
     matches!(status, 429 | 502 | 503 | 504)
 }
 
-/// Between half and all of it, so that many senders do not come back at once.
-fn jittered(pause: Duration) -> Duration {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let part = now.map_or(0, |now| now.subsec_nanos() % 1_000);
-    pause / 2 + pause / 2 * part / 1_000
+/// What was there instead of an answer.
+fn answer(error: &ureq::Error) -> Answer {
+    match error {
+        ureq::Error::Protocol(_) => Answer::Foreign,
+        ureq::Error::Io(error) => match error.kind() {
+            io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe => Answer::Foreign,
+            _ => Answer::Nothing,
+        },
+        _ => Answer::Nothing,
+    }
 }
 
 /// A query may hold what others should not see.
@@ -190,30 +111,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_header_is_a_name_and_a_value() {
-        let header: Header = "x-api-key = a=b".parse().unwrap();
-        assert_eq!(
-            (header.name.as_str(), header.value.as_bytes()),
-            ("x-api-key", &b"a=b"[..])
-        );
-        assert!("x-api-key".parse::<Header>().is_err());
-        assert!("a b=c".parse::<Header>().is_err());
-        assert!("a=b\nc".parse::<Header>().is_err());
-    }
-
-    #[test]
     fn only_what_may_pass_is_tried_again() {
         let again: Vec<u16> = (100..600).filter(|status| is_retryable(*status)).collect();
         assert_eq!(again, [429, 502, 503, 504]);
-    }
-
-    #[test]
-    fn a_pause_that_the_end_leaves_no_time_for_is_not_made() {
-        let end = End::default();
-        assert!(end.pause(Duration::from_millis(1)));
-        end.set(Duration::from_secs(5));
-        let began = Instant::now();
-        assert!(!end.pause(Duration::from_secs(60)));
-        assert!(began.elapsed() < Duration::from_secs(5));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use super::{Client, Counts, client::End};
+use super::{Counts, End};
 use crate::model::{Background, Event, Live, Sink};
 
 /// So many events and snapshots wait at the most. A long poll with its stacks takes some ten
@@ -30,12 +30,12 @@ impl std::fmt::Debug for Exporter {
 }
 
 impl Exporter {
-    /// Of what `sink` sends with `client`, counted by it in `counts`. `name` is the thread's.
+    /// Of what `sink` sends until `end`, counted by it in `counts`. `name` is the thread's.
     pub fn new(
         name: &'static str,
         sink: impl Sink + Send + 'static,
-        client: &Client,
         counts: Counts,
+        end: End,
     ) -> Self {
         Self {
             name,
@@ -43,7 +43,7 @@ impl Exporter {
             waiting: Some(Box::new(sink)),
             background: None,
             counts,
-            end: client.end.clone(),
+            end,
         }
     }
 

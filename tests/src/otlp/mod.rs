@@ -1,5 +1,8 @@
 //! What OpenTelemetry's protocol says, decoded with its own definitions.
 
+mod grpc;
+mod transport;
+
 use anyhow::{Context as _, Result, ensure};
 use opentelemetry_proto::tonic::{
     collector::{
@@ -13,6 +16,8 @@ use opentelemetry_proto::tonic::{
     trace::v1::Span,
 };
 use prost::Message as _;
+
+pub use transport::Transport;
 
 use crate::receiver::Sent;
 
@@ -30,14 +35,14 @@ pub struct Received {
 }
 
 impl Received {
-    /// Decodes requests.
+    /// Decodes requests that came over `transport`.
     ///
     /// # Errors
     /// When one is not as the protocol has it.
-    pub fn of(all: &[Sent]) -> Result<Self> {
+    pub fn of(all: &[Sent], transport: Transport) -> Result<Self> {
         let mut received = Self::default();
         for sent in all {
-            ensure!(sent.header("content-type") == Some("application/x-protobuf"));
+            ensure!(sent.header("content-type") == Some(transport.content_type()));
             received.take(sent)?;
         }
         Ok(received)
