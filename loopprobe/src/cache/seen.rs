@@ -27,6 +27,8 @@ pub struct Seen {
     key: Key,
     files: HashMap<FileState, Vec<Known>>,
     is_new: bool,
+    /// How many files were known, of all that were asked for.
+    known: (usize, usize),
 }
 
 /// What is known of a file under one path: beside the path lies its debug file.
@@ -55,6 +57,7 @@ impl Seen {
             key,
             files,
             is_new: false,
+            known: (0, 0),
         }
     }
 
@@ -71,7 +74,9 @@ impl Seen {
         let Ok(state) = FileState::of_open(&again) else {
             return presence(file, path);
         };
+        self.known.1 += 1;
         if let Some(found) = self.known(state, path) {
+            self.known.0 += 1;
             return Ok(found);
         }
         let places = again.try_clone().map(|file| debug_file_places(file, path));
@@ -110,6 +115,10 @@ impl Seen {
 
 impl Drop for Seen {
     fn drop(&mut self) {
+        if self.cache == Cache::On {
+            let (known, asked) = self.known;
+            log::debug!("cache: knew {known} of {asked} files");
+        }
         if !self.is_new {
             return;
         }
@@ -134,4 +143,39 @@ fn states(places: Vec<PathBuf>) -> Vec<(PathBuf, Option<FileState>)> {
 fn today() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.map_or(0, |now| now.as_secs() / DAY_S)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{env, fs};
+
+    use super::*;
+
+    /// A debug package that comes later makes what was known of lines false.
+    #[test]
+    fn a_debug_file_that_comes_later_is_noticed() {
+        let folder = env::temp_dir().join(format!("loopprobe-seen-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let (own, debug_file) = (env::current_exe().unwrap(), folder.join("x.debug"));
+        let state = FileState::at(&own).unwrap();
+        let known = Known {
+            state,
+            path: own.clone(),
+            found: None,
+            debug_files: states(vec![debug_file.clone()]),
+            used: 0,
+        };
+        let mut seen = Seen {
+            cache: Cache::Off,
+            key: Key::of("seen", &[]),
+            files: HashMap::from([(state, vec![known])]),
+            is_new: false,
+            known: (0, 0),
+        };
+        assert_eq!(seen.known(state, &own), Some(None));
+        assert_eq!(seen.known(state, "/another/path".as_ref()), None);
+        fs::write(&debug_file, "").unwrap();
+        assert_eq!(seen.known(state, &own), None);
+        fs::remove_dir_all(&folder).unwrap();
+    }
 }
