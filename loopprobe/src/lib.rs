@@ -15,6 +15,7 @@ pub mod cli;
 pub mod commands;
 
 pub mod attach;
+pub mod cache;
 pub mod code;
 pub mod collect;
 pub mod diagnose;

@@ -1,10 +1,16 @@
 //! Options of every command: quiet, colour and log level, applied to the whole process.
 
-use std::io::{self, Write as _};
+use std::{
+    env,
+    io::{self, Write as _},
+};
 
 use clap::{Args, ValueEnum};
 
-use crate::export::systemd::{Priority, is_journal};
+use crate::{
+    cache::Cache,
+    export::systemd::{Priority, is_journal},
+};
 
 /// Options of every command.
 #[derive(Args, Clone, Debug)]
@@ -33,6 +39,10 @@ pub struct GlobalArgs {
         default_value = "warn"
     )]
     pub log_level: LogLevel,
+    /// Neither use nor change what is remembered of files (~/.cache/loopprobe; docs/cache.md);
+    /// the same with `LOOPPROBE_NO_CACHE` in the environment
+    #[arg(long, global = true)]
+    pub no_cache: bool,
 }
 
 /// When to use colour.
@@ -90,6 +100,16 @@ impl GlobalArgs {
     /// Whether the kernel side logs too.
     pub fn kernel_log(&self) -> bool {
         matches!(self.log_level, LogLevel::Debug | LogLevel::Trace)
+    }
+
+    /// Whether files are remembered.
+    pub fn cache(&self) -> Cache {
+        let is_unwanted = || env::var_os("LOOPPROBE_NO_CACHE").is_some_and(|set| !set.is_empty());
+        if self.no_cache || is_unwanted() {
+            Cache::Off
+        } else {
+            Cache::On
+        }
     }
 
     /// Makes colour and logging follow these options, for the whole process.

@@ -86,6 +86,7 @@ impl ObserveArgs {
             max_overhead: self.max_overhead,
             slow_task: self.slow_task,
             debug_files: self.debug_file.clone(),
+            cache: global.cache(),
             kernel_log: global.kernel_log(),
             ..Options::new(pid)
         };

@@ -12,10 +12,11 @@ use object::{Object as _, ObjectSymbol as _};
 use super::{ObserveError, debug_files::GivenDebugFiles, naming::Unnamed, watch::Watchable};
 use crate::{
     attach::{Plan, PlannedImage, bias, epoll, epoll_offset},
+    cache::Cache,
     elf::{DebugFileError, Image, Sections, VirtAddr},
     model::TaskType,
     process::{ImageFile, Maps},
-    runtime::{MappedImage, Runtime, RuntimeImage, Runtimes, detect, installed_debug_file, sketch},
+    runtime::{MappedImage, Runtime, RuntimeImage, Runtimes, installed_debug_file, sketch},
 };
 
 /// What tells mapped files apart.
@@ -26,6 +27,8 @@ type FileId = ((u32, u32), u64);
 pub(super) struct Images {
     /// What is looked for.
     runtimes: Runtimes,
+    /// Whether files are remembered.
+    pub cache: Cache,
     seen: HashSet<FileId>,
     debug_files: GivenDebugFiles,
     /// Inodes of files that were planned by path, before the process mapped them.
@@ -97,6 +100,7 @@ impl Images {
     pub(super) fn new(runtimes: Runtimes, debug_files: &[PathBuf]) -> Self {
         Self {
             runtimes,
+            cache: Cache::Off,
             seen: HashSet::new(),
             debug_files: GivenDebugFiles::new(debug_files),
             by_path: Vec::new(),
@@ -253,9 +257,12 @@ impl Images {
             planned.push(epoll(copy, offset));
         }
         let debug_file = self.debug_file(&image);
-        let look = if self.name_at_once { detect } else { sketch };
         let (mut sketches, mut watched) = (Vec::new(), None);
-        for found in look(self.runtimes, &image, debug_file.as_ref()).unwrap_or_default() {
+        let found = match self.name_at_once {
+            true => (self.cache).detect(self.runtimes, &image, debug_file.as_ref()),
+            false => sketch(self.runtimes, &image, debug_file.as_ref()),
+        };
+        for found in found.unwrap_or_default() {
             let Some(copy) = copy(&file) else {
                 continue;
             };
@@ -269,7 +276,7 @@ impl Images {
             let is_named = found.facts().is_named;
             watched = hides_roots.then_some(inode).or(watched);
             if self.watch || hides_roots && is_named {
-                let words = found.watch_words(&image);
+                let words = self.cache.watch_words(&image, found.as_ref());
                 self.watchable.push(Watchable::new(&image, inode, words));
             }
             if !found.facts().is_named {

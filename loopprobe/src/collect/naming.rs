@@ -12,8 +12,9 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use super::watch::place::Watchable;
 use crate::{
     attach::PlanSize,
+    cache::Cache,
     elf::{Image, Sections},
-    runtime::{ImageFacts, RuntimeImage, Runtimes, detect},
+    runtime::{ImageFacts, RuntimeImage, Runtimes},
 };
 
 /// A file that has been planned without the names of its tasks.
@@ -46,6 +47,7 @@ pub(super) struct Named {
 #[derive(Debug)]
 pub(super) struct Naming {
     runtimes: Runtimes,
+    cache: Cache,
     thread: Option<JoinHandle<Vec<Named>>>,
     /// Readable once the thread is done.
     done: Arc<EventFd>,
@@ -57,10 +59,11 @@ impl Naming {
     /// # Errors
     ///
     /// If the process has no descriptor left.
-    pub(super) fn new(runtimes: Runtimes) -> io::Result<Self> {
+    pub(super) fn new(runtimes: Runtimes, cache: Cache) -> io::Result<Self> {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         Ok(Self {
             runtimes,
+            cache,
             thread: None,
             done: Arc::new(EventFd::from_value_and_flags(0, flags)?),
         })
@@ -75,7 +78,7 @@ impl Naming {
         if files.is_empty() {
             return Ok(());
         }
-        let (runtimes, done) = (self.runtimes, Arc::clone(&self.done));
+        let (runtimes, cache, done) = (self.runtimes, self.cache, Arc::clone(&self.done));
         let thread = thread::Builder::new().name("loopprobe-names".into());
         self.thread = Some(thread.spawn(move || {
             // Said even where a file makes the thread panic.
@@ -83,7 +86,7 @@ impl Naming {
             give_way();
             files
                 .iter()
-                .flat_map(|file| named(runtimes, file))
+                .flat_map(|file| named(runtimes, cache, file))
                 .collect()
         })?);
         Ok(())
@@ -133,8 +136,11 @@ fn give_way() {
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
 }
 
-fn named(runtimes: Runtimes, file: &Unnamed) -> Vec<Named> {
-    let found = detect(runtimes, &file.image, file.debug_file.as_ref()).unwrap_or_default();
+fn named(runtimes: Runtimes, cache: Cache, file: &Unnamed) -> Vec<Named> {
+    let sketches = file.sketches.iter().map(|(sketch, _)| Arc::clone(sketch));
+    let debug_file = file.debug_file.as_ref();
+    let found = cache.complete(runtimes, &file.image, debug_file, sketches.collect());
+    let found = found.unwrap_or_default();
     let sketches = file.sketches.iter();
     let pairs = sketches.filter_map(|(sketch, added_at)| {
         let image = found
@@ -144,9 +150,10 @@ fn named(runtimes: Runtimes, file: &Unnamed) -> Vec<Named> {
             sketch: Arc::clone(sketch),
             added_at: *added_at,
             image: Arc::clone(image),
-            watchable: file
-                .watched
-                .map(|inode| Watchable::new(&file.image, inode, image.watch_words(&file.image))),
+            watchable: file.watched.map(|inode| {
+                let words = cache.watch_words(&file.image, image.as_ref());
+                Watchable::new(&file.image, inode, words)
+            }),
         })
     });
     pairs.collect()

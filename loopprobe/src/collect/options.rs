@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use super::{AutoThreshold, Threshold, ThresholdDial};
 use crate::{
+    cache::Cache,
     model::Mode,
     runtime::{RUNTIMES, Runtimes},
 };
@@ -64,6 +65,8 @@ pub struct Options {
     pub max_overhead: Option<f64>,
     /// Separate debug files, given by the user.
     pub debug_files: Vec<PathBuf>,
+    /// Whether files are remembered; nothing is, unless the caller wants it.
+    pub cache: Cache,
     /// Whether the kernel side logs (`--log-level debug`).
     pub kernel_log: bool,
 }
@@ -102,6 +105,7 @@ impl Options {
             watch_roots: true,
             max_overhead: None,
             debug_files: Vec::new(),
+            cache: Cache::Off,
             kernel_log: false,
         }
     }

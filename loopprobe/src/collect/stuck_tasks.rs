@@ -23,6 +23,7 @@ use growing::Growth;
 
 use super::debug_files::GivenDebugFiles;
 use crate::{
+    cache::Cache,
     clock::{nanoseconds, now_ns},
     inventory::{At, Census, Inventory, Task},
     model::{Awaited, TaskKind},
@@ -104,6 +105,8 @@ pub(super) struct Wanted {
     pub which: Which,
     /// Tasks that stay so for less are not told of.
     pub least: Duration,
+    /// Whether files are remembered.
+    pub cache: Cache,
     /// Separate debug files.
     pub debug_files: Vec<PathBuf>,
 }
@@ -140,7 +143,7 @@ impl StuckWatch {
 
 fn watch(wanted: &Wanted, tell: &SyncSender<Found>, ended: &Receiver<()>) {
     let mut debug_files = GivenDebugFiles::new(&wanted.debug_files);
-    let inventory = Inventory::of(wanted.runtimes, wanted.pid, &mut |image| {
+    let inventory = Inventory::of(wanted.runtimes, wanted.pid, wanted.cache, &mut |image| {
         debug_files.of(image)
     });
     let mut inventory = match inventory {

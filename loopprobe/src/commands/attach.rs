@@ -18,7 +18,7 @@ pub(super) fn run(args: &AttachArgs, cli: &Cli) -> anyhow::Result<Exit> {
     let mut output =
         SessionOutput::open(&args.output, Gate::new(&args.session.gate, global)?, global)?;
     output.add(views::open(&args.views)?);
-    output.add(snapshot::on(&args.session));
+    output.add(snapshot::on(&args.session, cli.global.cache()));
     output.add(views::record(&args.record)?);
     observed.observe(&args.session, &args.config, cli, &mut output)?;
     Ok(output.exit(global))

@@ -14,17 +14,18 @@ use super::{
     survey::{Found, Survey},
 };
 use crate::{
+    cache::Seen,
     cli::{Exit, GlobalArgs, PsArgs},
     process::{self, ProcessError},
     report::clean,
-    runtime::presence,
 };
 
 const NOTE: Style = AnsiColor::Yellow.on_default();
 
 pub(super) fn run(_args: &PsArgs, global: &GlobalArgs) -> anyhow::Result<Exit> {
     let progress = Progress::new(global, "looking at all processes");
-    let mut survey = Survey::new(presence);
+    let mut seen = Seen::open(global.cache());
+    let mut survey = Survey::new(|file, path: &_| seen.presence(file, path));
     let mut skipped = Skipped::default();
     let mut rows = Vec::new();
     for pid in process::all()? {

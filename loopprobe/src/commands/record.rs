@@ -22,7 +22,7 @@ pub(super) fn run(args: &RecordArgs, cli: &Cli) -> anyhow::Result<Exit> {
     let observed = Observed::find(&args.target)?;
     let mut output = SessionOutput::without_report(Gate::new(&args.session.gate, global)?, global);
     output.add(views::open(&args.views)?);
-    output.add(snapshot::on(&args.session));
+    output.add(snapshot::on(&args.session, cli.global.cache()));
     output.add(views::record(&RecordArg {
         record: Some(args.output.clone()),
     })?);

@@ -48,7 +48,7 @@ pub(super) fn run(args: &RunArgs, global: &GlobalArgs) -> anyhow::Result<Exit> {
         SessionOutput::open(&args.output, judged, global)?
     };
     output.add(views::open(&args.views)?);
-    output.add(snapshot::on(&args.session));
+    output.add(snapshot::on(&args.session, global.cache()));
     output.add(views::record(&args.record)?);
     let signals = Signals::block()?;
     let child = HeldChild::fork(&program, arguments)?;

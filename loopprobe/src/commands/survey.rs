@@ -15,9 +15,9 @@ use crate::{
 const MAX_FILE_BYTES: u64 = 4 << 30;
 
 /// Looks for Tokio in the files that processes have mapped, each file once.
-pub(super) struct Survey<T> {
+pub(super) struct Survey<T, L = fn(File, &Path) -> Result<Option<T>, ElfError>> {
     /// What is told of a file, if it has Tokio.
-    look: fn(File, &Path) -> Result<Option<T>, ElfError>,
+    look: L,
     known: HashMap<FileKey, Option<T>>,
 }
 
@@ -35,9 +35,9 @@ pub(super) struct Found<T> {
     pub unreadable: Vec<(PathBuf, String)>,
 }
 
-impl<T: Clone> Survey<T> {
+impl<T: Clone, L: FnMut(File, &Path) -> Result<Option<T>, ElfError>> Survey<T, L> {
     /// A survey that tells of each file what `look` does.
-    pub(super) fn new(look: fn(File, &Path) -> Result<Option<T>, ElfError>) -> Self {
+    pub(super) fn new(look: L) -> Self {
         Self {
             look,
             known: HashMap::new(),
@@ -83,7 +83,7 @@ impl<T: Clone> Survey<T> {
         Ok(found)
     }
 
-    fn look_into(&self, file: ImageFile, path: &Path) -> Result<Option<T>, String> {
+    fn look_into(&mut self, file: ImageFile, path: &Path) -> Result<Option<T>, String> {
         if file.metadata.len() > MAX_FILE_BYTES {
             return Err(format!("it is larger than {} GiB", MAX_FILE_BYTES >> 30));
         }

@@ -1,6 +1,9 @@
 //! Finds an image's separate debug information, and proves that it is of the same build.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+};
 
 use object::elf;
 
@@ -76,11 +79,8 @@ pub fn find_debug_file(image: &Image, sections: &Sections) -> Option<Sections> {
 }
 
 fn find_debug_file_in(directory: &Path, image: &Image, sections: &Sections) -> Option<Sections> {
-    let by_build_id = image.build_id().filter(|id| id.len() > 2).and_then(|id| {
-        let path = directory
-            .join(".build-id")
-            .join(&id[..2])
-            .join(format!("{}.debug", &id[2..]));
+    let by_build_id = image.build_id().and_then(|id| {
+        let path = place_of_build_id(directory, id)?;
         open_debug_file(image, &path).ok()
     });
     by_build_id.or_else(|| by_link(directory, image, sections))
@@ -88,13 +88,7 @@ fn find_debug_file_in(directory: &Path, image: &Image, sections: &Sections) -> O
 
 fn by_link(directory: &Path, image: &Image, sections: &Sections) -> Option<Sections> {
     let (name, checksum) = debug_link(sections)?;
-    let beside = image.path().parent()?;
-    let below = directory.join(beside.strip_prefix("/").unwrap_or(beside));
-    let places = [
-        beside.join(&name),
-        beside.join(".debug").join(&name),
-        below.join(&name),
-    ];
+    let places = places_of_link(directory, image.path(), &name);
     places
         .iter()
         .filter(|place| *place != image.path())
@@ -106,6 +100,48 @@ fn by_link(directory: &Path, image: &Image, sections: &Sections) -> Option<Secti
             };
             (same_id && crc32(&file)? == checksum).then_some(file)
         })
+}
+
+fn place_of_build_id(directory: &Path, id: &str) -> Option<PathBuf> {
+    let (folder, file) = id
+        .split_at_checked(2)
+        .filter(|(_, file)| !file.is_empty())?;
+    Some(
+        directory
+            .join(".build-id")
+            .join(folder)
+            .join(format!("{file}.debug")),
+    )
+}
+
+fn places_of_link(directory: &Path, image: &Path, name: &str) -> Vec<PathBuf> {
+    let Some(beside) = image.parent() else {
+        return Vec::new();
+    };
+    let below = directory.join(beside.strip_prefix("/").unwrap_or(beside));
+    vec![
+        beside.join(name),
+        beside.join(".debug").join(name),
+        below.join(name),
+    ]
+}
+
+/// Where [`find_debug_file`] looks for the debug file of a file, whether or not there is one; none
+/// for a file that lacks nothing.
+pub fn debug_file_places(file: File, path: &Path) -> Vec<PathBuf> {
+    let Ok(sections) = Sections::of_file(file, path) else {
+        return Vec::new();
+    };
+    if sections.has(".symtab") && sections.has(".debug_info") {
+        return Vec::new();
+    }
+    let directory = Path::new(DEBUG_DIRECTORY);
+    let id = sections.build_id();
+    let mut places = Vec::from_iter(id.and_then(|id| place_of_build_id(directory, &id)));
+    if let Some((name, _)) = debug_link(&sections) {
+        places.extend(places_of_link(directory, path, &name));
+    }
+    places
 }
 
 /// The file name and checksum that `.gnu_debuglink` gives. A name with a directory in it is

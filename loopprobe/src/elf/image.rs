@@ -12,6 +12,7 @@ use object::elf;
 use super::{
     ElfError, FileOffset, VirtAddr,
     build_id::build_id,
+    digest::ImageDigest,
     functions::FunctionTable,
     header::{FileHeader, ProgramHeader, u32_at, u64_at},
     relocations::{self, Pointers},
@@ -33,12 +34,12 @@ const MAX_ADDRESS: u64 = 1 << 47;
 
 /// A loadable segment and its bytes.
 #[derive(Debug)]
-struct Segment {
+pub(super) struct Segment {
     header: ProgramHeader,
     /// Empty where code is left out.
-    bytes: Vec<u8>,
+    pub(super) bytes: Vec<u8>,
     /// How many bytes the file holds of it.
-    len: u64,
+    pub(super) len: u64,
 }
 
 impl Segment {
@@ -77,15 +78,17 @@ enum Code {
 #[derive(Debug)]
 pub struct Image {
     path: PathBuf,
-    source: Arc<Source>,
+    pub(super) source: Arc<Source>,
     fixed_address: bool,
-    segments: Vec<Segment>,
-    headers: Vec<ProgramHeader>,
+    pub(super) segments: Vec<Segment>,
+    pub(super) headers: Vec<ProgramHeader>,
     build_id: Option<String>,
     pointers: Pointers,
     pub(super) functions: OnceLock<FunctionTable>,
     /// `None` where they are described.
     pub(super) starts: OnceLock<Option<Starts>>,
+    /// `None` where code is left out.
+    pub(super) digest: OnceLock<Option<ImageDigest>>,
 }
 
 impl Image {
@@ -137,6 +140,7 @@ impl Image {
             pointers: Pointers::default(),
             functions: OnceLock::new(),
             starts: OnceLock::new(),
+            digest: OnceLock::new(),
         };
         image.build_id = build_id(&image);
         image.pointers = relocations::read(&image);

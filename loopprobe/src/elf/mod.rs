@@ -6,6 +6,7 @@
 mod address;
 mod build_id;
 mod debug_file;
+mod digest;
 mod error;
 mod functions;
 mod header;
@@ -14,12 +15,15 @@ mod relocations;
 mod sections;
 mod source;
 mod starts;
+mod state;
 mod symbols;
 
 pub use address::{FileOffset, ProcAddr, VirtAddr};
-pub use debug_file::{DebugFileError, find_debug_file, open_debug_file};
+pub use debug_file::{DebugFileError, debug_file_places, find_debug_file, open_debug_file};
+pub use digest::ImageDigest;
 pub use error::ElfError;
 pub use functions::FunctionTable;
 pub use image::Image;
 pub use sections::Sections;
+pub use state::FileState;
 pub use symbols::{Symbol, SymbolTable};

@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    fs::File,
     io::{self, Read as _},
     path::{Path, PathBuf},
     sync::Arc,
@@ -9,9 +10,10 @@ use std::{
 
 use flate2::bufread::ZlibDecoder;
 use object::{CompressedData, CompressionFormat, elf};
+use sha2::{Digest as _, Sha256};
 
 use super::{
-    ElfError,
+    ElfError, FileState,
     build_id::build_id_in,
     header::{u16_at, u32_at, u64_at},
     source::Source,
@@ -71,6 +73,38 @@ impl Sections {
             source,
             table,
         })
+    }
+
+    /// Of an open file; `path` is its name for people.
+    ///
+    /// # Errors
+    /// As [`Sections::open`].
+    pub(super) fn of_file(file: File, path: &Path) -> Result<Self, ElfError> {
+        Self::read(path, Arc::new(Source::from_file(file, path)?))
+    }
+
+    /// The file's state now.
+    pub fn state(&self) -> Option<FileState> {
+        self.source.state()
+    }
+
+    /// Adds where all sections lie to a digest.
+    pub(super) fn add_table(&self, digest: &mut Sha256) {
+        for section in &self.table {
+            let Section { name, kind, .. } = section;
+            digest.update((name.len() as u64).to_le_bytes());
+            digest.update(name);
+            digest.update(kind.to_le_bytes());
+            for word in [
+                section.flags,
+                section.address,
+                section.offset,
+                section.size,
+                section.link.into(),
+            ] {
+                digest.update(word.to_le_bytes());
+            }
+        }
     }
 
     /// The file's name.

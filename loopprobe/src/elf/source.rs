@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use super::ElfError;
+use super::{ElfError, FileState};
 
 /// Where an image's bytes come from.
 ///
@@ -44,6 +44,14 @@ impl Source {
             file,
             len: metadata.len(),
         })
+    }
+
+    /// The file's state now; `None` without a file.
+    pub(super) fn state(&self) -> Option<FileState> {
+        match self {
+            Self::File { file, .. } => FileState::of_open(file).ok(),
+            Self::Bytes(_) => None,
+        }
     }
 
     pub(super) fn len(&self) -> u64 {

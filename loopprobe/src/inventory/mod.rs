@@ -13,11 +13,12 @@ pub use population::Population;
 use self::{awaits::Source, types::Types};
 use crate::{
     attach::bias,
+    cache::Cache,
     elf::{Image, Sections},
     process::{ImageFile, Maps, Memory, ProcessError, can_read_memory, how_to_read},
     runtime::{
         DiscoverError, Instances, LiveTasks, MappedImage, Runtime, Runtimes, Searched, TaskFinder,
-        detect, installed_debug_file,
+        installed_debug_file,
     },
 };
 
@@ -100,6 +101,7 @@ impl Inventory {
     pub fn of(
         runtimes: Runtimes,
         pid: u32,
+        cache: Cache,
         debug_file: &mut dyn FnMut(&Image) -> Option<Sections>,
     ) -> Result<Self, InventoryError> {
         let maps = Maps::read(pid)?;
@@ -128,7 +130,7 @@ impl Inventory {
                 continue;
             };
             let debug_file = debug_file(&image).or_else(|| installed_debug_file(&image));
-            match detect(runtimes, &image, debug_file.as_ref()) {
+            match cache.detect(runtimes, &image, debug_file.as_ref()) {
                 Ok(found) => {
                     source_of.extend(found.iter().map(|_| sources.len()));
                     let first = found.first().map(Arc::clone);

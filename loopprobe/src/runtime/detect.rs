@@ -6,6 +6,8 @@ use std::{
     sync::Arc,
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::{DebugInfoLevel, ImageFacts, RUNTIMES, Runtime, RuntimeImage, Runtimes};
 use crate::elf::{ElfError, Image, Sections, find_debug_file};
 
@@ -100,7 +102,7 @@ fn nothing(runtimes: Runtimes, image: &Image) -> DiscoverError {
 }
 
 /// What can be told of an image's runtime at once.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Presence {
     /// Its versions, or the range that the code allows.
     pub versions: Vec<String>,

@@ -6,6 +6,7 @@
 //! runtime is one row of [`RUNTIMES`].
 
 mod detect;
+mod file_names;
 mod image;
 mod instances;
 mod live;
@@ -20,6 +21,7 @@ use std::{fmt, fs::File, path::Path, sync::Arc};
 use loopprobe_common::thread::STAGE_WORDS;
 
 pub use detect::{DiscoverError, Presence, detect, installed_debug_file, presence, sketch};
+pub use file_names::FileNames;
 pub use image::{CodeCoverage, DebugInfoLevel, Detail, ImageFacts, Inspection, Mangling};
 pub use instances::Instances;
 pub use live::{
@@ -84,6 +86,12 @@ pub trait Runtime: fmt::Debug + Send + Sync {
         Ok(found.map(|image| Presence::of(image.facts())))
     }
 
+    /// Its words for the schedulers of task types ([`ServedType::scheduler`]). A file is remembered
+    /// only if it has no other.
+    fn scheduler_words(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// What names tasks by the memory of a process, if anything does. One for all images: they
     /// share what is mapped.
     ///
@@ -144,6 +152,12 @@ pub trait RuntimeImage: fmt::Debug + Send + Sync {
 
     /// What was found.
     fn facts(&self) -> &ImageFacts;
+
+    /// The same with other names ([`FileNames::give`]). `None` where nothing is to be remembered of
+    /// files.
+    fn with_names(&self, _names: &FileNames) -> Option<Arc<dyn RuntimeImage>> {
+        None
+    }
 
     /// If `header` is the address of a task that is being polled, what it refers to as its type
     /// ([`ServedType::key`]), as an address in the process. Any word of a stack may be asked.

@@ -1,12 +1,14 @@
 //! What a kernel program can read of a thread to see whether it polls a task, without a probe.
 
+use serde::{Deserialize, Serialize};
+
 use crate::elf::VirtAddr;
 
 /// Where a thread-local variable lies.
 pub use crate::code::ThreadPlace;
 
 /// The words of a thread that tell whether it is in a poll, and of which task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WatchWords {
     /// The number of the task, in 8 bytes.
     pub task_id: ThreadPlace,
@@ -22,7 +24,7 @@ pub struct WatchWords {
 }
 
 /// On how much code a finding rests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Votes {
     /// Functions that agree.
     pub agree: usize,
@@ -33,7 +35,7 @@ pub struct Votes {
 }
 
 /// Why a file's threads cannot be watched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum NotWatchable {
     /// The runtime has no such words.
     #[error("this runtime keeps nothing by which a thread can be watched")]

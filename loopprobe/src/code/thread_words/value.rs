@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 
 use iced_x86::{Instruction, OpKind, Register};
+use serde::{Deserialize, Serialize};
 
 use crate::{code::registers::CALLER_SAVED, elf::VirtAddr};
 
 /// Where a thread-local variable lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum ThreadPlace {
     /// So many bytes from the thread pointer.
     Fixed(i64),

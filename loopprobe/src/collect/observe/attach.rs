@@ -136,7 +136,7 @@ impl Observer {
             span: started.span,
             planned,
             measured: prepared.probes,
-            naming: Naming::new(wanted.runtimes).map_err(ObserveError::System)?,
+            naming: Naming::new(wanted.runtimes, wanted.cache).map_err(ObserveError::System)?,
             options: started.options,
         })
     }

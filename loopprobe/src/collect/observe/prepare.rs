@@ -83,6 +83,7 @@ pub(super) fn prepare(options: &Options) -> Result<Prepared, ObserveError> {
     let (lazy, light) = (lazy_headers(&options), options.is_light());
     let mut images = Images::new(options.runtimes, &options.debug_files);
     images.name_at_once = light;
+    images.cache = options.cache;
     images.roots = options.wants_roots();
     let mut plan = Plan::default();
     thread::scope(|scope| {
@@ -120,6 +121,7 @@ pub(super) fn prepare(options: &Options) -> Result<Prepared, ObserveError> {
 fn prepare_watch(options: &Options) -> Result<Prepared, ObserveError> {
     let mut images = Images::new(options.runtimes, &options.debug_files);
     images.watch = true;
+    images.cache = options.cache;
     let mut plan = Plan::default();
     let planned = look(options, &mut images, &mut plan)?;
     refuse_unwatchable(&images.watchable)?;

@@ -25,6 +25,7 @@ impl Observer {
                 runtimes: self.options.runtimes,
                 which,
                 least: least?,
+                cache: self.options.cache,
                 debug_files: self.options.debug_files.clone(),
             }))
         };

@@ -1,35 +1,33 @@
 //! Looks for runtimes in one file, or in every executable file that a process has mapped.
 
-use std::path::{Path, PathBuf};
-
 use anyhow::{Context as _, bail};
 
 use super::report::FileReport;
 use crate::{
+    cache::Cache,
+    cli::InspectArgs,
     collect::debug_files::GivenDebugFiles,
     elf::Image,
     process::{ImageFile, Maps},
-    runtime::{DiscoverError, RUNTIMES, detect},
+    runtime::{DiscoverError, RUNTIMES},
 };
 
 /// What was found, and what was not and why.
 pub(super) struct Inspected {
+    cache: Cache,
     pub files: Vec<FileReport>,
     pub remarks: Vec<String>,
 }
 
 /// Looks at a file, or at all executable files of a process.
-pub(super) fn inspect(
-    path: Option<&Path>,
-    pid: Option<u32>,
-    debug_files: &[PathBuf],
-) -> anyhow::Result<Inspected> {
+pub(super) fn inspect(args: &InspectArgs, cache: Cache) -> anyhow::Result<Inspected> {
     let mut found = Inspected {
+        cache,
         files: Vec::new(),
         remarks: Vec::new(),
     };
-    let mut debug_files = GivenDebugFiles::new(debug_files);
-    match (path, pid) {
+    let mut debug_files = GivenDebugFiles::new(&args.debug_file);
+    match (args.path.as_deref(), args.pid) {
         (Some(path), _) => found.add(&Image::open(path)?, &mut debug_files)?,
         (None, Some(pid)) => found.add_process(pid, &mut debug_files)?,
         (None, None) => bail!("name a file, or a process with --pid"),
@@ -47,10 +45,11 @@ impl Inspected {
         image: &Image,
         debug_files: &mut GivenDebugFiles,
     ) -> Result<(), DiscoverError> {
-        let found = detect(RUNTIMES, image, debug_files.of(image).as_ref())?;
+        let debug_file = debug_files.of(image);
+        let found = (self.cache).detect(RUNTIMES, image, debug_file.as_ref())?;
         let files = found
             .iter()
-            .map(|found| FileReport::new(found.as_ref(), image));
+            .map(|found| FileReport::new(found.as_ref(), image, self.cache));
         self.files.extend(files);
         Ok(())
     }

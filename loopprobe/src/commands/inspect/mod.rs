@@ -20,8 +20,7 @@ use crate::cli::{Exit, Format, GlobalArgs, InspectArgs};
 /// to none of the files.
 pub(super) fn run(args: &InspectArgs, global: &GlobalArgs) -> anyhow::Result<Exit> {
     let progress = Progress::new(global, SCANNING);
-    let Inspected { files, remarks } =
-        files::inspect(args.path.as_deref(), args.pid, &args.debug_file)?;
+    let Inspected { files, remarks, .. } = files::inspect(args, global.cache())?;
     drop(progress);
     if files.is_empty() {
         bail!("{}", remarks.join("\n"));

@@ -6,6 +6,7 @@ use serde::{Serialize, Serializer};
 
 use super::watch::WatchReport;
 use crate::{
+    cache::Cache,
     elf::{FileOffset, Image, VirtAddr},
     model::{NameSource, TaskKind, TaskType},
     runtime::{
@@ -89,7 +90,7 @@ pub(super) struct VtableReport {
 }
 
 impl FileReport {
-    pub(super) fn new(found: &dyn RuntimeImage, file: &Image) -> Self {
+    pub(super) fn new(found: &dyn RuntimeImage, file: &Image, cache: Cache) -> Self {
         let image = found.facts();
         let coverage = image.eh_frame;
         let Inspection { words, header } = found.inspection();
@@ -106,7 +107,7 @@ impl FileReport {
             eh_frame_coverage: coverage.covered as f64 / coverage.total.max(1) as f64,
             words,
             header,
-            watch: WatchReport::new(found.watch_words(file)),
+            watch: WatchReport::new(cache.watch_words(file, found)),
             schedule: image
                 .marks
                 .schedule

@@ -23,6 +23,7 @@ use super::{
     target,
 };
 use crate::{
+    cache::Cache,
     cli::{Exit, GlobalArgs, SnapshotArgs, SnapshotFormat},
     collect::{Options, Stop, debug_files::GivenDebugFiles},
     inventory::{Census, Inventory, InventoryError},
@@ -81,7 +82,7 @@ pub(super) fn run(args: &SnapshotArgs, global: &GlobalArgs) -> anyhow::Result<Ex
     let mut file = BufWriter::new(OutputFile::create(path)?);
     signals.stop(&stop)?;
     let system = System::of(pid);
-    let tasks = tasks(pid, &args.debug_file).map_err(|error| error.to_string());
+    let tasks = tasks(pid, &args.debug_file, global.cache()).map_err(|error| error.to_string());
     let kept = Rc::new(RefCell::new(Kept::default()));
     let mut output = SessionOutput::without_report(Gate::default(), global);
     output.add(vec![Box::new(Keeper(Rc::clone(&kept)))]);
@@ -92,6 +93,7 @@ pub(super) fn run(args: &SnapshotArgs, global: &GlobalArgs) -> anyhow::Result<Ex
         interval: Some(args.duration.max(Options::SHORTEST_INTERVAL)),
         threads: true,
         debug_files: args.debug_file.clone(),
+        cache: global.cache(),
         kernel_log: global.kernel_log(),
         ..Options::new(pid)
     };
@@ -129,9 +131,9 @@ fn plain_text(snapshot: &Snapshot, columns: usize) -> io::Result<Vec<u8>> {
     Ok(text.into_inner())
 }
 
-fn tasks(pid: u32, debug_files: &[PathBuf]) -> Result<Census, InventoryError> {
+fn tasks(pid: u32, debug_files: &[PathBuf], cache: Cache) -> Result<Census, InventoryError> {
     let mut debug_files = GivenDebugFiles::new(debug_files);
-    let mut inventory = Inventory::of(RUNTIMES, pid, &mut |image| debug_files.of(image))?;
+    let mut inventory = Inventory::of(RUNTIMES, pid, cache, &mut |image| debug_files.of(image))?;
     Ok(inventory.take()?)
 }
 

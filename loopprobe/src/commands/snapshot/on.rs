@@ -17,6 +17,7 @@ use super::{
     tasks,
 };
 use crate::{
+    cache::Cache,
     cli::SessionArgs,
     model::{Event, Session, Sink, Summary},
     process::About,
@@ -31,10 +32,11 @@ const GRACE: Duration = Duration::from_secs(10);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
 /// What takes them, if that is wanted.
-pub(in crate::commands) fn on(session: &SessionArgs) -> Vec<Box<dyn Sink>> {
+pub(in crate::commands) fn on(session: &SessionArgs, cache: Cache) -> Vec<Box<dyn Sink>> {
     let args = &session.snapshot;
     let taker = args.snapshot_on.map(|_| Taker {
         folder: args.snapshot_to.clone().unwrap_or_default(),
+        cache,
         debug_files: session.observe.debug_file.clone(),
         head: None,
         recent: VecDeque::new(),
@@ -48,6 +50,7 @@ pub(in crate::commands) fn on(session: &SessionArgs) -> Vec<Box<dyn Sink>> {
 /// Keeps what a snapshot needs of a session.
 struct Taker {
     folder: PathBuf,
+    cache: Cache,
     debug_files: Vec<PathBuf>,
     /// The session's head.
     head: Option<Session>,
@@ -78,9 +81,9 @@ impl Taker {
             why: Some(now.reason.clone()),
             taken_unix_ns: Some(taken_unix_ns),
         };
-        let debug_files = self.debug_files.clone();
+        let (cache, debug_files) = (self.cache, self.debug_files.clone());
         let writer = thread::Builder::new().name("loopprobe-snap".into());
-        let writer = writer.spawn(move || write(snapshot, &debug_files, file))?;
+        let writer = writer.spawn(move || write(snapshot, cache, &debug_files, file))?;
         self.writing.push((path.clone(), writer));
         Ok(path)
     }
@@ -137,10 +140,15 @@ impl Sink for Taker {
 }
 
 /// Adds what is read of the process, and writes it all.
-fn write(mut snapshot: Snapshot, debug_files: &[PathBuf], mut file: OutputFile) -> io::Result<()> {
+fn write(
+    mut snapshot: Snapshot,
+    cache: Cache,
+    debug_files: &[PathBuf],
+    mut file: OutputFile,
+) -> io::Result<()> {
     snapshot.command = About::read(snapshot.pid).command;
     snapshot.system = System::of(snapshot.pid);
-    snapshot.tasks = tasks(snapshot.pid, debug_files).map_err(|error| error.to_string());
+    snapshot.tasks = tasks(snapshot.pid, debug_files, cache).map_err(|error| error.to_string());
     file.write_all(&super::plain_text(&snapshot, COLUMNS)?)?;
     file.flush()
 }

@@ -32,7 +32,8 @@ pub(super) fn run(args: &TasksArgs, global: &GlobalArgs) -> anyhow::Result<Exit>
     let pid = target::pid(&args.target)?;
     let mut debug_files = GivenDebugFiles::new(&args.debug_file);
     let progress = Progress::new(global, format!("reading the files of process {pid}"));
-    let mut inventory = Inventory::of(RUNTIMES, pid, &mut |image| debug_files.of(image))?;
+    let mut debug_file = |image: &_| debug_files.of(image);
+    let mut inventory = Inventory::of(RUNTIMES, pid, global.cache(), &mut debug_file)?;
     drop(progress);
     if let Some((path, problem)) = debug_files.useless() {
         return Err(problem)

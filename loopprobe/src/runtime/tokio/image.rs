@@ -1,12 +1,14 @@
 //! What an image holds of Tokio.
 
+use std::sync::Arc;
+
 use super::chains::Chains;
 use crate::{
     elf::{Image, ProcAddr, Sections},
     process::Memory,
     runtime::{
-        AwaitChains, DebugInfoLevel, Detail, ImageFacts, Inspection, NotWatchable, Runtime,
-        RuntimeImage, WatchWords,
+        AwaitChains, DebugInfoLevel, Detail, FileNames, ImageFacts, Inspection, NotWatchable,
+        Runtime, RuntimeImage, WatchWords,
     },
 };
 
@@ -66,6 +68,14 @@ impl RuntimeImage for TokioImage {
 
     fn facts(&self) -> &ImageFacts {
         &self.facts
+    }
+
+    fn with_names(&self, names: &FileNames) -> Option<Arc<dyn RuntimeImage>> {
+        let facts = names.give(&self.facts, self.runtime())?;
+        Some(Arc::new(Self {
+            facts,
+            header: self.header,
+        }))
     }
 
     fn running_task(&self, memory: &Memory, header: u64) -> Option<ProcAddr> {

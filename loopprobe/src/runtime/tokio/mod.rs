@@ -71,6 +71,10 @@ impl Runtime for Tokio {
         presence::presence(file, path)
     }
 
+    fn scheduler_words(&self) -> &'static [&'static str] {
+        &Scheduler::WORDS
+    }
+
     fn instance(&self, pid: u32) -> Result<Option<Box<dyn RuntimeInstance>>, ProcessError> {
         Ok(Some(Box::new(boxes::Boxes::of(pid)?)))
     }

@@ -25,8 +25,17 @@ pub enum Scheduler {
 }
 
 impl Scheduler {
+    /// All words.
+    pub(super) const WORDS: [&str; 5] = [
+        Self::MultiThread.word(),
+        Self::CurrentThread.word(),
+        Self::Local.word(),
+        Self::Blocking.word(),
+        Self::Unknown.word(),
+    ];
+
     /// In a word, as `inspect` prints it.
-    pub fn word(self) -> &'static str {
+    pub const fn word(self) -> &'static str {
         match self {
             Self::MultiThread => "multi_thread",
             Self::CurrentThread => "current_thread",
