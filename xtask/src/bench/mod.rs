@@ -1,6 +1,7 @@
 //! What loopprobe costs, held against what other tools cost, in one run: `cargo xtask bench`.
 
 mod build;
+mod cache;
 mod figure;
 mod http;
 mod own;
@@ -25,7 +26,7 @@ pub(crate) struct Args {
     /// How often each state takes its turn
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     turns: u32,
-    /// For `start`: measure with these processes instead of a program of this repository
+    /// For `start` and `cache`: measure with these processes instead of a program of this repository
     #[arg(long, value_name = "PID")]
     pid: Vec<u32>,
     /// Write the figures to this file too, one JSON object a line
@@ -43,6 +44,8 @@ enum Name {
     Sites,
     /// From the command to the first timed poll, with a program of more than a thousand task types
     Start,
+    /// What is remembered of files saves: `ps`, `inspect`, and until the first report
+    Cache,
     /// Watching without probes: what is left of a busy program's throughput, and what a context
     /// switch costs
     Watch,
@@ -64,6 +67,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             Name::Own => own::measure(),
             Name::Sites => sites::measure(args.turns),
             Name::Start => start::measure(args.turns, &args.pid),
+            Name::Cache => cache::measure(args.turns, &args.pid),
             Name::Watch => watch::measure(args.turns),
             Name::Http => http::measure(args.turns),
         }?;
