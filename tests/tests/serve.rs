@@ -242,12 +242,19 @@ fn the_file_is_read_again_and_other_processes_are_chosen() -> Result<()> {
     daemon.until("the first let go", |now| {
         state(now, "observed") == 1.0 && long(now, first.pid()) == 0.0
     })?;
-    fs::write(&file, "comand = 'x'\n")?;
-    daemon.signal(libc::SIGHUP);
-    let end = Instant::now() + PATIENCE;
-    while !fs::read_to_string(&daemon.errors)?.contains("`command` is the nearest") {
-        ensure!(Instant::now() < end, "a wrong file is not told of");
-        thread::sleep(Duration::from_millis(50));
+    let together = "otlp = 'grpc://127.0.0.1:9'\notlp-header = ['x-bin=1']\n";
+    let wrong = [
+        ("comand = 'x'\n", "`command` is the nearest"),
+        (together, "nothing is changed: --otlp-header"),
+    ];
+    for (text, told) in wrong {
+        fs::write(&file, text)?;
+        daemon.signal(libc::SIGHUP);
+        let end = Instant::now() + PATIENCE;
+        while !fs::read_to_string(&daemon.errors)?.contains(told) {
+            ensure!(Instant::now() < end, "a wrong file is not told of: {text}");
+            thread::sleep(Duration::from_millis(50));
+        }
     }
     daemon.end()?;
     Ok(())
