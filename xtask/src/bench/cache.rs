@@ -79,8 +79,8 @@ fn finish(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Times both states in turn; the first time with it, which finds nothing, does not count. A session
-/// that a run leaves is ended once its time was taken.
+/// Times both states in turn; the first time with it, which finds nothing, does not count. A
+/// session that a run leaves is ended once its time was taken.
 fn in_turn(
     what: &str,
     turns: u32,

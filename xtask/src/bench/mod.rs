@@ -26,7 +26,8 @@ pub(crate) struct Args {
     /// How often each state takes its turn
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     turns: u32,
-    /// For `start` and `cache`: measure with these processes instead of a program of this repository
+    /// For `start` and `cache`: measure with these processes instead of a program of this
+    /// repository
     #[arg(long, value_name = "PID")]
     pid: Vec<u32>,
     /// Write the figures to this file too, one JSON object a line

@@ -3,9 +3,9 @@
 //! Tokio's `Mutex`, `RwLock`, `Semaphore` and bounded channels wait in such a future: `Acquire` in
 //! `tokio/src/sync/batch_semaphore.rs` (1.23 to 1.54, without `tokio_unstable`'s tracing). It has a
 //! node of the semaphore's queue (how many permits are missing, the waker, two links), a pointer to
-//! the semaphore, how many permits are wanted, and whether it has been polled and has not taken
-//! them. The compiler chooses the order of these fields, so all orders are tried, and one is right
-//! if the semaphore's own queue leads to the node.
+//! the semaphore, how many permits are wanted (a `u32` to 1.32, a `usize` from 1.38), and whether it
+//! has been polled and has not taken them. The compiler chooses the order of these fields, so all
+//! orders are tried, and one is right if the semaphore's own queue leads to the node.
 
 use std::collections::HashSet;
 
@@ -17,8 +17,9 @@ const WORDS: i64 = 8;
 const NODE_WORDS: i64 = 5;
 /// Words of a semaphore in which its queue's ends are looked for.
 const SEMAPHORE_WORDS: usize = 8;
-/// `Semaphore::MAX_PERMITS`.
-const MAX_PERMITS: u64 = u64::MAX >> 3;
+/// Nothing in Tokio wants more at a time: `Semaphore::acquire_many` takes a `u32`, and all of a
+/// `RwLock` is an eighth of that.
+const MAX_WANTED: u64 = u32::MAX as u64;
 /// Futures in a queue that are walked along.
 const MAX_QUEUE: usize = 1 << 16;
 
@@ -33,7 +34,16 @@ pub(super) struct Shape {
     missing: i64,
     semaphore: i64,
     wanted: i64,
-    queued: i64,
+    size: Size,
+}
+
+/// How large the number of wanted permits is. What is smaller than a word lies behind all else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Size {
+    /// A word of its own; whether the future waits is in the last word.
+    Word,
+    /// Half a word; whether the future waits is in the other half.
+    Half,
 }
 
 /// What looks like a future that waits in a semaphore's queue.
@@ -92,26 +102,36 @@ impl Shape {
             [2, 0, 1],
             [2, 1, 0],
         ];
-        let outer = ORDERS.map(|order| starts(order, [1, NODE_WORDS, 1]));
+        let words = ORDERS.map(|order| (Size::Word, starts(order, [1, NODE_WORDS, 1])));
+        let halves = [[0, 1, 2], [1, 0, 2]];
+        let halves = halves.map(|order| (Size::Half, starts(order, [1, NODE_WORDS, 1])));
+        let outer = words.into_iter().chain(halves);
         let inner = ORDERS.map(|order| starts(order, [2, 2, 1]));
-        outer
-            .into_iter()
-            .flat_map(move |[semaphore, node, wanted]| {
-                inner.into_iter().flat_map(move |[waker, links, missing]| {
-                    [(0, 1), (1, 0)].map(|(vtable, data)| Self {
-                        node,
-                        vtable: node + waker + vtable,
-                        data: node + waker + data,
-                        prev: node + links,
-                        next: node + links + 1,
-                        missing: node + missing,
-                        semaphore,
-                        wanted,
-                        // The only field that is smaller than a word comes last.
-                        queued: WORDS - 1,
-                    })
+        outer.flat_map(move |(size, [semaphore, node, wanted])| {
+            inner.into_iter().flat_map(move |[waker, links, missing]| {
+                [(0, 1), (1, 0)].map(|(vtable, data)| Self {
+                    node,
+                    vtable: node + waker + vtable,
+                    data: node + waker + data,
+                    prev: node + links,
+                    next: node + links + 1,
+                    missing: node + missing,
+                    semaphore,
+                    wanted,
+                    size,
                 })
             })
+        })
+    }
+
+    /// How many permits are wanted, if such a future has been polled and has not taken them.
+    fn wanted(&self, word: impl Fn(i64) -> u64) -> Option<u64> {
+        let all = word(self.wanted);
+        let (wanted, is_queued) = match self.size {
+            Size::Word => (all, word(WORDS - 1)),
+            Size::Half => (all & u64::from(u32::MAX), all >> 32),
+        };
+        (is_queued & 0xff == 1 && wanted <= MAX_WANTED).then_some(wanted)
     }
 
     /// The future whose pointer to its semaphore is at this place, if it has what it waited for and
@@ -120,8 +140,7 @@ impl Shape {
         let around = Around::read(memory, semaphore)?;
         let word = |field| around.word(field, self.semaphore);
         let is_granted = word(self.missing) == 0
-            && (1..=MAX_PERMITS).contains(&word(self.wanted))
-            && word(self.queued) & 0xff == 1
+            && self.wanted(word).is_some_and(|wanted| wanted > 0)
             && word(self.vtable) == 0
             && (word(self.prev), word(self.next)) == (0, 0);
         is_granted.then(|| Granted {
@@ -139,11 +158,9 @@ impl Waiting {
         };
         let all = Shape::all().filter_map(|shape| {
             let word = |field| around.word(field, shape.data);
-            let (missing, wanted) = (word(shape.missing), word(shape.wanted));
+            let wanted = shape.wanted(word)?;
             let is_link = |link| word(link) == 0 || is_pointer(word(link));
-            let is_like = (1..=wanted).contains(&missing)
-                && wanted <= MAX_PERMITS
-                && word(shape.queued) & 0xff == 1
+            let is_like = (1..=wanted).contains(&word(shape.missing))
                 && is_pointer(word(shape.vtable))
                 && is_pointer(word(shape.semaphore))
                 && is_link(shape.prev)
@@ -269,7 +286,7 @@ mod tests {
         let granted = found.shape.granted(&own(), at(&all.granted));
         assert_eq!(granted.map(|granted| granted.woken), Some(TASK));
         assert_eq!(found.shape.granted(&own(), at(&all.first)), None);
-        assert_eq!(Shape::all().count(), 72);
+        assert_eq!(Shape::all().count(), 96);
     }
 
     #[test]
@@ -278,6 +295,20 @@ mod tests {
         let shape = waiting(&all).expect("a future").0.shape;
         all.granted[7] = 0x7700;
         let at = ProcAddr(all.granted.as_ptr() as u64);
+        assert_eq!(shape.granted(&own(), at), None);
+    }
+
+    #[test]
+    fn the_number_of_permits_may_take_half_a_word() {
+        let mut all = memories();
+        all.first[6..].copy_from_slice(&[1 << 32 | 3, 0x1]);
+        all.last[6..].copy_from_slice(&[0x77 << 40 | 1 << 32 | 1, 0x1]);
+        all.granted[6..].copy_from_slice(&[1 << 32 | 2, 0x1]);
+        let shape = waiting(&all).expect("a future").0.shape;
+        assert_eq!(shape.size, Size::Half);
+        let at = ProcAddr(all.granted.as_ptr() as u64);
+        assert!(shape.granted(&own(), at).is_some());
+        all.granted[6] = 2;
         assert_eq!(shape.granted(&own(), at), None);
     }
 
