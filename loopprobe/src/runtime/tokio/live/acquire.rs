@@ -3,9 +3,9 @@
 //! Tokio's `Mutex`, `RwLock`, `Semaphore` and bounded channels wait in such a future: `Acquire` in
 //! `tokio/src/sync/batch_semaphore.rs` (1.23 to 1.54, without `tokio_unstable`'s tracing). It has a
 //! node of the semaphore's queue (how many permits are missing, the waker, two links), a pointer to
-//! the semaphore, how many permits are wanted (a `u32` to 1.32, a `usize` from 1.38), and whether it
-//! has been polled and has not taken them. The compiler chooses the order of these fields, so all
-//! orders are tried, and one is right if the semaphore's own queue leads to the node.
+//! the semaphore, how many permits are wanted (a `u32` to 1.32, a `usize` from 1.38), and whether
+//! it has been polled and has not taken them. The compiler chooses the order of these fields, so
+//! all orders are tried, and one is right if the semaphore's own queue leads to the node.
 
 use std::collections::HashSet;
 
@@ -92,7 +92,8 @@ impl Around {
 }
 
 impl Shape {
-    /// All that there may be.
+    /// All that there may be. Halves first: a half is never found where there is a word, but what
+    /// lies before a half may look like a word.
     fn all() -> impl Iterator<Item = Self> {
         const ORDERS: [[usize; 3]; 6] = [
             [0, 1, 2],
@@ -105,7 +106,7 @@ impl Shape {
         let words = ORDERS.map(|order| (Size::Word, starts(order, [1, NODE_WORDS, 1])));
         let halves = [[0, 1, 2], [1, 0, 2]];
         let halves = halves.map(|order| (Size::Half, starts(order, [1, NODE_WORDS, 1])));
-        let outer = words.into_iter().chain(halves);
+        let outer = halves.into_iter().chain(words);
         let inner = ORDERS.map(|order| starts(order, [2, 2, 1]));
         outer.flat_map(move |(size, [semaphore, node, wanted])| {
             inner.into_iter().flat_map(move |[waker, links, missing]| {
