@@ -94,3 +94,18 @@ fn a_root_future_that_keeps_a_lock_is_found_without_its_name() -> Result<()> {
     assert_eq!((evidence.tasks, evidence.task_ids.len()), (Some(1), 1));
     Ok(())
 }
+
+/// A future that was handed a lock and waits for a worker takes it soon.
+#[test]
+fn a_lock_that_is_handed_on_is_none() -> Result<()> {
+    take_machine!();
+    let target = start(Build::DEFAULT.stripped(), "busy")?;
+    let args = ["--stuck", "1s", "--duration", "12s"];
+    let report = Session::attach(target.pid(), &args)?.finish()?;
+    let locks = report.findings.iter();
+    let locks: Vec<_> = locks
+        .filter(|found| found.kind == FindingKind::Futurelock)
+        .collect();
+    ensure!(locks.is_empty(), "{locks:#?}");
+    Ok(())
+}

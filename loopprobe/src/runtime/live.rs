@@ -212,6 +212,8 @@ pub struct Unclaimed {
     pub future: ProcAddr,
     /// The task that polled it last, as an index of the tasks; `None` if that is not known.
     pub task: Option<usize>,
+    /// The future that is next in the lock's queue.
+    pub oldest: ProcAddr,
     /// How many futures wait in the lock's queue.
     pub queue: u64,
     /// The tasks that poll these, as far as they are known: indices of the tasks.

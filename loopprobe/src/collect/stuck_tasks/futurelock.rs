@@ -27,8 +27,8 @@ pub(crate) struct Futurelock {
     pub since_ns: u64,
 }
 
-/// Which future, of which lock and task.
-type Key = (ProcAddr, ProcAddr, Option<u64>);
+/// Which future, of which lock and task, and who is next: while a lock is handed on, that changes.
+type Key = (ProcAddr, ProcAddr, Option<u64>, ProcAddr);
 
 /// Which were so at the last look, since when, and whether that has been told.
 #[derive(Debug, Default)]
@@ -46,7 +46,7 @@ impl Locks {
                 continue;
             }
             let id = task.and_then(|task| task.id);
-            let key = (unclaimed.future, unclaimed.semaphore, id);
+            let key = (unclaimed.future, unclaimed.semaphore, id, unclaimed.oldest);
             let (since_ns, mut told) = before.remove(&key).unwrap_or((now_ns, false));
             if !told && now_ns.saturating_sub(since_ns) >= least_ns {
                 told = true;
@@ -107,6 +107,7 @@ mod tests {
                 semaphore: ProcAddr(1),
                 future: ProcAddr(2),
                 task: Some(1),
+                oldest: ProcAddr(3),
                 queue: 3,
                 waiting: vec![0, 1],
             }],
@@ -121,6 +122,11 @@ mod tests {
         assert_eq!(locks.look(&idle, 100, 50), []);
         // Its task was polled meanwhile, so it begins anew.
         assert_eq!(locks.look(&census(TaskState::Running), 120, 50), []);
+        assert_eq!(locks.look(&idle, 130, 50), []);
+        // Another one waits by now: the lock was handed on meanwhile.
+        let mut later = census(TaskState::Idle);
+        later.unclaimed[0].oldest = ProcAddr(4);
+        assert_eq!(locks.look(&later, 190, 50), []);
         assert_eq!(locks.look(&idle, 150, 50), []);
         let found = locks.look(&idle, 200, 50);
         assert_eq!(found.len(), 1);

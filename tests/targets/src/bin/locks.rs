@@ -2,12 +2,14 @@
 //! locks that are waited for in vain for other reasons.
 //!
 //! `locks`: tasks of both kinds. `root`: the future given to `block_on` keeps a lock from a task.
+//! `busy`: a lock that tasks take in turn, each some time after it was handed to them, since others
+//! keep the workers.
 
 use std::future::{poll_fn, Future};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use targets::control::{self, Options};
 use targets::truth::TaskId;
@@ -118,6 +120,24 @@ async fn takes_turns(lock: Arc<Mutex<u64>>) {
     }
 }
 
+/// Takes turns, and does nothing in between: it hands the lock on, and waits for it again.
+async fn takes_turns_at_once(lock: Arc<Mutex<u64>>) {
+    loop {
+        *lock.lock().await += 1;
+    }
+}
+
+/// Keeps a worker for some time, again and again.
+async fn computes() {
+    loop {
+        let until = Instant::now() + Duration::from_millis(3);
+        while Instant::now() < until {
+            std::hint::spin_loop();
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
 /// Is about to be handed a lock, and drops that future instead; then it waits for one that is held.
 async fn changes_its_mind(lock: Arc<Mutex<u64>>, other: Arc<Notify>) {
     {
@@ -223,17 +243,37 @@ fn root(runtime: &Runtime) {
     });
 }
 
+/// Of each lock there is nearly always one task that has been handed it and waits for a worker, and
+/// two wait for the lock. There is so much memory that they change while it is searched, and three
+/// do not divide the 128 polls after which Tokio turns to others.
+fn busy(runtime: &Runtime) {
+    std::mem::forget(vec![1_u8; 8 << 20]);
+    for _ in 0..50 {
+        let lock = Arc::new(Mutex::new(0));
+        for _ in 0..3 {
+            drop(runtime.spawn(takes_turns_at_once(lock.clone())));
+        }
+    }
+    for _ in 0..4 {
+        drop(runtime.spawn(computes()));
+    }
+    control::ready();
+    runtime.block_on(control::go());
+}
+
 fn main() {
-    let options = Options::parse(&["locks", "root"]);
+    let options = Options::parse(&["locks", "root", "busy"]);
     control::listen();
     let runtime = targets::runtime::multi_thread(2);
-    if options.scenario == "root" {
-        root(&runtime);
-    } else {
-        kept(&runtime);
-        in_vain(&runtime);
-        control::ready();
-        runtime.block_on(control::go());
+    match options.scenario.as_str() {
+        "root" => root(&runtime),
+        "busy" => busy(&runtime),
+        _ => {
+            kept(&runtime);
+            in_vain(&runtime);
+            control::ready();
+            runtime.block_on(control::go());
+        }
     }
     runtime.shutdown_background();
 }

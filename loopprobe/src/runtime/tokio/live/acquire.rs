@@ -57,6 +57,15 @@ pub(super) struct Waiting {
     pub node: u64,
 }
 
+/// The nodes in a semaphore's queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Nodes {
+    /// All of them.
+    pub all: HashSet<u64>,
+    /// The one that is next: new ones come to the front (`Waitlist::queue`).
+    pub oldest: u64,
+}
+
 /// A future that has been given what it waited for, and has not been polled since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Granted {
@@ -175,8 +184,8 @@ impl Waiting {
         all.collect()
     }
 
-    /// The nodes in the semaphore's queue, if there is one of this shape.
-    pub(super) fn queue(&self, memory: &Memory) -> Option<HashSet<u64>> {
+    /// The semaphore's queue, if there is one of this shape.
+    pub(super) fn queue(&self, memory: &Memory) -> Option<Nodes> {
         let mut words = [0; SEMAPHORE_WORDS];
         let read = memory.places(&[(ProcAddr(self.semaphore), words.len())], &mut words);
         let pairs = words.windows(2).filter(|_| read == 1);
@@ -188,7 +197,7 @@ impl Waiting {
     }
 
     /// The nodes from the first to the last, if each leads back to the one before.
-    fn walk(&self, memory: &Memory, first: u64, last: u64) -> Option<HashSet<u64>> {
+    fn walk(&self, memory: &Memory, first: u64, last: u64) -> Option<Nodes> {
         let mut seen = HashSet::new();
         let (mut before, mut node) = (0, first);
         while seen.len() < MAX_QUEUE && seen.insert(node) {
@@ -200,7 +209,10 @@ impl Waiting {
                 return None;
             }
             if next == 0 {
-                return (node == last).then_some(seen);
+                return (node == last).then_some(Nodes {
+                    all: seen,
+                    oldest: node,
+                });
             }
             (before, node) = (node, next);
         }
@@ -272,9 +284,8 @@ mod tests {
         let found = Waiting::at(&own(), ProcAddr(&raw const all.last[2] as u64));
         found.into_iter().find_map(|waiting| {
             let queue = waiting.queue(&own())?;
-            queue
-                .contains(&waiting.node)
-                .then_some((waiting, queue.len()))
+            let all = &queue.all;
+            all.contains(&waiting.node).then_some((waiting, all.len()))
         })
     }
 

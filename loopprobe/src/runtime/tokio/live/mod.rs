@@ -228,7 +228,13 @@ impl TaskFinder for Finder {
 
     fn unclaimed(&mut self, tasks: &[LiveTask]) -> Result<Vec<Unclaimed>, ProcessError> {
         let resident = resident(self.pid)?;
-        Ok(unclaimed::unclaimed(&self.memory, &resident.ranges, tasks))
+        let (memory, layouts) = (&self.memory, &self.layouts);
+        Ok(unclaimed::unclaimed(
+            memory,
+            layouts,
+            &resident.ranges,
+            tasks,
+        ))
     }
 }
 

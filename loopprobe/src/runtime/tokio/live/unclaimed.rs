@@ -6,7 +6,9 @@ use std::{
 };
 
 use super::{
-    acquire::{Shape, Waiting},
+    acquire::{Granted, Nodes, Shape, Waiting},
+    header::Header,
+    layout::Layouts,
     scan,
 };
 use crate::{
@@ -21,7 +23,7 @@ const MAX_QUEUES: usize = 4096;
 /// The queue of a semaphore.
 struct Queue {
     shape: Shape,
-    nodes: HashSet<u64>,
+    nodes: Nodes,
     /// The tasks in it that are known, as indices.
     tasks: BTreeSet<usize>,
 }
@@ -30,6 +32,7 @@ struct Queue {
 /// queue lead to the semaphore, and what points to it may be a future that has been given permits.
 pub(super) fn unclaimed(
     memory: &Memory,
+    layouts: &Layouts,
     ranges: &[Range<ProcAddr>],
     tasks: &[LiveTask],
 ) -> Vec<Unclaimed> {
@@ -39,7 +42,7 @@ pub(super) fn unclaimed(
     let pointers = scan::places_of(memory, ranges, &semaphores);
     let found = pointers.into_iter().filter_map(|(at, semaphore)| {
         let queue = queues.get(&semaphore)?;
-        let granted = queue.shape.granted(memory, at)?;
+        let granted = granted(memory, layouts, queue, at)?;
         let woken = by_header.get(&granted.woken).copied();
         let holder = tasks.iter().position(|task| is_inside(task, granted.at));
         Some(Unclaimed {
@@ -47,11 +50,23 @@ pub(super) fn unclaimed(
             future: granted.at,
             // Where it lies in another task than the one that was woken, one of the two is wrong.
             task: woken.filter(|woken| holder.is_none_or(|holder| holder == *woken)),
-            queue: queue.nodes.len() as u64,
+            oldest: ProcAddr(queue.nodes.oldest),
+            queue: queue.nodes.all.len() as u64,
             waiting: queue.tasks.iter().copied().collect(),
         })
     });
     found.collect()
+}
+
+/// The future whose pointer to its semaphore is at a place, if it was given its permits and its
+/// task is not about to take them: a task is woken for them at once, and is idle again only if it
+/// was polled without polling this future.
+fn granted(memory: &Memory, layouts: &Layouts, queue: &Queue, at: ProcAddr) -> Option<Granted> {
+    let granted = queue.shape.granted(memory, at)?;
+    let task = Header::read_many(memory, layouts, &[ProcAddr(granted.woken)]);
+    let is_idle = task.iter().all(|task| task.state() == TaskState::Idle);
+    let is_still = || queue.shape.granted(memory, at) == Some(granted);
+    (is_idle && is_still()).then_some(granted)
 }
 
 /// The queues in which idle tasks wait, by semaphore.
@@ -71,7 +86,7 @@ fn queues(
             if !queues.contains_key(&semaphore) && walked < MAX_QUEUES {
                 walked += 1;
                 let nodes = waiting.queue(memory);
-                let queue = nodes.filter(|nodes| nodes.contains(&waiting.node));
+                let queue = nodes.filter(|nodes| nodes.all.contains(&waiting.node));
                 queues.extend(queue.map(|nodes| {
                     let (shape, tasks) = (waiting.shape, BTreeSet::new());
                     (
@@ -86,7 +101,7 @@ fn queues(
             }
             if let Some(queue) = queues.get_mut(&semaphore)
                 && queue.shape == waiting.shape
-                && queue.nodes.contains(&waiting.node)
+                && queue.nodes.all.contains(&waiting.node)
             {
                 queue.tasks.extend(by_header.get(&header));
             }
