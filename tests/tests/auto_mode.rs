@@ -1,7 +1,7 @@
 //! Sessions that watch, and place exact probes for a while where a poll was long or may have been:
 //! held against the target's own record of its polls.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use loopprobe::model::{LongPoll, Mode, TaskKind};
@@ -55,18 +55,6 @@ fn true_poll<'a>(report: &LongPoll, truth: &'a [Poll]) -> Option<&'a Poll> {
     truth.iter().find(|poll| {
         poll.kind == "async" && poll.tid == report.tid && common(poll) * 2 > report.duration_ns
     })
-}
-
-/// How many polls of tasks were timed exactly and were open when the probes went: these are counted
-/// in the look, and not told as polls that have ended.
-fn left_open(report: &Report) -> u64 {
-    let of = |ended: bool| -> BTreeSet<(u32, u64)> {
-        let exact = report.polls.iter().filter(|poll| {
-            poll.ended == ended && poll.bounds.is_none() && poll.task.kind == TaskKind::Async
-        });
-        exact.map(|poll| (poll.tid, poll.start_ns)).collect()
-    };
-    of(false).difference(&of(true)).count() as u64
 }
 
 /// While there are probes, every long poll of a task is told of, exactly and once.
@@ -128,11 +116,10 @@ fn check(build: Build, scenario: &[&str]) -> Result<()> {
         long.len()
     );
     ensure!(looks.count == 1 && looks.most_sites > 0, "{looks:?}");
-    let open = left_open(&report);
-    let told = exact.len() as u64;
     ensure!(
-        (told..=told + open).contains(&looks.long_polls),
-        "{looks:?}, {told} told, {open} left open"
+        looks.long_polls == exact.len() as u64,
+        "{looks:?}, {} told",
+        exact.len()
     );
     ensure!(looks.polls >= looks.long_polls, "{looks:?}");
     Ok(())

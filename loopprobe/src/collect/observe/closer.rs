@@ -205,6 +205,7 @@ impl Observer {
         };
         look.found.insert(poll.task.clone());
         if look.beside.keep(&poll) {
+            self.totals.looks.long_polls += 1;
             self.totals.count_unprobed(&poll);
         }
         sink.event(&Event::LongPoll(poll))
