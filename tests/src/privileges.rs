@@ -8,32 +8,59 @@ use anyhow::{Result, ensure};
 
 use crate::{matrix, unprivileged};
 
-/// The right to attach, held by one test at a time: their bounds on time would suffer from each
-/// other's load.
+/// A place on the machine, held until it is dropped.
 #[derive(Debug)]
 pub struct Machine {
     _lock: File,
 }
 
-/// Waits for the machine; `None` where this process may not load eBPF programs, after saying aloud
-/// what is missing.
+/// Whom a test can stand beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beside {
+    /// Nobody: it measures what others' load would change, or looks at all processes.
+    Nobody,
+    /// Others: what it asks for must hold on a busy machine too.
+    Others,
+}
+
+/// Waits for the machine, or for a place on it; `None` where this process may not load eBPF
+/// programs, after saying aloud what is missing.
 ///
 /// Where the tests are run to prove something, in CI (the variable `CI` is set), a missing
 /// privilege is a failure and not a reason to skip.
 ///
 /// # Errors
 /// When the privileges are missing in CI.
-pub fn machine() -> Result<Option<Machine>> {
+pub fn machine(beside: Beside) -> Result<Option<Machine>> {
     if !is_root() {
         skip("root is needed to attach eBPF programs: run `sudo -E cargo xtask test`")?;
         return Ok(None);
     }
+    wait_for(beside).map(Some)
+}
+
+/// Waits until nobody has the machine alone, for a test that needs no privileges and keeps a CPU
+/// busy for a while: it builds programs or reads large ones.
+///
+/// # Errors
+/// When the file that is locked cannot be made.
+pub fn place() -> Result<Machine> {
+    wait_for(Beside::Others)
+}
+
+fn wait_for(beside: Beside) -> Result<Machine> {
+    let how = match beside {
+        Beside::Nobody => libc::LOCK_EX,
+        Beside::Others => libc::LOCK_SH,
+    };
     std::fs::create_dir_all(matrix::target_dir())?;
-    let lock = File::create(matrix::target_dir().join("tests.lock"))?;
+    let path = matrix::target_dir().join("tests.lock");
+    // Root's file is no ordinary user's to write.
+    let lock = File::open(&path).or_else(|_| File::create(&path))?;
     // SAFETY: a descriptor that `lock` keeps open; the lock goes with it.
-    let result = unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX) };
+    let result = unsafe { libc::flock(lock.as_raw_fd(), how) };
     ensure!(result == 0, "cannot lock {lock:?}");
-    Ok(Some(Machine { _lock: lock }))
+    Ok(Machine { _lock: lock })
 }
 
 /// Whether the tests are run by root.
@@ -102,11 +129,30 @@ macro_rules! only_root {
     };
 }
 
-/// Takes the machine for the rest of the test; leaves the test where privileges are missing.
+/// Takes the machine for the rest of the test, for itself; leaves the test where privileges are
+/// missing.
 #[macro_export]
 macro_rules! take_machine {
     () => {
-        let Some(_machine) = $crate::privileges::machine()? else {
+        $crate::__machine!(Nobody)
+    };
+}
+
+/// Takes a place on the machine for the rest of the test, beside others that do; leaves the test
+/// where privileges are missing.
+#[macro_export]
+macro_rules! share_machine {
+    () => {
+        $crate::__machine!(Others)
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __machine {
+    ($beside:ident) => {
+        let Some(_machine) = $crate::privileges::machine($crate::privileges::Beside::$beside)?
+        else {
             return Ok(());
         };
     };

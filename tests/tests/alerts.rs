@@ -16,7 +16,7 @@ use loopprobe_tests::{
     folder::Folder,
     matrix,
     session::{Report, Session},
-    take_machine,
+    share_machine,
     target::Target,
 };
 use serde_json::Value;
@@ -39,7 +39,7 @@ fn observe(target: &Target, seconds: &str, args: &[&str]) -> Result<Report> {
 
 #[test]
 fn a_command_is_given_the_event_and_its_main_fields() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let folder = Folder::new("alerts")?;
     let ends = folder.path().join("ends");
     let target = Target::busy("storm", 30_000)?;
@@ -118,7 +118,7 @@ fn a_command_is_given_the_event_and_its_main_fields() -> Result<()> {
 
 #[test]
 fn a_poll_alerts_while_it_is_open() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let folder = Folder::new("alerts-open")?;
     let (events, ends) = (folder.path().join("events"), folder.path().join("ends"));
     let target = blocking(2_000_000)?;
@@ -156,7 +156,7 @@ fn a_poll_alerts_while_it_is_open() -> Result<()> {
 
 #[test]
 fn a_command_that_hangs_is_ended_and_counted() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let target = blocking(30_000)?;
     let args = [
         "--on-alert",
@@ -190,7 +190,7 @@ fn a_command_that_hangs_is_ended_and_counted() -> Result<()> {
 
 #[test]
 fn under_sudo_a_command_is_the_invoking_users() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let folder = Folder::new("alerts-user")?;
     let told = folder.path().join("who");
     fs::write(&told, "")?;
@@ -257,7 +257,7 @@ fn server() -> Result<(String, Receiver<(String, Value)>)> {
 
 #[test]
 fn a_url_is_posted_to_again_if_it_refuses() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let target = blocking(30_000)?;
     let (address, requests) = server()?;
     let url = format!("http://{address}/hook?x=1");
@@ -281,7 +281,7 @@ fn a_url_is_posted_to_again_if_it_refuses() -> Result<()> {
 
 #[test]
 fn alertmanager_is_spoken_to_in_its_own_form() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let target = blocking(30_000)?;
     let (address, requests) = server()?;
     let url = format!("http://{address}/api/v2/alerts");
@@ -322,7 +322,7 @@ fn alertmanager_is_spoken_to_in_its_own_form() -> Result<()> {
 /// A poll of two seconds is told of while it is open, as a warning; it ends as a critical one.
 #[test]
 fn an_alert_that_alertmanager_was_told_of_ends_there() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let target = blocking(2_000_000)?;
     let (address, requests) = server()?;
     let url = format!("http://{address}/api/v2/alerts");
@@ -369,7 +369,7 @@ fn an_alert_that_alertmanager_was_told_of_ends_there() -> Result<()> {
 
 #[test]
 fn what_was_filtered_out_does_not_alert() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let folder = Folder::new("alerts-filtered")?;
     let target = blocking(30_000)?;
     for (args, alerts) in [

@@ -21,6 +21,7 @@ use loopprobe_tests::{
     matrix::{self, Build, Profile},
     privileges,
     session::Session,
+    share_machine,
     target::Target,
 };
 
@@ -153,9 +154,7 @@ fn what_is_remembered_is_what_the_file_gives() -> Result<()> {
 
 #[test]
 fn a_second_session_has_the_same_head_and_names() -> Result<()> {
-    let Some(_) = privileges::machine()? else {
-        return Ok(());
-    };
+    share_machine!();
     let cache = Cache::new()?;
     let program = matrix::target(Build::DEFAULT.stripped(), "busy")?;
     let mut target = Target::start(

@@ -7,7 +7,7 @@ use loopprobe::model::{Evidence, Finding, FindingKind};
 use loopprobe_tests::{
     matrix::{self, Build, Profile, Tokio},
     session::Session,
-    take_machine,
+    share_machine,
     target::Target,
 };
 
@@ -64,7 +64,7 @@ fn check(build: Build) -> Result<()> {
 
 #[test]
 fn locks_that_nobody_takes_are_found_and_no_others() -> Result<()> {
-    take_machine!();
+    share_machine!();
     for tokio in [
         Tokio::Newest,
         Tokio::Exactly("1.44.2"),
@@ -85,7 +85,7 @@ fn locks_that_nobody_takes_are_found_and_no_others() -> Result<()> {
 /// The root future is no task: who keeps the lock is not said.
 #[test]
 fn a_root_future_that_keeps_a_lock_is_found_without_its_name() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let target = start(Build::DEFAULT.stripped(), "root")?;
     let findings = found(&target)?;
     ensure!(findings.len() == 1, "{findings:#?}");
@@ -98,7 +98,7 @@ fn a_root_future_that_keeps_a_lock_is_found_without_its_name() -> Result<()> {
 /// A future that was handed a lock and waits for a worker takes it soon.
 #[test]
 fn a_lock_that_is_handed_on_is_none() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let target = start(Build::DEFAULT.stripped(), "busy")?;
     let args = ["--stuck", "1s", "--duration", "12s"];
     let report = Session::attach(target.pid(), &args)?.finish()?;

@@ -12,7 +12,7 @@ use loopprobe_tests::leftovers::Objects;
 use loopprobe_tests::matrix::{Build, loopprobe, target};
 use loopprobe_tests::scenario::gated;
 use loopprobe_tests::session::Session;
-use loopprobe_tests::take_machine;
+use loopprobe_tests::share_machine;
 use loopprobe_tests::target::{Target, wait};
 use loopprobe_tests::text::{changed_bytes, until_clean};
 
@@ -48,7 +48,7 @@ fn still_polls(target: &mut Target) -> Result<()> {
 
 #[test]
 fn many_attaches_and_detaches_leave_nothing() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let cycles = match std::env::var("LOOPPROBE_CYCLES") {
         Ok(cycles) => cycles.parse().context("LOOPPROBE_CYCLES")?,
         Err(_) => CYCLES,
@@ -78,7 +78,7 @@ fn many_attaches_and_detaches_leave_nothing() -> Result<()> {
 
 #[test]
 fn kills_at_any_moment_leave_nothing() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let mut target = busy()?;
     let before = Objects::now()?;
     let pid = target.pid().to_string();
@@ -121,7 +121,7 @@ fn kills_at_any_moment_leave_nothing() -> Result<()> {
 
 #[test]
 fn signals_are_handled_while_polls_are_timed() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let path = target(Build::DEFAULT, "signals")?;
     let mut target = Target::start(&path, &["--rounds", "1000", "--gate", "before", "--hold"])?;
     let before = Objects::now()?;
@@ -155,7 +155,7 @@ fn signals_are_handled_while_polls_are_timed() -> Result<()> {
 
 #[test]
 fn a_library_that_is_loaded_and_unloaded_over_and_over_is_survived() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let library = target(Build::DEFAULT, "libplugin.so")?;
     let path = target(Build::DEFAULT, "reloader")?;
     let mut command = Command::new(path);
@@ -183,7 +183,7 @@ fn a_library_that_is_loaded_and_unloaded_over_and_over_is_survived() -> Result<(
 
 #[test]
 fn a_target_that_is_killed_in_the_middle_of_a_poll_leaves_nothing() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let path = target(Build::DEFAULT, "busy")?;
     // Each poll blocks for 3 s.
     let target = Target::start(
@@ -225,7 +225,7 @@ impl Drop for Stopped {
 
 #[test]
 fn a_target_that_is_stopped_is_attached_to_and_detached_from() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let mut target = busy()?;
     let before = Objects::now()?;
     let stopped = Stopped::new(target.pid());
@@ -274,7 +274,7 @@ impl Drop for Traced {
 
 #[test]
 fn a_debugger_on_the_target_is_not_disturbed() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let mut target = busy()?;
     let before = Objects::now()?;
     let traced = Traced::new(target.pid())?;
@@ -295,7 +295,7 @@ fn a_debugger_on_the_target_is_not_disturbed() -> Result<()> {
 
 #[test]
 fn two_sessions_on_one_target_count_the_same() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let mut target = gated(Build::DEFAULT, "truth", &["sleep"])?;
     let before = Objects::now()?;
     let first = Session::attach(target.pid(), &[])?;
@@ -325,7 +325,7 @@ fn two_sessions_on_one_target_count_the_same() -> Result<()> {
 
 #[test]
 fn forks_and_executed_programs_leave_nothing() -> Result<()> {
-    take_machine!();
+    share_machine!();
     // The next program is `truth` beside it.
     target(Build::DEFAULT, "truth")?;
     let path = target(Build::DEFAULT, "fork_exec")?;
@@ -344,7 +344,7 @@ fn forks_and_executed_programs_leave_nothing() -> Result<()> {
 
 #[test]
 fn a_session_that_is_interrupted_while_it_attaches_leaves_nothing() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let mut target = busy()?;
     let before = Objects::now()?;
     for millis in [20, 100, 250, 500] {

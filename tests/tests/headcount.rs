@@ -7,7 +7,7 @@ use loopprobe::model::{FindingKind, Interval, ThreadState};
 use loopprobe_tests::{
     matrix::{self, Build, Tokio, VERSIONS},
     session::{Report, Session},
-    take_machine,
+    share_machine,
     target::Target,
 };
 
@@ -33,7 +33,7 @@ fn counts_spawned(tokio: Tokio) -> bool {
 /// that comes later.
 #[test]
 fn what_comes_and_goes_is_counted_exactly() -> Result<()> {
-    take_machine!();
+    share_machine!();
     for (index, tokio) in VERSIONS.into_iter().enumerate() {
         let build = Build {
             tokio,
@@ -127,7 +127,7 @@ fn is_found_once(report: &Report) -> Result<()> {
 /// Busy, idle and waiting are told apart from workers, which are threads of the pool too.
 #[test]
 fn the_blocking_pools_are_what_the_program_made_of_them() -> Result<()> {
-    take_machine!();
+    share_machine!();
     for (index, tokio) in VERSIONS.into_iter().enumerate() {
         let build = Build {
             tokio,
@@ -168,7 +168,7 @@ fn the_blocking_pools_are_what_the_program_made_of_them() -> Result<()> {
 
 #[test]
 fn under_churn_it_is_within_a_hundredth() -> Result<()> {
-    take_machine!();
+    share_machine!();
     for tokio in [Tokio::Newest, Tokio::Exactly("1.28.2")] {
         let build = Build {
             tokio,
@@ -205,7 +205,7 @@ fn under_churn_it_is_within_a_hundredth() -> Result<()> {
 /// though its closure runs on.
 #[test]
 fn the_end_of_a_runtime_waits_for_a_closure() -> Result<()> {
-    take_machine!();
+    share_machine!();
     const KIND: FindingKind = FindingKind::Shutdown;
     for (tokio, stripped) in [(Tokio::Newest, true), (Tokio::Exactly("1.44.2"), false)] {
         let build = Build {

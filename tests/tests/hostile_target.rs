@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use loopprobe_tests::folder::Folder;
 use loopprobe_tests::matrix::{Build, Profile, loopprobe, target};
-use loopprobe_tests::take_machine;
+use loopprobe_tests::share_machine;
 use loopprobe_tests::target::{Target, wait};
 
 /// Changes the colour, moves the cursor, sets the window's title, and turns the direction of text
@@ -48,7 +48,7 @@ fn run(args: &[&str]) -> Result<Output> {
 
 #[test]
 fn names_of_files_threads_and_processes_do_not_reach_a_terminal_as_commands() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let folder = Folder::new("names")?;
     let program = copy(&target(Build::DEFAULT, "truth")?, folder.path().join(NAME))?;
     let mut target = Target::start(&program, &["sleep", "--gate", "inside", "--hold"])?;
@@ -110,7 +110,7 @@ fn names_in_errors_do_not_reach_a_terminal_as_commands() -> Result<()> {
 
 #[test]
 fn a_library_that_its_owner_cuts_short_while_it_is_read_does_not_kill_loopprobe() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let build = Build {
         profile: Profile::DebugInfo,
         ..Build::DEFAULT
@@ -147,7 +147,7 @@ fn a_library_that_its_owner_cuts_short_while_it_is_read_does_not_kill_loopprobe(
 
 #[test]
 fn a_mapped_path_that_has_become_a_link_leads_nowhere() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let folder = Folder::new("link")?;
     let program = copy(
         &target(Build::DEFAULT, "truth")?,
@@ -177,7 +177,7 @@ fn a_mapped_path_that_has_become_a_link_leads_nowhere() -> Result<()> {
 
 #[test]
 fn an_output_in_a_folder_of_others_is_not_written_through_what_they_put_there() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let folder = Folder::new("planted")?;
     let victim = folder.path().join("victim");
     fs::write(&victim, "precious")?;

@@ -13,6 +13,7 @@ use loopprobe::{
 };
 use loopprobe_tests::{
     matrix::{self, Build, Profile, Tokio},
+    privileges,
     session::{Report, Session},
     take_machine,
     target::Target,
@@ -90,6 +91,7 @@ fn late(report: &Report) -> Result<WakeToPoll> {
 /// One for each scheduler, which the kernel emulates; without symbols the same.
 #[test]
 fn where_tasks_are_scheduled_is_found_in_every_build() -> Result<()> {
+    let _place = privileges::place()?;
     let points = |build| -> Result<_> {
         let image = Image::open(&matrix::target(build, "zoo")?)?;
         let found = sketch(RUNTIMES, &image, None)?;

@@ -17,7 +17,7 @@ use loopprobe_tests::{
     folder::Folder,
     matrix::{Build, Tokio, target},
     session::Session,
-    take_machine,
+    share_machine,
     target::Target,
 };
 use serde_json::Value;
@@ -74,7 +74,7 @@ fn sum(samples: &BTreeMap<String, f64>, prefix: &str) -> f64 {
 
 #[test]
 fn polls_are_as_many_as_the_target_counts() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let target = Target::busy("busy", 50_000)?;
     let port = free_port()?;
     let address = format!("127.0.0.1:{port}");
@@ -144,7 +144,7 @@ fn at(counts: &[(u64, f64)], ns: u64) -> Result<f64> {
 
 #[test]
 fn long_polls_are_those_of_the_report() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let target = Target::busy("block", 15_000)?;
     let port = free_port()?;
     let address = format!("127.0.0.1:{port}");
@@ -210,7 +210,7 @@ fn long_polls_are_those_of_the_report() -> Result<()> {
 /// Each second has polls of 30 to 70 ms.
 #[test]
 fn the_driver_lag_is_as_long_as_the_polls() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let program = target(Build::DEFAULT, "health")?;
     let target = Target::start(&program, &["lag", "--millis", "60000"])?;
     let port = free_port()?;
@@ -247,7 +247,7 @@ fn fitted(target: &Target) -> Result<(f64, loopprobe_tests::session::Report)> {
 /// Polls of 12 ms are what this program does all the time, so they are not long any more.
 #[test]
 fn a_threshold_is_fitted_to_long_polls_that_are_common() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let (threshold, report) = fitted(&Target::busy("block", 12_000)?)?;
     let changes = report.notices.iter();
     let changes: Vec<_> = changes.filter(|n| n.threshold_ns.is_some()).collect();
@@ -274,7 +274,7 @@ fn a_threshold_is_fitted_to_long_polls_that_are_common() -> Result<()> {
 /// Polls of some microseconds: ten milliseconds are far above what is usual there.
 #[test]
 fn a_threshold_is_fitted_to_a_program_of_short_polls() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let (threshold, report) = fitted(&Target::busy("pace", 4_000)?)?;
     println!("{threshold}: {:?}", report.notices);
     ensure!((0.001..0.01).contains(&threshold), "{threshold}");
@@ -284,7 +284,7 @@ fn a_threshold_is_fitted_to_a_program_of_short_polls() -> Result<()> {
 /// One task, two closures that never end and one that has.
 #[test]
 fn tasks_and_the_blocking_pool_are_those_of_the_target() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let build = Build {
         tokio: Tokio::Exactly("1.50.0"),
         ..Build::DEFAULT
@@ -309,7 +309,7 @@ fn tasks_and_the_blocking_pool_are_those_of_the_target() -> Result<()> {
 
 #[test]
 fn an_address_that_is_taken_is_an_error_before_the_attach() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let target = Target::busy("block", 15_000)?;
     let taken = TcpListener::bind("127.0.0.1:0")?;
     let address = taken.local_addr()?.to_string();
@@ -404,7 +404,7 @@ fn documented() -> Result<Vec<String>> {
 
 #[test]
 fn prometheus_scrapes_it_and_takes_the_documented_expressions() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let is_there = Command::new("prometheus").arg("--version").output().is_ok();
     if !is_there && std::env::var_os("CI").is_none() {
         eprintln!("skipped: Prometheus is not installed (apt-get install prometheus)");

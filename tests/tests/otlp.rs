@@ -13,7 +13,7 @@ use loopprobe_tests::{
     otlp::{Received, Transport, number, text, total},
     receiver::Answer,
     session::{Report, Session},
-    take_machine,
+    share_machine,
     target::Target,
     truth::Poll,
 };
@@ -72,7 +72,7 @@ fn watched(rounds: &str, args: &[&str]) -> Result<(Report, Vec<Poll>)> {
 }
 
 fn long_polls_are_spans_and_records_at_their_true_time(transport: Transport) -> Result<()> {
-    take_machine!();
+    share_machine!();
     let receiver = transport.willing()?;
     let url = receiver.url();
     let args = [
@@ -256,7 +256,7 @@ fn metrics_are_true(received: &Received, report: &Report, truth: &[Poll]) -> Res
 fn what_is_refused_for_now_is_sent_again_and_what_is_refused_for_good_is_counted(
     transport: Transport,
 ) -> Result<()> {
-    take_machine!();
+    share_machine!();
     let receiver = transport.start(|number, sent| {
         let partial = ExportLogsServiceResponse {
             partial_success: Some(ExportLogsPartialSuccess {
@@ -307,7 +307,7 @@ fn what_is_refused_for_now_is_sent_again_and_what_is_refused_for_good_is_counted
 fn a_receiver_that_hangs_costs_the_session_nothing_but_counted_drops(
     transport: Transport,
 ) -> Result<()> {
-    take_machine!();
+    share_machine!();
     let receiver = transport.start(|_, _| Answer::Hang)?;
     let url = receiver.url();
     let target = Target::busy("block", 1_000)?;
@@ -339,7 +339,7 @@ fn a_receiver_that_hangs_costs_the_session_nothing_but_counted_drops(
 }
 
 fn nobody_there_is_said(transport: Transport) -> Result<()> {
-    take_machine!();
+    share_machine!();
     let target = Target::busy("block", 30_000)?;
     // Nobody listens at port 1.
     let url = transport.url(1);
@@ -378,7 +378,7 @@ fn what_cannot_be_sent_is_refused_at_once() -> Result<()> {
 /// The other way round is tried by the unit tests of `export::otlp::grpc`.
 #[test]
 fn a_port_for_grpc_is_told_from_what_it_answers_to_http() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let target = Target::busy("block", 30_000)?;
     let receiver = Transport::Grpc.willing()?;
     let url = receiver.url().replace("grpc://", "http://");
@@ -393,7 +393,7 @@ fn a_port_for_grpc_is_told_from_what_it_answers_to_http() -> Result<()> {
 /// gRPC's "too many" may pass only where the receiver says when.
 #[test]
 fn a_receiver_over_grpc_that_is_exhausted_is_asked_again_only_if_it_says_when() -> Result<()> {
-    take_machine!();
+    share_machine!();
     for after in [None, Some(1)] {
         let receiver = Transport::Grpc.start(move |number, _| match number {
             0 => Answer::Refuse(429, after),
@@ -416,7 +416,7 @@ fn a_receiver_over_grpc_that_is_exhausted_is_asked_again_only_if_it_says_when() 
 }
 
 fn serve_sends_for_each_process(transport: Transport) -> Result<()> {
-    take_machine!();
+    share_machine!();
     let receiver = transport.willing()?;
     let url = receiver.url();
     let targets = [

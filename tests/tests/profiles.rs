@@ -8,7 +8,7 @@ use loopprobe_tests::{
     matrix::{self, Build, target},
     receiver::{Answer, Receiver, Sent},
     session::Session,
-    take_machine,
+    share_machine,
     target::Target,
 };
 use prost::Message as _;
@@ -91,7 +91,7 @@ impl Profile {
 /// Each poll's time is in one profile, that of the interval in which it ended.
 #[test]
 fn profiles_add_up_to_the_blocked_time() -> Result<()> {
-    take_machine!();
+    share_machine!();
     matrix::loopprobe()?;
     let receiver = Receiver::start(|number, _| match number {
         1 => Answer::Refuse(503, Some(1)),
@@ -155,7 +155,7 @@ fn profiles_add_up_to_the_blocked_time() -> Result<()> {
 
 #[test]
 fn a_receiver_that_hangs_is_given_up() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let receiver = Receiver::start(|_, _| Answer::Hang)?;
     let url = receiver.url();
     let target = Target::busy("block", 20_000)?;

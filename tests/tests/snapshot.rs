@@ -12,7 +12,7 @@ use loopprobe_tests::{
     folder::Folder,
     matrix::{self, Build},
     session::Session,
-    take_machine,
+    share_machine,
     target::Target,
 };
 use serde_json::Value;
@@ -40,7 +40,7 @@ fn hung(lock: &std::path::Path) -> Result<Target> {
 
 #[test]
 fn a_hang_is_told_whole_in_every_form() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let folder = Folder::new("snapshot")?;
     let lock = folder.path().join("locked");
     let mut target = hung(&lock)?;
@@ -104,7 +104,7 @@ fn only_file(folder: &Folder) -> Result<String> {
 /// session runs, and named by it.
 #[test]
 fn a_session_takes_one_snapshot_of_a_hang() -> Result<()> {
-    take_machine!();
+    share_machine!();
     for gate in ["none", "before"] {
         let folder = Folder::new("snapshot-on")?;
         let program = matrix::target(Build::DEFAULT, "stuck")?;

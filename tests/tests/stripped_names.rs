@@ -31,100 +31,92 @@ fn build(tokio: Tokio, profile: Profile) -> Build {
     }
 }
 
-#[test]
-fn stripped_async_tasks_are_named_by_their_definition_boxed_ones_too() -> Result<()> {
+/// Each property on each version's zoo: finding out what its tasks are called is what takes long.
+fn check(profile: Profile, properties: &[fn(&str, &[Pair])]) -> Result<()> {
     for tokio in VERSIONS {
-        for profile in [Profile::Release, Profile::Fat, Profile::Size] {
-            let pairs = zoo(build(tokio, profile))?;
-            let defined: Vec<_> = pairs.iter().filter(|pair| pair.has_definition()).collect();
-            assert!(
-                defined.len() >= 28,
-                "{tokio} {profile:?}: {}",
-                defined.len()
-            );
-            for pair in defined {
-                assert!(
-                    pair.location_is_right() && pair.seen.certain,
-                    "{tokio} {profile:?}: {}",
-                    pair.describe()
-                );
-            }
+        let pairs = zoo(build(tokio, profile))?;
+        let cell = format!("{tokio} {profile:?}");
+        for holds in properties {
+            holds(&cell, &pairs);
         }
     }
     Ok(())
 }
 
-#[test]
-fn futures_without_a_definition_get_none() -> Result<()> {
-    for profile in [Profile::Release, Profile::Fat, Profile::Size] {
-        let pairs = zoo(build(Tokio::Newest, profile))?;
-        let others = pairs.iter().filter(|pair| !pair.has_definition());
-        let mut count = 0;
-        for pair in others {
-            assert!(
-                pair.seen.location.is_none(),
-                "{profile:?}: {}",
-                pair.describe()
-            );
-            count += 1;
-        }
-        assert!(
-            count >= 4,
-            "two hand-written futures on each of two runtimes"
-        );
+fn async_tasks_are_named_by_their_definition_boxed_ones_too(cell: &str, pairs: &[Pair]) {
+    let defined: Vec<_> = pairs.iter().filter(|pair| pair.has_definition()).collect();
+    assert!(defined.len() >= 28, "{cell}: {}", defined.len());
+    for pair in defined {
+        let is_named = pair.location_is_right() && pair.seen.certain;
+        assert!(is_named, "{cell}: {}", pair.describe());
     }
-    Ok(())
+}
+
+fn futures_without_a_definition_get_none(cell: &str, pairs: &[Pair]) {
+    let others = pairs.iter().filter(|pair| !pair.has_definition());
+    let mut count = 0;
+    for pair in others {
+        assert!(pair.seen.location.is_none(), "{cell}: {}", pair.describe());
+        count += 1;
+    }
+    assert!(
+        count >= 4,
+        "{cell}: two hand-written futures on each of two runtimes"
+    );
+}
+
+fn nothing_wrong_is_certain(cell: &str, pairs: &[Pair]) {
+    let defined: Vec<_> = pairs.iter().filter(|pair| pair.has_definition()).collect();
+    for pair in &defined {
+        let wrong = pair.seen.certain && !pair.location_is_right();
+        assert!(!wrong, "{cell}: {}", pair.describe());
+    }
+    // Only `never`, which does not return, embeds no panic: one in fifteen.
+    let right = defined.iter().filter(|pair| pair.location_is_right());
+    let (right, all) = (right.count(), defined.len());
+    assert!(right * 10 >= all * 9, "{cell}: {right} of {all}");
+}
+
+fn the_scheduler_is_known(cell: &str, pairs: &[Pair]) {
+    for pair in pairs {
+        let expected = match pair.truth["runtime"].as_str() {
+            Some("multi_thread") => Scheduler::MultiThread,
+            Some("current_thread") => Scheduler::CurrentThread,
+            Some("local") => Scheduler::Local,
+            _ => Scheduler::Blocking,
+        };
+        assert_eq!(pair.scheduler, expected.word(), "{cell}: {}", pair.truth);
+    }
+}
+
+/// What holds wherever panics unwind.
+const NAMED: [fn(&str, &[Pair]); 3] = [
+    async_tasks_are_named_by_their_definition_boxed_ones_too,
+    futures_without_a_definition_get_none,
+    the_scheduler_is_known,
+];
+
+#[test]
+fn stripped_release_builds_have_names() -> Result<()> {
+    check(Profile::Release, &NAMED)
+}
+
+#[test]
+fn stripped_builds_with_fat_lto_have_names() -> Result<()> {
+    check(Profile::Fat, &NAMED)
+}
+
+#[test]
+fn stripped_builds_for_size_have_names() -> Result<()> {
+    check(Profile::Size, &NAMED)
 }
 
 #[test]
 fn with_panic_abort_nothing_wrong_is_certain() -> Result<()> {
-    for tokio in VERSIONS {
-        let pairs = zoo(build(tokio, Profile::Abort))?;
-        let defined: Vec<_> = pairs.iter().filter(|pair| pair.has_definition()).collect();
-        for pair in &defined {
-            let wrong = pair.seen.certain && !pair.location_is_right();
-            assert!(!wrong, "{tokio}: {}", pair.describe());
-        }
-        // Only `never`, which does not return, embeds no panic: one in fifteen.
-        let right = defined
-            .iter()
-            .filter(|pair| pair.location_is_right())
-            .count();
-        assert!(
-            right * 10 >= defined.len() * 9,
-            "{tokio}: {right} of {}",
-            defined.len()
-        );
-    }
-    Ok(())
-}
-
-#[test]
-fn the_scheduler_is_known_without_symbols() -> Result<()> {
-    for tokio in VERSIONS {
-        for profile in [
-            Profile::Release,
-            Profile::Fat,
-            Profile::Size,
-            Profile::Abort,
-        ] {
-            for pair in zoo(build(tokio, profile))? {
-                let expected = match pair.truth["runtime"].as_str() {
-                    Some("multi_thread") => Scheduler::MultiThread,
-                    Some("current_thread") => Scheduler::CurrentThread,
-                    Some("local") => Scheduler::Local,
-                    _ => Scheduler::Blocking,
-                };
-                assert_eq!(
-                    pair.scheduler,
-                    expected.word(),
-                    "{tokio} {profile:?}: {}",
-                    pair.truth
-                );
-            }
-        }
-    }
-    Ok(())
+    check(
+        Profile::Abort,
+        &[nothing_wrong_is_certain, the_scheduler_is_known],
+    )
 }
 
 /// A copy of a program that says nothing of its functions: `.eh_frame` is found through a program

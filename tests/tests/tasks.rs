@@ -12,7 +12,7 @@ use loopprobe::model::{Finding, FindingKind};
 use loopprobe_tests::{
     matrix::{self, Build, Profile, Tokio, VERSIONS},
     session::Session,
-    take_machine,
+    share_machine,
     target::Target,
 };
 use serde_json::Value;
@@ -224,7 +224,7 @@ fn debug_information_tells_the_chain_of_awaits() -> Result<()> {
 /// Tasks that await `pending` have no waker, those with a timer have one.
 #[test]
 fn tasks_that_nothing_can_wake_are_found_with_their_await() -> Result<()> {
-    take_machine!();
+    share_machine!();
     for (tokio, stripped) in [(Tokio::Newest, true), (Tokio::Exactly("1.28.2"), false)] {
         let build = Build {
             tokio,
@@ -278,7 +278,7 @@ fn tasks_that_nothing_can_wake_are_found_with_their_await() -> Result<()> {
 /// Every task that stays is told, and no closure of the blocking pool.
 #[test]
 fn tasks_that_live_for_long_are_found() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let (target, truth, _) = crowd(Build::DEFAULT.stripped())?;
     let args = ["--slow-task", "1s", "--duration", "6s"];
     let report = Session::attach(target.pid(), &args)?.finish()?;
@@ -306,7 +306,7 @@ fn tasks_that_live_for_long_are_found() -> Result<()> {
 /// and wait where it says.
 #[test]
 fn a_type_whose_tasks_only_become_more_is_found() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let build = Build::DEFAULT.stripped();
     let target = Target::start(&matrix::target(build, "crowd")?, &["leaks"])?;
     let mut session = Session::attach(target.pid(), &["--stuck", "1s"])?;

@@ -19,7 +19,7 @@ use loopprobe::{
 };
 use loopprobe_tests::{
     matrix::{root, target_dir},
-    take_machine,
+    share_machine,
     target::Target,
     toy,
 };
@@ -216,25 +216,25 @@ fn check(name: &str, flags: &[&str], mode: Mode) -> Result<()> {
 
 #[test]
 fn turns_are_timed_and_named() -> Result<()> {
-    take_machine!();
+    share_machine!();
     check("loop", &[], Mode::Exact)
 }
 
 #[test]
 fn a_stripped_program_is_found_by_what_it_exports() -> Result<()> {
-    take_machine!();
+    share_machine!();
     check("loop-stripped", &["-s"], Mode::Exact)
 }
 
 #[test]
 fn turns_are_timed_by_their_entries_alone() -> Result<()> {
-    take_machine!();
+    share_machine!();
     check("loop-light", &[], Mode::Light)
 }
 
 #[test]
 fn a_turn_that_is_open_at_the_attach_is_found() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let program = compiled("loop-stuck", &[])?;
     let target = Target::start(&program, &["30000"])?;
     let options = Options {
@@ -258,7 +258,7 @@ fn a_turn_that_is_open_at_the_attach_is_found() -> Result<()> {
 
 #[test]
 fn only_what_is_asked_for_is_looked_for() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let program = compiled("loop-unknown", &[])?;
     let target = Target::start(&program, &[])?;
     let refused = Observer::attach(&Options::new(target.pid()));
@@ -271,7 +271,7 @@ fn only_what_is_asked_for_is_looked_for() -> Result<()> {
 
 #[test]
 fn a_loop_without_words_for_its_threads_is_not_watched() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let target = Target::start(&compiled("loop", &[])?, &[])?;
     let refused = Observer::attach(&options(target.pid(), Mode::Watch));
     let said = refused.err().context("it was watched")?.to_string();

@@ -18,7 +18,7 @@ use loopprobe_tests::lines::Lines;
 use loopprobe_tests::matrix::{Build, loopprobe, privileged_loopprobe, target};
 use loopprobe_tests::scenario::{self, THRESHOLD_NS, gated};
 use loopprobe_tests::session::Session;
-use loopprobe_tests::take_machine;
+use loopprobe_tests::share_machine;
 use loopprobe_tests::target::Target;
 use loopprobe_tests::truth::Poll;
 use loopprobe_tests::unprivileged::{self, CAPABILITIES};
@@ -30,7 +30,7 @@ const THREE: u64 = 1 << 19 | 1 << 38 | 1 << 39;
 
 #[test]
 fn long_polls_are_timed() -> Result<()> {
-    take_machine!();
+    share_machine!();
     unprivileged::always();
     for build in [Build::DEFAULT, Build::DEFAULT.stripped()] {
         let (truth, report) = scenario::run(build, "sleep", &[])?;
@@ -49,7 +49,7 @@ fn long_polls_are_timed() -> Result<()> {
 
 #[test]
 fn causes_are_named_with_their_function_and_complete_stacks() -> Result<()> {
-    take_machine!();
+    share_machine!();
     unprivileged::always();
     let (calls, report) = observe(Build::DEFAULT, "all", 2)?;
     let stacks = || report.polls.iter().flat_map(|poll| &poll.stacks);
@@ -81,7 +81,7 @@ fn is_right(call: &Call) -> bool {
 
 #[test]
 fn a_poll_that_was_stuck_before_the_attach_is_found() -> Result<()> {
-    take_machine!();
+    share_machine!();
     unprivileged::always();
     let program = target(Build::DEFAULT, "stuck")?;
     loopprobe()?;
@@ -96,7 +96,7 @@ fn a_poll_that_was_stuck_before_the_attach_is_found() -> Result<()> {
 
 #[test]
 fn recordings_and_views_hold_what_the_session_said() -> Result<()> {
-    take_machine!();
+    share_machine!();
     unprivileged::always();
     let folder = Folder::new("user-views")?;
     let (recording, svg, html) = (
@@ -135,7 +135,7 @@ fn long_polls(json: &str) -> Result<Vec<LongPoll>> {
 
 #[test]
 fn run_times_a_program_from_its_first_poll_and_passes_its_end_on() -> Result<()> {
-    take_machine!();
+    share_machine!();
     unprivileged::always();
     let folder = Folder::new("user-run")?;
     let report = folder.file("report.json");
@@ -162,7 +162,7 @@ fn run_times_a_program_from_its_first_poll_and_passes_its_end_on() -> Result<()>
 
 #[test]
 fn a_session_has_three_capabilities_and_can_get_no_more() -> Result<()> {
-    take_machine!();
+    share_machine!();
     unprivileged::always();
     let target = gated(Build::DEFAULT, "truth", &["sleep"])?;
     let session = Session::attach(target.pid(), &[])?;
@@ -204,7 +204,7 @@ fn refused(output: &Output, words: &[&str]) -> Result<()> {
 
 #[test]
 fn the_error_names_the_capability_that_is_missing() -> Result<()> {
-    take_machine!();
+    share_machine!();
     unprivileged::always();
     let own = gated(Build::DEFAULT, "truth", &["sleep"])?;
     for (has, lacks) in [
@@ -228,7 +228,7 @@ fn others(program: &Path) -> Result<Target> {
 
 #[test]
 fn another_users_process_is_observed_and_what_cannot_be_named_is_said() -> Result<()> {
-    take_machine!();
+    share_machine!();
     unprivileged::always();
     let mut target = others(&target(Build::DEFAULT, "truth")?)?;
     let (truth, report) = scenario::observe(&mut target, &[])?;
@@ -245,7 +245,7 @@ fn another_users_process_is_observed_and_what_cannot_be_named_is_said() -> Resul
 
 #[test]
 fn a_program_that_only_its_owner_may_read_is_not_called_one_without_tokio() -> Result<()> {
-    take_machine!();
+    share_machine!();
     unprivileged::always();
     let folder = Folder::new("owner-only")?;
     let program = folder.path().join("truth");

@@ -13,7 +13,7 @@ use loopprobe_tests::{
     folder::{Folder, SmallDisk},
     matrix::{self, Build},
     session::Session,
-    take_machine,
+    share_machine,
     target::Target,
     truth::Poll,
 };
@@ -71,7 +71,7 @@ fn folded_total(path: &str) -> Result<u64> {
 
 #[test]
 fn a_flamegraph_is_as_wide_as_the_targets_own_long_polls() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let folder = Folder::new("width")?;
     let mut target = sleepers("30")?;
     let (svg, folded, recording) = (
@@ -132,7 +132,7 @@ fn a_flamegraph_is_as_wide_as_the_targets_own_long_polls() -> Result<()> {
 
 #[test]
 fn a_recording_of_a_killed_loopprobe_can_be_reported_and_its_target_lives() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let folder = Folder::new("killed")?;
     let mut target = sleepers("400")?;
     target.send("go")?;
@@ -172,7 +172,7 @@ fn a_recording_of_a_killed_loopprobe_can_be_reported_and_its_target_lives() -> R
 
 #[test]
 fn a_disk_that_fills_up_ends_the_session_and_keeps_what_was_recorded() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let folder = Folder::new("fills-up")?;
     let disk = SmallDisk::mount("fills-up-disk", 8)?;
     let (recording, svg) = (disk.file("full.lpr"), folder.file("whole.svg"));
@@ -195,7 +195,7 @@ fn a_disk_that_fills_up_ends_the_session_and_keeps_what_was_recorded() -> Result
 
 #[test]
 fn a_recording_does_not_replace_a_file() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let folder = Folder::new("replace")?;
     let path = folder.file("precious");
     fs::write(&path, "precious")?;

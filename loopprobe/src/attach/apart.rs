@@ -22,7 +22,7 @@ use std::{
     sync::{PoisonError, RwLock, RwLockReadGuard, TryLockError},
 };
 
-use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 
 use super::passed;
 
@@ -161,7 +161,8 @@ fn warn(error: &io::Error) {
     );
 }
 
-/// A copy of this process with one thread, in a session of its own, with all signals blocked.
+/// A copy of this process with one thread, in a session of its own, with all signals
+/// blocked but the one of a child's death.
 #[derive(Debug)]
 struct Child(libc::pid_t);
 
@@ -171,13 +172,13 @@ struct Child(libc::pid_t);
 ///
 /// As for [`make`].
 unsafe fn fork(work: impl FnOnce()) -> io::Result<Child> {
-    // The child must have them blocked from its first instruction on.
+    // The child must have them blocked from its first instruction on. But for the news of a child
+    // that has died: blocked in one thread it is not ignored, and interrupts what another one asks
+    // of the kernel, such as to load a program.
+    let mut blocked = SigSet::all();
+    blocked.remove(Signal::SIGCHLD);
     let mut mask = SigSet::empty();
-    pthread_sigmask(
-        SigmaskHow::SIG_SETMASK,
-        Some(&SigSet::all()),
-        Some(&mut mask),
-    )?;
+    pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&blocked), Some(&mut mask))?;
     // SAFETY: the child does `work`, a few system calls, and dies.
     let result = match unsafe { libc::fork() } {
         0 => {
@@ -234,7 +235,7 @@ mod tests {
         time::Duration,
     };
 
-    use nix::{sys::signal::Signal, unistd::pipe};
+    use nix::unistd::pipe;
 
     use super::*;
 
@@ -248,11 +249,13 @@ mod tests {
         let unblocked = |signal| !SigSet::thread_get_mask().is_ok_and(|mask| mask.contains(signal));
         // SAFETY: no arguments that point anywhere.
         let own_session = unsafe { libc::getsid(0) == libc::getpid() };
-        own_session && !Signal::iterator().filter(may_be_blocked).any(unblocked)
+        own_session
+            && !Signal::iterator().filter(may_be_blocked).any(unblocked)
+            && unblocked(Signal::SIGCHLD)
     }
 
     fn may_be_blocked(signal: &Signal) -> bool {
-        !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP)
+        !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP | Signal::SIGCHLD)
     }
 
     #[test]

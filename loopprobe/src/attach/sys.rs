@@ -30,15 +30,43 @@ pub(super) fn load(
     instructions: &[bpf_insn],
     purpose: Purpose,
 ) -> Result<OwnedFd, AttachError> {
-    try_load(name, instructions, purpose, &mut []).or_else(|_| {
+    let load = |log: &mut [u8]| {
+        patiently(
+            || try_load(name, instructions, purpose, log),
+            io::Error::raw_os_error,
+        )
+    };
+    load(&mut []).or_else(|_| {
         // Once more, to hear why.
         let mut log = vec![0; 1 << 20];
-        try_load(name, instructions, purpose, &mut log).map_err(|source| AttachError::Verifier {
+        load(&mut log).map_err(|source| AttachError::Verifier {
             program: name,
             source,
             log: last_lines(&log),
         })
     })
+}
+
+/// How often a program is given to a kernel that puts it off. libbpf does so as often.
+const ATTEMPTS: usize = 5;
+
+/// Loads a program; again where a signal was pending meanwhile, for which the verifier gives up
+/// (`do_check` of `kernel/bpf/verifier.c`, Linux 6.18). The way back from the call takes it away.
+///
+/// # Errors
+///
+/// The last one; `errno` tells its number.
+pub(super) fn patiently<T, E>(
+    mut load: impl FnMut() -> Result<T, E>,
+    errno: impl Fn(&E) -> Option<i32>,
+) -> Result<T, E> {
+    for _ in 1..ATTEMPTS {
+        match load() {
+            Err(error) if errno(&error) == Some(libc::EAGAIN) => {}
+            result => return result,
+        }
+    }
+    load()
 }
 
 fn try_load(
@@ -116,4 +144,33 @@ pub(super) fn owned(fd: i64) -> io::Result<OwnedFd> {
     }
     // SAFETY: the kernel has just given this descriptor to us alone.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tries(results: &[i32]) -> (Result<(), i32>, usize) {
+        let mut left = results.iter();
+        let mut count = 0;
+        let result = patiently(
+            || {
+                count += 1;
+                match left.next() {
+                    Some(0) | None => Ok(()),
+                    Some(error) => Err(*error),
+                }
+            },
+            |error| Some(*error),
+        );
+        (result, count)
+    }
+
+    #[test]
+    fn a_program_that_is_put_off_is_given_again_and_one_that_is_refused_is_not() {
+        assert_eq!(tries(&[libc::EAGAIN, libc::EAGAIN, 0]), (Ok(()), 3));
+        assert_eq!(tries(&[libc::EACCES, 0]), (Err(libc::EACCES), 1));
+        let always = [libc::EAGAIN; 9];
+        assert_eq!(tries(&always), (Err(libc::EAGAIN), ATTEMPTS));
+    }
 }

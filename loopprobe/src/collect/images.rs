@@ -15,7 +15,7 @@ use crate::{
     cache::Cache,
     elf::{DebugFileError, Image, Sections, VirtAddr},
     model::TaskType,
-    process::{ImageFile, Maps},
+    process::{ImageFile, MapWatch, Maps},
     runtime::{MappedImage, Runtime, RuntimeImage, Runtimes, installed_debug_file, sketch},
 };
 
@@ -30,6 +30,8 @@ pub(super) struct Images {
     /// Whether files are remembered.
     pub cache: Cache,
     seen: HashSet<FileId>,
+    /// When to look for new ones.
+    maps: MapWatch,
     debug_files: GivenDebugFiles,
     /// Inodes of files that were planned by path, before the process mapped them.
     by_path: Vec<PlannedByPath>,
@@ -102,6 +104,7 @@ impl Images {
             runtimes,
             cache: Cache::Off,
             seen: HashSet::new(),
+            maps: MapWatch::default(),
             debug_files: GivenDebugFiles::new(debug_files),
             by_path: Vec::new(),
             name_at_once: false,
@@ -139,7 +142,7 @@ impl Images {
         plan: &mut Plan,
     ) -> Result<Vec<PlannedImage>, ObserveError> {
         let mut planned = Vec::new();
-        if self.closed {
+        if self.closed || !self.maps.is_due(pid) {
             return Ok(planned);
         }
         let maps = Maps::read(pid)?;

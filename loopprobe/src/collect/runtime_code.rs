@@ -23,8 +23,9 @@ pub(super) struct RuntimeCode {
     images: HashMap<PathBuf, Vec<Arc<dyn RuntimeImage>>>,
     /// By module.
     code: HashMap<u32, Option<Image>>,
-    /// By module and beginning: whether the function has code of the loop's in it.
-    functions: HashMap<(u32, VirtAddr), bool>,
+    /// By module and beginning: whether the function has code of the loop's in it; `None` where
+    /// its image does not tell.
+    functions: HashMap<(u32, VirtAddr), Option<bool>>,
 }
 
 impl RuntimeCode {
@@ -43,37 +44,38 @@ impl RuntimeCode {
 
     /// What a stack shows that was walked to the thread's first function.
     pub(super) fn place(&mut self, unwound: &Unwound) -> Place {
-        if unwound.frames.iter().any(|frame| self.is_loop(frame)) {
-            return Place::Inside;
+        let mut known = unwound.outcome == Outcome::Complete;
+        for frame in &unwound.frames {
+            match self.is_loop(frame) {
+                Some(true) => return Place::Inside,
+                Some(false) => {}
+                None => known = false,
+            }
         }
-        let known = unwound.frames.iter().all(|frame| frame.module.is_some());
-        if unwound.outcome == Outcome::Complete && known {
+        if known {
             Place::Outside
         } else {
             Place::Unknown
         }
     }
 
-    /// Whether a frame's function has code of the loop's in it. Of an image that does not tell,
-    /// each may have.
-    fn is_loop(&mut self, frame: &RawFrame) -> bool {
-        let Some(module) = &frame.module else {
-            return false;
-        };
+    /// Whether a frame's function has code of the loop's in it; `None` where that is not known.
+    fn is_loop(&mut self, frame: &RawFrame) -> Option<bool> {
+        let module = frame.module.as_ref()?;
         let Some(runtimes) = self.images.get(module.path()) else {
-            return false;
+            return Some(false);
         };
         let tells = runtimes.iter().all(|image| image.facts().tells_sources);
         let function = module.function_at(module.virt(frame.address));
         let (true, Some(function)) = (tells, function) else {
-            return true;
+            return None;
         };
         let key = (module.id(), function.start);
         if let Some(known) = self.functions.get(&key) {
             return *known;
         }
         let image = self.code.entry(module.id()).or_insert_with(|| read(module));
-        let is_loop = image.as_ref().is_none_or(|image| {
+        let is_loop = image.as_ref().map(|image| {
             let mut locations = locations_in(image, function).into_iter();
             locations.any(|location| is_loop_source(runtimes, &location.file))
         });

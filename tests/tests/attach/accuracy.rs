@@ -6,10 +6,10 @@ use loopprobe::model::Lost;
 use loopprobe_tests::accuracy::compare;
 use loopprobe_tests::matrix::{Build, Profile, Tokio};
 use loopprobe_tests::scenario::{THRESHOLD_NS, run};
-use loopprobe_tests::take_machine;
+use loopprobe_tests::share_machine;
 
 fn measure(build: Build, scenario: &str) -> Result<()> {
-    take_machine!();
+    share_machine!();
     let (truth, report) = run(build, scenario, &[])?;
     let what = format!(
         "{scenario}, tokio {}, {:?}, stripped: {}",

@@ -4,10 +4,10 @@ use anyhow::{Context, Result, ensure};
 use loopprobe_tests::accuracy::compare;
 use loopprobe_tests::matrix::Build;
 use loopprobe_tests::scenario::{THRESHOLD_NS, run};
-use loopprobe_tests::take_machine;
+use loopprobe_tests::share_machine;
 
 fn check(build: Build) -> Result<()> {
-    take_machine!();
+    share_machine!();
     let (truth, report) = run(build, "block_in_place", &[])?;
     compare(&truth, &report.polls, "async", THRESHOLD_NS)?.check("block_in_place")?;
     let (mut marked, mut missed) = (0, Vec::new());

@@ -4,10 +4,10 @@ use anyhow::{Result, ensure};
 use loopprobe_tests::accuracy::compare;
 use loopprobe_tests::matrix::Build;
 use loopprobe_tests::scenario::{THRESHOLD_NS, run};
-use loopprobe_tests::take_machine;
+use loopprobe_tests::share_machine;
 
 fn check(build: Build) -> Result<()> {
-    take_machine!();
+    share_machine!();
     let (truth, report) = run(build, "spawn_blocking", &[])?;
     let closures = truth.iter().filter(|poll| poll.kind == "blocking").count() as u64;
     ensure!(closures > 0, "the target ran no closure");

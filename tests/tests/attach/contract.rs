@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use loopprobe_tests::matrix::{Build, loopprobe};
 use loopprobe_tests::scenario::gated;
-use loopprobe_tests::take_machine;
+use loopprobe_tests::share_machine;
 use serde_json::Value;
 use std::process::{Command, Stdio};
 
@@ -16,7 +16,7 @@ fn has(line: &Value, names: &[&str]) -> Result<()> {
 
 #[test]
 fn each_line_is_an_object_with_the_documented_names() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let mut target = gated(Build::DEFAULT, "truth", &["sleep"])?;
     let child = Command::new(loopprobe()?)
         .args([

@@ -4,10 +4,10 @@ use anyhow::{Context as _, Result, ensure};
 use loopprobe::model::TaskKind;
 use loopprobe_tests::matrix::Build;
 use loopprobe_tests::scenario::{THRESHOLD_NS, gated, observe, run};
-use loopprobe_tests::take_machine;
+use loopprobe_tests::share_machine;
 
 fn check(build: Build) -> Result<()> {
-    take_machine!();
+    share_machine!();
     let (truth, report) = run(build, "short", &[])?;
     let polls = truth.iter().filter(|poll| poll.kind == "async").count() as u64;
     ensure!(polls > 10_000, "the target polled only {polls} times");
@@ -39,7 +39,7 @@ fn every_poll_is_counted_in_a_stripped_program() -> Result<()> {
 
 #[test]
 fn percentiles_are_those_of_the_truth() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let (truth, report) = run(Build::DEFAULT, "sleep", &[])?;
     let mut durations: Vec<u64> = truth
         .iter()
@@ -89,7 +89,7 @@ fn percentiles_are_those_of_the_truth() -> Result<()> {
 
 #[test]
 fn a_threshold_of_zero_reports_every_poll() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let mut target = gated(Build::DEFAULT, "truth", &["sleep", "--rounds", "5"])?;
     let (truth, report) = observe(&mut target, &["--threshold", "0"])?;
     let polls = truth.iter().filter(|poll| poll.kind == "async").count();
@@ -104,7 +104,7 @@ fn a_threshold_of_zero_reports_every_poll() -> Result<()> {
 
 #[test]
 fn a_lower_threshold_reports_more() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let mut target = gated(Build::DEFAULT, "truth", &["sleep"])?;
     let (truth, report) = observe(&mut target, &["--threshold", "3ms"])?;
     loopprobe_tests::accuracy::compare(&truth, &report.polls, "async", 3_000_000)?

@@ -8,12 +8,12 @@ use anyhow::{Context, Result, ensure};
 use loopprobe_tests::matrix::{Build, loopprobe, target};
 use loopprobe_tests::scenario::gated;
 use loopprobe_tests::session::Session;
-use loopprobe_tests::take_machine;
+use loopprobe_tests::share_machine;
 use loopprobe_tests::target::{Target, wait};
 use loopprobe_tests::text::changed_bytes;
 
 fn ended_by(signal: i32) -> Result<()> {
-    take_machine!();
+    share_machine!();
     let mut target = gated(Build::DEFAULT, "truth", &["sleep"])?;
     let session = Session::attach(target.pid(), &[])?;
     target.work()?;
@@ -42,7 +42,7 @@ fn sigterm_ends_with_the_summary() -> Result<()> {
 
 #[test]
 fn the_duration_ends_with_the_summary() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let target = gated(Build::DEFAULT, "truth", &["sleep"])?;
     let session = Session::attach(target.pid(), &["--duration", "500ms"])?;
     let start = Instant::now();
@@ -64,7 +64,7 @@ fn the_duration_ends_with_the_summary() -> Result<()> {
 
 #[test]
 fn a_closed_pipe_ends_the_session() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let path = target(Build::DEFAULT, "truth")?;
     let mut target = Target::start(&path, &["sleep", "--rounds", "1000", "--gate", "inside"])?;
     let mut child = Command::new(loopprobe()?)
@@ -96,7 +96,7 @@ fn a_closed_pipe_ends_the_session() -> Result<()> {
 
 #[test]
 fn a_limit_that_was_passed_is_told_by_exit_code_3() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let mut target = gated(Build::DEFAULT, "truth", &["sleep"])?;
     for (limit, code) in [("10s", 0), ("20ms", 3)] {
         let session = Session::attach(target.pid(), &["--fail-over", limit])?;
@@ -155,7 +155,7 @@ fn a_process_that_is_not_there_is_named_in_the_error() -> Result<()> {
 
 #[test]
 fn a_process_without_tokio_is_refused_with_a_reason() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let mut child = Command::new("sleep").arg("60").spawn()?;
     let result = failure(&["attach", "--pid", &child.id().to_string()]);
     child.kill()?;

@@ -7,12 +7,12 @@ use loopprobe_tests::matrix::{Build, target};
 use loopprobe_tests::programs::{self, Program};
 use loopprobe_tests::scenario::gated;
 use loopprobe_tests::session::Session;
-use loopprobe_tests::take_machine;
+use loopprobe_tests::share_machine;
 use loopprobe_tests::target::Target;
 use loopprobe_tests::text::{changed_bytes, until_clean};
 
 fn panicking(build: Build) -> Result<()> {
-    take_machine!();
+    share_machine!();
     let path = target(build, "pan")?;
     let mut target = Target::start(&path, &["--gate", "before", "--rounds", "200", "--hold"])?;
     let session = Session::attach(target.pid(), &[])?;
@@ -55,7 +55,7 @@ fn panicking_tasks_and_backtraces_are_not_harmed_in_a_stripped_program() -> Resu
 
 #[test]
 fn killing_loopprobe_under_load_leaves_the_target_running_and_its_text_clean() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let path = target(Build::DEFAULT, "busy")?;
     let mut target = Target::start(&path, &["--millis", "100000", "--rounds", "100"])?;
     ensure!(
@@ -85,7 +85,7 @@ fn killing_loopprobe_under_load_leaves_the_target_running_and_its_text_clean() -
 
 #[test]
 fn a_normal_end_leaves_the_text_clean() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let mut target = gated(Build::DEFAULT, "truth", &["short"])?;
     let session = Session::attach(target.pid(), &[])?;
     ensure!(
@@ -104,7 +104,7 @@ fn a_normal_end_leaves_the_text_clean() -> Result<()> {
 /// Programs of uprobes can be preempted, and another thread on the same CPU can enter them then.
 #[test]
 fn programs_of_probes_run_on_the_stack_of_their_thread() -> Result<()> {
-    take_machine!();
+    share_machine!();
     for args in [&[][..], &["--light"]] {
         let target = gated(Build::DEFAULT, "truth", &["sleep"])?;
         let session = Session::attach(target.pid(), args)?;

@@ -5,12 +5,12 @@ use loopprobe_tests::accuracy::compare;
 use loopprobe_tests::matrix::{Build, target};
 use loopprobe_tests::scenario::{THRESHOLD_NS, every_poll_is_counted, gated, observe};
 use loopprobe_tests::session::Session;
-use loopprobe_tests::take_machine;
+use loopprobe_tests::share_machine;
 use loopprobe_tests::target::Target;
 
 #[test]
 fn threads_that_end_are_survived() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let (truth, report) = observe(&mut gated(Build::DEFAULT, "truth", &["threads"])?, &[])?;
     compare(&truth, &report.polls, "async", THRESHOLD_NS)?.check("threads that come and go")?;
     every_poll_is_counted(&truth, &report)
@@ -19,7 +19,7 @@ fn threads_that_end_are_survived() -> Result<()> {
 /// The kernel side finds most threads by the lower bits of their ids.
 #[test]
 fn threads_with_similar_ids_are_told_apart() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let args = ["neighbours", "--rounds", "60"];
     let (truth, report) = observe(&mut gated(Build::DEFAULT, "truth", &args)?, &[])?;
     for label in ["first", "second"] {
@@ -30,7 +30,7 @@ fn threads_with_similar_ids_are_told_apart() -> Result<()> {
 
 #[test]
 fn the_end_of_the_target_ends_the_session() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let mut target = Target::start(
         &target(Build::DEFAULT, "fork_exec")?,
         &["exit", "--gate", "before"],
@@ -58,7 +58,7 @@ fn the_end_of_the_target_ends_the_session() -> Result<()> {
 
 #[test]
 fn the_death_of_the_target_ends_the_session() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let target = gated(Build::DEFAULT, "truth", &["sleep"])?;
     let session = Session::attach(target.pid(), &[])?;
     drop(target);
@@ -74,7 +74,7 @@ fn the_death_of_the_target_ends_the_session() -> Result<()> {
 
 #[test]
 fn a_forked_child_is_not_the_target_and_lives_on() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let mut target = Target::start(
         &target(Build::DEFAULT, "fork_exec")?,
         &["fork", "--gate", "before", "--hold"],
@@ -94,7 +94,7 @@ fn a_forked_child_is_not_the_target_and_lives_on() -> Result<()> {
 
 #[test]
 fn a_target_that_executes_another_program_is_followed() -> Result<()> {
-    take_machine!();
+    share_machine!();
     // The next program is `truth` beside it.
     target(Build::DEFAULT, "truth")?;
     let mut target = Target::start(

@@ -3,14 +3,14 @@
 use anyhow::{Result, ensure};
 use loopprobe_tests::matrix::Build;
 use loopprobe_tests::scenario::run;
-use loopprobe_tests::take_machine;
+use loopprobe_tests::share_machine;
 
 /// What the kernel side says of each thread that ends.
 const MESSAGE: &str = "ends with 0 open polls";
 
 #[test]
 fn debug_messages_of_the_kernel_side_reach_standard_error() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let (_, report) = run(Build::DEFAULT, "threads", &["--log-level", "debug"])?;
     ensure!(report.errors.contains(MESSAGE), "{}", report.errors);
     Ok(())
@@ -18,7 +18,7 @@ fn debug_messages_of_the_kernel_side_reach_standard_error() -> Result<()> {
 
 #[test]
 fn without_being_asked_the_kernel_side_says_nothing() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let (_, report) = run(Build::DEFAULT, "threads", &[])?;
     ensure!(!report.errors.contains(MESSAGE), "{}", report.errors);
     Ok(())

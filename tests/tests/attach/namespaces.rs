@@ -7,7 +7,7 @@ use loopprobe_tests::accuracy::compare;
 use loopprobe_tests::matrix::{Build, target};
 use loopprobe_tests::scenario::THRESHOLD_NS;
 use loopprobe_tests::session::Session;
-use loopprobe_tests::take_machine;
+use loopprobe_tests::share_machine;
 use loopprobe_tests::target::Target;
 
 /// The ids of the threads of `pid`: inside its own namespace, and here.
@@ -30,7 +30,7 @@ fn thread_ids(pid: u32) -> Result<HashMap<u32, u32>> {
 
 #[test]
 fn a_target_in_another_pid_and_mount_namespace() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let program = target(Build::DEFAULT.stripped(), "truth")?;
     // The program lies on a file system that only the target's mount namespace has.
     let prepare = format!(

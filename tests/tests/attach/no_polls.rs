@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use loopprobe::model::{Doing, NoPolls};
 use loopprobe_tests::matrix::{self, Build, loopprobe, target};
 use loopprobe_tests::session::Session;
-use loopprobe_tests::take_machine;
+use loopprobe_tests::share_machine;
 use loopprobe_tests::target::Target;
 
 const SHORT: [&str; 2] = ["--duration", "500ms"];
@@ -37,7 +37,7 @@ fn text(target: &Target) -> Result<String> {
 
 #[test]
 fn a_runtime_that_waits_for_its_blocking_pool() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let target = idle(Build::DEFAULT, "shutdown")?;
     let found = found(&target)?;
     let main = found
@@ -72,7 +72,7 @@ fn a_runtime_that_waits_for_its_blocking_pool() -> Result<()> {
 
 #[test]
 fn a_runtime_with_nothing_to_do() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let target = idle(Build::DEFAULT, "idle")?;
     let found = found(&target)?;
     let parked = found
@@ -87,7 +87,7 @@ fn a_runtime_with_nothing_to_do() -> Result<()> {
 
 #[test]
 fn stripped_programs_are_not_said_to_do_what_was_not_seen() -> Result<()> {
-    take_machine!();
+    share_machine!();
     for scenario in ["shutdown", "idle"] {
         let target = idle(Build::DEFAULT.stripped(), scenario)?;
         let found = found(&target)?;
@@ -106,7 +106,7 @@ fn stripped_programs_are_not_said_to_do_what_was_not_seen() -> Result<()> {
 
 #[test]
 fn a_launcher_points_at_its_child() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let target = idle(Build::DEFAULT, "launcher")?;
     let said = target.head.iter().find(|line| line["type"] == "child");
     let pid = said
@@ -126,7 +126,7 @@ fn a_launcher_points_at_its_child() -> Result<()> {
 
 #[test]
 fn workers_that_are_stuck_are_named() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let path = target(Build::DEFAULT, "stuck")?;
     let target = Target::start(&path, &["all_block", "--millis", "8000", "--hold"])?;
     let found = found(&target)?;

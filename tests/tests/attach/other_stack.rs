@@ -5,7 +5,7 @@ use loopprobe::model::{Cause, Outcome};
 use loopprobe_tests::accuracy::compare;
 use loopprobe_tests::matrix::Build;
 use loopprobe_tests::scenario::{THRESHOLD_NS, gated, observe};
-use loopprobe_tests::take_machine;
+use loopprobe_tests::share_machine;
 
 #[test]
 fn a_call_on_a_stack_above_the_threads_own_is_told_by_its_system_call() -> Result<()> {
@@ -18,7 +18,7 @@ fn a_call_on_a_stack_below_the_threads_own_is_told_by_its_system_call() -> Resul
 }
 
 fn check(scenario: &str) -> Result<()> {
-    take_machine!();
+    share_machine!();
     let mut target = gated(Build::DEFAULT, "other_stack", &[scenario, "--rounds", "8"])?;
     let (truth, report) = observe(&mut target, &[])?;
     let polls = compare(&truth, &report.polls, "async", THRESHOLD_NS)?;

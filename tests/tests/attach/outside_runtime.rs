@@ -8,7 +8,7 @@ use loopprobe_tests::accuracy::compare;
 use loopprobe_tests::matrix::{Build, target};
 use loopprobe_tests::scenario::{THRESHOLD_NS, gated, observe};
 use loopprobe_tests::session::{Report, Session};
-use loopprobe_tests::take_machine;
+use loopprobe_tests::share_machine;
 use loopprobe_tests::target::Target;
 use loopprobe_tests::truth::Poll;
 
@@ -79,7 +79,7 @@ fn check(truth: &[Poll], report: &Report, runtime: &str) -> Result<()> {
 
 #[test]
 fn what_a_program_does_between_calls_of_a_library_is_no_futures() -> Result<()> {
-    take_machine!();
+    share_machine!();
     for build in [Build::DEFAULT, Build::DEFAULT.stripped()] {
         for runtime in ["current", "multi"] {
             let (truth, report) = library(build, runtime, &[])?;
@@ -91,7 +91,7 @@ fn what_a_program_does_between_calls_of_a_library_is_no_futures() -> Result<()> 
 
 #[test]
 fn what_a_program_does_between_its_own_calls_of_block_on_is_no_futures() -> Result<()> {
-    take_machine!();
+    share_machine!();
     for build in [Build::DEFAULT, Build::DEFAULT.stripped()] {
         for (scenario, runtime) in [("alternate", "current"), ("alternate_multi", "multi")] {
             let mut program = gated(build, "truth", &[scenario, "--rounds", "30"])?;
@@ -104,7 +104,7 @@ fn what_a_program_does_between_its_own_calls_of_block_on_is_no_futures() -> Resu
 
 #[test]
 fn without_stacks_such_time_trips_no_limit() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let args = ["--no-stacks", "--fail-over", "15ms"];
     let (_, report) = library(Build::DEFAULT, "current", &args)?;
     ensure!(report.status.success(), "{}", report.status);

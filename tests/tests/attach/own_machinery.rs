@@ -3,13 +3,13 @@
 use anyhow::{Context as _, Result, ensure};
 use loopprobe_tests::matrix::{self, Build, target};
 use loopprobe_tests::session::Session;
-use loopprobe_tests::take_machine;
+use loopprobe_tests::share_machine;
 use loopprobe_tests::target::Target;
 
 /// Polls so short that samples find many of them at their return probe.
 #[test]
 fn no_stack_shows_a_probes_page_or_system_call() -> Result<()> {
-    take_machine!();
+    share_machine!();
     matrix::loopprobe()?;
     let path = target(Build::DEFAULT, "busy")?;
     let args = ["pace", "--rounds", "4000", "--millis", "60000"];

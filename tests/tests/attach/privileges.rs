@@ -9,7 +9,7 @@ use loopprobe_tests::matrix::{Build, loopprobe, target};
 use loopprobe_tests::scenario::gated;
 use loopprobe_tests::session::Session;
 use loopprobe_tests::target::Target;
-use loopprobe_tests::{only_root, take_machine, unprivileged};
+use loopprobe_tests::{only_root, share_machine, unprivileged};
 
 /// `nobody` on Debian and elsewhere.
 const USER: &str = "65534";
@@ -76,7 +76,7 @@ fn reduced(pid: u32) -> Result<u64> {
 
 #[test]
 fn a_session_keeps_five_capabilities_at_most() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let mut target = gated(Build::DEFAULT, "truth", &["sleep"])?;
     let session = Session::attach(target.pid(), &[])?;
     let kept = reduced(session.pid())?;
@@ -96,7 +96,7 @@ fn a_session_keeps_five_capabilities_at_most() -> Result<()> {
 #[test]
 fn a_session_under_sudo_goes_on_as_the_invoking_user_and_still_probes_new_libraries() -> Result<()>
 {
-    take_machine!();
+    share_machine!();
     only_root!(Sudo);
     let library = target(Build::DEFAULT, "libplugin.so")?;
     let mut command = Command::new(target(Build::DEFAULT, "loader")?);
@@ -132,7 +132,7 @@ fn a_session_under_sudo_goes_on_as_the_invoking_user_and_still_probes_new_librar
 
 #[test]
 fn the_program_that_run_starts_has_none_of_it() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let output = Command::new(loopprobe()?)
         .args(["run", "--quiet", "--", "cat", "/proc/self/status"])
         .env("SUDO_UID", USER)
@@ -151,7 +151,7 @@ fn the_program_that_run_starts_has_none_of_it() -> Result<()> {
 
 #[test]
 fn a_session_under_run_gives_up_as_much() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let session = Session::spawn(
         Command::new(loopprobe()?)
             .args(["run", "--format", "json", "--", "sleep", "5"])

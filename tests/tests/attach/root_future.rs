@@ -5,15 +5,15 @@ use loopprobe::model::{LongPoll, TaskKind};
 use loopprobe_tests::accuracy::compare;
 use loopprobe_tests::matrix::Build;
 use loopprobe_tests::scenario::{THRESHOLD_NS, gated, observe, run};
-use loopprobe_tests::take_machine;
 use loopprobe_tests::truth::Poll;
+use loopprobe_tests::{share_machine, take_machine};
 
 /// A root poll is what lies between two polls and the driver: the turn of the loop around it counts
 /// as well.
 const LOOP_TURN_NS: u64 = 200_000;
 
 fn check(build: Build, scenario: &str) -> Result<()> {
-    take_machine!();
+    share_machine!();
     let (truth, report) = run(build, scenario, &[])?;
     let roots = compare(&truth, &report.polls, "root", THRESHOLD_NS)?;
     let (start, duration) = roots.medians();
@@ -43,7 +43,7 @@ fn a_blocking_root_future_is_reported_in_a_stripped_program() -> Result<()> {
 #[test]
 fn a_blocking_root_future_of_a_multi_thread_runtime_is_reported_or_declared_uncovered() -> Result<()>
 {
-    take_machine!();
+    share_machine!();
     for build in [Build::DEFAULT, Build::DEFAULT.stripped()] {
         let (truth, report) = run(build, "root_multi", &[])?;
         let declared = report
@@ -138,7 +138,7 @@ fn it_is_watched_beside_entry_only_timing_too() -> Result<()> {
 
 #[test]
 fn with_symbols_nothing_is_watched() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let (_, report) = run(Build::DEFAULT, "root_multi", &[])?;
     ensure!(!report.remarks("root futures"), "{:?}", report.notices);
     ensure!(report.polls.iter().all(|poll| poll.bounds.is_none()));
@@ -148,7 +148,7 @@ fn with_symbols_nothing_is_watched() -> Result<()> {
 /// On a runtime of one thread the time between polls tells it all, and nothing is told twice.
 #[test]
 fn what_is_timed_is_not_watched_too() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let arguments = ["root", "--rounds", "60"];
     let mut target = gated(Build::DEFAULT.stripped(), "truth", &arguments)?;
     let (truth, report) = observe(&mut target, &[])?;

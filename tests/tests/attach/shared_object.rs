@@ -8,11 +8,11 @@ use loopprobe_tests::accuracy::compare;
 use loopprobe_tests::matrix::{Build, target};
 use loopprobe_tests::scenario::THRESHOLD_NS;
 use loopprobe_tests::session::Session;
-use loopprobe_tests::take_machine;
+use loopprobe_tests::share_machine;
 use loopprobe_tests::target::Target;
 
 fn check(build: Build) -> Result<()> {
-    take_machine!();
+    share_machine!();
     let library = target(build, "libplugin.so")?;
     let program = target(build, "late_tokio")?;
     let mut host = Target::start(&program, &[&library.to_string_lossy(), "20"])?;
@@ -37,7 +37,7 @@ fn tokio_in_a_stripped_shared_object() -> Result<()> {
 
 #[test]
 fn a_shared_object_loaded_after_the_attach_is_found() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let library = target(Build::DEFAULT, "libplugin.so")?;
     let program = target(Build::DEFAULT, "loader")?;
     let mut command = Command::new(program);

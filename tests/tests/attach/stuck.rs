@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use loopprobe::model::{Cause, Frame, LongPoll};
 use loopprobe_tests::matrix::{self, Build, Profile, target};
 use loopprobe_tests::session::Session;
-use loopprobe_tests::take_machine;
+use loopprobe_tests::share_machine;
 use loopprobe_tests::target::Target;
 use serde::Deserialize;
 
@@ -57,7 +57,7 @@ fn on_every_build(scenario: &str, cause: Cause) -> Result<()> {
 
 /// A stuck poll is found, with its cause and place, and no thread is in doubt.
 pub(crate) fn check(build: Build, scenario: &str, cause: Cause) -> Result<()> {
-    take_machine!();
+    share_machine!();
     let path = target(build, "stuck")?;
     // If loopprobe had to be built only after the target has started, the poll would be over.
     matrix::loopprobe()?;

@@ -8,7 +8,7 @@ use loopprobe::model::{Cause, Outcome, Stack, StackKind};
 use loopprobe_tests::matrix::{self, Build, Profile, target};
 use loopprobe_tests::scenario::run;
 use loopprobe_tests::session::Session;
-use loopprobe_tests::take_machine;
+use loopprobe_tests::share_machine;
 use loopprobe_tests::target::Target;
 
 use crate::stuck;
@@ -34,7 +34,7 @@ fn hangs_are_found_by_frame_pointers() -> Result<()> {
 
 #[test]
 fn stacks_are_whole_by_frame_pointers() -> Result<()> {
-    take_machine!();
+    share_machine!();
     for scenario in ["sleep", "cpu"] {
         whole(Profile::FramePointers, scenario, &[Outcome::FramePointers])?;
     }
@@ -66,7 +66,7 @@ fn own(stack: &Stack) -> Vec<&str> {
 
 #[test]
 fn stacks_with_musl_show_the_same_functions_as_with_glibc() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let with_glibc = whole(Profile::Release, "sleep", &[Outcome::Complete])?;
     let with_musl = whole(
         Profile::Musl,
@@ -124,7 +124,7 @@ fn whole(profile: Profile, scenario: &str, outcomes: &[Outcome]) -> Result<Vec<S
 
 #[test]
 fn threads_that_cannot_be_looked_at_are_no_all_clear() -> Result<()> {
-    take_machine!();
+    share_machine!();
     let path = target(build(Profile::Bare), "stuck")?;
     matrix::loopprobe()?;
     let target = Target::start(&path, &["all_block", "--millis", "4000", "--hold"])?;

@@ -4,7 +4,6 @@ mod outcome;
 
 use std::{
     ffi::OsString,
-    fs,
     io::{BufRead as _, BufReader},
     process::{Command, Stdio},
 };
@@ -28,16 +27,13 @@ pub(crate) struct Args {
 /// How often a failed integration test is run again, alone.
 const AGAIN: usize = 2;
 /// With more failures than this nothing is run again: that is no noise.
-const MOST_AGAIN: usize = 6;
+const MOST_AGAIN: usize = 8;
 
-/// Files whose tests compute all the time and measure none: they do not disturb each other.
-const TOGETHER: [&str; 3] = ["discovery", "stripped_names", "wrapped_names"];
-/// So many of them run at once.
-const TOGETHER_THREADS: &str = "2";
+/// So many integration tests run at once. Most of their time is waiting for sessions to end; those
+/// that measure wait until they have the machine for themselves (`tests/src/privileges.rs`).
+const THREADS: &str = "3";
 
-/// Runs unit tests and documentation tests as the user, then the integration tests as root, nearly
-/// all one at a time: they compare times, and on a machine with few CPUs they would disturb each
-/// other.
+/// Runs unit tests and documentation tests as the user, then the integration tests as root.
 ///
 /// Integration tests that fail are run again by themselves: what else a shared machine does for a
 /// while can fail a test that measures. Each that passes only then is named at the end.
@@ -51,14 +47,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     build_binary()?;
     // Some of the programs that are observed are static.
     workspace::ensure_static_target()?;
-    let (together, alone) = test_files()?;
-    let mut outcome = Outcome::default();
-    for (files, threads) in [(together, TOGETHER_THREADS), (alone, "1")] {
-        let mut command = integration_tests(args);
-        command.args(files).args(filter);
-        outcome.add(run_tests(command.args(["--", "--test-threads", threads]))?);
-    }
-    total.add(again(outcome, |names| {
+    let mut all = integration_tests(args);
+    let all = all.args(filter).args(["--", "--test-threads", THREADS]);
+    total.add(again(run_tests(all)?, |names| {
         let mut command = integration_tests(args);
         run_tests(
             command
@@ -69,31 +60,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     total.report()
 }
 
-/// What names the files of integration tests to cargo: those that run together, and all others.
-fn test_files() -> anyhow::Result<(Vec<String>, Vec<String>)> {
-    let folder = workspace::root().join("tests/tests");
-    let mut names = Vec::new();
-    for entry in fs::read_dir(folder).context("cannot read tests/tests")? {
-        let path = entry?.path();
-        let name = path.file_stem().and_then(|name| name.to_str());
-        names.extend(name.map(str::to_owned));
-    }
-    names.sort();
-    let (together, alone): (Vec<String>, Vec<String>) = names
-        .into_iter()
-        .partition(|name| TOGETHER.contains(&name.as_str()));
-    ensure!(
-        together.len() == TOGETHER.len(),
-        "of {TOGETHER:?} only {together:?} are in tests/tests"
-    );
-    let args = |names: Vec<String>| names.iter().map(|name| format!("--test={name}")).collect();
-    let mut others: Vec<String> = args(alone);
-    others.extend(["--lib".to_owned(), "--bins".to_owned()]);
-    Ok((args(together), others))
-}
-
 fn integration_tests(args: &Args) -> Command {
-    let mut command = cargo(&["--package", "loopprobe-tests"]);
+    let mut command = cargo(&["--package", "loopprobe-tests", "--lib", "--bins", "--tests"]);
     as_root(&mut command);
     if args.unprivileged {
         // The tests start as root all the same: they make the user's files, and look at loopprobe
@@ -247,8 +215,8 @@ mod tests {
     #[test]
     fn a_broken_tree_is_not_run_again() {
         let run = |_: &[String]| -> anyhow::Result<Outcome> { panic!("it was") };
-        let many = ["a", "b", "c", "d", "e", "f", "g"];
-        assert_eq!(again(outcome(5, &many), run).unwrap().failed, 7);
+        let many = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
+        assert_eq!(again(outcome(5, &many), run).unwrap().failed, 9);
         let mut crashed = outcome(5, &["a"]);
         crashed.counts.broken = 1;
         assert_eq!(again(crashed, run).unwrap().failed, 1);
@@ -258,14 +226,5 @@ mod tests {
     fn what_does_not_run_again_has_not_passed() {
         let counts = again(outcome(5, &["a"]), |_| Ok(outcome(0, &[]))).unwrap();
         assert_eq!((counts.passed, counts.failed), (5, 1));
-    }
-
-    #[test]
-    fn each_file_of_tests_is_run_once() {
-        let (together, alone) = test_files().unwrap();
-        assert_eq!(together.len(), TOGETHER.len());
-        assert!(alone.contains(&"--test=attach".to_owned()), "{alone:?}");
-        assert!(alone.contains(&"--lib".to_owned()));
-        assert!(together.iter().all(|name| !alone.contains(name)));
     }
 }

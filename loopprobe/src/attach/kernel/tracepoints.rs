@@ -11,7 +11,7 @@ use aya::{
 };
 
 use super::Kernel;
-use crate::attach::AttachError;
+use crate::attach::{AttachError, sys};
 
 /// Programs, and the tracepoint of each.
 type Tracepoints = [(&'static str, &'static str)];
@@ -75,7 +75,7 @@ impl Kernel {
         let programs: BTreeSet<_> = tracepoints.iter().map(|(program, _)| *program).collect();
         programs
             .into_iter()
-            .try_for_each(|program| self.tracepoint(program, RawTracePoint::load))
+            .try_for_each(|program| self.load_tracepoint(program))
     }
 
     fn attach_at(&mut self, tracepoints: &Tracepoints) -> Result<(), AttachError> {
@@ -92,8 +92,12 @@ impl Kernel {
     /// [`AttachError::Program`].
     pub fn attach_baseline_switch(&mut self) -> Result<(), AttachError> {
         const NAME: &str = "baseline_switch";
-        self.tracepoint(NAME, RawTracePoint::load)?;
+        self.load_tracepoint(NAME)?;
         self.tracepoint(NAME, |program| program.attach("sched_switch"))
+    }
+
+    fn load_tracepoint(&mut self, name: &'static str) -> Result<(), AttachError> {
+        self.tracepoint(name, |program| sys::patiently(|| program.load(), errno))
     }
 
     fn tracepoint<T>(
@@ -136,7 +140,7 @@ impl Kernel {
             source,
         };
         let program: &mut PerfEvent = self.program_mut(name)?.try_into().map_err(error)?;
-        program.load().map_err(error)?;
+        sys::patiently(|| program.load(), errno).map_err(error)?;
         let cpus = online_cpus().map_err(|(what, source)| {
             AttachError::Object(format!("cannot list the CPUs: {what}: {source}"))
         })?;
@@ -151,5 +155,13 @@ impl Kernel {
                 .map_err(error)?;
         }
         Ok(())
+    }
+}
+
+/// The number of the error with which the kernel did not load a program.
+fn errno(error: &ProgramError) -> Option<i32> {
+    match error {
+        ProgramError::LoadError { io_error, .. } => io_error.raw_os_error(),
+        _ => None,
     }
 }
