@@ -225,6 +225,8 @@ impl Observer {
         self.begin_stuck_watch();
         self.begin_budget()?;
         self.check_itself(false, sink)?;
+        // Of what it took to find what to probe.
+        process::give_back_freed();
         let mut next_tick = now_ns() + nanoseconds(TICK);
         loop {
             let now = now_ns();

@@ -3,7 +3,7 @@
 use std::{io, sync::Arc};
 
 use super::Observer;
-use crate::{attach::PlanSize, collect::naming::Named};
+use crate::{attach::PlanSize, collect::naming::Named, process::give_back_freed};
 
 impl Observer {
     /// Begins to read the names of files that were planned without.
@@ -19,9 +19,14 @@ impl Observer {
     /// so that a report has them and none needs another.
     pub(super) fn lacks_names(&mut self) -> io::Result<bool> {
         let named = self.naming.take();
+        let read = !named.is_empty();
         self.name(named)?;
         self.begin_naming()?;
-        Ok(self.naming.is_busy())
+        let is_busy = self.naming.is_busy();
+        if read && !is_busy {
+            give_back_freed();
+        }
+        Ok(is_busy)
     }
 
     /// Waits for all names.
@@ -31,6 +36,7 @@ impl Observer {
             self.name(named)?;
             self.begin_naming()?;
             if !self.naming.is_busy() {
+                give_back_freed();
                 return Ok(());
             }
         }
