@@ -207,11 +207,11 @@ impl Images {
         Ok(planned)
     }
 
-    fn read(&mut self, file: &File, path: &Path) -> Option<Image> {
+    fn read(&mut self, file: &File, path: &Path) -> Option<Arc<Image>> {
         let image = file
             .try_clone()
             .map_err(|e| format!("{}: {e}", path.display()))
-            .and_then(|file| Image::from_file(file, path).map_err(|e| e.to_string()));
+            .and_then(|file| Image::shared(file, path).map_err(|e| e.to_string()));
         image.map_err(|problem| self.unreadable.push(problem)).ok()
     }
 
@@ -245,7 +245,7 @@ impl Images {
     fn plan_file(
         &mut self,
         file: ImageFile,
-        image: Image,
+        image: Arc<Image>,
         bias: Option<u64>,
         plan: &mut Plan,
     ) -> Vec<PlannedImage> {

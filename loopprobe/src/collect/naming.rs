@@ -21,7 +21,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Unnamed {
     /// The file's code and data.
-    pub image: Image,
+    pub image: Arc<Image>,
     /// Its debug file.
     pub debug_file: Option<Sections>,
     /// What was planned of it, and where in the plan.

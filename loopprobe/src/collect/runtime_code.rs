@@ -22,7 +22,7 @@ pub(super) struct RuntimeCode {
     /// By path: the runtimes there.
     images: HashMap<PathBuf, Vec<Arc<dyn RuntimeImage>>>,
     /// By module.
-    code: HashMap<u32, Option<Image>>,
+    code: HashMap<u32, Option<Arc<Image>>>,
     /// By module and beginning: whether the function has code of the loop's in it; `None` where
     /// its image does not tell.
     functions: HashMap<(u32, VirtAddr), Option<bool>>,
@@ -84,9 +84,9 @@ impl RuntimeCode {
     }
 }
 
-fn read(module: &Module) -> Option<Image> {
+fn read(module: &Module) -> Option<Arc<Image>> {
     let file = module.file()?.try_clone().ok()?;
-    Image::from_file(file, Path::new(module.path())).ok()
+    Image::shared(file, Path::new(module.path())).ok()
 }
 
 fn is_loop_source(runtimes: &[Arc<dyn RuntimeImage>], file: &str) -> bool {

@@ -13,6 +13,7 @@ mod header;
 mod image;
 mod relocations;
 mod sections;
+mod shared;
 mod source;
 mod starts;
 mod state;

@@ -14,7 +14,7 @@ use crate::{
 /// The code of a file, which tells where its state machines keep their state.
 #[derive(Debug)]
 pub(super) struct Source {
-    image: Image,
+    image: Arc<Image>,
     machines: StateMachines,
     /// What debug information tells.
     chains: Option<Box<dyn AwaitChains>>,
@@ -27,7 +27,11 @@ const BATCH: usize = 1024;
 
 impl Source {
     /// Of an image with a runtime in it; `debug` is its separate debug file, where there is one.
-    pub(super) fn of(image: Image, found: &dyn RuntimeImage, debug: Option<&Sections>) -> Self {
+    pub(super) fn of(
+        image: Arc<Image>,
+        found: &dyn RuntimeImage,
+        debug: Option<&Sections>,
+    ) -> Self {
         let machines = StateMachines::default();
         let own = image.sections().ok();
         let mut with_types = own.iter().chain(debug).filter(|s| s.has(".debug_info"));

@@ -114,7 +114,7 @@ impl Inventory {
             files += 1;
             let opened = ImageFile::open(pid, mapping).map_err(|error| error.to_string());
             let image = opened.and_then(|opened| {
-                Image::from_file(opened.file, &mapping.path).map_err(|error| error.to_string())
+                Image::shared(opened.file, &mapping.path).map_err(|error| error.to_string())
             });
             let image = match image {
                 Ok(image) => image,

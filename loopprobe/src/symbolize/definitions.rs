@@ -1,6 +1,6 @@
 //! What a module's code says of a nameless frame: async body, source file, callee, freeing.
 
-use std::{cell::OnceCell, ops::Range, path::Path};
+use std::{cell::OnceCell, ops::Range, path::Path, sync::Arc};
 
 use super::{
     FunctionName,
@@ -17,7 +17,7 @@ use crate::{
 /// What a module's code says of where it comes from: needed where names are missing or do not tell
 /// an async body from a closure.
 pub(crate) struct Definitions {
-    image: Image,
+    image: Arc<Image>,
     machines: StateMachines,
     origins: Origins,
     /// Looked for when a function without a name asks for it first.
@@ -37,7 +37,7 @@ impl Definitions {
             return None;
         }
         let file = module.file()?.try_clone().ok()?;
-        let image = Image::from_file(file, module.path()).ok()?;
+        let image = Image::shared(file, module.path()).ok()?;
         let machines = StateMachines::default();
         let symbols = symbols(&image, debug_file);
         let crates = |start| {

@@ -45,7 +45,7 @@ impl ModuleSource {
         let image = file
             .try_clone()
             .ok()
-            .and_then(|file| Image::from_file(file, module.path()).ok());
+            .and_then(|file| Image::without_code(file, module.path()).ok());
         let apart = image.and_then(|image| separate.of(&image));
         let opened = apart.as_deref().and_then(|path| open_regular(path).ok());
         let files = opened.iter().chain([file]);

@@ -1,6 +1,9 @@
 //! The futures behind `Pin<Box<dyn Future>>` tasks: the task's type says nothing, its memory does.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use super::{TaskName, location, symbols, task_type};
 use crate::{
@@ -48,7 +51,7 @@ type FileId = ((u32, u32), u64);
 #[derive(Debug)]
 struct Module {
     file: FileId,
-    image: Image,
+    image: Arc<Image>,
     symbols: SymbolTable,
     machines: StateMachines,
 }
@@ -189,7 +192,7 @@ impl BoxedFutures {
 
 impl Module {
     fn read(file: FileId, opened: ImageFile, path: &std::path::Path) -> Option<Self> {
-        let image = Image::from_file(opened.file, path).ok()?;
+        let image = Image::shared(opened.file, path).ok()?;
         let symbols = image
             .sections()
             .and_then(|sections| SymbolTable::read(&sections))

@@ -1,0 +1,82 @@
+//! Images that several need at the same time are held in memory once.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    path::{Path, PathBuf},
+    sync::{Arc, LazyLock, Mutex, PoisonError, Weak},
+};
+
+use super::{ElfError, FileState, Image};
+
+type Shared = HashMap<(FileState, PathBuf), Weak<Image>>;
+
+/// The images that somebody holds. Sessions on several processes share those of one file.
+static SHARED: LazyLock<Mutex<Shared>> = LazyLock::new(Mutex::default);
+
+impl Image {
+    /// The same as [`Image::from_file`], but for an image that somebody holds already: of the same
+    /// file, in the same state, by the same name.
+    ///
+    /// # Errors
+    /// As [`Image::open`].
+    pub fn shared(file: File, path: &Path) -> Result<Arc<Self>, ElfError> {
+        let state = FileState::of_open(&file).ok();
+        let Some(state) = state.filter(FileState::is_settled) else {
+            return Self::from_file(file, path).map(Arc::new);
+        };
+        let key = (state, path.to_owned());
+        let known = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(image) = known.get(&key).and_then(Weak::upgrade) {
+            return Ok(image);
+        }
+        drop(known);
+        let image = Arc::new(Self::from_file(file, path)?);
+        // It may have been written to while it was read.
+        if image.state() == Some(key.0) {
+            let mut known = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+            known.retain(|_, image| image.strong_count() > 0);
+            known.insert(key, Arc::downgrade(&image));
+        }
+        Ok(image)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, thread, time::Duration};
+
+    use super::*;
+
+    fn own() -> Arc<Image> {
+        let path = fs::canonicalize("/proc/self/exe").unwrap();
+        // The linker may have written it just now.
+        while !FileState::at(&path).unwrap().is_settled() {
+            thread::sleep(Duration::from_millis(100));
+        }
+        Image::shared(File::open(&path).unwrap(), &path).unwrap()
+    }
+
+    #[test]
+    fn an_image_that_is_held_is_not_read_again() {
+        let (first, second) = (own(), own());
+        assert!(Arc::ptr_eq(&first, &second));
+        let gone = Arc::downgrade(&first);
+        drop((first, second));
+        assert!(gone.upgrade().is_none(), "nobody needs it");
+        assert!(own().digest().is_some());
+    }
+
+    #[test]
+    fn a_file_that_has_just_been_written_is_nobody_elses() {
+        let folder = std::env::temp_dir().join(format!("loopprobe-shared-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("copy");
+        fs::copy("/proc/self/exe", &path).unwrap();
+        let read = || Image::shared(File::open(&path).unwrap(), &path).unwrap();
+        let (first, second) = (read(), read());
+        let shared = Arc::ptr_eq(&first, &second);
+        fs::remove_dir_all(&folder).unwrap();
+        assert!(!shared);
+    }
+}
