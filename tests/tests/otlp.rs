@@ -13,7 +13,7 @@ use loopprobe_tests::{
     otlp::{Received, Transport, number, text, total},
     receiver::Answer,
     session::{Report, Session},
-    share_machine,
+    share_machine, take_machine,
     target::Target,
     truth::Poll,
 };
@@ -416,7 +416,7 @@ fn a_receiver_over_grpc_that_is_exhausted_is_asked_again_only_if_it_says_when() 
 }
 
 fn serve_sends_for_each_process(transport: Transport) -> Result<()> {
-    share_machine!();
+    take_machine!();
     let receiver = transport.willing()?;
     let url = receiver.url();
     let targets = [

@@ -12,7 +12,7 @@ use loopprobe::model::{Finding, FindingKind};
 use loopprobe_tests::{
     matrix::{self, Build, Profile, Tokio, VERSIONS},
     session::Session,
-    share_machine,
+    share_machine, take_machine,
     target::Target,
 };
 use serde_json::Value;
@@ -306,7 +306,7 @@ fn tasks_that_live_for_long_are_found() -> Result<()> {
 /// and wait where it says.
 #[test]
 fn a_type_whose_tasks_only_become_more_is_found() -> Result<()> {
-    share_machine!();
+    take_machine!();
     let build = Build::DEFAULT.stripped();
     let target = Target::start(&matrix::target(build, "crowd")?, &["leaks"])?;
     let mut session = Session::attach(target.pid(), &["--stuck", "1s"])?;

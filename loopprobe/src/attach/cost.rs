@@ -79,8 +79,9 @@ impl DeadTime {
 /// it was seen that each of five rounds of 2,000 calls was interrupted, on a machine with ten
 /// programs for each CPU.
 const CALLS: u32 = 200;
-/// The best of so many rounds counts: noise only ever adds.
-const ROUNDS: u32 = 50;
+/// The median of so many rounds counts: what makes a probe dearer here, such as neighbours of a
+/// virtual machine, makes it so in the target.
+const ROUNDS: u32 = 51;
 /// Calls after a pause. The median counts.
 const COLD_CALLS: usize = 31;
 /// How long that is: a service with some thousand requests a second waits as long for the next.
@@ -205,11 +206,11 @@ pub fn measure(
         method,
     })?;
     kernel.write_tables(&own_plan(probed_at.0), PlanSize::default())?;
-    let without = best_round(poll);
+    let without = usual_round(poll);
     let cold_without = cold_call(poll);
     let mut empty_round = |function, probes: &[Role]| {
         kernel.attach(&own.site(address(function))?.0.with(probes))?;
-        Ok::<_, AttachError>((best_round(function) - without).max(0.0))
+        Ok::<_, AttachError>((usual_round(function) - without).max(0.0))
     };
     let empty_entry = empty_round(functions.empty_entry, &[Role::BaselineEnter])?;
     let empty = if light {
@@ -221,7 +222,7 @@ pub fn measure(
         )?
     };
     kernel.attach(&site.with(&[Role::PollExit, Role::PollEnter]))?;
-    let with = best_round(poll);
+    let with = usual_round(poll);
     let cold_with = cold_call(poll);
     let ns_per_poll = (with - without).max(0.0);
     let timing = ProbeTiming {
@@ -248,7 +249,7 @@ fn config(threshold_ns: u64) -> Config {
 
 /// Nanoseconds a call, on a thread that is not the process's first, as the target's workers are
 /// not.
-fn best_round(function: Function) -> f64 {
+fn usual_round(function: Function) -> f64 {
     std::thread::scope(|s| s.spawn(|| rounds(function)).join().unwrap_or(f64::NAN))
 }
 
@@ -259,9 +260,9 @@ fn rounds(function: Function) -> f64 {
         for _ in 0..CALLS {
             black_box(black_box(function)(black_box(&mut call)));
         }
-        start.elapsed().as_nanos() as f64 / f64::from(CALLS)
+        start.elapsed().as_nanos() as u64
     };
-    (0..ROUNDS).map(round).fold(f64::INFINITY, f64::min)
+    median((0..ROUNDS).map(round).collect()) as f64 / f64::from(CALLS)
 }
 
 /// Nanoseconds a call by a thread that has just been waiting.
