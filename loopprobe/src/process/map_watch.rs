@@ -8,8 +8,8 @@ use std::{
 /// What is unmapped and mapped anew at the same size is seen after this long.
 const AT_MOST: Duration = Duration::from_secs(2);
 
-/// Tells when a process's memory map is to be read again. To read it takes the kernel a hundred
-/// times as long as to say how large it is.
+/// Tells when a process's memory map is to be read again: to say how large it is takes the kernel
+/// far less.
 #[derive(Debug, Default)]
 pub struct MapWatch {
     /// At the last look: pages, and when.
