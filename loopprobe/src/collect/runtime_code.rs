@@ -93,3 +93,37 @@ fn is_loop_source(runtimes: &[Arc<dyn RuntimeImage>], file: &str) -> bool {
     let mut runtimes = runtimes.iter().map(|image| image.runtime());
     runtimes.any(|runtime| runtime.is_loop_source(file))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        elf::ProcAddr,
+        unwind::{Means, Unwinder},
+    };
+
+    #[test]
+    fn code_that_does_not_tell_decides_nothing() {
+        let unwinder = Unwinder::new(std::process::id()).unwrap();
+        let own = std::env::current_exe().unwrap();
+        let mut modules = unwinder.modules().iter();
+        let module = modules.find(|module| module.path() == own).unwrap();
+        // The beginning of the file is no function's.
+        let frame = RawFrame {
+            address: ProcAddr(module.bias()),
+            cfa: None,
+            module: Some(Arc::clone(module)),
+            by: Means::CallFrames,
+        };
+        let unwound = Unwound {
+            outcome: Outcome::Complete,
+            frames: vec![frame],
+            passed_entry: false,
+        };
+        let mut of_runtime = RuntimeCode::default();
+        of_runtime.images.insert(own, Vec::new());
+        assert_eq!(of_runtime.place(&unwound), Place::Unknown);
+        let mut of_none = RuntimeCode::default();
+        assert_eq!(of_none.place(&unwound), Place::Outside);
+    }
+}
