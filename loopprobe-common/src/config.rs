@@ -1,6 +1,6 @@
-//! What user space tells the kernel side.
+//! What user space tells the kernel side of each target.
 
-/// Settings that may change while a session runs; the one element of the map `CONFIG`.
+/// Settings of a target that may change while its session runs; an element of the map `CONFIG`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Config {
@@ -33,9 +33,6 @@ pub struct Config {
     pub watched: u64,
     /// When a task was scheduled before this, its wake is not known: its poll may have gone unseen.
     pub wakes_from_ns: u64,
-    /// The thread of loopprobe's own that is followed like the target's, in loopprobe's pid
-    /// namespace; 0 for none.
-    pub canary: u64,
 }
 
 impl Config {
@@ -92,6 +89,12 @@ pub const fn site_of_key(key: u64) -> u64 {
     key >> DISTANCE_BITS
 }
 
+/// The same key for a site with another number.
+#[inline(always)]
+pub const fn with_site(key: u64, site: u64) -> u64 {
+    vtable_key(site, key)
+}
+
 /// The key of the map `VTABLES`: a vtable of the site `cookie`.
 #[inline(always)]
 pub const fn vtable_key(cookie: u64, relative: u64) -> u64 {
@@ -125,7 +128,8 @@ impl TaskLayout {
     pub const FLAG_NO_HEADER: u32 = 8;
 }
 
-/// An address range of the process; an element of the map `LOOP_TEXT`.
+/// An address range of the process; an element of the map `LOOP_TEXT`, which has
+/// [`LOOP_TEXT_RANGES`] for each target.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Range {

@@ -1,6 +1,6 @@
 //! What the kernel side says of its own cost.
 
-/// A part of it; each is an element of the map `COSTS`.
+/// A part of it; the map `COSTS` has all of these for each target.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {

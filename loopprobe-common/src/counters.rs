@@ -1,4 +1,5 @@
-//! Counters of what the kernel side could not do. Each index of the map `COUNTERS` is one of these.
+//! Counters of what the kernel side could not do. The map `COUNTERS` has all of
+//! these for each target.
 
 /// What was lost or is worth knowing, counted a CPU.
 #[repr(u32)]

@@ -12,6 +12,7 @@ pub mod health;
 pub mod histogram;
 pub mod light;
 pub mod records;
+pub mod target;
 pub mod thread;
 pub mod wake;
 pub mod watch;

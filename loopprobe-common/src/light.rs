@@ -20,6 +20,8 @@ pub struct Place {
     /// One of `WHAT_*`, or the system call's number; for `epoll_wait`, the descriptor too, for
     /// another runtime has another one.
     pub what: u64,
+    /// Which target's threads: others have other code there. See [`crate::target`].
+    pub target: u64,
 }
 
 impl Place {

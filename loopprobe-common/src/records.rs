@@ -1,5 +1,5 @@
 //! What the kernel side sends through the ring buffers `EVENTS` and, if it is a stack, `STACKS`.
-//! Each record begins with its kind.
+//! Each record begins with its kind, and with the target that it is of.
 
 use crate::{
     light::{Place, Question},
@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Kinds of records.
-#[repr(u32)]
+#[repr(u16)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A [`PollRecord`] of a task.
@@ -59,7 +59,9 @@ pub enum Kind {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PollRecord {
     /// [`Kind::Poll`], [`Kind::Root`] or [`Kind::Unsettled`].
-    pub kind: u32,
+    pub kind: u16,
+    /// Which target it is of: see [`crate::target`].
+    pub target: u16,
     /// The thread, in loopprobe's pid namespace.
     pub tid: u32,
     /// When it ended.
@@ -132,7 +134,9 @@ impl Reason {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TakerRecord {
     /// [`Kind::Taker`].
-    pub kind: u32,
+    pub kind: u16,
+    /// Which target it is of: see [`crate::target`].
+    pub target: u16,
     /// The thread that waited, in loopprobe's pid namespace.
     pub tid: u32,
     /// When the poll began.
@@ -154,7 +158,9 @@ pub struct TakerRecord {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StackRecord {
     /// [`Kind::OffCpu`], [`Kind::Sample`], [`Kind::Scan`] or [`Kind::Question`].
-    pub kind: u32,
+    pub kind: u16,
+    /// Which target it is of: see [`crate::target`].
+    pub target: u16,
     /// The thread, in loopprobe's pid namespace.
     pub tid: u32,
     /// When the poll began: with `tid`, which poll this belongs to.
@@ -248,7 +254,9 @@ pub struct StackSlot {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DriverRecord {
     /// [`Kind::Driver`].
-    pub kind: u32,
+    pub kind: u16,
+    /// Which target it is of: see [`crate::target`].
+    pub target: u16,
     /// The thread that called before, in loopprobe's pid namespace.
     pub tid: u32,
     /// When that one was back.
@@ -270,7 +278,9 @@ pub const LEAST_LAG_NS: u64 = 1_000_000;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DelayRecord {
     /// [`Kind::Delay`].
-    pub kind: u32,
+    pub kind: u16,
+    /// Which target it is of: see [`crate::target`].
+    pub target: u16,
     /// The thread that polls it, in loopprobe's pid namespace.
     pub tid: u32,
     /// When the poll began.
@@ -288,7 +298,9 @@ pub struct DelayRecord {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BusyRecord {
     /// [`Kind::Busy`].
-    pub kind: u32,
+    pub kind: u16,
+    /// Which target it is of: see [`crate::target`].
+    pub target: u16,
     /// Index of its type.
     pub task_type: u32,
     /// The task's id.
@@ -307,7 +319,9 @@ pub const MAX_BUSY: u32 = 1 << 16;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProcessRecord {
     /// [`Kind::Exec`] or [`Kind::ExecByThread`].
-    pub kind: u32,
+    pub kind: u16,
+    /// Which target it is of: see [`crate::target`].
+    pub target: u16,
     /// The thread, in loopprobe's pid namespace.
     pub tid: u32,
     /// When.

@@ -137,8 +137,8 @@ pub struct Thread {
     pub scheduler: u64,
     /// The driver's descriptor with which it has called `epoll_wait` last, and 1; 0 for none.
     pub driver: u32,
-    /// Keeps the layout free of padding.
-    pub reserved: u32,
+    /// Which target's it is: see [`crate::target`].
+    pub target: u32,
     /// Open polls, outermost first.
     pub polls: [OpenPoll; MAX_DEPTH],
     /// When its last wait in a driver's `epoll_wait` began, and when it was made ready to run
@@ -176,7 +176,7 @@ impl Thread {
     /// It is off its CPU in a driver's `epoll_wait`.
     pub const IN_DRIVER: u32 = 1 << 13;
 
-    /// It is not the target's but loopprobe's own: see [`crate::config::Config::canary`].
+    /// It is not the target's but loopprobe's own: see [`crate::target::canary_key`].
     pub const CANARY: u32 = 1 << 14;
     /// It polls tasks, and only threads that do not are watched.
     pub const ASIDE: u32 = 1 << 15;

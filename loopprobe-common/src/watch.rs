@@ -3,7 +3,8 @@
 /// How many images of a process can be watched.
 pub const MAX_WORDS: u32 = 4;
 
-/// Where threads keep what an image's runtime polls; an element of the map `WORDS`.
+/// Where threads keep what an image's runtime polls; an element of the map `WORDS`, which
+/// has [`MAX_WORDS`] for each target.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Words {
@@ -108,7 +109,9 @@ pub struct Wait {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WatchRecord {
     /// [`crate::records::Kind::Watched`].
-    pub kind: u32,
+    pub kind: u16,
+    /// Which target it is of: see [`crate::target`].
+    pub target: u16,
     /// The thread, in loopprobe's pid namespace.
     pub tid: u32,
     /// The task's number; 0 for the root future.

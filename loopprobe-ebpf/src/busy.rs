@@ -3,6 +3,7 @@
 use loopprobe_common::{
     counters::Counter,
     records::{BusyRecord, Kind},
+    target::Own,
     thread::OpenPoll,
 };
 
@@ -11,11 +12,11 @@ use crate::maps::{BUSY, EVENTS, count, slow_ns};
 /// A poll that took so long has ended then. Inlined: a frame of its own would be one too many, for
 /// all frames together may take 512 bytes.
 #[inline(always)]
-pub fn add(poll: &OpenPoll, ns: u64, end_ns: u64) {
-    let id = poll.task_id;
-    if id == 0 {
+pub fn add(target: u32, poll: &OpenPoll, ns: u64, end_ns: u64) {
+    if poll.task_id == 0 {
         return;
     }
+    let id = Own::new(target, poll.task_id);
     let before = match BUSY.get_ptr_mut(&id) {
         // SAFETY: a deleted element's memory stays the map's. A task is polled by one thread at a
         // time.
@@ -31,7 +32,7 @@ pub fn add(poll: &OpenPoll, ns: u64, end_ns: u64) {
     };
     let busy_ns = before + ns;
     if doublings(busy_ns) > doublings(before) {
-        send(poll, busy_ns, end_ns);
+        send(target, poll, busy_ns, end_ns);
     }
 }
 
@@ -43,13 +44,14 @@ fn doublings(ns: u64) -> u32 {
 }
 
 #[inline(always)]
-fn send(poll: &OpenPoll, busy_ns: u64, time_ns: u64) {
+fn send(target: u32, poll: &OpenPoll, busy_ns: u64, time_ns: u64) {
     let Some(mut entry) = EVENTS.reserve::<BusyRecord>(0) else {
-        count(Counter::EventLost);
+        count(target, Counter::EventLost);
         return;
     };
     entry.write(BusyRecord {
-        kind: Kind::Busy as u32,
+        kind: Kind::Busy as u16,
+        target: target as u16,
         task_type: poll.task_type,
         task_id: poll.task_id,
         busy_ns,

@@ -5,12 +5,12 @@ use loopprobe_common::{
     thread::Thread,
 };
 
-use crate::{clock::now, maps::COSTS};
+use crate::{clock::now, maps};
 
 /// Counts a run that is not timed.
 #[inline(always)]
-pub fn count(part: Part) {
-    if let Some(cost) = of(part) {
+pub fn count(target: u32, part: Part) {
+    if let Some(cost) = of(target, part) {
         cost.runs += 1;
     }
 }
@@ -18,9 +18,9 @@ pub fn count(part: Part) {
 /// Counts a run that began at `start_ns`, and times one in sixteen: reading the clock costs a tenth
 /// of such a run.
 #[inline(always)]
-pub fn some(part: Part, start_ns: u64) {
+pub fn some(target: u32, part: Part, start_ns: u64) {
     const OUT_OF: u64 = 16; // The clock's lowest bits are as good as chance.
-    if let Some(cost) = of(part) {
+    if let Some(cost) = of(target, part) {
         cost.runs += 1;
         if start_ns % OUT_OF == 0 {
             cost.timed += 1;
@@ -31,8 +31,8 @@ pub fn some(part: Part, start_ns: u64) {
 
 /// Counts and times a run that began at `start_ns`.
 #[inline(always)]
-pub fn each(part: Part, start_ns: u64) {
-    if let Some(cost) = of(part) {
+pub fn each(target: u32, part: Part, start_ns: u64) {
+    if let Some(cost) = of(target, part) {
         cost.runs += 1;
         cost.timed += 1;
         cost.timed_ns += now() - start_ns;
@@ -44,14 +44,12 @@ pub fn each(part: Part, start_ns: u64) {
 pub fn probe(thread: &mut Thread) {
     if thread.flags & Thread::FRESH != 0 {
         thread.flags &= !Thread::FRESH;
-        count(Part::Cold);
+        count(thread.target, Part::Cold);
     }
 }
 
 #[inline(always)]
-fn of(part: Part) -> Option<&'static mut Cost> {
+fn of(target: u32, part: Part) -> Option<&'static mut Cost> {
     // SAFETY: the pointer is to this CPU's own value, and lives as long as the map.
-    COSTS
-        .get_ptr_mut(part as u32)
-        .map(|cost| unsafe { &mut *cost })
+    maps::cost(target, part).map(|cost| unsafe { &mut *cost })
 }

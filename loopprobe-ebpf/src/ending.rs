@@ -9,15 +9,15 @@ use loopprobe_common::{
 use crate::{
     busy,
     event::End,
-    maps::{CONFIG, STATS, count, slow_ns},
+    maps::{STATS, config, count, slow_ns},
 };
 
 /// Counts a poll that has ended, if it began in this session. Says whether it was long.
 #[inline(always)]
-pub fn tally(poll: &OpenPoll, end: &End) -> bool {
+pub fn tally(target: u32, poll: &OpenPoll, end: &End) -> bool {
     let mut duration = end.ns - poll.start_ns;
     let mut long = false;
-    if let Some(config) = CONFIG.get(0) {
+    if let Some(config) = config(target) {
         if !config.has_begun(poll.start_ns) {
             return false;
         }
@@ -26,7 +26,7 @@ pub fn tally(poll: &OpenPoll, end: &End) -> bool {
             duration -= config.dead_ns;
         }
         if slow_ns() != 0 {
-            busy::add(poll, duration, end.ns);
+            busy::add(target, poll, duration, end.ns);
         }
     }
     if let Some(stats) = STATS.get_ptr_mut(poll.task_type) {
@@ -63,6 +63,6 @@ pub fn drop_missed(thread: &mut Thread, sp: u64) {
             return;
         }
         thread.depth -= 1;
-        count(Counter::UnmatchedStart);
+        count(thread.target, Counter::UnmatchedStart);
     }
 }

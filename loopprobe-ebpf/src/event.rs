@@ -7,7 +7,10 @@ use loopprobe_common::{
     thread::{OpenPoll, Thread},
 };
 
-use crate::maps::{EVENTS, count};
+use crate::{
+    maps::{EVENTS, count},
+    thread::Visible,
+};
 
 /// The end of a poll.
 pub struct End {
@@ -55,14 +58,15 @@ pub fn unsettled(thread: &Thread, poll: &OpenPoll, end: &End) {
 #[inline(always)]
 fn send(kind: Kind, thread: &Thread, poll: &OpenPoll, end: &End, question: Option<&Question>) {
     let Some(mut entry) = EVENTS.reserve::<PollRecord>(0) else {
-        count(Counter::EventLost);
+        count(thread.target, Counter::EventLost);
         return;
     };
     let record = entry.as_mut_ptr();
     // SAFETY: the record is all integers, and each of its fields is written. Piece by piece, from
     // map to buffer: a program's own stack is small.
     unsafe {
-        (*record).kind = kind as u32;
+        (*record).kind = kind as u16;
+        (*record).target = thread.target as u16;
         (*record).tid = thread.tid;
         (*record).end_ns = end.ns;
         (*record).poll = *poll;
@@ -79,14 +83,15 @@ fn send(kind: Kind, thread: &Thread, poll: &OpenPoll, end: &End, question: Optio
 
 /// Sends that something happened to the process.
 #[inline(always)]
-pub fn process(kind: Kind, tid: u32, time_ns: u64) {
+pub fn process(kind: Kind, by: &Visible, time_ns: u64) {
     let Some(mut entry) = EVENTS.reserve::<ProcessRecord>(0) else {
-        count(Counter::EventLost);
+        count(by.target, Counter::EventLost);
         return;
     };
     entry.write(ProcessRecord {
-        kind: kind as u32,
-        tid,
+        kind: kind as u16,
+        target: by.target as u16,
+        tid: by.tid,
         time_ns,
     });
     entry.submit(0);

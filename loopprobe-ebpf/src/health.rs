@@ -5,12 +5,13 @@ use loopprobe_common::{
     counters::Counter,
     health::{Driver, Longest},
     records::{DriverRecord, Kind, LEAST_LAG_NS},
+    target::Own,
     thread::Thread,
 };
 
 use crate::{
     arch,
-    maps::{CONFIG, DRIVERS, EVENTS, count},
+    maps::{DRIVERS, EVENTS, config, count},
     saved,
 };
 
@@ -19,7 +20,7 @@ use crate::{
 pub fn turned(thread: &mut Thread, end_ns: u64) {
     let poll = &thread.polls[0];
     let ns = end_ns.saturating_sub(poll.start_ns);
-    let is_watched = CONFIG.get(0).is_some_and(|c| c.watched == poll.header);
+    let is_watched = config(thread.target).is_some_and(|c| c.watched == poll.header);
     thread.turns += 1;
     thread.busy_ns += ns;
     if is_watched {
@@ -33,7 +34,8 @@ pub fn turned(thread: &mut Thread, end_ns: u64) {
 pub fn park(thread: &mut Thread, now: u64) {
     let awake_ns = core::mem::take(&mut thread.awake_ns);
     if awake_ns != 0 {
-        Longest::note(&mut thread.longest, look(), now - awake_ns);
+        let look = look(thread);
+        Longest::note(&mut thread.longest, look, now - awake_ns);
     }
 }
 
@@ -41,13 +43,14 @@ pub fn park(thread: &mut Thread, now: u64) {
 #[inline(never)]
 pub fn enter_driver(thread: &mut Thread, descriptor: u32, now: u64) {
     thread.driver = descriptor.wrapping_add(1);
-    let Some(driver) = DRIVERS.get_ptr_mut(&descriptor) else {
+    let key = driver_key(thread);
+    let Some(driver) = DRIVERS.get_ptr_mut(&key) else {
         let driver = Driver {
             left_ns: now,
             tid: thread.tid,
             ..Driver::default()
         };
-        let _ = DRIVERS.insert(&descriptor, &driver, 0);
+        let _ = DRIVERS.insert(&key, &driver, 0);
         return;
     };
     // SAFETY: a deleted element's memory stays the map's. One thread at a time turns a driver, as a
@@ -58,8 +61,8 @@ pub fn enter_driver(thread: &mut Thread, descriptor: u32, now: u64) {
         let ns = now - left_ns;
         driver.total_ns += ns;
         driver.turns += 1;
-        Longest::note(&mut driver.longest, look(), ns);
-        let threshold_ns = CONFIG.get(0).map_or(u64::MAX, |c| c.threshold_ns);
+        Longest::note(&mut driver.longest, look(thread), ns);
+        let threshold_ns = config(thread.target).map_or(u64::MAX, |c| c.threshold_ns);
         if ns >= threshold_ns.max(LEAST_LAG_NS) {
             send(driver, thread, descriptor, now);
         }
@@ -71,11 +74,12 @@ pub fn enter_driver(thread: &mut Thread, descriptor: u32, now: u64) {
 #[inline(always)]
 fn send(driver: &Driver, thread: &Thread, descriptor: u32, now: u64) {
     let Some(mut entry) = EVENTS.reserve::<DriverRecord>(0) else {
-        count(Counter::EventLost);
+        count(thread.target, Counter::EventLost);
         return;
     };
     entry.write(DriverRecord {
-        kind: Kind::Driver as u32,
+        kind: Kind::Driver as u16,
+        target: thread.target as u16,
         tid: driver.tid,
         left_ns: driver.left_ns,
         end_ns: now,
@@ -97,7 +101,7 @@ pub fn wait_in_driver(thread: &mut Thread) {
         thread.driver = 0;
         return;
     }
-    if let Some(driver) = DRIVERS.get_ptr_mut(&descriptor) {
+    if let Some(driver) = DRIVERS.get_ptr_mut(&driver_key(thread)) {
         // SAFETY: as in `enter_driver`.
         unsafe { (*driver).left_ns = 0 };
         thread.flags |= Thread::IN_DRIVER;
@@ -111,13 +115,12 @@ pub fn leave_driver(thread: &mut Thread, ready_ns: u64, now: u64) {
     thread.flags &= !Thread::IN_DRIVER;
     thread.driver_from_ns = thread.off_ns;
     thread.driver_to_ns = ready_ns;
-    let descriptor = thread.driver.wrapping_sub(1);
-    if let Some(driver) = DRIVERS.get_ptr_mut(&descriptor) {
+    if let Some(driver) = DRIVERS.get_ptr_mut(&driver_key(thread)) {
         // SAFETY: as in `enter_driver`.
         let driver = unsafe { &mut *driver };
         driver.left_ns = now;
         driver.tid = thread.tid;
-        Longest::note(&mut driver.longest, look(), now - ready_ns);
+        Longest::note(&mut driver.longest, look(thread), now - ready_ns);
     }
 }
 
@@ -125,18 +128,24 @@ pub fn leave_driver(thread: &mut Thread, ready_ns: u64, now: u64) {
 /// others turn it from now on.
 #[inline(always)]
 pub fn forget_driver(thread: &Thread) {
-    let descriptor = thread.driver.wrapping_sub(1);
+    let key = driver_key(thread);
     if thread.driver != 0
         && DRIVERS
-            .get_ptr_mut(&descriptor)
+            .get_ptr_mut(&key)
             // SAFETY: as in `enter_driver`.
             .is_some_and(|driver| unsafe { (*driver).tid } == thread.tid)
     {
-        let _ = DRIVERS.remove(&descriptor);
+        let _ = DRIVERS.remove(&key);
     }
 }
 
+/// The driver that the thread has called last, in the map `DRIVERS`.
 #[inline(always)]
-fn look() -> u64 {
-    CONFIG.get(0).map_or(0, |config| config.look)
+fn driver_key(thread: &Thread) -> Own {
+    Own::new(thread.target, u64::from(thread.driver.wrapping_sub(1)))
+}
+
+#[inline(always)]
+fn look(thread: &Thread) -> u64 {
+    config(thread.target).map_or(0, |config| config.look)
 }

@@ -13,7 +13,7 @@ use crate::{
     ending::{drop_missed, tally},
     event::{self, End},
     health,
-    maps::{ANSWERS, CONFIG, count},
+    maps::{ANSWERS, config, count},
     root, saved, stack,
     verifier::forget_ways,
 };
@@ -54,6 +54,7 @@ impl Stop {
             ip: self.ip,
             distance: distance | (Place::DEEP & mask(is_deep)),
             what: self.what,
+            target: u64::from(thread.target),
         }
     }
 
@@ -172,9 +173,9 @@ fn judge(thread: &mut Thread, stop: &Stop, place: &Place, entry: u64, now: u64) 
         }
         answer::ENDED => false,
         _ if in_question => true,
-        _ if thread.question.place.is_some() => answer == answer::NONE || decline(),
+        _ if thread.question.place.is_some() => answer == answer::NONE || decline(thread),
         // The question could not be kept while polls go on inside this one.
-        answer::UNKNOWN if stop.what == Place::WHAT_POLL => decline(),
+        answer::UNKNOWN if stop.what == Place::WHAT_POLL => decline(thread),
         _ => {
             put_in_question(thread, place, now);
             true
@@ -185,8 +186,8 @@ fn judge(thread: &mut Thread, stop: &Stop, place: &Place, entry: u64, now: u64) 
 
 /// Takes a poll to have ended of which that cannot be told.
 #[inline(always)]
-fn decline() -> bool {
-    count(Counter::Undecided);
+fn decline(thread: &Thread) -> bool {
+    count(thread.target, Counter::Undecided);
     false
 }
 
@@ -245,10 +246,10 @@ fn end(thread: &mut Thread, now: u64) {
         }
     }
     if let Some(poll) = thread.innermost()
-        && let Some(config) = CONFIG.get(0)
+        && let Some(config) = config(thread.target)
     {
         let may_be_long = now - poll.start_ns >= config.threshold_ns;
-        let long = tally(poll, &end);
+        let long = tally(thread.target, poll, &end);
         if (answer == answer::NONE || answer == answer::UNKNOWN) && may_be_long {
             event::unsettled(thread, poll, &End::now(thread, now));
         } else if long {

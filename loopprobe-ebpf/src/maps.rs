@@ -13,6 +13,7 @@ use loopprobe_common::{
     histogram::Stats,
     light::{MAX_PLACES, Place},
     records::{MAX_BUSY, STACK_RING_BYTES, STACK_SLOTS, StackSlot},
+    target::{MARKS, MAX_TARGETS, Own},
     thread::{self, MAX_THREADS, Thread, Waker},
     wake::{MAX_WOKEN, Woken},
     watch::{MAX_WORDS, Words},
@@ -21,14 +22,20 @@ use loopprobe_common::{
 // Hash maps keep memory for all that they may hold: before Linux 6.1, programs of perf events can
 // use no others (`check_map_prog_compatibility` in `kernel/bpf/verifier.c`).
 #[map]
-pub static CONFIG: Array<Config> = Array::with_max_entries(1, 0);
-/// By cookie. User space sets the size.
+static CONFIG: Array<Config> = Array::with_max_entries(MAX_TARGETS, 0);
+/// The index of a target by its process, and by its canary's thread; see `target`.
+#[map]
+pub static TARGETS: HashMap<u32, u32> = HashMap::with_max_entries(2 * MAX_TARGETS, 0);
+/// By `target::mark`: whether a key may be in `TARGETS`.
+#[map]
+pub static MAY_BE_TARGET: Array<[u8; MARKS]> = Array::with_max_entries(1, 0);
+/// By cookie; of all targets. User space sets the size.
 #[map]
 pub static SITES: Array<Site> = Array::with_max_entries(1, 0);
 /// Task types of sites that serve several, by `vtable_key`. User space sets the size.
 #[map]
 pub static VTABLES: HashMap<u64, TaskLayout> = HashMap::with_max_entries(1, 0);
-/// By task type. User space sets the size.
+/// By task type; of all targets. User space sets the size.
 #[map]
 pub static STATS: PerCpuArray<Stats> = PerCpuArray::with_max_entries(1, 0);
 /// By task type: 1 for a blocking closure that has turned out to be a worker. User space sets the
@@ -68,27 +75,27 @@ pub static WAKERS: LruHashMap<u32, Waker> = LruHashMap::with_max_entries(1024, 0
 pub static ANSWERS: HashMap<Place, u32> = HashMap::with_max_entries(MAX_PLACES, 0);
 /// By the descriptor of their `epoll_wait`.
 #[map]
-pub static DRIVERS: LruHashMap<u32, Driver> = LruHashMap::with_max_entries(MAX_DRIVERS, 0);
+pub static DRIVERS: LruHashMap<Own, Driver> = LruHashMap::with_max_entries(MAX_DRIVERS, 0);
 /// Tasks that have been scheduled and not polled since, by header. User space makes it small where
 /// nobody wants to know.
 #[map]
-pub static WOKEN: HashMap<u64, Woken> = HashMap::with_max_entries(MAX_WOKEN, 0);
+pub static WOKEN: HashMap<Own, Woken> = HashMap::with_max_entries(MAX_WOKEN, 0);
 /// How long the polls of a task have taken together, by its id. User space makes it small where
 /// nobody wants to know.
 #[map]
-pub static BUSY: LruHashMap<u64, u64> = LruHashMap::with_max_entries(MAX_BUSY, 0);
+pub static BUSY: LruHashMap<Own, u64> = LruHashMap::with_max_entries(MAX_BUSY, 0);
 /// How long tasks were scheduled before they were polled, by task type. User space sets the size.
 #[map]
 pub static DELAYS: PerCpuArray<Stats> = PerCpuArray::with_max_entries(1, 0);
-/// The longest such time.
+/// The longest such time, by target.
 #[map]
-pub static LONGEST_DELAY: PerCpuArray<[Longest; 2]> = PerCpuArray::with_max_entries(1, 0);
+pub static LONGEST_DELAY: PerCpuArray<[Longest; 2]> = PerCpuArray::with_max_entries(MAX_TARGETS, 0);
 /// Where threads keep what they poll, where they are watched.
 #[map]
-pub static WORDS: Array<Words> = Array::with_max_entries(MAX_WORDS, 0);
+static WORDS: Array<Words> = Array::with_max_entries(MAX_TARGETS * MAX_WORDS, 0);
 /// Code of the images that have Tokio in them.
 #[map]
-pub static LOOP_TEXT: Array<Range> = Array::with_max_entries(LOOP_TEXT_RANGES, 0);
+static LOOP_TEXT: Array<Range> = Array::with_max_entries(MAX_TARGETS * LOOP_TEXT_RANGES, 0);
 /// Records of polls and of the process: small, and none of them may be lost to stacks.
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
@@ -96,25 +103,22 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
 /// did.
 #[map]
 pub static HELPERS: LruHashMap<u32, u64> = LruHashMap::with_max_entries(1024, 0);
-/// How many samples of such threads may still be sent; see `stack::BESIDE`.
+/// How many samples of such threads may still be sent, by target; see `stack::BESIDE_BUDGET`.
 #[map]
-pub static BESIDE: Array<u32> = Array::with_max_entries(1, 0);
+pub static BESIDE: Array<u32> = Array::with_max_entries(MAX_TARGETS, 0);
 /// Stacks.
 #[map]
 pub static STACKS: RingBuf = RingBuf::with_byte_size(STACK_RING_BYTES, 0);
 /// A thread's slot is its id modulo the size.
 #[map]
 pub static SLOTS: Array<StackSlot> = Array::with_max_entries(STACK_SLOTS, 0);
+/// By `Counter`, for each target.
 #[map]
-pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT, 0);
-
-/// By `Part`.
+static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(MAX_TARGETS * Counter::COUNT, 0);
+/// By `Part`, for each target.
 #[map]
-pub static COSTS: PerCpuArray<Cost> = PerCpuArray::with_max_entries(Part::COUNT, 0);
+static COSTS: PerCpuArray<Cost> = PerCpuArray::with_max_entries(MAX_TARGETS * Part::COUNT, 0);
 
-/// The process, in loopprobe's pid namespace.
-#[unsafe(no_mangle)]
-static TARGET: Global<u32> = Global::new(0);
 /// Whether polls are timed by their entries alone: 0 or 1.
 #[unsafe(no_mangle)]
 static LIGHT: Global<u32> = Global::new(0);
@@ -170,10 +174,6 @@ static FILE_PATH: Global<[u64; 6]> = Global::new([0; 6]);
 #[unsafe(no_mangle)]
 static MEMSTALL_MASK: Global<u32> = Global::new(0);
 
-pub fn target() -> u32 {
-    TARGET.load()
-}
-
 pub fn never() -> bool {
     NEVER.load() != 0
 }
@@ -219,10 +219,34 @@ pub fn task_fsbase_offset() -> u64 {
     TASK_FSBASE.load()
 }
 
-/// Whether the session is over at this time: then nothing changes any more.
+/// What is wanted of a target.
 #[inline(always)]
-pub fn is_over(now: u64) -> bool {
-    CONFIG.get(0).is_some_and(|config| config.is_over(now))
+pub fn config(target: u32) -> Option<&'static Config> {
+    CONFIG.get(target)
+}
+
+/// Whether a target's session is over at this time: then nothing changes any more.
+#[inline(always)]
+pub fn is_over(target: u32, now: u64) -> bool {
+    config(target).is_some_and(|config| config.is_over(now))
+}
+
+/// Whether stacks of a target are wanted.
+#[inline(always)]
+pub fn takes_stacks(target: u32) -> bool {
+    config(target).is_some_and(|config| config.stacks != 0)
+}
+
+/// Where a target's threads keep what they poll of its image `index`.
+#[inline(always)]
+pub fn words(target: u32, index: u32) -> Option<*mut Words> {
+    WORDS.get_ptr_mut(target * MAX_WORDS + index)
+}
+
+/// The target's range `index` of code with Tokio in it.
+#[inline(always)]
+pub fn loop_text(target: u32, index: u32) -> Option<&'static Range> {
+    LOOP_TEXT.get(target * LOOP_TEXT_RANGES + index)
 }
 
 pub fn task_flags_offset() -> u64 {
@@ -253,10 +277,16 @@ pub fn task_memstall_mask() -> u32 {
     MEMSTALL_MASK.load()
 }
 
+/// This CPU's account of a part of what a target costs.
+#[inline(always)]
+pub fn cost(target: u32, part: Part) -> Option<*mut Cost> {
+    COSTS.get_ptr_mut(target * Part::COUNT + part as u32)
+}
+
 /// Counts one.
 #[inline(always)]
-pub fn count(counter: Counter) {
-    if let Some(n) = COUNTERS.get_ptr_mut(counter as u32) {
+pub fn count(target: u32, counter: Counter) {
+    if let Some(n) = COUNTERS.get_ptr_mut(target * Counter::COUNT + counter as u32) {
         // SAFETY: the pointer is to this CPU's own value, and lives as long as the map.
         unsafe { *n += 1 }
     }

@@ -11,13 +11,13 @@ use loopprobe_common::{
 use crate::{
     clock::now,
     event::{self, End},
-    maps::{CONFIG, is_over},
+    maps::{config, is_over},
 };
 
 /// From here on the thread's time is the root future's.
 #[inline(always)]
 pub fn begin(thread: &mut Thread, now: u64) {
-    if is_over(now) {
+    if is_over(thread.target, now) {
         return;
     }
     thread.gap_ns = now;
@@ -40,15 +40,14 @@ pub fn end_with(thread: &mut Thread, flags: u32) {
         return;
     }
     let end_ns = now();
-    if is_over(end_ns) {
+    if is_over(thread.target, end_ns) {
         return;
     }
     thread.gap_ns = 0;
     // A loop that only waits for a CPU keeps nobody from running: that is not the root future's
     // doing.
     let own_ns = (end_ns - start_ns).saturating_sub(thread.runnable_ns - thread.gap_runnable_ns);
-    if CONFIG
-        .get(0)
+    if config(thread.target)
         .is_some_and(|c| c.threshold_ns != 0 && own_ns >= c.threshold_ns && c.has_begun(start_ns))
     {
         let poll = OpenPoll {

@@ -6,7 +6,7 @@ use loopprobe_common::{counters::Counter, thread::Thread};
 use crate::{
     edge, health,
     light::{self, Stop},
-    maps::{CONFIG, count, is_light, is_over},
+    maps::{config, count, is_light, is_over, takes_stacks},
     root, stack, task,
     task_struct::cpu_time,
     why,
@@ -28,20 +28,21 @@ pub fn switch_out(tid: u32, thread: &mut Thread, voluntary: bool, preempted: u64
     {
         light::settle(thread, &stop, now);
     }
+    let target = thread.target;
     if let Some(poll) = thread.innermost_mut() {
-        task::read_late(poll);
+        task::read_late(target, poll);
     }
     if !voluntary {
         if thread.depth > 0 {
             edge::preempted(thread, now);
-            if preempted == 0 && why::yields() && CONFIG.get(0).is_some_and(|c| c.stacks != 0) {
+            if preempted == 0 && why::yields() && takes_stacks(thread.target) {
                 stack::keep(tid, thread, now);
             }
         }
         return;
     }
     if thread.depth > 0 {
-        if CONFIG.get(0).is_some_and(|c| c.stacks != 0) {
+        if takes_stacks(thread.target) {
             stack::keep(tid, thread, now);
         }
     } else if root::has_root(thread) {
@@ -49,7 +50,7 @@ pub fn switch_out(tid: u32, thread: &mut Thread, voluntary: bool, preempted: u64
             root::end(thread);
             thread.flags |= Thread::PARKED;
             health::park(thread, now);
-        } else if thread.gap_ns != 0 && CONFIG.get(0).is_some_and(|c| c.stacks != 0) {
+        } else if thread.gap_ns != 0 && takes_stacks(thread.target) {
             stack::keep(tid, thread, now);
         }
     } else if thread.flags & Thread::SHARED != 0 {
@@ -65,7 +66,7 @@ pub fn switch_out(tid: u32, thread: &mut Thread, voluntary: bool, preempted: u64
 pub fn switch_in(tid: u32, thread: &mut Thread, now: u64) {
     let off = thread.off;
     if off == Thread::OFF_NOT {
-        count(Counter::SwitchLost);
+        count(thread.target, Counter::SwitchLost);
         return;
     }
     let ready_ns = match off {
@@ -102,10 +103,10 @@ pub fn switch_in(tid: u32, thread: &mut Thread, now: u64) {
 /// It was off for as long as its CPU time did not grow.
 #[inline(never)]
 pub fn catch_up(tid: u32, thread: &mut Thread, cpu_ns: u64, now: u64) {
-    if thread.off == Thread::OFF_NOT || is_over(now) {
+    if thread.off == Thread::OFF_NOT || is_over(thread.target, now) {
         return;
     }
-    count(Counter::SwitchLost);
+    count(thread.target, Counter::SwitchLost);
     let ran_ns = cpu_ns.saturating_sub(thread.cpu_ns);
     let back_ns = now.saturating_sub(ran_ns).max(thread.off_ns);
     switch_in(tid, thread, back_ns);
@@ -120,7 +121,7 @@ pub fn catch_up_current(thread: &mut Thread, by_ns: impl FnOnce() -> u64) {
         return;
     }
     let by_ns = by_ns();
-    if !is_over(by_ns) {
+    if !is_over(thread.target, by_ns) {
         // SAFETY: the helper takes nothing.
         let task = unsafe { bpf_get_current_task() };
         catch_up(thread.kernel_tid, thread, cpu_time(task), by_ns);
@@ -130,7 +131,9 @@ pub fn catch_up_current(thread: &mut Thread, by_ns: impl FnOnce() -> u64) {
 /// A wait that has a stack is over. One that was long is sent; short ones once together they are.
 #[inline(always)]
 fn end_wait(tid: u32, thread: &mut Thread, ready_ns: u64, now: u64) {
-    let Some(config) = CONFIG.get(0) else { return };
+    let Some(config) = config(thread.target) else {
+        return;
+    };
     let unsent_ns = thread.unsent_ns;
     let blocked_ns = ready_ns - thread.off_ns;
     if (now - thread.off_ns).max(unsent_ns + blocked_ns) >= config.min_block_ns {

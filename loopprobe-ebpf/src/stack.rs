@@ -19,11 +19,11 @@ use crate::{
     arch, clock,
     copy::{copy, copy_at_once, copy_outermost},
     cost,
-    maps::{BESIDE, CONFIG, HELPERS, SLOTS, STACKS, count},
+    maps::{BESIDE, HELPERS, SLOTS, STACKS, config, count},
     root,
     saved::{read_user_registers, syscall_number, user_registers},
     task_struct::is_of_current,
-    thread::{current_tid, visible_tid},
+    thread::{Visible, current_tid, visible},
     why,
 };
 
@@ -37,7 +37,7 @@ pub fn keep(tid: u32, thread: &mut Thread, now: u64) {
     let start_ns = clock::now();
     if let Some(slot) = slot(tid)
         && let Some(open) = open_since(thread)
-        && fill(slot, Kind::OffCpu, thread.tid, &open, now).is_some()
+        && fill(slot, Kind::OffCpu, &Visible::of(thread), &open, now).is_some()
     {
         if thread.off == Thread::OFF_BLOCKED {
             slot.record.reason = why::reason();
@@ -46,7 +46,7 @@ pub fn keep(tid: u32, thread: &mut Thread, now: u64) {
         }
         thread.flags |= Thread::KEPT;
     }
-    cost::each(Part::Stack, start_ns);
+    cost::each(thread.target, Part::Stack, start_ns);
 }
 
 /// Sends the stack of the current thread, which ends a wait of `woken`'s that was long, if it is a
@@ -54,7 +54,10 @@ pub fn keep(tid: u32, thread: &mut Thread, now: u64) {
 /// `pthread_join` waits. `waker` is what is known of it.
 #[inline(never)]
 pub fn send_waker(woken: &Thread, task: u64, waker: Option<&Thread>) {
-    let Some(config) = CONFIG.get(0) else { return };
+    let target = woken.target;
+    let Some(config) = config(target) else {
+        return;
+    };
     let Some(poll) = woken.innermost() else {
         return;
     };
@@ -64,23 +67,31 @@ pub fn send_waker(woken: &Thread, task: u64, waker: Option<&Thread>) {
         return;
     }
     let driver = waker.map_or((0, 0), |known| (known.driver_from_ns, known.driver_to_ns));
-    let (Some(slot), Some(waker)) = (slot(current_tid()), visible_tid()) else {
+    let (Some(slot), Some(waker)) = (slot(current_tid()), visible()) else {
         return;
     };
     let open = Open {
         since_ns: poll.start_ns,
         ..Open::default()
     };
-    if fill(slot, Kind::Waker, woken.tid, &open, woken.woken_ns).is_some() {
+    if fill(
+        slot,
+        Kind::Waker,
+        &Visible::of(woken),
+        &open,
+        woken.woken_ns,
+    )
+    .is_some()
+    {
         slot.record.woken_ns = woken.off_ns;
-        slot.record.waker = waker;
+        slot.record.waker = waker.tid;
         slot.record.comm = bpf_get_current_comm().unwrap_or_default();
         (slot.record.driver_from_ns, slot.record.driver_to_ns) = driver;
         send(slot, false);
         let _ = HELPERS.insert(&current_tid(), &woken.woken_ns, 0);
-        let _ = BESIDE.set(0, &BESIDE_BUDGET, 0);
+        let _ = BESIDE.set(target, &BESIDE_BUDGET, 0);
     }
-    cost::each(Part::Stack, woken.woken_ns);
+    cost::each(target, Part::Stack, woken.woken_ns);
 }
 
 /// Asks user space whether the thread, which is at `place` with the stack pointer `sp`, is still in
@@ -95,11 +106,12 @@ pub fn ask(thread: &Thread, place: &Place, sp: u64, now: u64) {
     };
     let end = open.entry_sp + 8;
     if end - sp > STACK_BYTES as u64 && end - sp <= QUESTION_BYTES {
+        slot.record.target = thread.target as u16;
         slot.record.tid = thread.tid;
         slot.record.start_ns = now;
         send_pieces(slot, sp, end);
     }
-    if fill(slot, Kind::Question, thread.tid, &open, now).is_some() {
+    if fill(slot, Kind::Question, &Visible::of(thread), &open, now).is_some() {
         slot.record.place = *place;
         slot.record.flags = thread.flags;
         slot.record.depth = thread.depth;
@@ -119,7 +131,7 @@ fn send_pieces(slot: &mut StackSlot, sp: u64, end: u64) {
         let Some(len) = copy_at_once(&mut slot.bytes, address, end - address) else {
             return;
         };
-        slot.record.kind = Kind::Piece as u32;
+        slot.record.kind = Kind::Piece as u16;
         slot.record.registers.sp = address;
         slot.record.len = len;
         send(slot, true);
@@ -133,14 +145,14 @@ pub fn send_kept(tid: u32, thread: &mut Thread, unsent_ns: u64, now: u64) {
     let Some(slot) = slot(tid) else { return };
     if slot.record.tid != thread.tid || slot.record.start_ns != thread.off_ns {
         // Another thread with the same slot has been here in between.
-        count(Counter::StackLost);
+        count(thread.target, Counter::StackLost);
         return;
     }
     slot.record.woken_ns = thread.woken_ns;
     slot.record.end_ns = now;
     slot.record.unsent_ns = unsent_ns;
     send_of(slot, thread);
-    cost::each(Part::Stack, start_ns);
+    cost::each(thread.target, Part::Stack, start_ns);
 }
 
 /// Whether the current thread, which goes off its CPU, waits for events as an event loop does.
@@ -189,7 +201,7 @@ pub fn open_since(thread: &Thread) -> Option<Open> {
 }
 
 #[inline(always)]
-pub fn fill(slot: &mut StackSlot, kind: Kind, tid: u32, open: &Open, now: u64) -> Option<()> {
+pub fn fill(slot: &mut StackSlot, kind: Kind, who: &Visible, open: &Open, now: u64) -> Option<()> {
     let entry_sp = open.entry_sp;
     // Their place is there anyway, and a program's own stack is small: 512 bytes for all functions
     // that are called. What another thread keeps in the slot is no longer whole then.
@@ -204,8 +216,9 @@ pub fn fill(slot: &mut StackSlot, kind: Kind, tid: u32, open: &Open, now: u64) -
     // Further above lies another stack: a coroutine's, or one for signals.
     let whole = entry_sp == 0 || above;
     let record = &mut slot.record;
-    record.kind = kind as u32;
-    record.tid = tid;
+    record.kind = kind as u16;
+    record.target = who.target as u16;
+    record.tid = who.tid;
     record.poll_ns = open.since_ns;
     record.start_ns = now;
     record.woken_ns = 0;
@@ -235,7 +248,7 @@ pub fn fill(slot: &mut StackSlot, kind: Kind, tid: u32, open: &Open, now: u64) -
     };
     // A question's stack reaches to an entry that is known, so all of it can be read, unless it has
     // been paged out.
-    record.len = if kind as u32 == Kind::Question as u32 {
+    record.len = if kind as u16 == Kind::Question as u16 {
         copy_at_once(&mut slot.bytes, sp, wanted).unwrap_or(0)
     } else {
         copy(&mut slot.bytes, sp, wanted)
@@ -245,11 +258,11 @@ pub fn fill(slot: &mut StackSlot, kind: Kind, tid: u32, open: &Open, now: u64) -
     }
     // A scan, and a look at a thread beside polls, take threads as they are, also one that has just
     // been started and has no stack yet.
-    let is_polls_own = kind as u32 != Kind::Scan as u32
-        && kind as u32 != Kind::Waker as u32
-        && kind as u32 != Kind::Beside as u32;
+    let is_polls_own = kind as u16 != Kind::Scan as u16
+        && kind as u16 != Kind::Waker as u16
+        && kind as u16 != Kind::Beside as u16;
     if record.len == 0 && is_polls_own {
-        count(Counter::Unreadable);
+        count(who.target, Counter::Unreadable);
     }
     Some(())
 }
@@ -270,11 +283,12 @@ pub fn send(slot: &mut StackSlot, is_first: bool) -> bool {
     const NO_WAKEUP: u64 = 1; // BPF_RB_NO_WAKEUP; one more is BPF_RB_FORCE_WAKEUP
     const URGENT_KINDS: u32 = 1 << Kind::Question as u32 | 1 << Kind::OffCpu as u32;
     const QUARTER: u64 = STACK_RING_BYTES as u64 / 4;
+    let target = u32::from(slot.record.target);
     let ring = (&raw const STACKS).cast_mut().cast();
     // SAFETY: the helper only reads the ring buffer's positions (Linux 5.8).
     let waiting = unsafe { bpf_ringbuf_query(ring, AVAIL_DATA) };
     if waiting > 3 * QUARTER && !is_first {
-        count(Counter::StackLost);
+        count(target, Counter::StackLost);
         return false;
     }
     // The records of polls wake user space; a wake-up for each sample as well would cost the target
@@ -292,7 +306,7 @@ pub fn send(slot: &mut StackSlot, is_first: bool) -> bool {
     // SAFETY: the record and the bytes behind it are one map element, of which `size` bytes exist.
     let failed = unsafe { bpf_ringbuf_output(ring, core::ptr::from_mut(slot).cast(), size, flags) };
     if failed != 0 {
-        count(Counter::StackLost);
+        count(target, Counter::StackLost);
     }
     slot.record.kind = 0;
     failed == 0

@@ -31,8 +31,8 @@ pub struct Task {
 impl Task {
     /// Counts why nothing is known of a task.
     #[inline(always)]
-    pub fn unknown(why: Counter) -> Self {
-        count(why);
+    pub fn unknown(target: u32, why: Counter) -> Self {
+        count(target, why);
         Self {
             index: UNKNOWN_TYPE,
             flags: 0,
@@ -61,7 +61,7 @@ impl Task {
 /// A poll is open for a moment longer, until its return probe runs. A poll long enough to be
 /// reported has been read before that.
 #[inline(never)]
-pub fn read_late(poll: &mut OpenPoll) {
+pub fn read_late(target: u32, poll: &mut OpenPoll) {
     if poll.flags & OpenPoll::UNREAD == 0 {
         return;
     }
@@ -73,13 +73,13 @@ pub fn read_late(poll: &mut OpenPoll) {
         Ok(task) => task,
         // The poll may have ended, and the task be gone. What is known of it stays.
         Err(_) if is_light() => return,
-        Err(why) => Task::unknown(why),
+        Err(why) => Task::unknown(target, why),
     };
     poll.task_id = task.id;
     poll.scheduler = task.scheduler;
     poll.task_type = task.index;
     if task.flags & TaskLayout::FLAG_BOXED != 0 {
-        keep_stage(poll, task.id_offset);
+        keep_stage(target, poll, task.id_offset);
     }
 }
 
@@ -152,7 +152,7 @@ fn field(header: u64, offset: u32, usual: usize, word: u64) -> u64 {
 /// Keeps the beginning of the task's future, which lies behind the task's id: if the poll completes
 /// the task, it is gone.
 #[inline(always)]
-pub fn keep_stage(poll: &mut OpenPoll, id_offset: u32) {
+pub fn keep_stage(target: u32, poll: &mut OpenPoll, id_offset: u32) {
     let stage = poll.header + u64::from(id_offset) + 8;
     // SAFETY: the helper writes the given size to the field, zeros if the address is bad.
     let failed = unsafe {
@@ -163,6 +163,6 @@ pub fn keep_stage(poll: &mut OpenPoll, id_offset: u32) {
         )
     };
     if failed != 0 {
-        count(Counter::Unreadable);
+        count(target, Counter::Unreadable);
     }
 }

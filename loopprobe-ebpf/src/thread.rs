@@ -9,14 +9,15 @@ use aya_ebpf::{
 };
 use loopprobe_common::{
     counters::Counter,
+    target::{canary_key, mark},
     thread::{self, OpenPoll, Thread, Waker},
 };
 
 use crate::{
     clock::now,
     maps::{
-        CONFIG, CROWDED, EMPTY_THREAD, HOMES, OWNERS, TAKEN, TASK_PLACES, TASKS, THREADS, WAKERS,
-        count, pid_namespace, target, task_pid_offset,
+        CROWDED, EMPTY_THREAD, HOMES, MAY_BE_TARGET, OWNERS, TAKEN, TARGETS, TASK_PLACES, TASKS,
+        THREADS, WAKERS, count, pid_namespace, task_pid_offset,
     },
     task_struct::task_field,
 };
@@ -46,7 +47,7 @@ pub fn known(tid: u32) -> Option<&'static mut Thread> {
     unsafe { THREADS.get_ptr_mut(&tid).map(|t| &mut *t) }
 }
 
-/// The same for a thread that is most probably another process's.
+/// The same for a thread that is most probably no target's.
 #[inline(always)]
 pub fn scheduled(tid: u32) -> Option<&'static mut Thread> {
     let taken = TAKEN.get(0)?.get(place(tid) as usize)?;
@@ -87,8 +88,8 @@ fn place(tid: u32) -> u32 {
     tid % thread::HOMES
 }
 
-/// The state of the current thread, made on first use. `None` if the thread is not the target's, or
-/// the table is full.
+/// The state of the current thread, made on first use. `None` if the thread is no target's, or the
+/// table is full.
 #[inline(always)]
 pub fn current() -> Option<&'static mut Thread> {
     let tid = current_tid();
@@ -101,15 +102,14 @@ pub fn current() -> Option<&'static mut Thread> {
 #[inline(never)]
 pub fn create(tid: u32) -> Option<&'static mut Thread> {
     let (process, visible) = visible_ids()?;
-    let is_canary = process != target();
-    if is_canary && !is_the_canary(visible) {
-        return None;
-    }
-    let thread = settle(tid)?;
+    let (target, flags) = match target_of(process) {
+        Some(target) => (target, 0),
+        None => (target_of(canary_key(visible))?, Thread::CANARY),
+    };
+    let thread = settle(tid, target)?;
     thread.tid = visible;
-    if is_canary {
-        thread.flags = Thread::CANARY;
-    }
+    thread.target = target;
+    thread.flags = flags;
     thread.awake_ns = now();
     // SAFETY: the value is copied out at once.
     if let Some(waker) = unsafe { WAKERS.get(&tid) } {
@@ -121,7 +121,7 @@ pub fn create(tid: u32) -> Option<&'static mut Thread> {
 
 /// Makes room for a thread: at home, or among those that share their place.
 #[inline(always)]
-fn settle(tid: u32) -> Option<&'static mut Thread> {
+fn settle(tid: u32, target: u32) -> Option<&'static mut Thread> {
     const ONLY_NEW: u64 = 1; // BPF_NOEXIST
     let empty = EMPTY_THREAD.get(0)?;
     let place = place(tid);
@@ -148,7 +148,7 @@ fn settle(tid: u32) -> Option<&'static mut Thread> {
     }
     CROWDED.set(place, 1, 0).ok()?;
     if THREADS.insert(&tid, empty, 0).is_err() {
-        count(Counter::ThreadLost);
+        count(target, Counter::ThreadLost);
         return None;
     }
     // SAFETY: as in `known`.
@@ -175,19 +175,52 @@ pub fn forget(tid: u32) {
     }
 }
 
-/// Whether a thread of another process is the one of loopprobe's own that is followed.
-#[inline(always)]
-fn is_the_canary(visible: u32) -> bool {
-    CONFIG
-        .get(0)
-        .is_some_and(|config| config.canary == u64::from(visible))
+/// A thread of a target.
+pub struct Visible {
+    /// Its id in loopprobe's pid namespace.
+    pub tid: u32,
+    /// Whose it is.
+    pub target: u32,
 }
 
-/// The current thread's id in loopprobe's pid namespace, if it is one of the target's.
+impl Visible {
+    /// A thread that is known already.
+    #[inline(always)]
+    pub fn of(thread: &Thread) -> Self {
+        Self {
+            tid: thread.tid,
+            target: thread.target,
+        }
+    }
+}
+
+/// The current thread, if it is one of a target's.
 #[inline(always)]
-pub fn visible_tid() -> Option<u32> {
-    let (tgid, tid) = visible_ids()?;
-    (tgid == target()).then_some(tid)
+pub fn visible() -> Option<Visible> {
+    let (process, tid) = visible_ids()?;
+    Some(Visible {
+        tid,
+        target: target_of(process)?,
+    })
+}
+
+/// Whose thread the current one is.
+#[inline(always)]
+pub fn current_target() -> Option<u32> {
+    match known(current_tid()) {
+        Some(thread) => Some(thread.target),
+        None => Some(visible()?.target),
+    }
+}
+
+/// The target with a key.
+#[inline(always)]
+fn target_of(key: u32) -> Option<u32> {
+    if *MAY_BE_TARGET.get(0)?.get(mark(key))? == 0 {
+        return None;
+    }
+    // SAFETY: the value is copied out at once.
+    unsafe { TARGETS.get(&key) }.copied()
 }
 
 /// The ids of the current process and thread in loopprobe's pid namespace.

@@ -5,50 +5,52 @@ use loopprobe_common::{
     health::Longest,
     histogram,
     records::{DelayRecord, Kind, LEAST_LAG_NS},
+    target::Own,
     thread::OpenPoll,
     wake::Woken,
 };
 
 use crate::{
-    maps::{CONFIG, DELAYS, EVENTS, LONGEST_DELAY, WOKEN, count},
-    thread::visible_tid,
+    maps::{DELAYS, EVENTS, LONGEST_DELAY, WOKEN, config, count},
+    thread::{Visible, visible},
 };
 
 /// A task is scheduled by this thread, in the poll that began at `poll_ns`.
 #[inline(always)]
-pub fn scheduled(header: u64, ns: u64, tid: u32, poll_ns: u64) {
+pub fn scheduled(header: u64, ns: u64, by: &Visible, poll_ns: u64) {
     let woken = Woken {
         ns,
         poll_ns,
-        tid,
+        tid: by.tid,
         reserved: 0,
     };
-    if WOKEN.insert(&header, &woken, 0).is_err() {
-        count(Counter::WakeLost);
+    let task = Own::new(by.target, header);
+    if WOKEN.insert(&task, &woken, 0).is_err() {
+        count(by.target, Counter::WakeLost);
     }
 }
 
 /// A poll of the current thread begins: how long its task has waited for that.
 #[inline(never)]
-pub fn polled(poll: &OpenPoll) {
-    let Some(config) = CONFIG.get(0) else {
+pub fn polled(target: u32, poll: &OpenPoll) {
+    let Some(config) = config(target) else {
         return;
     };
-    let header = poll.header;
+    let task = Own::new(target, poll.header);
     // SAFETY: the value is copied out at once. Nobody else schedules the task until it is polled.
-    let woken = unsafe { WOKEN.get(&header) }.copied();
+    let woken = unsafe { WOKEN.get(&task) }.copied();
     if woken.is_some() {
-        let _ = WOKEN.remove(&header);
+        let _ = WOKEN.remove(&task);
     }
     if !config.has_begun(poll.start_ns) {
         return;
     }
     let woken = match woken {
         Some(woken) if (config.wakes_from_ns..=poll.start_ns).contains(&woken.ns) => woken,
-        _ => return count(Counter::WakeUnseen),
+        _ => return count(target, Counter::WakeUnseen),
     };
     let ns = poll.start_ns - woken.ns;
-    if let Some(longest) = LONGEST_DELAY.get_ptr_mut(0) {
+    if let Some(longest) = LONGEST_DELAY.get_ptr_mut(target) {
         // SAFETY: the pointer is to this CPU's own value.
         Longest::note(unsafe { &mut *longest }, config.look, ns);
     }
@@ -73,15 +75,16 @@ pub fn polled(poll: &OpenPoll) {
 
 #[inline(always)]
 fn send(poll: &OpenPoll, woken: Woken) {
-    let Some(tid) = visible_tid() else {
+    let Some(Visible { tid, target }) = visible() else {
         return;
     };
     let Some(mut entry) = EVENTS.reserve::<DelayRecord>(0) else {
-        count(Counter::EventLost);
+        count(target, Counter::EventLost);
         return;
     };
     entry.write(DelayRecord {
-        kind: Kind::Delay as u32,
+        kind: Kind::Delay as u16,
+        target: target as u16,
         tid,
         start_ns: poll.start_ns,
         woken,

@@ -16,15 +16,15 @@ use loopprobe_common::{
 };
 
 use crate::{
-    maps::{CONFIG, EVENTS, WORDS, count, is_roots_only, task_flags_offset, task_fsbase_offset},
+    maps::{EVENTS, config, count, is_roots_only, task_flags_offset, task_fsbase_offset, words},
     task_struct::task_field,
-    thread::{create, current_tid, known, may_be_known, visible_tid},
+    thread::{create, current_tid, known, may_be_known, visible},
 };
 
 /// `PF_EXITING` in `include/linux/sched.h`.
 const PF_EXITING: u32 = 4;
 
-/// The state of the current thread, whose task is `task`, if it is the target's; made on first use.
+/// The state of the current thread, whose task is `task`, if it is a target's; made on first use.
 #[inline(always)]
 pub fn current(task: u64) -> Option<&'static mut Thread> {
     let tid = current_tid();
@@ -33,7 +33,7 @@ pub fn current(task: u64) -> Option<&'static mut Thread> {
     {
         return (thread.flags & Thread::ASIDE == 0).then_some(thread);
     }
-    visible_tid()?;
+    visible()?;
     // A thread that is at its end still goes off its CPU once; its state is gone by then.
     let flags = task_field(task, task_flags_offset())?;
     if flags & PF_EXITING != 0 {
@@ -65,9 +65,9 @@ impl Polled {
 #[inline(never)]
 pub fn look(thread: &mut Thread, now: u64) {
     let was_open = thread.depth > 0;
-    let Some(polled) = polled(&mut thread.watch.window) else {
+    let Some(polled) = polled(thread.target, &mut thread.watch.window) else {
         // What it polled may go on, or not.
-        count(Counter::Unreadable);
+        count(thread.target, Counter::Unreadable);
         lose_sight(thread, now);
         return;
     };
@@ -117,7 +117,7 @@ fn lose_sight(thread: &mut Thread, now: u64) {
 #[inline(always)]
 pub fn back(thread: &mut Thread, wait: Wait, has_run: bool, now: u64) {
     if has_run {
-        count(Counter::SwitchLost);
+        count(thread.target, Counter::SwitchLost);
         lose_sight(thread, now);
         return;
     }
@@ -161,18 +161,21 @@ fn begin(thread: &mut Thread, task_id: u64, is_older: bool, now: u64) {
 fn end(thread: &mut Thread, goes_on: bool, now: u64) {
     thread.depth = 0;
     thread.unsent_ns = 0;
-    let Some(config) = CONFIG.get(0) else { return };
+    let Some(config) = config(thread.target) else {
+        return;
+    };
     let (poll, watch): (&OpenPoll, &Watch) = (&thread.polls[0], &thread.watch);
     if now.saturating_sub(watch.lo_ns) < config.threshold_ns {
         return;
     }
     let goes_on = if goes_on { WatchRecord::GOES_ON } else { 0 };
     let Some(mut entry) = EVENTS.reserve::<WatchRecord>(0) else {
-        count(Counter::EventLost);
+        count(thread.target, Counter::EventLost);
         return;
     };
     entry.write(WatchRecord {
-        kind: Kind::Watched as u32,
+        kind: Kind::Watched as u16,
+        target: thread.target as u16,
         tid: thread.tid,
         task_id: poll.task_id,
         idle_id: watch.idle_id,
@@ -188,11 +191,11 @@ fn end(thread: &mut Thread, goes_on: bool, now: u64) {
     entry.submit(0);
 }
 
-/// The process executes another program: what was mapped is gone.
+/// A target executes another program: what was mapped is gone.
 #[inline(always)]
-pub fn executed() {
+pub fn executed(target: u32) {
     for index in 0..MAX_WORDS {
-        let Some(words) = WORDS.get_ptr_mut(index) else {
+        let Some(words) = words(target, index) else {
             return;
         };
         // SAFETY: an array's elements live as long as the map; user space writes to it only once it
@@ -208,7 +211,7 @@ pub fn executed() {
 
 /// What the current thread polls. `None` if its variables cannot be read.
 #[inline(always)]
-fn polled(window: &mut [u64; WINDOW_WORDS]) -> Option<Polled> {
+fn polled(target: u32, window: &mut [u64; WINDOW_WORDS]) -> Option<Polled> {
     // SAFETY: the helper takes nothing.
     let task = unsafe { bpf_get_current_task() };
     // SAFETY: the helper fails on a bad address.
@@ -219,7 +222,8 @@ fn polled(window: &mut [u64; WINDOW_WORDS]) -> Option<Polled> {
         task_id: 0,
     };
     for index in 0..MAX_WORDS {
-        let words = WORDS.get(index)?;
+        // SAFETY: as in `executed`.
+        let words = unsafe { &*words(target, index)? };
         if words.state != Words::USED || thread_pointer == 0 {
             break;
         }

@@ -13,7 +13,7 @@ use loopprobe_common::{
 
 use crate::{
     arch,
-    maps::{self, CONFIG, EVENTS, count},
+    maps::{self, EVENTS, config, count},
     saved,
     task_struct::task_field,
     thread::current_tid,
@@ -100,7 +100,9 @@ pub fn yields() -> bool {
 /// now: the current thread.
 #[inline(never)]
 pub fn had_cpu(tid: u32, thread: &Thread, waited_ns: u64) {
-    let Some(config) = CONFIG.get(0) else { return };
+    let Some(config) = config(thread.target) else {
+        return;
+    };
     let taker = current_tid();
     // The idle thread has taken it from nobody.
     if waited_ns < config.min_block_ns || taker == 0 || taker == tid {
@@ -114,11 +116,12 @@ pub fn had_cpu(tid: u32, thread: &Thread, waited_ns: u64) {
         return;
     };
     let Some(mut entry) = EVENTS.reserve::<TakerRecord>(0) else {
-        count(Counter::StackLost);
+        count(thread.target, Counter::StackLost);
         return;
     };
     entry.write(TakerRecord {
-        kind: Kind::Taker as u32,
+        kind: Kind::Taker as u16,
+        target: thread.target as u16,
         tid: thread.tid,
         poll_ns: poll.start_ns,
         waited_ns,

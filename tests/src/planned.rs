@@ -27,20 +27,12 @@ pub fn planned(pid: u32) -> Result<(Kernel, Vec<PlannedImage>, usize)> {
         }
     }
     images.first().context("no task is polled there")?;
-    let mut kernel = Kernel::load(&Settings {
-        pid,
-        capacity: Capacity::for_plan(&plan, false),
-        config: Config {
-            threshold_ns: u64::MAX,
-            ..Config::default()
-        },
-        light: false,
-        lag: false,
-        slow_ns: 0,
-        roots_only: false,
-        log: false,
-        method: None,
-    })?;
+    let config = Config {
+        threshold_ns: u64::MAX,
+        ..Config::default()
+    };
+    let capacity = Capacity::for_plan(&plan, false);
+    let mut kernel = Kernel::load(&Settings::of_probes(pid, capacity, config))?;
     kernel.write_tables(&plan, PlanSize::default())?;
     Ok((kernel, images, plan.sites.len()))
 }

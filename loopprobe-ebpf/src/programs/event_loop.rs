@@ -14,9 +14,9 @@ use crate::{
     clock::now,
     cost, health,
     light::{self, Stop},
-    maps::{LOOP_TEXT, is_light, is_over},
+    maps::{is_light, is_over, loop_text},
     own_stack, root, split,
-    thread::current,
+    thread::{current, current_target},
 };
 
 /// `epoll_wait` is called. Even if it does not wait, the loop has turned.
@@ -29,10 +29,11 @@ pub fn epoll_enter(ctx: ProbeContext) -> u32 {
 
 #[inline(always)]
 fn try_epoll_enter(ctx: &ProbeContext) -> Option<()> {
-    cost::count(Part::Loop);
+    let target = current_target()?;
+    cost::count(target, Part::Loop);
     // SAFETY: the context's registers are the thread's at the probe.
     let caller = arch::caller(unsafe { &*ctx.regs })?;
-    if !is_loop_text(caller) {
+    if !is_loop_text(target, caller) {
         return None;
     }
     let thread = current()?;
@@ -46,13 +47,13 @@ fn try_epoll_enter(ctx: &ProbeContext) -> Option<()> {
         };
         split::catch_up_current(thread, now);
         let now = now();
-        if !is_over(now) {
+        if !is_over(target, now) {
             light::settle(thread, &stop, now);
         }
     }
     turn(thread, Thread::EPOLL);
     let now = now();
-    if !is_over(now) {
+    if !is_over(target, now) {
         health::enter_driver(thread, descriptor as u32, now);
     }
     Some(())
@@ -63,8 +64,8 @@ fn try_epoll_enter(ctx: &ProbeContext) -> Option<()> {
 #[uprobe]
 pub fn park_enter(ctx: ProbeContext) -> u32 {
     own_stack::of_thread(&ctx);
-    cost::count(Part::Loop);
     if let Some(thread) = current() {
+        cost::count(thread.target, Part::Loop);
         turn(thread, Thread::BLOCK_ON);
     }
     0
@@ -74,14 +75,14 @@ pub fn park_enter(ctx: ProbeContext) -> u32 {
 #[uprobe]
 pub fn block_on_enter(ctx: ProbeContext) -> u32 {
     own_stack::of_thread(&ctx);
-    cost::count(Part::Loop);
-    if let Some(thread) = current()
-        && thread.depth == 0
-    {
-        // How much of the time until now was under the `block_on` before this one, stacks tell.
-        root::end_with(thread, OpenPoll::LEFT);
-        thread.flags |= Thread::BLOCK_ON;
-        root::begin(thread, now());
+    if let Some(thread) = current() {
+        cost::count(thread.target, Part::Loop);
+        if thread.depth == 0 {
+            // How much of the time until now was under the `block_on` before this one, stacks tell.
+            root::end_with(thread, OpenPoll::LEFT);
+            thread.flags |= Thread::BLOCK_ON;
+            root::begin(thread, now());
+        }
     }
     0
 }
@@ -98,9 +99,9 @@ fn turn(thread: &mut Thread, flag: u32) {
 }
 
 #[inline(always)]
-fn is_loop_text(address: u64) -> bool {
+fn is_loop_text(target: u32, address: u64) -> bool {
     for i in 0..LOOP_TEXT_RANGES {
-        if let Some(range) = LOOP_TEXT.get(i)
+        if let Some(range) = loop_text(target, i)
             && address >= range.start
             && address < range.end
         {

@@ -24,7 +24,7 @@ use crate::{
     event::{self, End},
     health,
     light::{self, Stop},
-    maps::{CONFIG, SITES, STATS, WORKER_TYPES, count, is_lag, is_light, is_over},
+    maps::{SITES, STATS, WORKER_TYPES, config, count, is_lag, is_light, is_over},
     own_stack, root, split,
     task::{self, Task},
     thread::{current, current_tid, known, mark_block_in_place},
@@ -44,6 +44,7 @@ fn try_poll_enter(ctx: &ProbeContext) -> Option<()> {
     let (cookie, site) = site(ctx)?;
     let header: u64 = ctx.arg(0)?;
     let thread = current()?;
+    let target = thread.target;
     split::catch_up_current(thread, now);
     cost::probe(thread);
     // SAFETY: the context's registers are the thread's at the probe.
@@ -56,31 +57,32 @@ fn try_poll_enter(ctx: &ProbeContext) -> Option<()> {
         .innermost()
         .is_some_and(|outer| outer.stack_pointer <= sp)
     {
-        if is_over(now()) {
+        if is_over(target, now()) {
             return None;
         }
         drop_missed(thread, sp);
     }
     let depth = thread.depth;
-    let config = CONFIG.get(0)?;
+    let config = config(target)?;
     let lazy = config.lazy_headers != 0
         && site.task.flags & TaskLayout::FLAG_SHARED == 0
         && !tells_of_thread(thread, site);
     let task = if lazy {
         Task::unread(site)
     } else {
-        task::identify(header, probe, cookie as u32, site).unwrap_or_else(Task::unknown)
+        task::identify(header, probe, cookie as u32, site)
+            .unwrap_or_else(|why| Task::unknown(target, why))
     };
     if depth == 0 {
         outermost(thread, &task);
     } else if let Some(outer) = thread.innermost_mut() {
-        task::read_late(outer);
+        task::read_late(target, outer);
     }
     let (blocked_ns, runnable_ns) = (thread.blocked_ns, thread.runnable_ns);
     // The compiler must not leave out the check where it knows that the depth is 0: the verifier of
     // Linux 6.1 does not.
     let Some(poll) = thread.polls.get_mut(core::hint::black_box(depth) as usize) else {
-        count(Counter::TooDeep);
+        count(target, Counter::TooDeep);
         return None;
     };
     // Field by field: a struct on the program's stack would be zeroed and copied byte by byte.
@@ -99,7 +101,7 @@ fn try_poll_enter(ctx: &ProbeContext) -> Option<()> {
         if lazy {
             poll.stage = [0; STAGE_WORDS];
         } else {
-            task::keep_stage(poll, task.id_offset);
+            task::keep_stage(target, poll, task.id_offset);
         }
     }
     let start_ns = now();
@@ -114,7 +116,7 @@ fn try_poll_enter(ctx: &ProbeContext) -> Option<()> {
         && thread.flags & Thread::CANARY == 0
         && let Some(poll) = thread.polls.get(core::hint::black_box(depth) as usize)
     {
-        wake::polled(poll);
+        wake::polled(target, poll);
     }
     Some(())
 }
@@ -126,7 +128,7 @@ fn leave(thread: &mut Thread, sp: u64, probe: u64) {
         return;
     }
     let now = now();
-    if is_over(now) {
+    if is_over(thread.target, now) {
         return;
     }
     light::close(thread, sp, now);
@@ -152,7 +154,7 @@ pub fn poll_exit(ctx: RetProbeContext) -> u32 {
 #[inline(always)]
 fn try_poll_exit(ctx: &RetProbeContext, end_ns: u64) -> Option<()> {
     let thread = known(current_tid())?;
-    if is_over(end_ns) {
+    if is_over(thread.target, end_ns) {
         return None;
     }
     split::catch_up_current(thread, || end_ns);
@@ -175,7 +177,7 @@ fn try_poll_exit(ctx: &RetProbeContext, end_ns: u64) -> Option<()> {
             end.ns
         }
         _ => {
-            count(Counter::UnmatchedEnd);
+            count(thread.target, Counter::UnmatchedEnd);
             return None;
         }
     };
@@ -193,7 +195,7 @@ fn try_poll_exit(ctx: &RetProbeContext, end_ns: u64) -> Option<()> {
 /// Counts a poll that has ended, and sends it if it was long.
 #[inline(always)]
 fn finish(thread: &Thread, poll: &OpenPoll, end: &End) {
-    if tally(poll, end) {
+    if tally(thread.target, poll, end) {
         event::poll(Kind::Poll, thread, poll, end);
     }
 }
@@ -211,11 +213,12 @@ fn try_blocking_enter(ctx: &ProbeContext) -> Option<()> {
     let (cookie, site) = site(ctx)?;
     let thread = current()?;
     let now = now();
-    let config = CONFIG.get(0)?;
+    let target = thread.target;
+    let config = config(target)?;
     if config.is_over(now) {
         return None;
     }
-    cost::count(Part::Loop);
+    cost::count(target, Part::Loop);
     cost::probe(thread);
     if is_light() {
         // SAFETY: the context's registers are the thread's at the probe.
@@ -229,8 +232,8 @@ fn try_blocking_enter(ctx: &ProbeContext) -> Option<()> {
     thread.launcher = core::mem::take(&mut thread.waker);
     // SAFETY: the context's registers are the thread's at the probe.
     let probe = arch::instruction_pointer(unsafe { &*ctx.regs });
-    let task =
-        task::identify(ctx.arg(0)?, probe, cookie as u32, site).unwrap_or_else(Task::unknown);
+    let task = task::identify(ctx.arg(0)?, probe, cookie as u32, site)
+        .unwrap_or_else(|why| Task::unknown(target, why));
     thread.closure_type = task.index;
     if WORKER_TYPES
         .get(task.index)

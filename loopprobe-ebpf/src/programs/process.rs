@@ -8,8 +8,8 @@ use super::arguments;
 use crate::{
     clock::now,
     event, health, light,
-    maps::{CONFIG, WAKERS, count, is_light, is_over},
-    thread::{current_tid, forget, known, visible_tid},
+    maps::{WAKERS, config, count, is_light, is_over},
+    thread::{current_tid, forget, known, visible},
     watch,
 };
 
@@ -20,21 +20,19 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
     let _ = WAKERS.remove(&tid);
     if let Some(thread) = known(tid) {
         let now = now();
-        if is_over(now) {
+        if is_over(thread.target, now) {
             return 0;
         }
         if is_light() {
             light::close(thread, u64::MAX, now);
         }
         if thread.depth > 0 {
-            count(Counter::ThreadExit);
+            count(thread.target, Counter::ThreadExit);
         }
         if thread.flags & Thread::CANARY == 0
-            && CONFIG
-                .get(0)
-                .is_some_and(|config| thread.has_polled_since(config.start_ns))
+            && config(thread.target).is_some_and(|config| thread.has_polled_since(config.start_ns))
         {
-            count(Counter::Worker);
+            count(thread.target, Counter::Worker);
         }
         debug!(
             &ctx,
@@ -52,16 +50,16 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
 pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
     let [_, asked_by] = arguments::<2>(&ctx);
-    if let Some(tid) = visible_tid() {
-        debug!(&ctx, "process {} executes another program", tid);
+    if let Some(by) = visible() {
+        debug!(&ctx, "process {} executes another program", by.tid);
         forget(current_tid());
-        watch::executed();
+        watch::executed(by.target);
         let kind = if asked_by as u32 == current_tid() {
             Kind::Exec
         } else {
             Kind::ExecByThread
         };
-        event::process(kind, tid, now());
+        event::process(kind, &by, now());
     }
     0
 }

@@ -15,11 +15,11 @@ use crate::{
     arch,
     clock::now,
     cost,
-    maps::{BESIDE, CONFIG, HELPERS, WAKERS},
+    maps::{BESIDE, HELPERS, WAKERS, config, is_over},
     split,
     stack::{Open, fill, open_since, send, send_of, slot},
     task,
-    thread::{current_tid, known, scheduled, visible_tid},
+    thread::{Visible, current_tid, known, scheduled, visible},
     watch,
 };
 
@@ -28,8 +28,8 @@ use crate::{
 pub fn sample(ctx: PerfEventContext) -> u32 {
     let start_ns = now();
     let _ = try_sample(&ctx);
-    if scheduled(current_tid()).is_some() {
-        cost::each(Part::Sample, start_ns);
+    if let Some(thread) = scheduled(current_tid()) {
+        cost::each(thread.target, Part::Sample, start_ns);
     }
     0
 }
@@ -43,52 +43,63 @@ pub fn watch_sample(ctx: PerfEventContext) -> u32 {
         return 0;
     };
     let is_during = |config: &Config| config.has_begun(start_ns) && !config.is_over(start_ns);
-    if !CONFIG.get(0).is_some_and(is_during) {
+    if !config(thread.target).is_some_and(is_during) {
         return 0;
     }
     split::catch_up_current(thread, || start_ns);
     watch::look(thread, start_ns);
     let _ = try_sample(&ctx);
-    cost::each(Part::Sample, start_ns);
+    cost::each(thread.target, Part::Sample, start_ns);
     0
 }
 
 #[inline(always)]
 fn try_sample(ctx: &PerfEventContext) -> Option<()> {
     let tid = current_tid();
-    let config = CONFIG.get(0)?;
-    if config.is_over(now()) {
-        return None;
-    }
     if let Some(thread) = known(tid) {
+        let target = thread.target;
+        if is_over(target, now()) {
+            return None;
+        }
         split::catch_up_current(thread, now);
         if let Some(poll) = thread.innermost_mut() {
-            task::read_late(poll);
+            task::read_late(target, poll);
         }
-    }
-    if config.stacks == 0 {
-        return None;
     }
     let now = now();
     match known(tid).and_then(|thread| open_since(thread).map(|open| (thread, open))) {
-        Some((thread, open)) if now - open.since_ns >= config.sample_after_ns => {
-            let slot = slot(tid)?;
-            fill(slot, Kind::Sample, thread.tid, &open, now)?;
-            slot.record.in_kernel = u32::from(is_in_kernel(ctx));
-            send_of(slot, thread);
+        Some((thread, open)) => {
+            let config = config(thread.target)?;
+            if config.stacks != 0 && now - open.since_ns >= config.sample_after_ns {
+                let slot = slot(tid)?;
+                fill(slot, Kind::Sample, &Visible::of(thread), &open, now)?;
+                slot.record.in_kernel = u32::from(is_in_kernel(ctx));
+                send_of(slot, thread);
+            }
         }
-        None if helps(tid, now) => {
-            let slot = slot(tid)?;
-            fill(slot, Kind::Beside, visible_tid()?, &Open::default(), now)?;
-            send(slot, false);
-        }
-        None if config.scan != 0 => {
-            let slot = slot(tid)?;
-            fill(slot, Kind::Scan, visible_tid()?, &Open::default(), now)?;
-            send(slot, false);
-        }
-        _ => {}
+        None => sample_beside(tid, now)?,
     }
+    Some(())
+}
+
+/// A sample of a thread that is in no poll, if it is worth one.
+#[inline(always)]
+fn sample_beside(tid: u32, now: u64) -> Option<()> {
+    let who = visible()?;
+    let config = config(who.target)?;
+    if config.is_over(now) || config.stacks == 0 {
+        return None;
+    }
+    let kind = if helps(&who, tid, now) {
+        Kind::Beside
+    } else if config.scan != 0 {
+        Kind::Scan
+    } else {
+        return None;
+    };
+    let slot = slot(tid)?;
+    fill(slot, kind, &who, &Open::default(), now)?;
+    send(slot, false);
     Some(())
 }
 
@@ -97,8 +108,8 @@ const HELPS_NS: u64 = 5_000_000_000;
 
 /// Whether a thread that is in no poll is worth a sample: what it does may be what polls wait for.
 #[inline(always)]
-fn helps(tid: u32, now: u64) -> bool {
-    helped_before(tid, now) || is_waited_for(tid)
+fn helps(who: &Visible, tid: u32, now: u64) -> bool {
+    helped_before(who.target, tid, now) || is_waited_for(tid)
 }
 
 /// Whether a poll has woken or started the thread, and is itself blocked now.
@@ -118,8 +129,8 @@ fn is_waited_for(tid: u32) -> bool {
 
 /// Whether the thread has ended a long wait of a poll a short time ago.
 #[inline(always)]
-fn helped_before(tid: u32, now: u64) -> bool {
-    let Some(left) = BESIDE.get_ptr_mut(0) else {
+fn helped_before(target: u32, tid: u32, now: u64) -> bool {
+    let Some(left) = BESIDE.get_ptr_mut(target) else {
         return false;
     };
     // SAFETY: an array's elements live as long as the map. Another CPU may take from it at the same

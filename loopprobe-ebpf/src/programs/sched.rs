@@ -16,7 +16,9 @@ use super::arguments;
 use crate::{
     clock::now,
     cost,
-    maps::{CONFIG, WAKERS, is_over, task_pid_offset, task_state_offset, task_tgid_offset},
+    maps::{
+        WAKERS, config, is_over, takes_stacks, task_pid_offset, task_state_offset, task_tgid_offset,
+    },
     split::{catch_up, switch_in, switch_out},
     stack, task,
     task_struct::{cpu_time, current_tgid, task_field},
@@ -38,7 +40,7 @@ pub fn sched_switch(ctx: RawTracePointContext) -> i32 {
         && let Some(thread) = known(tid)
     {
         let now = now();
-        if is_over(now) {
+        if is_over(thread.target, now) {
             return 0;
         }
         let cpu_ns = cpu_time(args[1]);
@@ -49,18 +51,18 @@ pub fn sched_switch(ctx: RawTracePointContext) -> i32 {
         let voluntary =
             args[0] == 0 && task_field(args[1], task_state_offset()).is_some_and(|s| s != 0);
         switch_out(tid, thread, voluntary, args[0], now);
-        cost::some(Part::Switch, now);
+        cost::some(thread.target, Part::Switch, now);
     }
     if let Some((tid, thread)) = scheduled_task(args[2]) {
         let now = now();
-        if !is_over(now) {
+        if !is_over(thread.target, now) {
             let waited_ns = thread.runnable_ns;
             thread.flags |= Thread::FRESH;
             switch_in(tid, thread, now);
             if thread.depth > 0 {
                 why::had_cpu(tid, thread, thread.runnable_ns - waited_ns);
             }
-            cost::some(Part::Switch, now);
+            cost::some(thread.target, Part::Switch, now);
         }
     }
     0
@@ -73,7 +75,7 @@ pub fn watch_switch(ctx: RawTracePointContext) -> i32 {
     let tid = current_tid();
     if let Some(thread) = watch::current(args[1]) {
         let now = now();
-        if !is_during(now) {
+        if !is_during(thread.target, now) {
             return 0;
         }
         let cpu_ns = cpu_time(args[1]);
@@ -89,16 +91,16 @@ pub fn watch_switch(ctx: RawTracePointContext) -> i32 {
         } else {
             Thread::OFF_RUNNABLE
         };
-        if voluntary && thread.depth > 0 && CONFIG.get(0).is_some_and(|c| c.stacks != 0) {
+        if voluntary && thread.depth > 0 && takes_stacks(thread.target) {
             stack::keep(tid, thread, now);
         }
-        cost::some(Part::Switch, now);
+        cost::some(thread.target, Part::Switch, now);
     }
     if let Some((tid, thread)) = scheduled_task(args[2]) {
         let now = now();
-        if is_during(now) && thread.off != Thread::OFF_NOT {
+        if is_during(thread.target, now) && thread.off != Thread::OFF_NOT {
             watch_back(tid, thread, args[2], now);
-            cost::some(Part::Switch, now);
+            cost::some(thread.target, Part::Switch, now);
         }
     }
     0
@@ -131,12 +133,10 @@ fn watch_back(tid: u32, thread: &mut Thread, task: u64, now: u64) {
     );
 }
 
-/// Whether the session has begun, and is not over.
+/// Whether a target's session has begun, and is not over.
 #[inline(always)]
-fn is_during(now: u64) -> bool {
-    CONFIG
-        .get(0)
-        .is_some_and(|config| config.has_begun(now) && !config.is_over(now))
+fn is_during(target: u32, now: u64) -> bool {
+    config(target).is_some_and(|config| config.has_begun(now) && !config.is_over(now))
 }
 
 /// A thread is made ready to run by the current one; it runs at `sched_wakeup_new` too, where that
@@ -163,9 +163,13 @@ fn try_waking(task: u64) -> Option<()> {
     if black_box(woken.is_none()) && black_box(waker.is_none()) {
         return None;
     }
+    let target = match &woken {
+        Some(thread) => thread.target,
+        None => waker.as_ref()?.target,
+    };
     let start_ns = now();
     let result = wake(tid, task, woken, waker_tid, waker, start_ns);
-    cost::some(Part::Wake, start_ns);
+    cost::some(target, Part::Wake, start_ns);
     result
 }
 
@@ -190,8 +194,10 @@ fn wake(
     }
     // Who starts a worker on another thread? See `thread::mark_block_in_place`. A worker that has
     // handed its core over is a thread of the blocking pool again, so workers are no exception.
-    let poll = waker?.innermost_mut()?;
-    task::read_late(poll);
+    let waker = waker?;
+    let target = waker.target;
+    let poll = waker.innermost_mut()?;
+    task::read_late(target, poll);
     let waker = Waker {
         tid: waker_tid,
         reserved: 0,

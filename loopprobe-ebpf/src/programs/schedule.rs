@@ -15,7 +15,7 @@ use crate::{
     cost,
     maps::is_over,
     own_stack,
-    thread::{current_tid, known, visible_tid},
+    thread::{Visible, current_tid, known, visible},
     wake,
 };
 
@@ -29,24 +29,27 @@ pub fn schedule_enter(ctx: ProbeContext) -> u32 {
 
 #[inline(always)]
 fn try_schedule_enter(ctx: &ProbeContext) -> Option<()> {
-    cost::count(Part::Loop);
+    let thread = known(current_tid());
+    // Not only threads that poll schedule tasks.
+    let by = match &thread {
+        Some(thread) => Visible::of(thread),
+        None => visible()?,
+    };
+    cost::count(by.target, Part::Loop);
     // SAFETY: the context is the program's own.
     let place = HeaderPlace::of(unsafe { bpf_get_attach_cookie(ctx.as_ptr()) });
     // SAFETY: the context's registers are the thread's at the probe.
     let header = header(unsafe { &*ctx.regs }, &place)?;
     let now = now();
-    if is_over(now) {
+    if is_over(by.target, now) {
         return None;
     }
-    // Not only threads that poll schedule tasks.
-    match known(current_tid()) {
-        Some(thread) => {
-            cost::probe(thread);
-            let poll_ns = thread.innermost().map_or(0, |poll| poll.start_ns);
-            wake::scheduled(header, now, thread.tid, poll_ns);
-        }
-        None => wake::scheduled(header, now, visible_tid()?, 0),
+    let mut poll_ns = 0;
+    if let Some(thread) = thread {
+        cost::probe(thread);
+        poll_ns = thread.innermost().map_or(0, |poll| poll.start_ns);
     }
+    wake::scheduled(header, now, &by, poll_ns);
     Some(())
 }
 

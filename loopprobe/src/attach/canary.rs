@@ -80,15 +80,17 @@ pub(super) fn site(task_type: u32) -> Site {
 
 impl Kernel {
     /// Probes the function of loopprobe's own that blocks, beside the target's. Its polls are of a
-    /// task type of their own, and its thread is followed where
-    /// [`loopprobe_common::config::Config::canary`] names it.
+    /// task type of their own, and count where [`Kernel::follow`] names their thread.
     ///
     /// # Errors
     ///
     /// [`AttachError`].
     pub(crate) fn attach_canary(&mut self) -> Result<(), AttachError> {
-        let capacity = self.capacity();
-        self.write_canary(&site(capacity.types))?;
-        self.place_canary(&image(capacity.sites, &[Role::PollExit, Role::PollEnter])?)
+        self.share_canary(|site, task_type| {
+            Ok((
+                self::site(task_type),
+                image(site, &[Role::PollExit, Role::PollEnter])?,
+            ))
+        })
     }
 }

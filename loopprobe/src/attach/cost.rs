@@ -13,7 +13,7 @@ use loopprobe_common::{
 use super::{
     AttachError, Capacity, Kernel, Method, Plan, PlanSize, Role, Settings, own_file::OwnFile, pod,
 };
-use crate::{clock::now_ns, elf::ProcAddr};
+use crate::{clock::now_ns, elf::ProcAddr, model::TaskType};
 
 /// What was measured.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -172,6 +172,7 @@ fn own_plan(probed_at: u64) -> Plan {
             },
             ..Site::default()
         }],
+        types: vec![TaskType::unknown(0)],
         ..Plan::default()
     }
 }
@@ -191,19 +192,15 @@ pub fn measure(
     let poll = functions.poll;
     let own = OwnFile::open(address(poll))?;
     let (site, probed_at) = own.site(address(poll))?;
+    let lazy = Config {
+        lazy_headers: u64::from(lazy_headers),
+        ..config(u64::MAX)
+    };
+    let capacity = Capacity { sites: 1, types: 1 };
     let mut kernel = Kernel::load(&Settings {
-        pid: std::process::id(),
-        capacity: Capacity { sites: 1, types: 1 },
-        config: Config {
-            lazy_headers: u64::from(lazy_headers),
-            ..config(u64::MAX)
-        },
         light,
-        lag: false,
-        slow_ns: 0,
-        roots_only: false,
-        log: false,
         method,
+        ..Settings::of_probes(std::process::id(), capacity, lazy)
     })?;
     kernel.write_tables(&own_plan(probed_at.0), PlanSize::default())?;
     let without = usual_round(poll);

@@ -52,6 +52,9 @@ pub enum AttachError {
         /// The verifier's last words.
         log: String,
     },
+    /// There is no thread or descriptor left for what empties the ring buffers.
+    #[error("cannot take what the eBPF programs send: {0}")]
+    Thread(#[source] io::Error),
     /// The threads' registers could not be read.
     #[error("cannot read the registers of the process's threads: {0}")]
     Registers(#[source] io::Error),

@@ -13,9 +13,9 @@ use loopprobe_common::{
     records::{Kind, PollRecord, StackRecord},
 };
 
-use super::{Options, record::Record, stacks::Stacks};
+use super::{Options, stacks::Stacks};
 use crate::{
-    attach::{AttachError, Block, Kernel, block},
+    attach::{AttachError, Block, Kernel, Record, block},
     clock::nanoseconds,
     model::{self, Cause, LongPoll, Split, TaskType},
 };
@@ -161,9 +161,9 @@ impl Canary {
                 let Some(stacks) = &mut self.stacks else {
                     return Ok(true);
                 };
-                if stack.kind == Kind::Question as u32 {
+                if stack.kind == Kind::Question as u16 {
                     answer(stacks, stack, bytes, kernel)?;
-                } else if stack.kind == Kind::OffCpu as u32 || stack.kind == Kind::Sample as u32 {
+                } else if stack.kind == Kind::OffCpu as u16 || stack.kind == Kind::Sample as u16 {
                     stacks.take(stack, bytes);
                 }
             }

@@ -1,9 +1,10 @@
 //! What a session observes, and its defaults: 10 ms threshold, 499 samples a second.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use super::{AutoThreshold, Threshold, ThresholdDial};
 use crate::{
+    attach::Loads,
     cache::Cache,
     model::Mode,
     runtime::{RUNTIMES, Runtimes},
@@ -69,6 +70,8 @@ pub struct Options {
     pub cache: Cache,
     /// Whether the kernel side logs (`--log-level debug`).
     pub kernel_log: bool,
+    /// The kernel side that other sessions have too; `None` for one of its own.
+    pub loads: Option<Arc<Loads>>,
 }
 
 impl Options {
@@ -107,6 +110,7 @@ impl Options {
             debug_files: Vec::new(),
             cache: Cache::Off,
             kernel_log: false,
+            loads: None,
         }
     }
 

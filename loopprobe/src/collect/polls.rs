@@ -47,7 +47,7 @@ impl Polls {
     /// A poll that has ended.
     pub(super) fn ended(&mut self, record: &PollRecord, plan: &Plan) -> LongPoll {
         self.next_report.remove(&(record.tid, record.poll.start_ns));
-        let root = record.kind == Kind::Root as u32;
+        let root = record.kind == Kind::Root as u16;
         let dead_ns = if root { 0 } else { self.dead_time.total_ns() };
         let duration_ns = record
             .end_ns

@@ -280,7 +280,7 @@ impl Stacks {
             inode: record.file_inode,
         };
         let object = syscall.and_then(|call| self.objects.resolve_seen(&call, file));
-        let sample = record.kind == Kind::Sample as u32;
+        let sample = record.kind == Kind::Sample as u16;
         let at_probe = is_at_entry(record)
             || RawSyscall::is_of_probe(record.syscall)
             || unwound.frames.is_empty();

@@ -201,7 +201,8 @@ fn cost(kernel: &Kernel, totals: &Totals, polls: u64) -> Result<Option<ProbeCost
     let Some(prices) = totals.prices else {
         return Ok(None);
     };
-    let polls = polls + kernel.canary_polls()?;
+    let blocks = totals.canary.as_ref().map_or(0, |canary| canary.checks);
+    let polls = polls + blocks;
     bill(kernel, prices, polls, totals.dead_time).map(Some)
 }
 

@@ -1,26 +1,24 @@
-//! The loaded kernel side.
+//! The loaded kernel side, as the session of one process has it.
 
+mod load;
+mod loads;
+mod rows;
+mod seat;
 mod tables;
 mod tracepoints;
 
-use std::{
-    collections::{HashMap, HashSet},
-    os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd},
-};
+use std::{os::fd::OwnedFd, sync::Arc};
 
-use aya::{Ebpf, EbpfLoader, maps::Map};
-use aya_obj::{Object, generated::bpf_insn};
 use loopprobe_common::{
-    config::Config,
-    records::{MAX_BUSY, ThreadRegisters},
-    wake::MAX_WOKEN,
+    config::{Config, Site},
+    records::ThreadRegisters,
 };
 
-use self::tables::set_config;
+pub use self::loads::Loads;
+use self::{load::Load, seat::Seat};
 use super::{
-    AttachError, Links, Method, Plan, PlannedImage, Role,
-    btf::{self, TaskOffsets},
-    object::OBJECT,
+    AttachError, Links, Method, Plan, PlannedImage, Probe, Role, btf,
+    records::{Drain, Post, Rings},
     registers, sys, uprobe,
 };
 
@@ -67,149 +65,102 @@ pub struct Settings {
     pub lag: bool,
     /// A task whose polls have taken this long together is told of; 0 for none.
     pub slow_ns: u64,
-    /// Where threads are watched: whether only those that poll no tasks are, for root futures.
+    /// Whether threads are watched instead of probed.
+    pub watch: bool,
+    /// With that: whether only threads that poll no tasks are watched, for root futures.
     pub roots_only: bool,
+    /// How many samples a second there will be.
+    pub sample_hz: u32,
     /// Whether the programs log.
     pub log: bool,
     /// How probes are placed; `None` to find out.
     pub method: Option<Method>,
 }
 
-/// The programs in the kernel, their tables, and the probes that run them. Dropping it takes
-/// everything away.
+impl Settings {
+    /// For probes of polls with both ends, and nothing else.
+    pub fn of_probes(pid: u32, capacity: Capacity, config: Config) -> Self {
+        Self {
+            pid,
+            capacity,
+            config,
+            light: false,
+            lag: false,
+            slow_ns: 0,
+            watch: false,
+            roots_only: false,
+            sample_hz: 0,
+            log: false,
+            method: None,
+        }
+    }
+}
+
+/// The programs in the kernel, their tables, and the probes of one process that run them. Dropping
+/// it takes away all that no other process needs.
 pub struct Kernel {
     // Dropped first: without probes, no program runs into a map that is being torn down.
     links: Links,
     /// Of loopprobe's own function.
-    canary: Links,
-    programs: HashMap<Role, OwnedFd>,
-    method: Method,
-    light: bool,
-    lag: bool,
-    has_thread_pointer: bool,
+    canary: Option<Arc<Links>>,
     /// Which process the probes are limited to; 0 for none.
     scope: u32,
-    capacity: Capacity,
-    ebpf: Ebpf,
-    instructions: HashMap<&'static str, Vec<bpf_insn>>,
+    seat: Seat,
 }
 
 impl std::fmt::Debug for Kernel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Kernel")
             .field("scope", &self.scope)
-            .field("method", &self.method)
+            .field("target", &self.seat.target)
             .finish_non_exhaustive()
     }
 }
 
 impl Kernel {
-    /// Loads programs and maps. Nothing runs yet.
+    /// Loads programs and maps for this process alone. Nothing runs yet.
     ///
     /// # Errors
     ///
     /// [`AttachError`]; [`AttachError::is_permission`] tells missing privileges apart.
     pub fn load(settings: &Settings) -> Result<Self, AttachError> {
-        let offsets = TaskOffsets::of_this_kernel()?;
-        let (device, inode) = pid_namespace();
-        let (light, lag) = (u32::from(settings.light), u32::from(settings.lag));
-        let roots_only = u32::from(settings.roots_only);
-        let level: u8 = if settings.log {
-            aya_log::Level::Debug as u8
-        } else {
-            0
-        };
-        let mut loader = EbpfLoader::new();
-        loader
-            .override_global("TARGET", &settings.pid, true)
-            .override_global("LIGHT", &light, true)
-            .override_global("LAG", &lag, true)
-            .override_global("ROOTS_ONLY", &roots_only, true)
-            .override_global("SLOW", &settings.slow_ns, true)
-            .override_global("PID_NS_DEV", &device, true)
-            .override_global("PID_NS_INO", &inode, true)
-            .override_global("TASK_PID", &offsets.pid, true)
-            .override_global("TASK_TGID", &offsets.tgid, true)
-            .override_global("TASK_STATE", &offsets.state, true)
-            .override_global("TASK_CPU_TIME", &offsets.cpu_time, true)
-            .override_global("TASK_FSBASE", &offsets.fsbase, true)
-            .override_global("TASK_FLAGS", &offsets.flags, true)
-            .override_global("TASK_JOBCTL", &offsets.jobctl, true)
-            .override_global("TASK_MEMSTALL", &offsets.memstall, true)
-            .override_global("MEMSTALL_MASK", &offsets.memstall_mask, true)
-            .override_global("TASK_OVER_HIGH", &offsets.over_high, true)
-            .override_global("TASK_IN_OOM", &offsets.in_oom, true)
-            .override_global("FILE_PATH", &offsets.file_path[..], true)
-            .override_global(aya_log::LEVEL, &level, false);
-        size_tables(&mut loader, settings);
-        let mut ebpf = loader.load(OBJECT)?;
-        set_config(&mut ebpf, &settings.config)?;
-        let instructions = instructions(&ebpf)?;
-        let mut kernel = Self {
+        let load = Arc::new(Load::new(settings, false)?);
+        Ok(Self::new(Seat::first(&load, settings)?, settings))
+    }
+
+    fn new(seat: Seat, settings: &Settings) -> Self {
+        Self {
             links: Links::default(),
-            canary: Links::default(),
-            programs: HashMap::new(),
-            method: settings.method.unwrap_or(Method::Multi),
-            light: settings.light,
-            lag: settings.lag,
-            has_thread_pointer: offsets.fsbase != 0,
+            canary: None,
             scope: settings.pid,
-            capacity: settings.capacity,
-            ebpf,
-            instructions,
-        };
-        kernel.choose_method(settings.method)?;
-        Ok(kernel)
+            seat,
+        }
     }
 
-    /// Tries the better way of placing probes, unless told which. A kernel without `uprobe_multi`
-    /// links may still load programs for them: what a program is to be attached to was not looked
-    /// at for this type before Linux 6.6.
-    fn choose_method(&mut self, method: Option<Method>) -> Result<(), AttachError> {
-        // Programs with a tail call bind its table to the first purpose that they are loaded for;
-        // this one has none.
-        const TRIED: Role = Role::BaselineEnter;
-        if method.is_none() {
-            let loaded = self.load_program(TRIED);
-            if loaded.is_err() || !uprobe::knows_multi(&self.programs[&TRIED]) {
-                self.method = Method::PerfEvent;
-            }
-            self.programs.clear();
-        }
-        self.load_program(Role::PollEnter)
-    }
-
-    fn load_program(&mut self, role: Role) -> Result<(), AttachError> {
-        if self.programs.contains_key(&role) {
-            return Ok(());
-        }
-        let instructions = self
-            .instructions
-            .get(role.program())
-            .ok_or_else(|| AttachError::Object(format!("no program {}", role.program())))?;
-        let program = sys::load(role.program(), instructions, self.method.purpose())?;
-        self.programs.insert(role, program);
-        Ok(())
+    fn own_load(&self) -> &Load {
+        &self.seat.load
     }
 
     /// How probes are placed.
     pub fn method(&self) -> Method {
-        self.method
+        self.own_load().method
     }
 
-    /// How large the tables are.
-    pub fn capacity(&self) -> Capacity {
-        self.capacity
+    /// Whether the tables have room for a plan.
+    pub fn has_room(&self, plan: &Plan) -> bool {
+        self.seat.has_room(plan.sites.len(), plan.types.len())
     }
 
     /// Whether the programs tell how long tasks are scheduled before they are polled.
     pub fn has_lag(&self) -> bool {
-        self.lag
+        self.own_load().purpose.has_delays()
     }
 
-    /// Places probes for every process from now on; the programs tell the target apart.
+    /// Places probes for every process from now on; the programs tell the target apart. They could
+    /// not if another one had probes at the same place.
     pub fn probe_all_processes(&mut self) {
         self.scope = 0;
+        self.own_load().tables().is_closed = true;
     }
 
     /// Loads the programs for the probes of a file, so that placing them takes no time for that.
@@ -219,16 +170,17 @@ impl Kernel {
     /// [`AttachError::Verifier`].
     pub fn load_programs(&mut self, image: &PlannedImage) -> Result<(), AttachError> {
         for role in self.roles(image) {
-            self.load_program(role)?;
+            self.own_load().program(role)?;
         }
         Ok(())
     }
 
     fn roles(&self, image: &PlannedImage) -> Vec<Role> {
+        let purpose = &self.own_load().purpose;
         let wanted = |role: &Role| {
             let is_wanted = match role {
-                Role::PollExit => !self.light,
-                Role::ScheduleEnter => self.lag,
+                Role::PollExit => !purpose.is_light(),
+                Role::ScheduleEnter => purpose.has_delays(),
                 _ => true,
             };
             is_wanted && image.probes.contains_key(role)
@@ -242,40 +194,105 @@ impl Kernel {
     ///
     /// [`AttachError::Probe`] or [`AttachError::Verifier`].
     pub fn attach(&mut self, image: &PlannedImage) -> Result<(), AttachError> {
-        let links = self.place(image, self.scope)?;
+        let numbered = |role, probe: &Probe| self.numbered(role, probe);
+        let links = self.place(image, self.scope, &numbered)?;
         self.links.append(links);
         Ok(())
     }
 
-    /// Places the probes of loopprobe's own function.
-    pub(super) fn place_canary(&mut self, image: &PlannedImage) -> Result<(), AttachError> {
+    /// A probe with the number that its site has in the load's table.
+    fn numbered(&self, role: Role, probe: &Probe) -> Probe {
+        let is_site = matches!(role, Role::PollEnter | Role::PollExit | Role::BlockingEnter);
+        let row = self
+            .seat
+            .sites
+            .get(probe.cookie as usize)
+            .filter(|_| is_site);
+        Probe {
+            cookie: row.map_or(probe.cookie, |row| u64::from(*row)),
+            ..*probe
+        }
+    }
+
+    /// Probes loopprobe's own function, unless that is done for another process. `planned` gives
+    /// its site and its probes, by the site's number and its task type's.
+    pub(super) fn share_canary(
+        &mut self,
+        planned: impl FnOnce(u32, u32) -> Result<(Site, PlannedImage), AttachError>,
+    ) -> Result<(), AttachError> {
+        let load = Arc::clone(&self.seat.load);
+        let mut place = load.canary();
+        self.canary = place.links.upgrade();
+        if self.canary.is_some() {
+            return Ok(());
+        }
+        let image = {
+            let mut tables = load.tables();
+            let full = || AttachError::Object("a table is too small".to_owned());
+            let rows = match place.rows {
+                Some(rows) => rows,
+                None => (
+                    tables.sites.take().ok_or_else(full)?,
+                    tables.types.take().ok_or_else(full)?,
+                ),
+            };
+            place.rows = Some(rows);
+            let (site, image) = planned(rows.0, rows.1)?;
+            tables.set_site(rows.0, &site)?;
+            image
+        };
+        let links = Arc::new(self.place_canary(&image)?);
+        place.links = Arc::downgrade(&links);
+        self.canary = Some(links);
+        Ok(())
+    }
+
+    /// Places the probes of loopprobe's own function, whose site has this number in the load's
+    /// table.
+    fn place_canary(&self, image: &PlannedImage) -> Result<Links, AttachError> {
         // Where probes limited to a process do not run on all of its threads, neither do these.
         let scope = if self.scope == 0 {
             0
         } else {
             std::process::id()
         };
-        self.canary = self.place(image, scope)?;
-        Ok(())
+        self.place(image, scope, &|_, probe| *probe)
     }
 
-    fn place(&mut self, image: &PlannedImage, scope: u32) -> Result<Links, AttachError> {
+    fn place(
+        &self,
+        image: &PlannedImage,
+        scope: u32,
+        numbered: &dyn Fn(Role, &Probe) -> Probe,
+    ) -> Result<Links, AttachError> {
+        let load = self.own_load();
         // All are loaded first, which takes the kernel longer than placing them, so that they begin
         // together.
-        self.load_programs(image)?;
+        let roles = self.roles(image);
+        let programs: Result<Vec<(Role, Arc<OwnedFd>)>, AttachError> = roles
+            .into_iter()
+            .map(|role| Ok((role, load.program(role)?)))
+            .collect();
         let mut placed = Links::default();
-        for role in self.roles(image) {
-            let probes = &image.probes[&role];
-            let program = &self.programs[&role];
-            let (method, file) = (self.method, &image.file);
-            placed.append(uprobe::attach(method, program, role, file, probes, scope)?);
+        for (role, program) in programs? {
+            let probes = image.probes[&role].iter();
+            let probes: Vec<Probe> = probes.map(|probe| numbered(role, probe)).collect();
+            let file = &image.file;
+            placed.append(uprobe::attach(
+                load.method,
+                &program,
+                role,
+                file,
+                &probes,
+                scope,
+            )?);
         }
         Ok(placed)
     }
 
     /// Whether the programs can read where a thread keeps its variables.
     pub fn has_thread_pointer(&self) -> bool {
-        self.has_thread_pointer
+        self.own_load().has_thread_pointer
     }
 
     /// The registers of the process's threads; right only for those that are off their CPUs.
@@ -285,18 +302,39 @@ impl Kernel {
     /// [`AttachError`].
     pub fn thread_registers(&self, pid: u32) -> Result<Vec<ThreadRegisters>, AttachError> {
         let function = btf::function_id("bpf_iter_task")?;
-        let instructions = &self.instructions[REGISTERS];
+        let instructions = &self.own_load().instructions[REGISTERS];
         let program = sys::load(REGISTERS, instructions, sys::Purpose::Iterator(function))?;
         registers::read(&program, pid).map_err(AttachError::Registers)
     }
 
-    /// Takes all uprobes away. They are gone when it returns.
+    /// Takes all uprobes of the process away. They are gone when it returns.
     pub fn detach(&mut self) {
-        let (links, canary) = (&mut self.links, std::mem::take(&mut self.canary));
+        let (links, canary) = (&mut self.links, self.canary.take());
         std::thread::scope(|scope| {
             scope.spawn(move || drop(canary));
             *links = Links::default();
         });
+    }
+
+    /// The records of the process from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachError::Object`] if the ring buffers have been taken; [`AttachError::Thread`].
+    pub(crate) fn records(&self) -> Result<Drain, AttachError> {
+        let mut tables = self.own_load().tables();
+        let post = match &tables.post {
+            Some(post) => Arc::clone(post),
+            None => {
+                let rings = Rings {
+                    events: tables.take_ring("EVENTS")?,
+                    stacks: tables.take_ring("STACKS")?,
+                };
+                let post = Arc::new(Post::start(rings).map_err(AttachError::Thread)?);
+                Arc::clone(tables.post.insert(post))
+            }
+        };
+        post.drain(self.seat.target).map_err(AttachError::Thread)
     }
 
     /// The programs' own messages, for the `log` crate. They can be taken once.
@@ -305,81 +343,7 @@ impl Kernel {
     ///
     /// [`AttachError::Object`] the second time.
     pub fn messages(&mut self) -> Result<Messages, AttachError> {
-        aya_log::EbpfLogger::init(&mut self.ebpf).map_err(|e| AttachError::Object(e.to_string()))
-    }
-
-    fn program_mut(
-        &mut self,
-        name: &'static str,
-    ) -> Result<&mut aya::programs::Program, AttachError> {
-        self.ebpf
-            .program_mut(name)
-            .ok_or_else(|| AttachError::Object(format!("no program {name}")))
-    }
-}
-
-/// A table that nobody asks for is as small as it can be.
-fn size_tables(loader: &mut EbpfLoader<'_>, settings: &Settings) {
-    let Capacity { sites, types } = settings.capacity;
-    let (woken, delays) = match settings.lag {
-        true => (MAX_WOKEN, types + 1),
-        false => (1, 1),
-    };
-    // The last site and the last type are the canary's.
-    loader
-        .map_max_entries("SITES", sites + 1)
-        .map_max_entries("VTABLES", types.max(1))
-        .map_max_entries("BUSY", if settings.slow_ns > 0 { MAX_BUSY } else { 1 })
-        .map_max_entries("WOKEN", woken)
-        .map_max_entries("DELAYS", delays)
-        .map_max_entries("STATS", types + 1)
-        .map_max_entries("WORKER_TYPES", types + 1);
-}
-
-/// The probes' programs, with the maps that aya has made written into them. aya 0.14 can load
-/// programs for perf events only, not for `uprobe_multi` links.
-fn instructions(ebpf: &Ebpf) -> Result<HashMap<&'static str, Vec<bpf_insn>>, AttachError> {
-    let damaged = |error: &dyn std::fmt::Display| AttachError::Object(error.to_string());
-    let mut object = Object::parse(OBJECT).map_err(|e| damaged(&e))?;
-    let text: HashSet<usize> = object
-        .functions
-        .keys()
-        .map(|(section, _)| *section)
-        .collect();
-    let maps = object.maps.clone();
-    let fds = maps
-        .iter()
-        .filter_map(|(name, map)| Some((name.as_str(), map_fd(ebpf.map(name)?)?, map)));
-    object.relocate_maps(fds, &text).map_err(|e| damaged(&e))?;
-    object.relocate_calls(&text).map_err(|e| damaged(&e))?;
-    let program = |name: &'static str| {
-        let key = object.programs.get(name)?.function_key();
-        Some((name, object.functions.get(&key)?.instructions.clone()))
-    };
-    let probes = Role::ALL.into_iter().map(Role::program);
-    Ok(probes.chain([REGISTERS]).filter_map(program).collect())
-}
-
-fn map_fd(map: &Map) -> Option<RawFd> {
-    let (Map::Array(data)
-    | Map::PerCpuArray(data)
-    | Map::HashMap(data)
-    | Map::LruHashMap(data)
-    | Map::ProgramArray(data)
-    | Map::RingBuf(data)) = map
-    else {
-        return None;
-    };
-    Some(data.fd().as_fd().as_raw_fd())
-}
-
-/// Device and inode of loopprobe's pid namespace, or zeros if that is the kernel's first one, whose
-/// ids the kernel side sees.
-fn pid_namespace() -> (u64, u64) {
-    use std::os::unix::fs::MetadataExt as _;
-    const INITIAL: u64 = 0xEFFF_FFFC; // PROC_PID_INIT_INO in `include/linux/proc_ns.h`
-    match std::fs::metadata("/proc/self/ns/pid") {
-        Ok(ns) if ns.ino() != INITIAL => (ns.dev(), ns.ino()),
-        _ => (0, 0),
+        let ebpf = &mut self.own_load().tables().ebpf;
+        aya_log::EbpfLogger::init(ebpf).map_err(|e| AttachError::Object(e.to_string()))
     }
 }

@@ -1,22 +1,24 @@
 //! The tables that the kernel side and user space share.
 
-use aya::{
-    Ebpf,
-    maps::{Array, HashMap as BpfHashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
-};
+use aya::maps::{Array, HashMap as BpfHashMap, MapData, PerCpuArray, RingBuf};
 use loopprobe_common::{
-    config::{Config, LOOP_TEXT_RANGES, Range, Site, TaskLayout},
+    config::{Config, LOOP_TEXT_RANGES, Range, Site, TaskLayout, site_of_key, with_site},
     cost::{Cost, Part},
     counters::Counter,
     health::{Driver, Longest},
     histogram::Stats,
     light::Place,
     records::{STACK_SLOTS, StackSlot},
+    target::Own,
     thread::Thread,
     watch::{MAX_WORDS, Words},
 };
 
-use super::Kernel;
+use super::{
+    Kernel,
+    load::{Tables, map_error},
+    seat::there,
+};
 use crate::attach::{AttachError, Plan, PlanSize};
 
 impl Kernel {
@@ -26,40 +28,51 @@ impl Kernel {
     ///
     /// [`AttachError::Map`].
     pub fn write_tables(&mut self, plan: &Plan, from: PlanSize) -> Result<(), AttachError> {
-        let mut sites: Array<_, Site> = self.map_mut("SITES")?;
-        for (index, site) in plan.sites.iter().enumerate().skip(from.sites) {
-            sites
-                .set(index as u32, site, 0)
-                .map_err(map_error("SITES"))?;
+        self.seat.grow(plan.sites.len(), plan.types.len())?;
+        let seat = &self.seat;
+        let numbered = |layout: &TaskLayout| TaskLayout {
+            index: seat.row_of(layout.index),
+            ..*layout
+        };
+        let mut tables = seat.load.tables();
+        for (site, row) in plan.sites.iter().zip(&seat.sites).skip(from.sites) {
+            let site = Site {
+                task: numbered(&site.task),
+                ..*site
+            };
+            tables.set_site(*row, &site)?;
         }
-        let mut vtables: BpfHashMap<_, u64, TaskLayout> = self.map_mut("VTABLES")?;
-        for (address, layout) in plan.shared.iter().skip(from.shared) {
+        let mut vtables: BpfHashMap<_, u64, TaskLayout> = tables.map_mut("VTABLES")?;
+        for (key, layout) in plan.shared.iter().skip(from.shared) {
+            let Some(site) = seat.sites.get(site_of_key(*key) as usize) else {
+                continue;
+            };
             vtables
-                .insert(address, layout, 0)
+                .insert(with_site(*key, u64::from(*site)), numbered(layout), 0)
                 .map_err(map_error("VTABLES"))?;
         }
-        let mut text: Array<_, Range> = self.map_mut("LOOP_TEXT")?;
-        for (index, range) in plan.text.iter().enumerate().take(LOOP_TEXT_RANGES as usize) {
-            text.set(index as u32, range, 0)
-                .map_err(map_error("LOOP_TEXT"))?;
+        let mut text: Array<_, Range> = tables.map_mut("LOOP_TEXT")?;
+        let first = seat.target * LOOP_TEXT_RANGES;
+        for (index, range) in (first..first + LOOP_TEXT_RANGES).zip(&plan.text) {
+            text.set(index, range, 0).map_err(map_error("LOOP_TEXT"))?;
         }
         Ok(())
     }
 
-    /// Writes the site of loopprobe's own function.
-    pub(in crate::attach) fn write_canary(&mut self, site: &Site) -> Result<(), AttachError> {
-        let index = self.capacity.sites;
-        let mut sites: Array<_, Site> = self.map_mut("SITES")?;
-        sites.set(index, site, 0).map_err(map_error("SITES"))
+    /// The plan's type of a number that the programs know one by;
+    /// [`loopprobe_common::config::UNKNOWN_TYPE`] for what is in no plan.
+    pub(crate) fn type_of(&self, row: u32) -> u32 {
+        self.seat.type_of(row)
     }
 
-    /// How many blocks of loopprobe's own were counted.
+    /// Follows a thread of loopprobe's own like the process's from now on, and none before it; 0
+    /// for none at all.
     ///
     /// # Errors
     ///
     /// [`AttachError::Map`].
-    pub(crate) fn canary_polls(&self) -> Result<u64, AttachError> {
-        Ok(self.stats(self.capacity.types)?.polls)
+    pub(crate) fn follow(&mut self, thread: u32) -> Result<(), AttachError> {
+        self.seat.load.tables().follow(self.seat.target, thread)
     }
 
     /// Says where threads keep what they poll; of no other image from now on.
@@ -68,9 +81,11 @@ impl Kernel {
     ///
     /// [`AttachError::Map`].
     pub fn set_words(&mut self, words: &[Words]) -> Result<(), AttachError> {
-        let mut map: Array<_, Words> = self.map_mut("WORDS")?;
+        let mut tables = self.seat.load.tables();
+        let mut map: Array<_, Words> = tables.map_mut("WORDS")?;
         for index in 0..MAX_WORDS {
             let words = words.get(index as usize).copied().unwrap_or_default();
+            let index = self.seat.target * MAX_WORDS + index;
             map.set(index, words, 0).map_err(map_error("WORDS"))?;
         }
         Ok(())
@@ -82,7 +97,7 @@ impl Kernel {
     ///
     /// [`AttachError::Map`].
     pub fn set_config(&mut self, config: &Config) -> Result<(), AttachError> {
-        set_config(&mut self.ebpf, config)
+        self.seat.load.tables().set_config(self.seat.target, config)
     }
 
     /// Tells the programs whether a poll is open when its thread is at a place: one of
@@ -92,7 +107,8 @@ impl Kernel {
     ///
     /// [`AttachError::Map`].
     pub fn answer(&mut self, place: &Place, answer: u32) -> Result<(), AttachError> {
-        let mut answers: BpfHashMap<_, Place, u32> = self.map_mut("ANSWERS")?;
+        let mut tables = self.seat.load.tables();
+        let mut answers: BpfHashMap<_, Place, u32> = tables.map_mut("ANSWERS")?;
         answers
             .insert(place, answer, 0)
             .map_err(map_error("ANSWERS"))
@@ -104,34 +120,19 @@ impl Kernel {
     ///
     /// [`AttachError::Map`].
     pub fn forget_answer(&mut self, place: &Place) -> Result<(), AttachError> {
-        let mut answers: BpfHashMap<_, Place, u32> = self.map_mut("ANSWERS")?;
+        let mut tables = self.seat.load.tables();
+        let mut answers: BpfHashMap<_, Place, u32> = tables.map_mut("ANSWERS")?;
         answers.remove(place).map_err(map_error("ANSWERS"))
     }
 
-    /// The ring buffer of the records of polls and of the process. It can be taken once.
+    /// The ring buffer of the records of polls and of the process, where nobody asks for
+    /// [`Self::records`]. It can be taken once.
     ///
     /// # Errors
     ///
     /// [`AttachError::Object`] the second time.
     pub fn take_events(&mut self) -> Result<RingBuf<MapData>, AttachError> {
-        self.take_ring("EVENTS")
-    }
-
-    /// The ring buffer of stacks. It can be taken once.
-    ///
-    /// # Errors
-    ///
-    /// [`AttachError::Object`] the second time.
-    pub fn take_stacks(&mut self) -> Result<RingBuf<MapData>, AttachError> {
-        self.take_ring("STACKS")
-    }
-
-    fn take_ring(&mut self, name: &'static str) -> Result<RingBuf<MapData>, AttachError> {
-        let map = self
-            .ebpf
-            .take_map(name)
-            .ok_or_else(|| AttachError::Object(format!("no map {name}")))?;
-        RingBuf::try_from(map).map_err(map_error(name))
+        self.seat.load.tables().take_ring("EVENTS")
     }
 
     /// The polls of one task type, summed over the CPUs.
@@ -144,8 +145,13 @@ impl Kernel {
     }
 
     fn stats_in(&self, name: &'static str, index: u32) -> Result<Stats, AttachError> {
-        let map: PerCpuArray<_, Stats> = self.map(name)?;
-        let values = map.get(&index, 0).map_err(map_error(name))?;
+        // A type that is in no table yet has had no polls.
+        let Some(row) = self.seat.types.get(index as usize) else {
+            return Ok(Stats::default());
+        };
+        let tables = self.seat.load.tables();
+        let map: PerCpuArray<_, Stats> = tables.map(name)?;
+        let values = map.get(row, 0).map_err(map_error(name))?;
         let mut sum = Stats::default();
         for cpu in values.iter() {
             sum.add(cpu);
@@ -169,8 +175,9 @@ impl Kernel {
     /// [`AttachError::Map`].
     pub fn longest_delay(&self, look: u64) -> Result<u64, AttachError> {
         const NAME: &str = "LONGEST_DELAY";
-        let map: PerCpuArray<_, [Longest; 2]> = self.map(NAME)?;
-        let values = map.get(&0, 0).map_err(map_error(NAME))?;
+        let tables = self.seat.load.tables();
+        let map: PerCpuArray<_, [Longest; 2]> = tables.map(NAME)?;
+        let values = map.get(&self.seat.target, 0).map_err(map_error(NAME))?;
         let longest = values.iter().map(|both| Longest::since(both, look));
         Ok(longest.max().unwrap_or(0))
     }
@@ -181,10 +188,10 @@ impl Kernel {
     ///
     /// [`AttachError::Map`].
     pub fn counter(&self, counter: Counter) -> Result<u64, AttachError> {
-        let map: PerCpuArray<_, u64> = self.map("COUNTERS")?;
-        let values = map
-            .get(&(counter as u32), 0)
-            .map_err(map_error("COUNTERS"))?;
+        let tables = self.seat.load.tables();
+        let map: PerCpuArray<_, u64> = tables.map("COUNTERS")?;
+        let index = self.seat.target * Counter::COUNT + counter as u32;
+        let values = map.get(&index, 0).map_err(map_error("COUNTERS"))?;
         Ok(values.iter().sum())
     }
 
@@ -194,8 +201,10 @@ impl Kernel {
     ///
     /// [`AttachError::Map`].
     pub fn cost(&self, part: Part) -> Result<Cost, AttachError> {
-        let map: PerCpuArray<_, Cost> = self.map("COSTS")?;
-        let values = map.get(&(part as u32), 0).map_err(map_error("COSTS"))?;
+        let tables = self.seat.load.tables();
+        let map: PerCpuArray<_, Cost> = tables.map("COSTS")?;
+        let index = self.seat.target * Part::COUNT + part as u32;
+        let values = map.get(&index, 0).map_err(map_error("COSTS"))?;
         let mut sum = Cost::default();
         for cpu in values.iter() {
             sum.add(cpu);
@@ -210,19 +219,16 @@ impl Kernel {
     ///
     /// [`AttachError::Map`].
     pub fn threads(&self) -> Result<Vec<(u32, Thread)>, AttachError> {
-        let owners: BpfHashMap<_, u32, u32> = self.map("OWNERS")?;
-        let homes: Array<_, Thread> = self.map("HOMES")?;
-        let crowded: BpfHashMap<_, u32, Thread> = self.map("THREADS")?;
-        // A thread that ends meanwhile is simply no longer there.
-        let at_home = owners.iter().filter_map(|owner| {
-            let (place, tid) = owner.ok()?;
-            let thread = homes.get(&place, 0).ok()?;
-            (thread.kernel_tid == tid).then_some((tid, thread))
-        });
-        Ok(at_home
-            .chain(crowded.iter().filter_map(Result::ok))
-            .filter(|(_, thread)| thread.flags & Thread::CANARY == 0)
-            .collect())
+        let own = |thread: &Thread| thread.target == self.seat.target;
+        let mut threads = self.seat.load.tables().threads(&own)?;
+        threads.retain(|(_, thread)| thread.flags & Thread::CANARY == 0);
+        for (_, thread) in &mut threads {
+            thread.closure_type = self.type_of(thread.closure_type);
+            for poll in &mut thread.polls {
+                poll.task_type = self.type_of(poll.task_type);
+            }
+        }
+        Ok(threads)
     }
 
     /// Forgets all threads and drivers. Only while no program changes anything: before the session,
@@ -232,27 +238,7 @@ impl Kernel {
     ///
     /// [`AttachError::Map`].
     pub(crate) fn forget_threads(&mut self) -> Result<(), AttachError> {
-        for (descriptor, _) in self.drivers()? {
-            self.forget_driver(descriptor)?;
-        }
-        let mut owners: BpfHashMap<_, u32, u32> = self.map_mut("OWNERS")?;
-        let places: Vec<u32> = owners.keys().filter_map(Result::ok).collect();
-        for place in &places {
-            // It may have gone meanwhile.
-            let _ = owners.remove(place);
-        }
-        let mut homes: Array<_, Thread> = self.map_mut("HOMES")?;
-        for place in places {
-            homes
-                .set(place, Thread::default(), 0)
-                .map_err(map_error("HOMES"))?;
-        }
-        let mut crowded: BpfHashMap<_, u32, Thread> = self.map_mut("THREADS")?;
-        let tids: Vec<u32> = crowded.keys().filter_map(Result::ok).collect();
-        for tid in tids {
-            let _ = crowded.remove(&tid);
-        }
-        Ok(())
+        self.seat.load.tables().forget_threads(self.seat.target)
     }
 
     /// The drivers that were turned, by descriptor.
@@ -261,9 +247,7 @@ impl Kernel {
     ///
     /// [`AttachError::Map`].
     pub fn drivers(&self) -> Result<Vec<(u32, Driver)>, AttachError> {
-        let drivers: BpfHashMap<_, u32, Driver> = self.map("DRIVERS")?;
-        // One that gives way meanwhile is simply no longer there.
-        Ok(drivers.iter().filter_map(Result::ok).collect())
+        self.seat.load.tables().drivers(self.seat.target)
     }
 
     /// Forgets a driver that is gone.
@@ -272,12 +256,8 @@ impl Kernel {
     ///
     /// [`AttachError::Map`].
     pub fn forget_driver(&mut self, descriptor: u32) -> Result<(), AttachError> {
-        let mut drivers: BpfHashMap<_, u32, Driver> = self.map_mut("DRIVERS")?;
-        match drivers.remove(&descriptor) {
-            // Another one took its place.
-            Err(MapError::KeyNotFound) => Ok(()),
-            result => result.map_err(map_error("DRIVERS")),
-        }
+        let mut tables = self.seat.load.tables();
+        tables.forget_driver(self.seat.target, descriptor)
     }
 
     /// The stack that is kept of a thread, the kernel's `kernel_tid`, which waits in the poll that
@@ -291,7 +271,8 @@ impl Kernel {
         if thread.off != Thread::OFF_BLOCKED {
             return None;
         }
-        let map: Array<_, StackSlot> = self.map("SLOTS").ok()?;
+        let tables = self.seat.load.tables();
+        let map: Array<_, StackSlot> = tables.map("SLOTS").ok()?;
         let slot = map.get(&(kernel_tid % STACK_SLOTS), 0).map(Box::new).ok()?;
         let record = &slot.record;
         // It may hold an older stack, or another thread's.
@@ -300,39 +281,89 @@ impl Kernel {
             && record.poll_ns == poll_ns;
         is_its.then_some(slot)
     }
-
-    fn map<'a, T>(&'a self, name: &'static str) -> Result<T, AttachError>
-    where
-        T: TryFrom<&'a Map, Error = MapError>,
-    {
-        let map = self
-            .ebpf
-            .map(name)
-            .ok_or_else(|| AttachError::Object(format!("no map {name}")))?;
-        T::try_from(map).map_err(map_error(name))
-    }
-
-    fn map_mut<'a, T>(&'a mut self, name: &'static str) -> Result<T, AttachError>
-    where
-        T: TryFrom<&'a mut Map, Error = MapError>,
-    {
-        let map = self
-            .ebpf
-            .map_mut(name)
-            .ok_or_else(|| AttachError::Object(format!("no map {name}")))?;
-        T::try_from(map).map_err(map_error(name))
-    }
 }
 
-fn map_error(map: &'static str) -> impl Fn(MapError) -> AttachError {
-    move |source| AttachError::Map { map, source }
-}
+impl Tables {
+    /// Says what the programs must know of a site.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachError::Map`].
+    pub(super) fn set_site(&mut self, row: u32, site: &Site) -> Result<(), AttachError> {
+        let mut sites: Array<_, Site> = self.map_mut("SITES")?;
+        sites.set(row, site, 0).map_err(map_error("SITES"))
+    }
 
-pub(super) fn set_config(ebpf: &mut Ebpf, config: &Config) -> Result<(), AttachError> {
-    const NAME: &str = "CONFIG";
-    let map = ebpf
-        .map_mut(NAME)
-        .ok_or_else(|| AttachError::Object(format!("no map {NAME}")))?;
-    let mut map: Array<_, Config> = map.try_into().map_err(map_error(NAME))?;
-    map.set(0, config, 0).map_err(map_error(NAME))
+    /// The threads that are wanted. One may change while it is read.
+    fn threads(&self, wanted: &dyn Fn(&Thread) -> bool) -> Result<Vec<(u32, Thread)>, AttachError> {
+        let owners: BpfHashMap<_, u32, u32> = self.map("OWNERS")?;
+        let homes: Array<_, Thread> = self.map("HOMES")?;
+        let crowded: BpfHashMap<_, u32, Thread> = self.map("THREADS")?;
+        // A thread that ends meanwhile is simply no longer there.
+        let at_home = owners.iter().filter_map(|owner| {
+            let (place, tid) = owner.ok()?;
+            let thread = homes.get(&place, 0).ok()?;
+            (thread.kernel_tid == tid).then_some((tid, thread))
+        });
+        Ok(at_home
+            .chain(crowded.iter().filter_map(Result::ok))
+            .filter(|(_, thread)| wanted(thread))
+            .collect())
+    }
+
+    /// Forgets a target's threads and drivers.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachError::Map`].
+    pub(super) fn forget_threads(&mut self, target: u32) -> Result<(), AttachError> {
+        for (descriptor, _) in self.drivers(target)? {
+            self.forget_driver(target, descriptor)?;
+        }
+        let own: Vec<u32> = self
+            .threads(&|thread| thread.target == target)?
+            .into_iter()
+            .map(|(tid, _)| tid)
+            .collect();
+        let mut owners: BpfHashMap<_, u32, u32> = self.map_mut("OWNERS")?;
+        let at_home: Vec<u32> = owners
+            .iter()
+            .filter_map(Result::ok)
+            .filter(|(_, tid)| own.contains(tid))
+            .map(|(place, _)| place)
+            .collect();
+        for place in &at_home {
+            // It may have gone meanwhile.
+            let _ = owners.remove(place);
+        }
+        let mut homes: Array<_, Thread> = self.map_mut("HOMES")?;
+        for place in at_home {
+            homes
+                .set(place, Thread::default(), 0)
+                .map_err(map_error("HOMES"))?;
+        }
+        let mut crowded: BpfHashMap<_, u32, Thread> = self.map_mut("THREADS")?;
+        for tid in own {
+            let _ = crowded.remove(&tid);
+        }
+        Ok(())
+    }
+
+    fn drivers(&self, target: u32) -> Result<Vec<(u32, Driver)>, AttachError> {
+        let drivers: BpfHashMap<_, Own, Driver> = self.map("DRIVERS")?;
+        // One that gives way meanwhile is simply no longer there.
+        Ok(drivers
+            .iter()
+            .filter_map(Result::ok)
+            .filter(|(own, _)| own.target == u64::from(target))
+            .map(|(own, driver)| (own.key as u32, driver))
+            .collect())
+    }
+
+    fn forget_driver(&mut self, target: u32, descriptor: u32) -> Result<(), AttachError> {
+        let mut drivers: BpfHashMap<_, Own, Driver> = self.map_mut("DRIVERS")?;
+        // Another one may have taken its place.
+        there(drivers.remove(&Own::new(target, u64::from(descriptor))))
+            .map_err(map_error("DRIVERS"))
+    }
 }

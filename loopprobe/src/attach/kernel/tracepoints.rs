@@ -10,7 +10,7 @@ use aya::{
     util::online_cpus,
 };
 
-use super::Kernel;
+use super::{Kernel, load::Tables};
 use crate::attach::{AttachError, sys};
 
 /// Programs, and the tracepoint of each.
@@ -41,7 +41,7 @@ impl Kernel {
     ///
     /// [`AttachError::Program`].
     pub fn load_tracepoints(&mut self) -> Result<(), AttachError> {
-        self.load_at(PROBED)
+        self.seat.load.tables().load_at(PROBED)
     }
 
     /// Starts following threads off and on their CPUs, once that is loaded.
@@ -50,7 +50,7 @@ impl Kernel {
     ///
     /// [`AttachError::Program`].
     pub fn attach_tracepoints(&mut self) -> Result<(), AttachError> {
-        self.attach_at(PROBED)
+        self.seat.load.tables().attach_at(PROBED)
     }
 
     /// Loads the programs that follow threads which are watched instead of probed.
@@ -59,7 +59,7 @@ impl Kernel {
     ///
     /// [`AttachError::Program`].
     pub fn load_watch(&mut self) -> Result<(), AttachError> {
-        self.load_at(WATCHED)
+        self.seat.load.tables().load_at(WATCHED)
     }
 
     /// Starts watching threads, once that is loaded.
@@ -68,21 +68,7 @@ impl Kernel {
     ///
     /// [`AttachError::Program`].
     pub fn attach_watch(&mut self) -> Result<(), AttachError> {
-        self.attach_at(WATCHED)
-    }
-
-    fn load_at(&mut self, tracepoints: &Tracepoints) -> Result<(), AttachError> {
-        let programs: BTreeSet<_> = tracepoints.iter().map(|(program, _)| *program).collect();
-        programs
-            .into_iter()
-            .try_for_each(|program| self.load_tracepoint(program))
-    }
-
-    fn attach_at(&mut self, tracepoints: &Tracepoints) -> Result<(), AttachError> {
-        for (program, tracepoint) in tracepoints {
-            self.tracepoint(program, |program| program.attach(tracepoint))?;
-        }
-        Ok(())
+        self.seat.load.tables().attach_at(WATCHED)
     }
 
     /// Runs a program that does nothing at each context switch, to compare with.
@@ -92,12 +78,60 @@ impl Kernel {
     /// [`AttachError::Program`].
     pub fn attach_baseline_switch(&mut self) -> Result<(), AttachError> {
         const NAME: &str = "baseline_switch";
-        self.load_tracepoint(NAME)?;
-        self.tracepoint(NAME, |program| program.attach("sched_switch"))
+        let mut tables = self.seat.load.tables();
+        tables.load_tracepoint(NAME)?;
+        tables.tracepoint(NAME, |program| program.attach("sched_switch"))
+    }
+
+    /// Starts sampling on every CPU.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachError::Program`].
+    pub fn attach_sampler(&mut self, hz: u32) -> Result<(), AttachError> {
+        self.seat.load.tables().attach_sampler_of("sample", hz)
+    }
+
+    /// Starts looking at threads on every CPU, so many times a second, where they are watched.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachError::Program`].
+    pub fn watch_running(&mut self, hz: u32) -> Result<(), AttachError> {
+        self.seat
+            .load
+            .tables()
+            .attach_sampler_of("watch_sample", hz)
+    }
+}
+
+impl Tables {
+    fn load_at(&mut self, tracepoints: &Tracepoints) -> Result<(), AttachError> {
+        let programs: BTreeSet<_> = tracepoints.iter().map(|(program, _)| *program).collect();
+        programs
+            .into_iter()
+            .try_for_each(|program| self.load_tracepoint(program))
+    }
+
+    fn attach_at(&mut self, tracepoints: &Tracepoints) -> Result<(), AttachError> {
+        if self.follows {
+            return Ok(());
+        }
+        for (program, tracepoint) in tracepoints {
+            self.tracepoint(program, |program| program.attach(tracepoint))?;
+        }
+        self.follows = true;
+        Ok(())
     }
 
     fn load_tracepoint(&mut self, name: &'static str) -> Result<(), AttachError> {
-        self.tracepoint(name, |program| sys::patiently(|| program.load(), errno))
+        self.tracepoint(name, |program| {
+            match sys::patiently(|| program.load(), errno) {
+                // By another target of the same load.
+                Err(ProgramError::AlreadyLoaded) => Ok(()),
+                result => result,
+            }
+        })
     }
 
     fn tracepoint<T>(
@@ -116,25 +150,10 @@ impl Kernel {
             })
     }
 
-    /// Starts sampling on every CPU.
-    ///
-    /// # Errors
-    ///
-    /// [`AttachError::Program`].
-    pub fn attach_sampler(&mut self, hz: u32) -> Result<(), AttachError> {
-        self.attach_sampler_of("sample", hz)
-    }
-
-    /// Starts looking at threads on every CPU, so many times a second, where they are watched.
-    ///
-    /// # Errors
-    ///
-    /// [`AttachError::Program`].
-    pub fn watch_running(&mut self, hz: u32) -> Result<(), AttachError> {
-        self.attach_sampler_of("watch_sample", hz)
-    }
-
     fn attach_sampler_of(&mut self, name: &'static str, hz: u32) -> Result<(), AttachError> {
+        if self.samples {
+            return Ok(());
+        }
         let error = |source| AttachError::Program {
             program: name,
             source,
@@ -154,6 +173,7 @@ impl Kernel {
                 )
                 .map_err(error)?;
         }
+        self.samples = true;
         Ok(())
     }
 }

@@ -73,6 +73,7 @@ mod tests {
         ip: 1,
         distance: 2,
         what: 3,
+        target: 0,
     };
 
     #[test]

@@ -114,6 +114,7 @@ mod tests {
                 ip: 1,
                 distance,
                 what: syscall as u64,
+                target: 0,
             },
             flags: Thread::SHARED | Thread::WORKER,
             depth: 1,

@@ -16,23 +16,11 @@ use super::{
     watched_roots::WatchedRoots,
 };
 use crate::{
-    attach::Messages,
+    attach::{Drain, Messages},
     collect::{
-        ObserveError, Options,
-        closer::Closer,
-        drain::{Drain, Rings},
-        findings::Findings,
-        head::covers_roots,
-        health::Health,
-        images::Known,
-        light::Light,
-        naming::Naming,
-        polls::Polls,
-        stacks::Stacks,
-        stuck::Stuck,
-        summary::Totals,
-        watch::Watching,
-        workers::Workers,
+        ObserveError, Options, closer::Closer, findings::Findings, head::covers_roots,
+        health::Health, images::Known, light::Light, naming::Naming, polls::Polls, stacks::Stacks,
+        stuck::Stuck, summary::Totals, watch::Watching, workers::Workers,
     },
     model::{Due, Mode},
 };
@@ -161,11 +149,7 @@ fn begin_totals(prepared: &Prepared) -> Totals {
 fn start(prepared: &mut Prepared) -> Result<Started, ObserveError> {
     let (options, planned) = (&prepared.options, &prepared.planned);
     let kernel = &mut prepared.kernel;
-    let records = Drain::start(Rings {
-        events: kernel.take_events()?,
-        stacks: kernel.take_stacks()?,
-    })
-    .map_err(ObserveError::System)?;
+    let records = kernel.records()?;
     let messages = options.kernel_log.then(|| kernel.messages()).transpose()?;
     let mut stacks = options.stacks.then(|| Stacks::new(options)).transpose()?;
     let light = options

@@ -4,10 +4,8 @@ use std::io;
 
 use super::{Observer, changes::notice};
 use crate::{
-    collect::{
-        canary::{Canary, Verdict},
-        record::Record,
-    },
+    attach::Record,
+    collect::canary::{Canary, Verdict},
     model::{self, Sink},
 };
 

@@ -43,7 +43,7 @@ impl Observer {
         if self.watching.is_some() {
             return self.watch_anew(sink);
         }
-        if record.kind == Kind::ExecByThread as u32 && !self.is_paused() {
+        if record.kind == Kind::ExecByThread as u16 && !self.is_paused() {
             self.kernel.detach();
             let planned = std::mem::take(&mut self.planned);
             self.add(planned, sink)?;
@@ -67,10 +67,7 @@ impl Observer {
             return Ok(());
         }
         self.polls.instances.refresh();
-        let capacity = self.kernel.capacity();
-        if self.plan.sites.len() > capacity.sites as usize
-            || self.plan.types.len() > capacity.types as usize
-        {
+        if !self.kernel.has_room(&self.plan) {
             let missed = self.plan.sites.len() - before.sites;
             // What is not probed must not be asked for at the end.
             self.plan.shrink(before);

@@ -28,7 +28,7 @@ impl Observer {
         // No program runs any more, so these are the threads as the session's end found them.
         let threads = self.kernel.threads()?;
         self.workers.see(&threads, self.span.start_ns);
-        self.records.close();
+        self.records.flush();
         if !quiet {
             self.tell_rest(&threads, sink)
                 .map_err(ObserveError::Output)?;

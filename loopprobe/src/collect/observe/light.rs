@@ -153,7 +153,8 @@ impl Observer {
             .filter(|poll| poll.start_ns >= self.span.start_ns)?;
         let light = self.light.as_ref()?;
         let record = PollRecord {
-            kind: Kind::Poll as u32,
+            kind: Kind::Poll as u16,
+            target: 0,
             tid: thread.tid,
             end_ns: question.time_ns,
             poll: OpenPoll {

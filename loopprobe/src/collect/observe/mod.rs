@@ -47,7 +47,6 @@ use super::{
     budget::Budget,
     canary::Canary,
     closer::Closer,
-    drain::Drain,
     findings::Findings,
     head::head,
     health::Health,
@@ -64,7 +63,7 @@ use super::{
     workers::Workers,
 };
 use crate::{
-    attach::{AttachError, DeadTime, Kernel, Messages, Method, Plan, PlannedImage},
+    attach::{AttachError, DeadTime, Drain, Kernel, Messages, Method, Plan, PlannedImage},
     clock::{nanoseconds, now_ns},
     model::{Due, Event, Session, Sink, Summary, TaskType},
     process,

@@ -126,7 +126,7 @@ fn prepare_watch(options: &Options) -> Result<Prepared, ObserveError> {
     let planned = look(options, &mut images, &mut plan)?;
     refuse_unwatchable(&images.watchable)?;
     let (words, _) = words_of(options.pid, &images.watchable, options.program.is_some());
-    let kernel = load_watch(&settings(options, &plan), &words)?;
+    let kernel = load_watch(options, &settings(options, &plan), &words)?;
     Ok(Prepared::unprobed(options, images, (plan, planned), kernel))
 }
 
@@ -168,10 +168,11 @@ pub(super) fn prepare_roots(
         .map(|(file, image)| plan.add(file, image, None))
         .collect();
     let settings = Settings {
+        watch: true,
         roots_only: true,
         ..settings(options, &plan)
     };
-    let kernel = load_watch(&settings, words)?;
+    let kernel = load_watch(options, &settings, words)?;
     Ok(Prepared::unprobed(options, images, (plan, planned), kernel))
 }
 
@@ -199,14 +200,24 @@ fn settings(options: &Options, plan: &Plan) -> Settings {
         light: options.is_light(),
         lag: options.lag,
         slow_ns: options.slow_task.map_or(0, nanoseconds),
+        watch: options.is_watch(),
         roots_only: false,
+        sample_hz: options.sample_hz,
         log: options.kernel_log,
         method: None,
     }
 }
 
+/// The kernel side: one that is shared, where the caller wants that.
+fn kernel_of(options: &Options, settings: &Settings) -> Result<Kernel, AttachError> {
+    match &options.loads {
+        Some(loads) => loads.kernel(settings),
+        None => Kernel::load(settings),
+    }
+}
+
 fn load(options: &Options, plan: &Plan, planned: &[PlannedImage]) -> Result<Kernel, ObserveError> {
-    let mut kernel = Kernel::load(&settings(options, plan))?;
+    let mut kernel = kernel_of(options, &settings(options, plan))?;
     kernel.write_tables(plan, PlanSize::default())?;
     for image in planned {
         kernel.load_programs(image)?;
@@ -216,8 +227,12 @@ fn load(options: &Options, plan: &Plan, planned: &[PlannedImage]) -> Result<Kern
 }
 
 /// Loads what watches threads, which keep what they poll where `words` say.
-fn load_watch(settings: &Settings, words: &[Words]) -> Result<Kernel, ObserveError> {
-    let mut kernel = Kernel::load(settings)?;
+fn load_watch(
+    options: &Options,
+    settings: &Settings,
+    words: &[Words],
+) -> Result<Kernel, ObserveError> {
+    let mut kernel = kernel_of(options, settings)?;
     if !kernel.has_thread_pointer() {
         return Err(ObserveError::NoThreadPointer);
     }

@@ -12,8 +12,9 @@ use super::{
     light::{key, type_of},
 };
 use crate::{
+    attach::Record,
     clock::now_ns,
-    collect::{advice::advise, record::Record},
+    collect::advice::advise,
     model::{Event, Sink},
 };
 
@@ -33,7 +34,10 @@ impl Observer {
             let Some(bytes) = self.records.next() else {
                 break;
             };
-            let record = Record::parse(&bytes);
+            let mut record = Record::parse(&bytes);
+            if let Some(record) = &mut record {
+                record.name_types(|row| self.kernel.type_of(row));
+            }
             if let Some(record) = &record
                 && self.is_canarys(record)?
             {
@@ -65,7 +69,7 @@ impl Observer {
 
     /// A poll has ended.
     pub(super) fn ended(&mut self, mut record: PollRecord, sink: &mut dyn Sink) -> io::Result<()> {
-        if record.kind == Kind::Root as u32 {
+        if record.kind == Kind::Root as u16 {
             return self.gap_ended(&record, sink);
         }
         if !self.is_news(&mut record) {
@@ -99,17 +103,17 @@ impl Observer {
 
     fn stack(&mut self, record: &StackRecord, bytes: &[u8]) -> io::Result<()> {
         match (&mut self.stacks, &mut self.stuck) {
-            _ if record.kind == Kind::Question as u32 => return self.answer(record, bytes),
-            _ if record.kind == Kind::Piece as u32 => {
+            _ if record.kind == Kind::Question as u16 => return self.answer(record, bytes),
+            _ if record.kind == Kind::Piece as u16 => {
                 if let Some(light) = &mut self.light {
                     light.piece(record, bytes);
                 }
             }
-            (Some(stacks), Some(stuck)) if record.kind == Kind::Scan as u32 => {
+            (Some(stacks), Some(stuck)) if record.kind == Kind::Scan as u16 => {
                 stuck.sample(record, bytes, record.start_ns, stacks);
             }
-            (Some(stacks), _) if record.kind == Kind::Waker as u32 => stacks.woken(record, bytes),
-            (Some(stacks), _) if record.kind == Kind::Beside as u32 => stacks.beside(record, bytes),
+            (Some(stacks), _) if record.kind == Kind::Waker as u16 => stacks.woken(record, bytes),
+            (Some(stacks), _) if record.kind == Kind::Beside as u16 => stacks.beside(record, bytes),
             (Some(stacks), _) => match &mut self.watching {
                 Some(watching) => watching.stack(record, bytes, stacks),
                 None => stacks.take(record, bytes),

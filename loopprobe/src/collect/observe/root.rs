@@ -87,7 +87,7 @@ impl Observer {
 fn open_gap(thread: &Thread, now_ns: u64) -> Option<PollRecord> {
     (thread.gap_ns != 0 && thread.depth == 0 && thread.flags & Thread::SHARED == 0).then(|| {
         PollRecord {
-            kind: Kind::Root as u32,
+            kind: Kind::Root as u16,
             tid: thread.tid,
             end_ns: now_ns,
             poll: OpenPoll {

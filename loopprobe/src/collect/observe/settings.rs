@@ -8,7 +8,7 @@ use super::{Observer, span::Span};
 use crate::{
     attach::{AttachError, DeadTime, Kernel},
     clock::nanoseconds,
-    collect::Options,
+    collect::{Options, canary::Canary},
     model::Step,
 };
 
@@ -17,17 +17,17 @@ impl Observer {
     pub(super) fn configure(&mut self) -> io::Result<()> {
         let config = self.config();
         self.polls.dead_time = dead_time(&self.options, self.dead_time);
+        let thread = self.canary.as_ref().map_or(0, Canary::tid);
+        self.kernel.follow(thread).map_err(io::Error::other)?;
         self.kernel.set_config(&config).map_err(io::Error::other)
     }
 
     /// What is wanted now.
     pub(super) fn config(&self) -> Config {
-        let canary = self.canary.as_ref();
         let wanted = Config {
             look: self.values.look,
             wakes_from_ns: self.values.wakes_from_ns,
             watched: self.findings.watch.header(),
-            canary: canary.map_or(0, |canary| u64::from(canary.tid())),
             ..config(&self.options, self.scans, self.dead_time, self.span)
         };
         match &self.budget {

@@ -84,7 +84,7 @@ impl Observer {
             return Some((record, false));
         };
         let threshold_ns = nanoseconds(self.options.threshold);
-        if record.kind == Kind::Root as u32 {
+        if record.kind == Kind::Root as u16 {
             record.end_ns = end_ns;
             let is_long = end_ns.saturating_sub(record.poll.start_ns) >= threshold_ns;
             return is_long.then_some((record, true));

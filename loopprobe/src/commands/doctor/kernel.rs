@@ -76,17 +76,11 @@ fn is_refused<T>(result: &Result<T, AttachError>) -> bool {
 }
 
 fn load() -> Result<Kernel, AttachError> {
-    Kernel::load(&Settings {
-        pid: std::process::id(),
-        capacity: Capacity { sites: 1, types: 1 },
-        config: Default::default(),
-        light: false,
-        lag: false,
-        slow_ns: 0,
-        roots_only: false,
-        log: false,
-        method: None,
-    })
+    Kernel::load(&Settings::of_probes(
+        std::process::id(),
+        Capacity { sites: 1, types: 1 },
+        Default::default(),
+    ))
 }
 
 fn events(mut kernel: Kernel) -> Vec<Check> {

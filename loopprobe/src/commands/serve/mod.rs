@@ -97,6 +97,7 @@ pub(super) fn run(args: &ServeArgs, cli: &Cli) -> anyhow::Result<Exit> {
         board,
         environment,
         attaching: Arc::default(),
+        loads: Arc::default(),
         news,
     };
     // From here on there are threads, and they have what this one has.

@@ -15,6 +15,7 @@ use super::{
     output::{SharedOutput, Target},
 };
 use crate::{
+    attach::Loads,
     cli::{GlobalArgs, ServeKeys},
     collect::{ObserveError, Observer, Options, Stop, ThresholdDial},
     export::{
@@ -36,6 +37,8 @@ pub(super) struct Common {
     pub environment: Vec<(String, String)>,
     /// Held by the one that attaches: prices are measured at functions of loopprobe's own.
     pub attaching: Arc<Mutex<()>>,
+    /// The kernel side.
+    pub loads: Arc<Loads>,
     /// To the fleet.
     pub news: Sender<Message>,
 }
@@ -72,6 +75,7 @@ impl Running {
         let (stop, dial) = (Stop::new()?, ThresholdDial::default());
         let options = Options {
             threshold_dial: Some(dial.clone()),
+            loads: Some(Arc::clone(&common.loads)),
             ..keys.options(target.pid, global)
         };
         let (alerts, rules, exporters) = tellers(&keys.monitor, &options, &common.environment);

@@ -36,11 +36,11 @@ pub(super) struct Inbox {
 
 /// What an inbox had no room for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct InboxLost {
+pub(crate) struct InboxLost {
     /// Stacks.
-    pub stacks: u64,
+    pub(crate) stacks: u64,
     /// Records of polls and of the process.
-    pub records: u64,
+    pub(crate) records: u64,
 }
 
 /// One record.
@@ -97,6 +97,11 @@ impl Item {
         }
     }
 
+    /// The index of the target that it is of.
+    pub(super) fn target(&self) -> usize {
+        Record::target(&self.bytes)
+    }
+
     /// Whether somebody waits for it, or what it tells of is soon gone, as the descriptor of a
     /// system call is.
     pub(super) fn is_urgent(&self) -> bool {
@@ -112,17 +117,17 @@ impl Item {
 impl Head {
     fn of(record: &StackRecord) -> Self {
         Self {
-            owner: if record.kind == Kind::Question as u32 {
+            owner: if record.kind == Kind::Question as u16 {
                 Owner::Place(record.place)
-            } else if record.kind == Kind::Piece as u32 {
+            } else if record.kind == Kind::Piece as u16 {
                 Owner::Piece(record.tid, record.start_ns, record.registers.sp)
-            } else if record.kind == Kind::Scan as u32 || record.kind == Kind::Beside as u32 {
+            } else if record.kind == Kind::Scan as u16 || record.kind == Kind::Beside as u16 {
                 Owner::Thread(record.tid)
             } else {
                 Owner::Poll(record.tid, record.poll_ns)
             },
-            sample: record.kind != Kind::OffCpu as u32,
-            in_syscall: record.kind == Kind::OffCpu as u32 || record.in_kernel != 0,
+            sample: record.kind != Kind::OffCpu as u16,
+            in_syscall: record.kind == Kind::OffCpu as u16 || record.in_kernel != 0,
             off_ns: record.end_ns.saturating_sub(record.start_ns),
         }
     }
@@ -256,7 +261,7 @@ mod tests {
 
     fn stack(kind: Kind, poll_ns: u64, start_ns: u64, off_ns: u64) -> Item {
         let record = StackRecord {
-            kind: kind as u32,
+            kind: kind as u16,
             tid: 7,
             poll_ns,
             start_ns,
@@ -269,7 +274,7 @@ mod tests {
 
     fn poll(start_ns: u64) -> Item {
         let mut record = PollRecord {
-            kind: Kind::Poll as u32,
+            kind: Kind::Poll as u16,
             tid: 7,
             ..PollRecord::default()
         };
@@ -298,7 +303,7 @@ mod tests {
     /// One of the pieces of one question, which has no poll's time in it.
     fn piece(address: u64) -> Item {
         let mut record = StackRecord {
-            kind: Kind::Piece as u32,
+            kind: Kind::Piece as u16,
             tid: 7,
             start_ns: 5,
             len: 4000,

@@ -4,7 +4,7 @@ use loopprobe_common::records::{
     BusyRecord, DelayRecord, DriverRecord, Kind, PollRecord, ProcessRecord, StackRecord,
     TakerRecord,
 };
-use loopprobe_common::watch::WatchRecord;
+use loopprobe_common::{target::MAX_TARGETS, watch::WatchRecord};
 
 use crate::attach::pod;
 
@@ -14,7 +14,7 @@ use crate::attach::pod;
     clippy::large_enum_variant,
     reason = "there is one at a time, of the thread that reads"
 )]
-pub(super) enum Record<'a> {
+pub(crate) enum Record<'a> {
     /// A poll ended.
     Poll(PollRecord),
     /// A poll ended now or earlier; the answer to its question says which.
@@ -36,27 +36,50 @@ pub(super) enum Record<'a> {
 }
 
 impl<'a> Record<'a> {
+    /// The index of the target that a record is of; the first one's for what is no record, which is
+    /// counted there.
+    pub(super) fn target(bytes: &[u8]) -> usize {
+        let target = bytes.get(2..).and_then(<[u8]>::first_chunk);
+        let target = target.map_or(0, |target| usize::from(u16::from_ne_bytes(*target)));
+        if target < MAX_TARGETS as usize {
+            target
+        } else {
+            0
+        }
+    }
+
+    /// Puts the type of a task in the place of the number that the programs know it by.
+    pub(crate) fn name_types(&mut self, type_of: impl Fn(u32) -> u32) {
+        let number = match self {
+            Self::Poll(record) | Self::Unsettled(record) => &mut record.poll.task_type,
+            Self::Delay(record) => &mut record.task_type,
+            Self::Busy(record) => &mut record.task_type,
+            _ => return,
+        };
+        *number = type_of(*number);
+    }
+
     /// `None` if the bytes are no record: then loopprobe and its eBPF object do not belong
     /// together.
-    pub(super) fn parse(bytes: &'a [u8]) -> Option<Self> {
-        const POLL: u32 = Kind::Poll as u32;
-        const ROOT: u32 = Kind::Root as u32;
-        const UNSETTLED: u32 = Kind::Unsettled as u32;
-        const WATCHED: u32 = Kind::Watched as u32;
-        const OFF_CPU: u32 = Kind::OffCpu as u32;
-        const SAMPLE: u32 = Kind::Sample as u32;
-        const SCAN: u32 = Kind::Scan as u32;
-        const QUESTION: u32 = Kind::Question as u32;
-        const WAKER: u32 = Kind::Waker as u32;
-        const BESIDE: u32 = Kind::Beside as u32;
-        const TAKER: u32 = Kind::Taker as u32;
-        const PIECE: u32 = Kind::Piece as u32;
-        const DRIVER: u32 = Kind::Driver as u32;
-        const DELAY: u32 = Kind::Delay as u32;
-        const BUSY: u32 = Kind::Busy as u32;
-        const EXEC: u32 = Kind::Exec as u32;
-        const EXEC_BY_THREAD: u32 = Kind::ExecByThread as u32;
-        let kind = u32::from_ne_bytes(bytes.first_chunk().copied()?);
+    pub(crate) fn parse(bytes: &'a [u8]) -> Option<Self> {
+        const POLL: u16 = Kind::Poll as u16;
+        const ROOT: u16 = Kind::Root as u16;
+        const UNSETTLED: u16 = Kind::Unsettled as u16;
+        const WATCHED: u16 = Kind::Watched as u16;
+        const OFF_CPU: u16 = Kind::OffCpu as u16;
+        const SAMPLE: u16 = Kind::Sample as u16;
+        const SCAN: u16 = Kind::Scan as u16;
+        const QUESTION: u16 = Kind::Question as u16;
+        const WAKER: u16 = Kind::Waker as u16;
+        const BESIDE: u16 = Kind::Beside as u16;
+        const TAKER: u16 = Kind::Taker as u16;
+        const PIECE: u16 = Kind::Piece as u16;
+        const DRIVER: u16 = Kind::Driver as u16;
+        const DELAY: u16 = Kind::Delay as u16;
+        const BUSY: u16 = Kind::Busy as u16;
+        const EXEC: u16 = Kind::Exec as u16;
+        const EXEC_BY_THREAD: u16 = Kind::ExecByThread as u16;
+        let kind = u16::from_ne_bytes(bytes.first_chunk().copied()?);
         match kind {
             POLL | ROOT => Some(Self::Poll(pod::read(bytes)?)),
             UNSETTLED => Some(Self::Unsettled(pod::read(bytes)?)),
