@@ -141,6 +141,8 @@ pub struct Thread {
     pub target: u32,
     /// Open polls, outermost first.
     pub polls: [OpenPoll; MAX_DEPTH],
+    /// With entry-only timing: when a place that is answered was asked about again last.
+    pub asked_ns: u64,
     /// When its last wait in a driver's `epoll_wait` began, and when it was made ready to run
     /// again.
     /// Behind all that a probe touches.
@@ -211,6 +213,16 @@ impl Thread {
     pub const OFF_RUNNABLE: u32 = 2;
 }
 
+/// Whose a place in `HOMES` is; the values of the map `OWNERS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Owner {
+    /// The thread, as the kernel numbers it.
+    pub tid: u32,
+    /// Which target's it is.
+    pub target: u32,
+}
+
 /// An open poll of another thread that woke this one.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -225,4 +237,4 @@ pub struct Waker {
     pub scheduler: u64,
 }
 
-crate::pod!(OpenPoll, Thread, Waker);
+crate::pod!(OpenPoll, Thread, Owner, Waker);

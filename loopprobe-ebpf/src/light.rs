@@ -153,8 +153,9 @@ fn judge(thread: &mut Thread, stop: &Stop, place: &Place, entry: u64, now: u64) 
     let in_question = is_in_question(thread);
     let is_asked = in_question && is_same(&thread.question.place, place);
     let mut verdict = 0;
-    if (answer == answer::NONE && !is_asked) || is_time_to_ask_again(now) {
+    if (answer == answer::NONE && !is_asked) || is_time_to_ask_again(thread, now) {
         verdict = ASK;
+        thread.asked_ns = now;
     }
     // What is open now was open before.
     if in_question && (answer == answer::OPEN || answer == answer::PRESUMED) {
@@ -217,11 +218,17 @@ fn is_same(one: &Place, other: &Place) -> bool {
     one.ip == other.ip && one.distance == other.distance && one.what == other.what
 }
 
-/// Two calls may share a place, so every so many times it is asked for again.
+/// Two calls may share a place, so every so many times it is asked for again; once the session is
+/// no longer young, not more often than a thread can afford.
 #[inline(always)]
-fn is_time_to_ask_again(now: u64) -> bool {
+fn is_time_to_ask_again(thread: &Thread, now: u64) -> bool {
     const OUT_OF: u64 = 64; // The clock's lowest bits are as good as chance.
-    now % OUT_OF == 0
+    const YOUNG_NS: u64 = 10_000_000_000;
+    const PAUSE_NS: u64 = 500_000_000;
+    let start_ns = config(thread.target).map_or(now, |config| config.start_ns);
+    // Without a branch, as above.
+    (now % OUT_OF == 0)
+        & ((now.saturating_sub(start_ns) < YOUNG_NS) | (now - thread.asked_ns >= PAUSE_NS))
 }
 
 /// Whether the innermost poll is in question.

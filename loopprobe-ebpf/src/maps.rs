@@ -14,7 +14,7 @@ use loopprobe_common::{
     light::{MAX_PLACES, Place},
     records::{MAX_BUSY, STACK_RING_BYTES, STACK_SLOTS, StackSlot},
     target::{MARKS, MAX_TARGETS, Own},
-    thread::{self, MAX_THREADS, Thread, Waker},
+    thread::{self, MAX_THREADS, Owner, Thread, Waker},
     wake::{MAX_WOKEN, Woken},
     watch::{MAX_WORDS, Words},
 };
@@ -47,7 +47,7 @@ pub static WORKER_TYPES: Array<u32> = Array::with_max_entries(1, 0);
 pub static HOMES: Array<Thread> = Array::with_max_entries(thread::HOMES, 0);
 /// By place in `HOMES`: whose it is. Who adds the key has the place.
 #[map]
-pub static OWNERS: HashMap<u32, u32> = HashMap::with_max_entries(thread::HOMES, 0);
+pub static OWNERS: HashMap<u32, Owner> = HashMap::with_max_entries(thread::HOMES, 0);
 /// By place in `HOMES`: 1 if it is or was somebody's. All of it stays in the caches, so threads
 /// that poll nothing, which are most of those that the scheduler switches, cost next to nothing.
 #[map]

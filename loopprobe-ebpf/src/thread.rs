@@ -10,7 +10,7 @@ use aya_ebpf::{
 use loopprobe_common::{
     counters::Counter,
     target::{canary_key, mark},
-    thread::{self, OpenPoll, Thread, Waker},
+    thread::{self, OpenPoll, Owner, Thread, Waker},
 };
 
 use crate::{
@@ -139,7 +139,8 @@ fn settle(tid: u32, target: u32) -> Option<&'static mut Thread> {
     {
         *taken = 1;
     }
-    if OWNERS.insert(&place, &tid, ONLY_NEW).is_ok() {
+    let owner = Owner { tid, target };
+    if OWNERS.insert(&place, &owner, ONLY_NEW).is_ok() {
         HOMES.set(place, empty, 0).ok()?;
         // SAFETY: as in `known`.
         let home = unsafe { &mut *HOMES.get_ptr_mut(place)? };

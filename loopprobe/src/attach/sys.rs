@@ -133,6 +133,28 @@ pub(super) fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> 
     })
 }
 
+/// A command that gives nothing but what it writes to `attr`.
+///
+/// # Errors
+///
+/// What the kernel says.
+pub(super) fn command(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<()> {
+    let size = size_of::<bpf_attr>();
+    // SAFETY: `attr` is of the size given, and what it points to outlives the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command as u32,
+            std::ptr::from_mut(attr),
+            size,
+        )
+    };
+    match result {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// A new descriptor, or the error of the system call that should have given one.
 ///
 /// # Errors

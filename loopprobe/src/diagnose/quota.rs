@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::ThrottleDelta;
+use crate::process::Gauge;
 
 /// Readings that are kept; at ten a second, the last half minute.
 const HISTORY: usize = 300;
@@ -15,7 +16,7 @@ const HISTORY: usize = 300;
 #[derive(Debug)]
 pub struct CpuQuota {
     /// The `cpu.stat` files of the group and of those above it that have a quota or may get one.
-    files: Vec<PathBuf>,
+    files: Vec<Gauge>,
     readings: VecDeque<Reading>,
 }
 
@@ -33,11 +34,11 @@ impl CpuQuota {
         let membership = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
         let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
         let group = locate(&membership, &mounts)?;
-        let files: Vec<PathBuf> = group
+        let files: Vec<Gauge> = group
             .folder
             .ancestors()
             .take_while(|folder| folder.starts_with(&group.mount))
-            .map(|folder| folder.join("cpu.stat"))
+            .filter_map(|folder| Gauge::open(folder.join("cpu.stat")).ok())
             .filter(|file| read(file).is_some())
             .collect();
         if files.is_empty() {
@@ -143,8 +144,8 @@ fn below(mounts: &str, kind: &str, controller: Option<&str>, path: &str) -> Opti
 
 /// Reads a `cpu.stat`: version 1 counts `throttled_time` in nanoseconds, version 2
 /// `throttled_usec`.
-fn read(file: &Path) -> Option<ThrottleDelta> {
-    parse(&fs::read_to_string(file).ok()?)
+fn read(file: &Gauge) -> Option<ThrottleDelta> {
+    parse(&file.read()?)
 }
 
 fn parse(text: &str) -> Option<ThrottleDelta> {

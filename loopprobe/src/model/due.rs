@@ -11,10 +11,15 @@ pub(crate) struct Due {
 }
 
 impl Due {
+    /// Whether [`Self::take`] would say so.
+    pub(crate) fn is_at(&self, now_ns: u64) -> bool {
+        now_ns >= self.next_ns
+    }
+
     /// Whether it is due at `now_ns`; if so, it comes again `every` so often. Being late once does
     /// not make the next one late.
     pub(crate) fn take(&mut self, now_ns: u64, every: Duration) -> bool {
-        if now_ns < self.next_ns {
+        if !self.is_at(now_ns) {
             return false;
         }
         let every_ns = nanoseconds(every);

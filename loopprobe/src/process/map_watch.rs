@@ -1,9 +1,8 @@
 //! Whether a process has mapped something since it was last asked.
 
-use std::{
-    fs,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
+
+use super::Gauge;
 
 /// What is unmapped and mapped anew at the same size is seen after this long.
 const AT_MOST: Duration = Duration::from_secs(2);
@@ -14,13 +13,26 @@ const AT_MOST: Duration = Duration::from_secs(2);
 pub struct MapWatch {
     /// At the last look: pages, and when.
     last: Option<(u64, Instant)>,
+    /// Of which process, and how much it has mapped.
+    statm: Option<(u32, Gauge)>,
 }
 
 impl MapWatch {
     /// Whether the map of `pid` is to be read: it has never been, it has another size, or the last
     /// time is two seconds ago. It is taken for read.
     pub fn is_due(&mut self, pid: u32) -> bool {
-        self.is_due_with(pages(pid), Instant::now())
+        let pages = self.pages(pid);
+        self.is_due_with(pages, Instant::now())
+    }
+
+    /// How much a process has mapped: the first number of `/proc/PID/statm` (proc_pid_statm(5)).
+    fn pages(&mut self, pid: u32) -> Option<u64> {
+        if self.statm.as_ref().is_none_or(|(of, _)| *of != pid) {
+            let gauge = Gauge::open(format!("/proc/{pid}/statm")).ok();
+            self.statm = gauge.map(|gauge| (pid, gauge));
+        }
+        let (_, gauge) = self.statm.as_ref()?;
+        gauge.read()?.split(' ').next()?.parse().ok()
     }
 
     fn is_due_with(&mut self, pages: Option<u64>, now: Instant) -> bool {
@@ -33,12 +45,6 @@ impl MapWatch {
         self.last = pages.map(|pages| (pages, now));
         true
     }
-}
-
-/// How much a process has mapped: the first number of `/proc/PID/statm` (proc_pid_statm(5)).
-fn pages(pid: u32) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
-    text.split(' ').next()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -62,8 +68,9 @@ mod tests {
     #[test]
     fn what_this_process_maps_is_seen() {
         let pid = std::process::id();
-        let before = pages(pid).expect("its own");
+        let mut watch = MapWatch::default();
+        let before = watch.pages(pid).expect("its own");
         let mapped = vec![0u8; 64 << 20];
-        assert!(pages(pid).expect("its own") >= before + (mapped.len() as u64 >> 13));
+        assert!(watch.pages(pid).expect("its own") >= before + (mapped.len() as u64 >> 13));
     }
 }

@@ -7,13 +7,13 @@ use std::{
 };
 
 use aya::{
-    Ebpf, EbpfLoader,
+    Ebpf, EbpfLoader, Pod,
     maps::{Map, MapData, MapError, RingBuf},
 };
 use aya_obj::{Object, generated::bpf_insn};
 use loopprobe_common::{records::MAX_BUSY, target::MAX_TARGETS, wake::MAX_WOKEN};
 
-use super::{Capacity, REGISTERS, Settings, rows::Rows};
+use super::{Capacity, REGISTERS, Settings, batch, rows::Rows};
 use crate::attach::{
     AttachError, Links, Method, Role, btf::TaskOffsets, object::OBJECT, records::Post, sys, uprobe,
 };
@@ -180,6 +180,25 @@ impl Tables {
     {
         let map = self.ebpf.map(name).ok_or_else(|| no_map(name))?;
         T::try_from(map).map_err(map_error(name))
+    }
+
+    /// All of a hash table with room for `most`.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachError::Map`].
+    pub(super) fn elements<K, V>(
+        &self,
+        name: &'static str,
+        most: u32,
+    ) -> Result<Vec<(K, V)>, AttachError>
+    where
+        K: Pod + Default,
+        V: Pod + Default,
+    {
+        let fd = self.ebpf.map(name).and_then(map_fd);
+        let found = batch::elements(fd.ok_or_else(|| no_map(name))?, most);
+        found.map_err(|error| map_error(name)(MapError::IoError(error)))
     }
 
     /// A table to write.

@@ -1,5 +1,6 @@
 //! The loaded kernel side, as the session of one process has it.
 
+mod batch;
 mod load;
 mod loads;
 mod rows;

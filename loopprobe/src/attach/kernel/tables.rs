@@ -5,12 +5,12 @@ use loopprobe_common::{
     config::{Config, LOOP_TEXT_RANGES, Range, Site, TaskLayout, site_of_key, with_site},
     cost::{Cost, Part},
     counters::Counter,
-    health::{Driver, Longest},
+    health::{Driver, Longest, MAX_DRIVERS},
     histogram::Stats,
     light::Place,
     records::{STACK_SLOTS, StackSlot},
     target::Own,
-    thread::Thread,
+    thread::{HOMES, Owner, Thread},
     watch::{MAX_WORDS, Words},
 };
 
@@ -219,8 +219,7 @@ impl Kernel {
     ///
     /// [`AttachError::Map`].
     pub fn threads(&self) -> Result<Vec<(u32, Thread)>, AttachError> {
-        let own = |thread: &Thread| thread.target == self.seat.target;
-        let mut threads = self.seat.load.tables().threads(&own)?;
+        let mut threads = self.seat.load.tables().threads(self.seat.target)?;
         threads.retain(|(_, thread)| thread.flags & Thread::CANARY == 0);
         for (_, thread) in &mut threads {
             thread.closure_type = self.type_of(thread.closure_type);
@@ -294,21 +293,27 @@ impl Tables {
         sites.set(row, site, 0).map_err(map_error("SITES"))
     }
 
-    /// The threads that are wanted. One may change while it is read.
-    fn threads(&self, wanted: &dyn Fn(&Thread) -> bool) -> Result<Vec<(u32, Thread)>, AttachError> {
-        let owners: BpfHashMap<_, u32, u32> = self.map("OWNERS")?;
+    /// A target's threads. One may change while it is read.
+    fn threads(&self, target: u32) -> Result<Vec<(u32, Thread)>, AttachError> {
         let homes: Array<_, Thread> = self.map("HOMES")?;
         let crowded: BpfHashMap<_, u32, Thread> = self.map("THREADS")?;
+        let own = |thread: &Thread| thread.target == target;
         // A thread that ends meanwhile is simply no longer there.
-        let at_home = owners.iter().filter_map(|owner| {
-            let (place, tid) = owner.ok()?;
+        let at_home = self.owners(target)?.into_iter().filter_map(|(place, tid)| {
             let thread = homes.get(&place, 0).ok()?;
-            (thread.kernel_tid == tid).then_some((tid, thread))
+            (thread.kernel_tid == tid && own(&thread)).then_some((tid, thread))
         });
+        let crowded = crowded.iter().filter_map(Result::ok);
         Ok(at_home
-            .chain(crowded.iter().filter_map(Result::ok))
-            .filter(|(_, thread)| wanted(thread))
+            .chain(crowded.filter(|(_, thread)| own(thread)))
             .collect())
+    }
+
+    /// Places in `HOMES`, and which of a target's threads has each.
+    fn owners(&self, target: u32) -> Result<Vec<(u32, u32)>, AttachError> {
+        let owners = self.elements::<u32, Owner>("OWNERS", HOMES)?;
+        let own = owners.into_iter().filter(|(_, own)| own.target == target);
+        Ok(own.map(|(place, own)| (place, own.tid)).collect())
     }
 
     /// Forgets a target's threads and drivers.
@@ -320,41 +325,30 @@ impl Tables {
         for (descriptor, _) in self.drivers(target)? {
             self.forget_driver(target, descriptor)?;
         }
-        let own: Vec<u32> = self
-            .threads(&|thread| thread.target == target)?
-            .into_iter()
-            .map(|(tid, _)| tid)
-            .collect();
-        let mut owners: BpfHashMap<_, u32, u32> = self.map_mut("OWNERS")?;
-        let at_home: Vec<u32> = owners
-            .iter()
-            .filter_map(Result::ok)
-            .filter(|(_, tid)| own.contains(tid))
-            .map(|(place, _)| place)
-            .collect();
-        for place in &at_home {
+        let own = self.threads(target)?;
+        let at_home = self.owners(target)?;
+        let mut owners: BpfHashMap<_, u32, Owner> = self.map_mut("OWNERS")?;
+        for (place, _) in &at_home {
             // It may have gone meanwhile.
             let _ = owners.remove(place);
         }
         let mut homes: Array<_, Thread> = self.map_mut("HOMES")?;
-        for place in at_home {
+        for (place, _) in at_home {
             homes
                 .set(place, Thread::default(), 0)
                 .map_err(map_error("HOMES"))?;
         }
         let mut crowded: BpfHashMap<_, u32, Thread> = self.map_mut("THREADS")?;
-        for tid in own {
+        for (tid, _) in own {
             let _ = crowded.remove(&tid);
         }
         Ok(())
     }
 
     fn drivers(&self, target: u32) -> Result<Vec<(u32, Driver)>, AttachError> {
-        let drivers: BpfHashMap<_, Own, Driver> = self.map("DRIVERS")?;
-        // One that gives way meanwhile is simply no longer there.
-        Ok(drivers
-            .iter()
-            .filter_map(Result::ok)
+        let drivers = self.elements::<Own, Driver>("DRIVERS", MAX_DRIVERS)?;
+        let own = drivers.into_iter();
+        Ok(own
             .filter(|(own, _)| own.target == u64::from(target))
             .map(|(own, driver)| (own.key as u32, driver))
             .collect())

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -11,6 +10,7 @@ use super::{Headcount, PATIENCE, Question, Seen, queues::Queues};
 use crate::{
     clock::now_ns,
     inventory::Population,
+    process::Gauge,
     runtime::{MappedImage, Runtimes},
 };
 
@@ -177,8 +177,9 @@ impl Counter {
 
 /// Whether the process still has memory: what is read of one that has ended would be nothing.
 fn lives(pid: u32) -> bool {
-    let sizes = fs::read_to_string(format!("/proc/{pid}/statm"));
-    sizes.is_ok_and(|sizes| !sizes.starts_with("0 "))
+    let statm = Gauge::open(format!("/proc/{pid}/statm"));
+    let sizes = statm.ok().and_then(|statm| statm.read());
+    sizes.is_some_and(|sizes| !sizes.starts_with("0 "))
 }
 
 #[cfg(test)]

@@ -109,7 +109,7 @@ impl Observer {
         if let Some(budget) = &mut self.budget {
             budget.said.cut_polls += cut as u64;
         }
-        self.see_health(&[], now)?;
+        self.see_health(&[], now, true)?;
         // What is on a stack later may be another poll.
         if let Some(stuck) = self.stuck.take() {
             self.totals.lost.unwalked_threads = Stuck::uncertain(&stuck);

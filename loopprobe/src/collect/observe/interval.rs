@@ -54,7 +54,7 @@ impl Observer {
         }
         self.begin_look()?;
         let threads = self.kernel.threads().map_err(io::Error::other)?;
-        self.see_health(&threads, self.span.start_ns)?;
+        self.see_health(&threads, self.span.start_ns, true)?;
         let counted = self.counted().map_err(io::Error::other)?;
         let delays = self.delays().map_err(io::Error::other)?;
         self.values.interval = Period::begin(self.span.start_ns, counted, None).with_delays(delays);
@@ -64,7 +64,13 @@ impl Observer {
     }
 
     /// Adds what has been seen since the last look.
-    pub(super) fn see_health(&mut self, threads: &[(u32, Thread)], now: u64) -> io::Result<()> {
+    /// `is_told`: an event with it follows.
+    pub(super) fn see_health(
+        &mut self,
+        threads: &[(u32, Thread)],
+        now: u64,
+        is_told: bool,
+    ) -> io::Result<()> {
         let drivers = self.kernel.drivers().map_err(io::Error::other)?;
         if self.kernel.has_lag() {
             let over = self.values.look.saturating_sub(1);
@@ -86,7 +92,7 @@ impl Observer {
         if let Some(headcounts) = &mut self.values.headcounts {
             let every = self.options.interval.unwrap_or(TICK);
             headcounts.see(seen);
-            self.values.tasks = headcounts.take(&self.images.mapped, nanoseconds(every));
+            self.values.tasks = headcounts.take(&self.images.mapped, nanoseconds(every), is_told);
         }
         Ok(())
     }
@@ -127,7 +133,7 @@ impl Observer {
         }
         // Nothing changes any more, so what is over belongs to the look under way.
         self.health.next_look();
-        self.see_health(threads, now)?;
+        self.see_health(threads, now, true)?;
         self.end_interval(now, sink)
     }
 

@@ -303,7 +303,9 @@ impl Observer {
         let threads = self.kernel.threads().map_err(io::Error::other)?;
         let now = self.span.now();
         self.workers.see(&threads, self.span.start_ns);
-        self.see_health(&threads, now)?;
+        let is_told =
+            now >= self.interval_due() || (sink.live_every().is_some() && self.live.is_at(now));
+        self.see_health(&threads, now, is_told)?;
         self.settle_waiting(now, sink)?;
         self.report_left(&threads, false, sink)?;
         self.report_open(&threads, now, sink)?;
