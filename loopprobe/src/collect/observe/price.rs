@@ -31,7 +31,8 @@ pub(super) struct Price {
 /// # Errors
 /// [`AttachError`], if probes do not work here.
 pub(super) fn price(lazy_headers: bool, light: bool) -> Result<Price, AttachError> {
-    let last = LAST.lock().unwrap_or_else(PoisonError::into_inner)[usize::from(light)];
+    // Held as long as it takes: two measurements at once would hit each other's probes.
+    let last = &mut LAST.lock().unwrap_or_else(PoisonError::into_inner)[usize::from(light)];
     if let Some(last) = last
         && last.lazy_headers == lazy_headers
         && last.at.elapsed() < HOLDS
@@ -42,7 +43,7 @@ pub(super) fn price(lazy_headers: bool, light: bool) -> Result<Price, AttachErro
         });
     }
     let Measurement { timing, probes } = measure(None, lazy_headers, light)?;
-    LAST.lock().unwrap_or_else(PoisonError::into_inner)[usize::from(light)] = Some(Last {
+    *last = Some(Last {
         lazy_headers,
         at: Instant::now(),
         timing,

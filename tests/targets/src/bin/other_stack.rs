@@ -11,8 +11,9 @@ use targets::work::block_ms;
 
 const PAGE: usize = 4096;
 const STACK: usize = 256 << 10;
-/// How many stacks are tried until one lies where it is wanted.
-const TRIES: usize = 64;
+/// How many stacks are tried until one lies where it is wanted: more than fit into the gaps that
+/// the arenas of malloc leave.
+const TRIES: usize = 600;
 
 /// A stack between two pages that nobody can use, as an address: where it begins at the top.
 fn stack() -> usize {
