@@ -62,7 +62,17 @@ pub struct Question {
     pub runnable_ns: u64,
 }
 
-/// Answers; values of the map `ANSWERS`.
+/// What is known of a place; an element of the map `ANSWERS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Answered {
+    /// One of [`answer`].
+    pub answer: u32,
+    /// How often it has been asked about again since.
+    pub asked_again: u32,
+}
+
+/// Answers.
 pub mod answer {
     /// There is none yet.
     pub const NONE: u32 = 0;
@@ -82,4 +92,4 @@ pub mod answer {
 /// How many places can be answered. A program has some dozens.
 pub const MAX_PLACES: u32 = 4096;
 
-crate::pod!(Place, Question);
+crate::pod!(Place, Question, Answered);

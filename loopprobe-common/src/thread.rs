@@ -141,7 +141,7 @@ pub struct Thread {
     pub target: u32,
     /// Open polls, outermost first.
     pub polls: [OpenPoll; MAX_DEPTH],
-    /// With entry-only timing: when a place that is answered was asked about again last.
+    /// With entry-only timing: when a place that has an answer was asked about again last.
     pub asked_ns: u64,
     /// When its last wait in a driver's `epoll_wait` began, and when it was made ready to run
     /// again.

@@ -3,7 +3,7 @@
 
 use loopprobe_common::{
     counters::Counter,
-    light::{Place, Question, answer},
+    light::{Answered, Place, Question, answer},
     records::Kind,
     thread::{OpenPoll, Thread},
 };
@@ -143,19 +143,25 @@ fn judge(thread: &mut Thread, stop: &Stop, place: &Place, entry: u64, now: u64) 
         return OPEN;
     }
     if is_in_question(thread) {
-        match answered(&thread.question.place) {
+        match answered(&thread.question.place).answer {
             answer::ENDED => return 0,
             answer::OPEN | answer::PRESUMED => thread.question.place.ip = 0,
             _ => {}
         }
     }
-    let answer = answered(place);
+    let Answered {
+        answer,
+        asked_again,
+    } = answered(place);
     let in_question = is_in_question(thread);
     let is_asked = in_question && is_same(&thread.question.place, place);
     let mut verdict = 0;
-    if (answer == answer::NONE && !is_asked) || is_time_to_ask_again(thread, now) {
+    if answer == answer::NONE {
+        verdict = ASK & u32::from(!is_asked).wrapping_neg();
+    } else if is_time_to_ask_again(thread, asked_again, now) {
         verdict = ASK;
         thread.asked_ns = now;
+        asks_again(place);
     }
     // What is open now was open before.
     if in_question && (answer == answer::OPEN || answer == answer::PRESUMED) {
@@ -218,17 +224,16 @@ fn is_same(one: &Place, other: &Place) -> bool {
     one.ip == other.ip && one.distance == other.distance && one.what == other.what
 }
 
-/// Two calls may share a place, so every so many times it is asked for again; once the session is
-/// no longer young, not more often than a thread can afford.
+/// Two calls may share a place, so every so many times it is asked about again: a number of times
+/// as often as it comes, and then not more often than a thread can afford.
 #[inline(always)]
-fn is_time_to_ask_again(thread: &Thread, now: u64) -> bool {
+fn is_time_to_ask_again(thread: &Thread, asked_again: u32, now: u64) -> bool {
     const OUT_OF: u64 = 64; // The clock's lowest bits are as good as chance.
-    const YOUNG_NS: u64 = 10_000_000_000;
-    const PAUSE_NS: u64 = 500_000_000;
-    let start_ns = config(thread.target).map_or(now, |config| config.start_ns);
+    const FREELY: u32 = 100;
+    const PAUSE_NS: u64 = 2_000_000_000;
+    let is_new = asked_again < FREELY;
     // Without a branch, as above.
-    (now % OUT_OF == 0)
-        & ((now.saturating_sub(start_ns) < YOUNG_NS) | (now - thread.asked_ns >= PAUSE_NS))
+    (now % OUT_OF == 0) & (is_new | (now - thread.asked_ns >= PAUSE_NS))
 }
 
 /// Whether the innermost poll is in question.
@@ -243,7 +248,7 @@ fn end(thread: &mut Thread, now: u64) {
     let mut end = End::now(thread, now);
     let mut answer = answer::OPEN;
     if is_in_question(thread) {
-        answer = answered(&thread.question.place);
+        answer = answered(&thread.question.place).answer;
         if answer != answer::OPEN && answer != answer::PRESUMED {
             end = End {
                 ns: thread.question.time_ns,
@@ -274,9 +279,16 @@ fn end(thread: &mut Thread, now: u64) {
 }
 
 #[inline(always)]
-fn answered(place: &Place) -> u32 {
+fn answered(place: &Place) -> Answered {
     // SAFETY: the value is copied out at once; a deleted element's memory stays the map's.
-    unsafe { ANSWERS.get(place) }
-        .copied()
-        .unwrap_or(answer::NONE)
+    unsafe { ANSWERS.get(place) }.copied().unwrap_or_default()
+}
+
+/// Keeps that a place that has an answer is asked about again.
+#[inline(always)]
+fn asks_again(place: &Place) {
+    if let Some(answered) = ANSWERS.get_ptr_mut(place) {
+        // SAFETY: as above. Of two threads that count at the same time one may count in vain.
+        unsafe { (*answered).asked_again = (*answered).asked_again.wrapping_add(1) };
+    }
 }

@@ -11,7 +11,7 @@ use loopprobe_common::{
     counters::Counter,
     health::{Driver, Longest, MAX_DRIVERS},
     histogram::Stats,
-    light::{MAX_PLACES, Place},
+    light::{Answered, MAX_PLACES, Place},
     records::{MAX_BUSY, STACK_RING_BYTES, STACK_SLOTS, StackSlot},
     target::{MARKS, MAX_TARGETS, Own},
     thread::{self, MAX_THREADS, Owner, Thread, Waker},
@@ -70,9 +70,9 @@ pub static EMPTY_THREAD: Array<Thread> = Array::with_max_entries(1, 0);
 /// Who woke a thread that has not polled (yet) from inside a poll, by thread id.
 #[map]
 pub static WAKERS: LruHashMap<u32, Waker> = LruHashMap::with_max_entries(1024, 0);
-/// Whether a poll is still open when its thread is at a place: one of `light::answer`.
+/// Whether a poll is still open when its thread is at a place.
 #[map]
-pub static ANSWERS: HashMap<Place, u32> = HashMap::with_max_entries(MAX_PLACES, 0);
+pub static ANSWERS: HashMap<Place, Answered> = HashMap::with_max_entries(MAX_PLACES, 0);
 /// By the descriptor of their `epoll_wait`.
 #[map]
 pub static DRIVERS: LruHashMap<Own, Driver> = LruHashMap::with_max_entries(MAX_DRIVERS, 0);

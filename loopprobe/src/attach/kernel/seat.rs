@@ -12,7 +12,7 @@ use loopprobe_common::{
     counters::Counter,
     health::Longest,
     histogram::Stats,
-    light::Place,
+    light::{Answered, Place},
     target::{MARKS, Own, canary_key, mark},
     wake::Woken,
     watch::{MAX_WORDS, Words},
@@ -290,7 +290,7 @@ impl Tables {
     }
 
     fn forget_answers(&mut self, target: u32) -> Result<(), AttachError> {
-        let mut map: BpfHashMap<_, Place, u32> = self.map_mut("ANSWERS")?;
+        let mut map: BpfHashMap<_, Place, Answered> = self.map_mut("ANSWERS")?;
         let places: Vec<Place> = map
             .keys()
             .filter_map(Result::ok)

@@ -7,7 +7,7 @@ use loopprobe_common::{
     counters::Counter,
     health::{Driver, Longest, MAX_DRIVERS},
     histogram::Stats,
-    light::Place,
+    light::{Answered, Place},
     records::{STACK_SLOTS, StackSlot},
     target::Own,
     thread::{HOMES, Owner, Thread},
@@ -108,9 +108,13 @@ impl Kernel {
     /// [`AttachError::Map`].
     pub fn answer(&mut self, place: &Place, answer: u32) -> Result<(), AttachError> {
         let mut tables = self.seat.load.tables();
-        let mut answers: BpfHashMap<_, Place, u32> = tables.map_mut("ANSWERS")?;
+        let mut answers: BpfHashMap<_, Place, Answered> = tables.map_mut("ANSWERS")?;
+        let answered = Answered {
+            answer,
+            asked_again: 0,
+        };
         answers
-            .insert(place, answer, 0)
+            .insert(place, answered, 0)
             .map_err(map_error("ANSWERS"))
     }
 
@@ -121,7 +125,7 @@ impl Kernel {
     /// [`AttachError::Map`].
     pub fn forget_answer(&mut self, place: &Place) -> Result<(), AttachError> {
         let mut tables = self.seat.load.tables();
-        let mut answers: BpfHashMap<_, Place, u32> = tables.map_mut("ANSWERS")?;
+        let mut answers: BpfHashMap<_, Place, Answered> = tables.map_mut("ANSWERS")?;
         answers.remove(place).map_err(map_error("ANSWERS"))
     }
 
