@@ -58,9 +58,10 @@ pub const TASK_PLACES: usize = 4_096;
 /// reading the id of one takes longer than looking here.
 #[map]
 pub static TASKS: Array<[u8; TASK_PLACES]> = Array::with_max_entries(1, 0);
-/// By place in `HOMES`: 1 if a thread that found it taken is in `THREADS`.
+/// By place in `HOMES`: 1 if a thread that found it taken is in `THREADS`. The one behind them is 1
+/// if any is: to find that out otherwise takes a walk through all that the map may hold.
 #[map]
-pub static CROWDED: Array<u32> = Array::with_max_entries(thread::HOMES, 0);
+pub static CROWDED: Array<u32> = Array::with_max_entries(thread::HOMES + 1, 0);
 /// Threads that found their place taken, by thread id as the kernel numbers it.
 #[map]
 pub static THREADS: HashMap<u32, Thread> = HashMap::with_max_entries(MAX_THREADS, 0);

@@ -148,6 +148,7 @@ fn settle(tid: u32, target: u32) -> Option<&'static mut Thread> {
         return Some(home);
     }
     CROWDED.set(place, 1, 0).ok()?;
+    CROWDED.set(thread::HOMES, 1, 0).ok()?;
     if THREADS.insert(&tid, empty, 0).is_err() {
         count(target, Counter::ThreadLost);
         return None;

@@ -99,9 +99,15 @@ fn maps_in_the_end() -> Result<usize> {
     }
 }
 
-fn long(truth: &[Poll]) -> u64 {
-    let is_long = |poll: &&Poll| poll.kind == "async" && poll.duration_ns() >= THRESHOLD_NS;
-    truth.iter().filter(is_long).count() as u64
+/// How many long polls must be told, and how many may be: watching tells a poll by what is certain
+/// of its duration, and from outside it is a little longer than its own clock says.
+fn long(truth: &[Poll]) -> (u64, u64) {
+    const CLOSE_NS: u64 = 500_000;
+    let of = |least_ns: u64| {
+        let is_long = |poll: &&Poll| poll.kind == "async" && poll.duration_ns() >= least_ns;
+        truth.iter().filter(is_long).count() as u64
+    };
+    (of(THRESHOLD_NS + CLOSE_NS), of(THRESHOLD_NS - CLOSE_NS))
 }
 
 /// Two processes of the same program, which work at the same time.
@@ -134,20 +140,16 @@ fn check(mode: Mode) -> Result<()> {
         );
         let lost = summary.lost.as_ref().context("what was lost is known")?;
         ensure!(lost.events == 0 && lost.unknown_types == 0, "{lost:?}");
-        let (polls, expected) = (
-            truth.iter().filter(|poll| poll.kind == "async"),
-            long(truth),
-        );
-        let polls = polls.count() as u64;
-        println!("{mode:?}: {polls} polls, {expected} of them long; told {summary:?}");
+        let polls = truth.iter().filter(|poll| poll.kind == "async").count() as u64;
+        let (least, most) = long(truth);
+        println!("{mode:?}: {polls} polls, {least} to {most} of them long; told {summary:?}");
         if mode == Mode::Exact {
             ensure!(summary.polls == Some(polls), "{polls}: {:?}", summary.polls);
         }
-        // A poll just below the threshold may be longer as seen from outside.
         let found = told.len() as u64;
         ensure!(
-            (expected..=expected + 3).contains(&found),
-            "{expected}: {told:#?}"
+            (least..=most).contains(&found),
+            "{found}, {least} to {most}: {told:#?}"
         );
         let canary = summary.canary.as_ref();
         ensure!(canary.is_none_or(|canary| canary.failed == 0), "{canary:?}");

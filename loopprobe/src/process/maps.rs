@@ -3,7 +3,8 @@
 use std::{
     collections::HashSet,
     ffi::OsString,
-    fs, io,
+    fs::{self, File},
+    io::{self, Read as _},
     ops::Range,
     os::unix::ffi::{OsStrExt as _, OsStringExt as _},
     path::{Path, PathBuf},
@@ -75,7 +76,7 @@ impl Maps {
     /// cannot be opened.
     pub fn read(pid: u32) -> Result<Self, ProcessError> {
         const FILE: &str = "maps";
-        let text = fs::read(format!("/proc/{pid}/{FILE}"))
+        let text = whole(&format!("/proc/{pid}/{FILE}"))
             .map_err(|error| ProcessError::reading(pid, FILE, error))?;
         if text.is_empty() {
             return Err(ProcessError::NoMemory { pid });
@@ -134,6 +135,13 @@ impl Maps {
         }
         Ok(maps)
     }
+}
+
+/// A file whose size nobody knows before it is read, in few system calls.
+fn whole(path: &str) -> io::Result<Vec<u8>> {
+    let mut text = Vec::with_capacity(64 << 10);
+    File::open(path)?.read_to_end(&mut text)?;
+    Ok(text)
 }
 
 /// The region of a process's memory around an address, of whatever kind.

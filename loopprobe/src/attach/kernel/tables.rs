@@ -300,17 +300,20 @@ impl Tables {
     /// A target's threads. One may change while it is read.
     fn threads(&self, target: u32) -> Result<Vec<(u32, Thread)>, AttachError> {
         let homes: Array<_, Thread> = self.map("HOMES")?;
-        let crowded: BpfHashMap<_, u32, Thread> = self.map("THREADS")?;
         let own = |thread: &Thread| thread.target == target;
         // A thread that ends meanwhile is simply no longer there.
         let at_home = self.owners(target)?.into_iter().filter_map(|(place, tid)| {
             let thread = homes.get(&place, 0).ok()?;
             (thread.kernel_tid == tid && own(&thread)).then_some((tid, thread))
         });
-        let crowded = crowded.iter().filter_map(Result::ok);
-        Ok(at_home
-            .chain(crowded.filter(|(_, thread)| own(thread)))
-            .collect())
+        let mut threads: Vec<_> = at_home.collect();
+        let crowded: Array<_, u32> = self.map("CROWDED")?;
+        if crowded.get(&HOMES, 0).map_err(map_error("CROWDED"))? != 0 {
+            let crowded: BpfHashMap<_, u32, Thread> = self.map("THREADS")?;
+            let crowded = crowded.iter().filter_map(Result::ok);
+            threads.extend(crowded.filter(|(_, thread)| own(thread)));
+        }
+        Ok(threads)
     }
 
     /// Places in `HOMES`, and which of a target's threads has each.
