@@ -463,7 +463,7 @@ fn ten_processes_cost_little() -> Result<()> {
         maps >> 20
     );
     ensure!(share < 0.10, "{share}");
-    ensure!(resident < 512 << 10, "{resident} KiB");
+    ensure!(resident < 192 << 10, "{resident} KiB");
     daemon.end()?;
     Ok(())
 }
