@@ -129,8 +129,8 @@ impl Kernel {
         answers.remove(place).map_err(map_error("ANSWERS"))
     }
 
-    /// The ring buffer of the records of polls and of the process, where nobody asks for
-    /// [`Self::records`]. It can be taken once.
+    /// The ring buffer of the records of polls and of the process, where no session has it. It can
+    /// be taken once.
     ///
     /// # Errors
     ///
