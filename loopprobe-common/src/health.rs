@@ -58,7 +58,7 @@ pub struct Driver {
     pub reserved: u32,
 }
 
-/// How many drivers are followed; the least recently used ones give way.
+/// How many drivers are followed, of a load for one target; the least recently used ones give way.
 pub const MAX_DRIVERS: u32 = 256;
 
 crate::pod!(Longest, Driver);

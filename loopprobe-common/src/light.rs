@@ -89,7 +89,7 @@ pub mod answer {
     pub const PRESUMED: u32 = 4;
 }
 
-/// How many places can be answered. A program has some dozens.
+/// How many places can be answered, of a load for one target. A program has some dozens.
 pub const MAX_PLACES: u32 = 4096;
 
 crate::pod!(Place, Question, Answered);

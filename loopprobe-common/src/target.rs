@@ -15,8 +15,8 @@ pub const fn canary_key(thread: u32) -> u32 {
 }
 
 /// The element of the map `MAY_BE_TARGET` that a key of `TARGETS` has: a byte, 0 if no such key is
-/// there. Looking there takes a tenth of the time, and most threads that the scheduler switches are
-/// of no target.
+/// there. An array takes less than a hash map ([`crate::thread::HOMES`]), and most threads that the
+/// scheduler switches are of no target.
 #[inline(always)]
 pub const fn mark(key: u32) -> usize {
     key as usize % MARKS

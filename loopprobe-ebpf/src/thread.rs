@@ -206,15 +206,6 @@ pub fn visible() -> Option<Visible> {
     })
 }
 
-/// Whose thread the current one is.
-#[inline(always)]
-pub fn current_target() -> Option<u32> {
-    match known(current_tid()) {
-        Some(thread) => Some(thread.target),
-        None => Some(visible()?.target),
-    }
-}
-
 /// The target with a key.
 #[inline(always)]
 fn target_of(key: u32) -> Option<u32> {

@@ -6,13 +6,13 @@ use loopprobe_common::{
     histogram,
     records::{DelayRecord, Kind, LEAST_LAG_NS},
     target::Own,
-    thread::OpenPoll,
+    thread::{OpenPoll, Thread},
     wake::Woken,
 };
 
 use crate::{
     maps::{DELAYS, EVENTS, LONGEST_DELAY, WOKEN, config, count},
-    thread::{Visible, visible},
+    thread::Visible,
 };
 
 /// A task is scheduled by this thread, in the poll that began at `poll_ns`.
@@ -32,7 +32,8 @@ pub fn scheduled(header: u64, ns: u64, by: &Visible, poll_ns: u64) {
 
 /// A poll of the current thread begins: how long its task has waited for that.
 #[inline(never)]
-pub fn polled(target: u32, poll: &OpenPoll) {
+pub fn polled(thread: &Thread, poll: &OpenPoll) {
+    let target = thread.target;
     let Some(config) = config(target) else {
         return;
     };
@@ -69,23 +70,20 @@ pub fn polled(target: u32, poll: &OpenPoll) {
         }
     }
     if ns >= config.threshold_ns.max(LEAST_LAG_NS) {
-        send(poll, woken);
+        send(thread, poll, woken);
     }
 }
 
 #[inline(always)]
-fn send(poll: &OpenPoll, woken: Woken) {
-    let Some(Visible { tid, target }) = visible() else {
-        return;
-    };
+fn send(thread: &Thread, poll: &OpenPoll, woken: Woken) {
     let Some(mut entry) = EVENTS.reserve::<DelayRecord>(0) else {
-        count(target, Counter::EventLost);
+        count(thread.target, Counter::EventLost);
         return;
     };
     entry.write(DelayRecord {
         kind: Kind::Delay as u16,
-        target: target as u16,
-        tid,
+        target: thread.target as u16,
+        tid: thread.tid,
         start_ns: poll.start_ns,
         woken,
         task_type: poll.task_type,

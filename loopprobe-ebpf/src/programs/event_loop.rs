@@ -16,7 +16,7 @@ use crate::{
     light::{self, Stop},
     maps::{is_light, is_over, loop_text},
     own_stack, root, split,
-    thread::{current, current_target},
+    thread::{create, current, current_tid, known, visible},
 };
 
 /// `epoll_wait` is called. Even if it does not wait, the loop has turned.
@@ -29,14 +29,22 @@ pub fn epoll_enter(ctx: ProbeContext) -> u32 {
 
 #[inline(always)]
 fn try_epoll_enter(ctx: &ProbeContext) -> Option<()> {
-    let target = current_target()?;
+    let tid = current_tid();
+    let thread = known(tid);
+    let target = match &thread {
+        Some(thread) => thread.target,
+        None => visible()?.target,
+    };
     cost::count(target, Part::Loop);
     // SAFETY: the context's registers are the thread's at the probe.
     let caller = arch::caller(unsafe { &*ctx.regs })?;
     if !is_loop_text(target, caller) {
         return None;
     }
-    let thread = current()?;
+    let thread = match thread {
+        Some(thread) => thread,
+        None => create(tid)?,
+    };
     let descriptor = ctx.arg::<u64>(0)? & 0xffff_ffff;
     if is_light() && thread.depth > 0 {
         let stop = Stop {

@@ -116,7 +116,7 @@ fn try_poll_enter(ctx: &ProbeContext) -> Option<()> {
         && thread.flags & Thread::CANARY == 0
         && let Some(poll) = thread.polls.get(core::hint::black_box(depth) as usize)
     {
-        wake::polled(target, poll);
+        wake::polled(thread, poll);
     }
     Some(())
 }

@@ -96,7 +96,7 @@ impl Light {
             None if question::is_presumed_open(record) => answer::PRESUMED,
             None => answer::UNKNOWN,
         };
-        if self.places.is_full() {
+        if self.places.is_full(kernel.most_places()) {
             self.forget(kernel)?;
         }
         match self.places.learn(record.place, seen) {

@@ -34,14 +34,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_reading_is_of_its_moment() {
-        let gauge = Gauge::open("/proc/self/statm").expect("its own");
-        let pages = || {
-            let text = gauge.read().expect("this process lives");
-            text.split(' ').next().and_then(|n| n.parse::<u64>().ok())
-        };
-        let before = pages().expect("a number");
-        let mapped = vec![0_u8; 64 << 20];
-        assert!(pages().expect("a number") >= before + (mapped.len() as u64 >> 13));
+    fn each_reading_is_of_its_moment_and_of_the_file_that_was_opened() {
+        let name = format!("loopprobe-gauge-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::write(&path, "one").expect("a file");
+        let gauge = Gauge::open(&path).expect("it is there");
+        assert_eq!(gauge.read().as_deref(), Some("one"));
+        std::fs::write(&path, "another").expect("a file");
+        assert_eq!(gauge.read().as_deref(), Some("another"));
+        std::fs::remove_file(&path).expect("it is there");
+        assert_eq!(gauge.read().as_deref(), Some("another"));
     }
 }

@@ -146,7 +146,7 @@ fn whole(path: &str) -> io::Result<Vec<u8>> {
 
 /// The region of a process's memory around an address, of whatever kind.
 pub fn region_at(pid: u32, address: u64) -> Option<Range<u64>> {
-    let text = fs::read(format!("/proc/{pid}/maps")).ok()?;
+    let text = whole(&format!("/proc/{pid}/maps")).ok()?;
     text.split(|&byte| byte == b'\n')
         .filter_map(Line::parse)
         .map(|line| line.start.0..line.end.0)

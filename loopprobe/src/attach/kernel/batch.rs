@@ -7,18 +7,17 @@ use aya_obj::generated::{bpf_attr, bpf_cmd};
 
 use crate::attach::sys;
 
-/// The elements of a hash table with room for `most`. One that comes or goes meanwhile may be among
-/// them or not.
+/// How many elements are asked for at a time; more where a bucket has more.
+const AT_ONCE: usize = 256;
+
+/// The elements of a hash table. One that comes or goes meanwhile may be among them or not.
 ///
 /// # Errors
 ///
 /// What the kernel says of `BPF_MAP_LOOKUP_BATCH` (Linux 5.6).
-pub(super) fn elements<K: Pod + Default, V: Pod + Default>(
-    map: RawFd,
-    most: u32,
-) -> io::Result<Vec<(K, V)>> {
-    let mut keys = vec![K::default(); most as usize];
-    let mut values = vec![V::default(); most as usize];
+pub(super) fn elements<K: Pod + Default, V: Pod + Default>(map: RawFd) -> io::Result<Vec<(K, V)>> {
+    let mut keys = vec![K::default(); AT_ONCE];
+    let mut values = vec![V::default(); AT_ONCE];
     let mut found = Vec::new();
     // Where the next call goes on; the kernel writes the number of a bucket.
     let mut next = 0_u64;
@@ -28,16 +27,21 @@ pub(super) fn elements<K: Pod + Default, V: Pod + Default>(
         attr.batch.map_fd = map as u32;
         attr.batch.keys = keys.as_mut_ptr() as u64;
         attr.batch.values = values.as_mut_ptr() as u64;
-        attr.batch.count = most;
+        attr.batch.count = keys.len() as u32;
         attr.batch.out_batch = &raw mut next as u64;
         if !found.is_empty() {
             attr.batch.in_batch = &raw const next as u64;
         }
         let result = sys::command(bpf_cmd::BPF_MAP_LOOKUP_BATCH, &mut attr);
-        let is_last = match &result {
+        let is_last = match result.as_ref().map_err(io::Error::raw_os_error) {
             Ok(()) => false,
             // So it says that there is no more.
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+            Err(Some(libc::ENOENT)) => true,
+            Err(Some(libc::ENOSPC)) => {
+                keys.resize(2 * keys.len(), K::default());
+                values.resize(keys.len(), V::default());
+                continue;
+            }
             Err(_) => return result.map(|()| found),
         };
         // SAFETY: the variant that was written; it is all integers.

@@ -6,21 +6,15 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
+use super::{REGISTERS, Settings, batch, rows::Rows, sizes::Sizes};
+use crate::attach::{
+    AttachError, Links, Method, Role, btf::TaskOffsets, object::OBJECT, records::Post, sys, uprobe,
+};
 use aya::{
     Ebpf, EbpfLoader, Pod,
     maps::{Map, MapData, MapError, RingBuf},
 };
 use aya_obj::{Object, generated::bpf_insn};
-use loopprobe_common::{records::MAX_BUSY, target::MAX_TARGETS, wake::MAX_WOKEN};
-
-use super::{Capacity, REGISTERS, Settings, batch, rows::Rows};
-use crate::attach::{
-    AttachError, Links, Method, Role, btf::TaskOffsets, object::OBJECT, records::Post, sys, uprobe,
-};
-
-/// How many poll sites and task types a load for several targets has room for beside those of the
-/// first one. Each type takes about 600 bytes a CPU.
-const ROOM: u32 = 1024;
 
 /// What targets of one load have in common: it is part of the programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +59,8 @@ pub(super) struct Load {
     /// How probes are placed.
     pub(super) method: Method,
     pub(super) instructions: HashMap<&'static str, Vec<bpf_insn>>,
+    /// How many places each target may have answered.
+    pub(super) most_places: u32,
     tables: Mutex<Tables>,
     canary: Mutex<CanaryPlace>,
 }
@@ -112,15 +108,8 @@ impl Load {
     /// [`AttachError`].
     pub(super) fn new(settings: &Settings, is_shared: bool) -> Result<Self, AttachError> {
         let offsets = TaskOffsets::of_this_kernel()?;
-        let mut capacity = settings.capacity;
-        if is_shared {
-            capacity.sites += ROOM;
-            capacity.types += ROOM;
-        }
-        // One of each is the canary's.
-        capacity.sites += 1;
-        capacity.types += 1;
-        let ebpf = load(settings, &offsets, capacity)?;
+        let sizes = Sizes::of(settings, is_shared);
+        let ebpf = load(settings, &offsets, &sizes)?;
         let instructions = instructions(&ebpf)?;
         let (method, programs) = choose_method(&instructions, settings.method)?;
         Ok(Self {
@@ -128,13 +117,14 @@ impl Load {
             has_thread_pointer: offsets.fsbase != 0,
             method,
             instructions,
+            most_places: sizes.places,
             tables: Mutex::new(Tables {
                 post: None,
                 ebpf,
                 programs,
-                targets: Rows::new(if is_shared { MAX_TARGETS } else { 1 }),
-                sites: Rows::new(capacity.sites),
-                types: Rows::new(capacity.types),
+                targets: Rows::new(sizes.targets),
+                sites: Rows::new(sizes.sites),
+                types: Rows::new(sizes.types),
                 keys: HashMap::new(),
                 follows: false,
                 samples: false,
@@ -182,22 +172,18 @@ impl Tables {
         T::try_from(map).map_err(map_error(name))
     }
 
-    /// All of a hash table with room for `most`.
+    /// All of a hash table.
     ///
     /// # Errors
     ///
     /// [`AttachError::Map`].
-    pub(super) fn elements<K, V>(
-        &self,
-        name: &'static str,
-        most: u32,
-    ) -> Result<Vec<(K, V)>, AttachError>
+    pub(super) fn elements<K, V>(&self, name: &'static str) -> Result<Vec<(K, V)>, AttachError>
     where
         K: Pod + Default,
         V: Pod + Default,
     {
         let fd = self.ebpf.map(name).and_then(map_fd);
-        let found = batch::elements(fd.ok_or_else(|| no_map(name))?, most);
+        let found = batch::elements(fd.ok_or_else(|| no_map(name))?);
         found.map_err(|error| map_error(name)(MapError::IoError(error)))
     }
 
@@ -250,11 +236,7 @@ pub(super) fn map_error(map: &'static str) -> impl Fn(MapError) -> AttachError {
     move |source| AttachError::Map { map, source }
 }
 
-fn load(
-    settings: &Settings,
-    offsets: &TaskOffsets,
-    capacity: Capacity,
-) -> Result<Ebpf, AttachError> {
+fn load(settings: &Settings, offsets: &TaskOffsets, sizes: &Sizes) -> Result<Ebpf, AttachError> {
     let (device, inode) = pid_namespace();
     let (light, lag) = (u32::from(settings.light), u32::from(settings.lag));
     let roots_only = u32::from(settings.roots_only);
@@ -284,25 +266,8 @@ fn load(
         .override_global("TASK_IN_OOM", &offsets.in_oom, true)
         .override_global("FILE_PATH", &offsets.file_path[..], true)
         .override_global(aya_log::LEVEL, &level, false);
-    size_tables(&mut loader, settings, capacity);
+    sizes.apply(&mut loader, settings);
     Ok(loader.load(OBJECT)?)
-}
-
-/// A table that nobody asks for is as small as it can be.
-fn size_tables(loader: &mut EbpfLoader<'_>, settings: &Settings, capacity: Capacity) {
-    let Capacity { sites, types } = capacity;
-    let (woken, delays) = match settings.lag {
-        true => (MAX_WOKEN, types),
-        false => (1, 1),
-    };
-    loader
-        .map_max_entries("SITES", sites)
-        .map_max_entries("VTABLES", types)
-        .map_max_entries("BUSY", if settings.slow_ns > 0 { MAX_BUSY } else { 1 })
-        .map_max_entries("WOKEN", woken)
-        .map_max_entries("DELAYS", delays)
-        .map_max_entries("STATS", types)
-        .map_max_entries("WORKER_TYPES", types);
 }
 
 /// Tries the better way of placing probes, unless told which. A kernel without `uprobe_multi` links

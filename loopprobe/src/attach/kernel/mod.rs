@@ -5,6 +5,7 @@ mod load;
 mod loads;
 mod rows;
 mod seat;
+mod sizes;
 mod tables;
 mod tracepoints;
 

@@ -1,13 +1,17 @@
 //! A target's place in a load: its index, and the elements of tables that are its own.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use aya::{
+    Pod,
     maps::{Array, HashMap as BpfHashMap, MapError, PerCpuArray, PerCpuValues},
     util::nr_cpus,
 };
 use loopprobe_common::{
-    config::{Config, LOOP_TEXT_RANGES, Range, UNKNOWN_TYPE},
+    config::{Config, LOOP_TEXT_RANGES, Range, TaskLayout, UNKNOWN_TYPE, site_of_key},
     cost::{Cost, Part},
     counters::Counter,
     health::Longest,
@@ -133,9 +137,12 @@ impl Seat {
             tables.set_key(key, None)?;
         }
         tables.forget_threads(self.target)?;
-        tables.forget_own::<Woken>("WOKEN", self.target)?;
-        tables.forget_own::<u64>("BUSY", self.target)?;
-        tables.forget_answers(self.target)?;
+        let target = u64::from(self.target);
+        tables.forget::<Own, Woken>("WOKEN", |own| own.target == target)?;
+        tables.forget::<Own, u64>("BUSY", |own| own.target == target)?;
+        tables.forget::<Place, Answered>("ANSWERS", |place| place.target == target)?;
+        let sites: HashSet<u64> = self.sites.iter().copied().map(u64::from).collect();
+        tables.forget::<u64, TaskLayout>("VTABLES", |key| sites.contains(&site_of_key(*key)))?;
         tables.empty::<Words>("WORDS", self.target * MAX_WORDS, MAX_WORDS)?;
         let ranges = LOOP_TEXT_RANGES;
         tables.empty::<Range>("LOOP_TEXT", self.target * ranges, ranges)?;
@@ -154,7 +161,7 @@ impl Seat {
             }
             tables.empty::<u32>("WORKER_TYPES", *row, 1)?;
         }
-        tables.forget_vtables(&self.sites)
+        Ok(())
     }
 }
 
@@ -239,7 +246,7 @@ impl Tables {
         }
     }
 
-    fn empty<T: aya::Pod + Default>(
+    fn empty<T: Pod + Default>(
         &mut self,
         name: &'static str,
         from: u32,
@@ -251,7 +258,7 @@ impl Tables {
             .map_err(map_error(name))
     }
 
-    fn empty_on_each_cpu<T: aya::Pod + Default>(
+    fn empty_on_each_cpu<T: Pod + Default>(
         &mut self,
         name: &'static str,
         from: u32,
@@ -273,46 +280,20 @@ impl Tables {
         Ok(())
     }
 
-    fn forget_own<T: aya::Pod>(
+    fn forget<K, V>(
         &mut self,
         name: &'static str,
-        target: u32,
-    ) -> Result<(), AttachError> {
-        let mut map: BpfHashMap<_, Own, T> = self.map_mut(name)?;
-        let keys: Vec<Own> = map
-            .keys()
-            .filter_map(Result::ok)
-            .filter(|key| key.target == u64::from(target))
-            .collect();
-        keys.iter()
-            .try_for_each(|key| there(map.remove(key)))
+        is_own: impl Fn(&K) -> bool,
+    ) -> Result<(), AttachError>
+    where
+        K: Pod + Default,
+        V: Pod + Default,
+    {
+        let found = self.elements::<K, V>(name)?;
+        let mut map: BpfHashMap<_, K, V> = self.map_mut(name)?;
+        let mut own = found.iter().map(|(key, _)| key).filter(|key| is_own(key));
+        own.try_for_each(|key| there(map.remove(key)))
             .map_err(map_error(name))
-    }
-
-    fn forget_answers(&mut self, target: u32) -> Result<(), AttachError> {
-        let mut map: BpfHashMap<_, Place, Answered> = self.map_mut("ANSWERS")?;
-        let places: Vec<Place> = map
-            .keys()
-            .filter_map(Result::ok)
-            .filter(|place| place.target == u64::from(target))
-            .collect();
-        places
-            .iter()
-            .try_for_each(|place| there(map.remove(place)))
-            .map_err(map_error("ANSWERS"))
-    }
-
-    fn forget_vtables(&mut self, sites: &[u32]) -> Result<(), AttachError> {
-        use loopprobe_common::config::{TaskLayout, site_of_key};
-        let mut map: BpfHashMap<_, u64, TaskLayout> = self.map_mut("VTABLES")?;
-        let keys: Vec<u64> = map
-            .keys()
-            .filter_map(Result::ok)
-            .filter(|key| sites.contains(&(site_of_key(*key) as u32)))
-            .collect();
-        keys.iter()
-            .try_for_each(|key| there(map.remove(key)))
-            .map_err(map_error("VTABLES"))
     }
 }
 

@@ -5,7 +5,7 @@ use loopprobe_common::{
     config::{Config, LOOP_TEXT_RANGES, Range, Site, TaskLayout, site_of_key, with_site},
     cost::{Cost, Part},
     counters::Counter,
-    health::{Driver, Longest, MAX_DRIVERS},
+    health::{Driver, Longest},
     histogram::Stats,
     light::{Answered, Place},
     records::{STACK_SLOTS, StackSlot},
@@ -98,6 +98,11 @@ impl Kernel {
     /// [`AttachError::Map`].
     pub fn set_config(&mut self, config: &Config) -> Result<(), AttachError> {
         self.seat.load.tables().set_config(self.seat.target, config)
+    }
+
+    /// How many places may be answered at a time.
+    pub(crate) fn most_places(&self) -> usize {
+        self.seat.load.most_places as usize
     }
 
     /// Tells the programs whether a poll is open when its thread is at a place: one of
@@ -318,7 +323,7 @@ impl Tables {
 
     /// Places in `HOMES`, and which of a target's threads has each.
     fn owners(&self, target: u32) -> Result<Vec<(u32, u32)>, AttachError> {
-        let owners = self.elements::<u32, Owner>("OWNERS", HOMES)?;
+        let owners = self.elements::<u32, Owner>("OWNERS")?;
         let own = owners.into_iter().filter(|(_, own)| own.target == target);
         Ok(own.map(|(place, own)| (place, own.tid)).collect())
     }
@@ -353,7 +358,7 @@ impl Tables {
     }
 
     fn drivers(&self, target: u32) -> Result<Vec<(u32, Driver)>, AttachError> {
-        let drivers = self.elements::<Own, Driver>("DRIVERS", MAX_DRIVERS)?;
+        let drivers = self.elements::<Own, Driver>("DRIVERS")?;
         let own = drivers.into_iter();
         Ok(own
             .filter(|(own, _)| own.target == u64::from(target))

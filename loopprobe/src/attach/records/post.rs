@@ -160,15 +160,19 @@ impl Post {
     }
 
     fn flush(&self) {
+        // Nobody ends the thread meanwhile.
+        let worker = lock(&self.worker);
+        let is_at_work = || worker.thread.as_ref().is_some_and(|t| !t.is_finished());
         let flushed = &self.shared.flushed;
         let mut counts = lock(&flushed.counts);
         counts.0 += 1;
         let asked = counts.0;
         self.shared.wake();
-        // Not for ever: a process without a thread left may have none that answers.
-        let _ = flushed
-            .done
-            .wait_timeout_while(counts, 2 * LAST, |counts| counts.1 < asked);
+        // However long a busy machine takes: what is not waited for would be missing.
+        while counts.1 < asked && is_at_work() {
+            let waited = flushed.done.wait_timeout(counts, LAST);
+            counts = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
 }
 

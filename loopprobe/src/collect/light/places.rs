@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use loopprobe_common::light::{MAX_PLACES, Place, answer};
+use loopprobe_common::light::{Place, answer};
 
 /// Answers so far.
 #[derive(Debug, Default)]
@@ -50,9 +50,9 @@ impl Places {
             .map_or(answer::NONE, |answer| answer.value)
     }
 
-    /// Whether there is no room for another one.
-    pub(super) fn is_full(&self) -> bool {
-        self.answers.len() >= MAX_PLACES as usize
+    /// Whether there is no room for another one, if there is for so many.
+    pub(super) fn is_full(&self, most: usize) -> bool {
+        self.answers.len() >= most
     }
 
     /// Forgets all, and gives the places.
