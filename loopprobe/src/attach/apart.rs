@@ -100,31 +100,43 @@ pub(super) fn close(parts: Vec<Vec<OwnedFd>>) {
 
 /// What cannot be closed so is closed here all the same.
 fn try_close(parts: Vec<Vec<OwnedFd>>) -> io::Result<()> {
-    let (mut ready, says_ready) = UnixStream::pair()?;
     let (waits, go) = UnixStream::pair()?;
-    let kept = |part: &[OwnedFd]| {
-        let mut kept: Vec<RawFd> = part.iter().map(std::os::fd::AsRawFd::as_raw_fd).collect();
-        kept.extend([says_ready.as_raw_fd(), waits.as_raw_fd()]);
-        kept.sort_unstable();
-        kept
-    };
     let (mut children, mut result) = (Vec::new(), Ok(()));
     for part in &parts {
-        let kept = kept(part);
-        // SAFETY: system calls only, on memory that exists.
-        match unsafe { fork(|| hold(&kept, &says_ready, &waits)) } {
+        match keep(part, &waits) {
             Ok(child) => children.push(child),
             Err(error) => result = Err(error),
         }
     }
-    drop((says_ready, waits));
-    // Until each child holds its part and no other. One that was killed leaves an end of file.
-    let _ = ready.read_exact(&mut vec![0; children.len()]);
+    drop(waits);
     // None of these is the last to be closed, so nothing is removed here.
     drop(parts);
     drop(go);
     children.into_iter().for_each(Child::wait);
     result
+}
+
+/// How often a child is started that was killed before it held its part.
+const TRIES: usize = 5;
+
+/// Starts a child that holds a part until nobody holds the other end of `waits`. Where it was
+/// killed at once, so may loopprobe be next, and must not be the last that holds the part.
+fn keep(part: &[OwnedFd], waits: &UnixStream) -> io::Result<Child> {
+    for _ in 0..TRIES {
+        let (mut ready, says_ready) = UnixStream::pair()?;
+        let mut kept: Vec<RawFd> = part.iter().map(std::os::fd::AsRawFd::as_raw_fd).collect();
+        kept.extend([says_ready.as_raw_fd(), waits.as_raw_fd()]);
+        kept.sort_unstable();
+        // SAFETY: system calls only, on memory that exists.
+        let child = unsafe { fork(|| hold(&kept, &says_ready, waits)) }?;
+        drop(says_ready);
+        // One that was killed leaves an end of file.
+        if ready.read_exact(&mut [0]).is_ok() {
+            return Ok(child);
+        }
+        child.wait();
+    }
+    Err(io::ErrorKind::Interrupted.into())
 }
 
 /// The child's part: keeps some descriptors and nothing else, not even standard output, until

@@ -9,7 +9,9 @@ use std::{
 
 use object::{Object as _, ObjectSymbol as _};
 
-use super::{ObserveError, debug_files::GivenDebugFiles, naming::Unnamed, watch::Watchable};
+use super::{
+    ObserveError, debug_files::GivenDebugFiles, naming::Unnamed, source::watch::Watchable,
+};
 use crate::{
     attach::{Plan, PlannedImage, bias, epoll, epoll_offset},
     cache::Cache,

@@ -9,7 +9,7 @@ use std::{
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use super::watch::place::Watchable;
+use super::source::watch::place::Watchable;
 use crate::{
     attach::PlanSize,
     cache::Cache,

@@ -7,7 +7,7 @@ use loopprobe_common::{
     thread::{OpenPoll, Thread},
 };
 
-use super::{Options, poll_key::PollKey, threads::ThreadNames, watch::Proven};
+use super::{Options, poll_key::PollKey, source::watch::Proven, threads::ThreadNames};
 use crate::{
     attach::{DeadTime, Plan},
     clock::nanoseconds,

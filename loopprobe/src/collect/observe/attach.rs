@@ -1,6 +1,6 @@
 //! The beginning of a session: what is prepared, and the order in which it starts.
 
-use std::{collections::HashMap, io, os::fd::OwnedFd};
+use std::os::fd::OwnedFd;
 
 use loopprobe_common::watch::Words;
 
@@ -12,15 +12,13 @@ use super::{
     snapshot::Occasions,
     span::Span,
     threshold::fitting,
-    watch,
-    watched_roots::WatchedRoots,
 };
 use crate::{
     attach::{Drain, Messages},
     collect::{
-        ObserveError, Options, closer::Closer, findings::Findings, head::covers_roots,
-        health::Health, images::Known, light::Light, naming::Naming, polls::Polls, stacks::Stacks,
-        stuck::Stuck, summary::Totals, watch::Watching, workers::Workers,
+        ObserveError, Options, findings::Findings, head::covers_roots, health::Health,
+        images::Known, naming::Naming, polls::Polls, source::Source, stacks::Stacks, stuck::Stuck,
+        summary::Totals, workers::Workers,
     },
     model::{Due, Mode},
 };
@@ -30,8 +28,7 @@ struct Started {
     records: Drain,
     messages: Option<Messages>,
     stacks: Option<Stacks>,
-    light: Option<Light>,
-    watching: Option<Watching>,
+    source: Source,
     /// With the rate of samples that there is.
     options: Options,
     span: Span,
@@ -81,7 +78,6 @@ impl Observer {
 
     fn of(prepared: Prepared, started: Started, exit: OwnedFd) -> Result<Self, ObserveError> {
         let totals = begin_totals(&prepared);
-        let (roots, closer) = beside(&prepared.options).map_err(ObserveError::System)?;
         let (wanted, planned) = (prepared.options, prepared.planned);
         let (kernel, measured) = (prepared.kernel, prepared.dead_time);
         let (pid, start_ns) = (wanted.pid, started.span.start_ns);
@@ -100,17 +96,11 @@ impl Observer {
             stacks,
             unwalked: stuck.as_mut().and_then(Stuck::news),
             stuck,
-            light: started.light,
-            watching: started.watching,
-            roots,
-            closer,
+            source: started.source,
             scans: wanted.stacks && !is_closed,
-            exact_because_of: prepared.exact_because_of,
             unsampled: started.options.sample_hz < wanted.sample_hz,
             messages: started.messages,
             workers: Workers::default(),
-            reported: HashMap::new(),
-            unsettled: Vec::new(),
             totals,
             canary: prepared.canary,
             budget: None,
@@ -130,11 +120,6 @@ impl Observer {
     }
 }
 
-/// What may begin sessions beside this one.
-fn beside(options: &Options) -> io::Result<(Option<WatchedRoots>, Option<Closer>)> {
-    Ok((WatchedRoots::of(options)?, Closer::of(options)?))
-}
-
 fn begin_totals(prepared: &Prepared) -> Totals {
     Totals {
         prices: Some(prepared.prices),
@@ -152,28 +137,30 @@ fn start(prepared: &mut Prepared) -> Result<Started, ObserveError> {
     let records = kernel.records()?;
     let messages = options.kernel_log.then(|| kernel.messages()).transpose()?;
     let mut stacks = options.stacks.then(|| Stacks::new(options)).transpose()?;
-    let light = options
-        .is_light()
-        .then(|| Light::new(options.pid, planned))
-        .transpose()?;
+    let because_of = prepared.exact_because_of.take();
+    let mut source = Source::of(options, planned, because_of)?;
     if let Some(stacks) = &mut stacks {
-        if let Some(light) = &light {
+        if let Some(light) = source.light() {
             stacks.tell_ends(light.functions());
         }
         stacks.tell_runtimes(planned);
     }
-    let watching = options
-        .is_watch()
-        .then(|| watch::begin(options.pid, &prepared.images, planned, stacks.as_mut()));
-    if watching.is_some() {
-        kernel.attach_watch()?;
-    } else {
-        kernel.attach_tracepoints()?;
+    match &mut source {
+        Source::Probes(_) => kernel.attach_tracepoints()?,
+        Source::Watching(watching) => {
+            watching.look_at(
+                options.pid,
+                &prepared.images.watchable,
+                planned,
+                stacks.as_mut(),
+            );
+            kernel.attach_watch()?;
+        }
     }
     // Without stacks, samples still tell that a poll takes long.
     let sampled = sample(options, kernel, prepared.dead_time)?;
-    for image in planned.iter().filter(|_| watching.is_none()) {
-        kernel.attach(image)?;
+    if source.probes().is_some() {
+        planned.iter().try_for_each(|image| kernel.attach(image))?;
     }
     if prepared.canary.is_some() {
         kernel.attach_canary()?;
@@ -185,8 +172,7 @@ fn start(prepared: &mut Prepared) -> Result<Started, ObserveError> {
         records,
         messages,
         stacks,
-        light,
-        watching,
+        source,
         options: sampled,
         span,
     })

@@ -123,12 +123,7 @@ impl Observer {
     /// Begins anew, as at an attach.
     fn go_on(&mut self, now: u64) -> Result<(), AttachError> {
         self.kernel.forget_threads()?;
-        if self.watching.is_none() {
-            for image in &self.planned {
-                self.kernel.attach(image)?;
-            }
-            self.kernel.attach_canary()?;
-        }
+        self.place_again()?;
         // What was scheduled before may have been polled meanwhile.
         self.values.wakes_from_ns = now_ns();
         let config = self.config();

@@ -8,7 +8,7 @@ use super::Observer;
 use crate::{
     attach::PlannedImage,
     clock::now_ns,
-    collect::{head::process_name, light::untimeable},
+    collect::{head::process_name, source::light::untimeable},
     model::{Event, Notice, Sink},
     runtime::ImageFacts,
 };
@@ -30,18 +30,24 @@ impl Observer {
         if let Some(headcounts) = &mut self.values.headcounts {
             headcounts.forget();
         }
-        self.images.watchable.retain(|_| self.watching.is_some());
-        if let Some(roots) = &mut self.roots {
-            roots.forget();
-        }
         let name = process_name(self.options.pid);
         notice(
             sink,
             record.time_ns,
             format!("process {} now runs {name}", self.options.pid),
         )?;
-        if self.watching.is_some() {
-            return self.watch_anew(sink);
+        self.follow_program(record, sink)
+    }
+
+    /// Probes what the process executes now.
+    pub(super) fn probe_anew(
+        &mut self,
+        record: &ProcessRecord,
+        sink: &mut dyn Sink,
+    ) -> io::Result<()> {
+        self.images.watchable.clear();
+        if let Some(roots) = self.source.roots_mut() {
+            roots.forget();
         }
         if record.kind == Kind::ExecByThread as u16 && !self.is_paused() {
             self.kernel.detach();
@@ -120,7 +126,7 @@ impl Observer {
 
     /// What a file holds, if entries alone do not tell its polls' ends and returns are not probed.
     fn untimeable<'a>(&self, image: &'a PlannedImage) -> Option<&'a ImageFacts> {
-        self.light.as_ref()?;
+        self.source.light()?;
         untimeable(std::slice::from_ref(image))
     }
 
@@ -128,7 +134,7 @@ impl Observer {
         if let Some(stacks) = &mut self.stacks {
             stacks.tell_runtimes(&self.planned);
         }
-        let Some(light) = &mut self.light else {
+        let Some(light) = self.source.light_mut() else {
             return Ok(());
         };
         light

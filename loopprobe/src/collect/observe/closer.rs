@@ -12,8 +12,8 @@ use crate::{
     collect::{
         ObserveError, Options, Stop,
         beside::{Beside, Teller, Told},
-        closer::{Covered, Look},
         images::Known,
+        source::closer::{Covered, Look},
     },
     model::{Event, LongPoll, Mode, Session, Sink, Summary, TaskType},
 };
@@ -30,7 +30,7 @@ const MOST_OVERHEAD: f64 = 0.05;
 impl Observer {
     /// Begins a look where there is cause, and ends one whose time has come.
     pub(super) fn look_closer(&mut self, now: u64, sink: &mut dyn Sink) -> io::Result<()> {
-        let Some(closer) = &mut self.closer else {
+        let Some(closer) = self.source.closer_mut() else {
             return Ok(());
         };
         if let Some(look) = &closer.look {
@@ -61,7 +61,7 @@ impl Observer {
         sink: &mut dyn Sink,
     ) -> io::Result<()> {
         let (chosen, refused) = self.choose(due);
-        let Some(closer) = &mut self.closer else {
+        let Some(closer) = self.source.closer_mut() else {
             return Ok(());
         };
         for (task, why) in &refused {
@@ -140,7 +140,7 @@ impl Observer {
 
     /// Takes what a look has told.
     pub(super) fn hear_closer(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
-        let Some(closer) = &mut self.closer else {
+        let Some(closer) = self.source.closer_mut() else {
             return Ok(());
         };
         // It fails if it has not been written to.
@@ -165,7 +165,11 @@ impl Observer {
 
     fn begun(&mut self, session: &Session, sink: &mut dyn Sink) -> io::Result<()> {
         let from_ns = session.start_ns;
-        let Some(look) = self.closer.as_mut().and_then(|closer| closer.look.as_mut()) else {
+        let Some(look) = self
+            .source
+            .closer_mut()
+            .and_then(|closer| closer.look.as_mut())
+        else {
             return Ok(());
         };
         look.covered.from_ns = from_ns;
@@ -192,7 +196,7 @@ impl Observer {
         if !self.cut(&mut poll) {
             return Ok(());
         }
-        let Some(closer) = &mut self.closer else {
+        let Some(closer) = self.source.closer_mut() else {
             return Ok(());
         };
         let others = closer.look.as_ref().map(|look| &look.others);
@@ -230,7 +234,7 @@ impl Observer {
     }
 
     fn too_dear(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
-        let Some(closer) = &mut self.closer else {
+        let Some(closer) = self.source.closer_mut() else {
             return Ok(());
         };
         let share = options_of(&self.options).max_overhead.unwrap_or_default() * 100.0;
@@ -250,7 +254,7 @@ impl Observer {
     /// A look is over: its thread has ended.
     fn looked_closer(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
         let is_gone = self.is_gone();
-        let Some(closer) = &mut self.closer else {
+        let Some(closer) = self.source.closer_mut() else {
             return Ok(());
         };
         let Some(look) = closer.look.take() else {
@@ -298,7 +302,7 @@ impl Observer {
 
     /// Ends the look that goes on, and waits for the rest of what it has to tell.
     pub(super) fn end_closer(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
-        let Some(closer) = &mut self.closer else {
+        let Some(closer) = self.source.closer_mut() else {
             return Ok(());
         };
         closer.end();

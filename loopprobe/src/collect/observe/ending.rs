@@ -17,8 +17,7 @@ impl Observer {
         quiet: bool,
     ) -> Result<Summary, ObserveError> {
         if !quiet {
-            self.end_closer(sink).map_err(ObserveError::Output)?;
-            self.end_roots(sink).map_err(ObserveError::Output)?;
+            self.end_beside(sink).map_err(ObserveError::Output)?;
         }
         self.close()?;
         self.totals.duration_ns = self.span.duration_ns();
@@ -39,8 +38,6 @@ impl Observer {
             .budget
             .is_some_and(|budget| budget.paused_ns > 0);
         self.count_open(&threads);
-        self.count_watched(&threads);
-        self.count_left();
         let ended = self.kernel.counter(Counter::Worker)?;
         self.totals.workers = self.workers.count(&threads, ended, self.span.start_ns);
         if was_paused {
@@ -69,8 +66,7 @@ impl Observer {
     fn tell_rest(&mut self, threads: &[(u32, Thread)], sink: &mut dyn Sink) -> io::Result<()> {
         self.drain(sink, None)?;
         self.decide_last_check();
-        self.settle_waiting(u64::MAX, sink)?;
-        self.report_left(threads, true, sink)?;
+        self.settle_all(threads, self.span.now(), true, sink)?;
         self.report_gaps(threads, sink)?;
         let now = self.span.now();
         self.look_for_findings(threads, now, sink)?;

@@ -40,9 +40,7 @@ impl Observer {
     /// Before the threads are read: what ends from here on belongs to the next look.
     pub(super) fn begin_look(&mut self) -> io::Result<()> {
         self.values.look = self.health.next_look();
-        if let Some(watching) = &mut self.watching {
-            watching.looked_ns = self.span.now();
-        }
+        self.looks_now();
         self.configure()
     }
 

@@ -1,6 +1,6 @@
 //! Entry-only timing: polls of which the kernel side does not know when they ended, or not yet.
 
-use std::io;
+use std::{collections::HashMap, io};
 
 use loopprobe_common::{
     light::{Question, answer},
@@ -11,7 +11,7 @@ use loopprobe_common::{
 use super::Observer;
 use crate::{
     clock::nanoseconds,
-    collect::{light::is_open, poll_key::PollKey, polls::open_polls, stacks::Left},
+    collect::{poll_key::PollKey, polls::open_polls, source::light::is_open, stacks::Left},
     model::{Sink, TaskType},
 };
 
@@ -26,7 +26,7 @@ pub(super) fn key(record: &PollRecord) -> PollKey {
 impl Observer {
     /// A thread may have left its poll.
     pub(super) fn answer(&mut self, record: &StackRecord, bytes: &[u8]) -> io::Result<()> {
-        match &mut self.light {
+        match self.source.light_mut() {
             Some(light) => light
                 .answer(record, bytes, &mut self.kernel)
                 .map_err(io::Error::other),
@@ -41,7 +41,9 @@ impl Observer {
             return Ok(());
         }
         if self.answered(&record) == answer::NONE {
-            self.unsettled.push(record);
+            if let Some(probes) = self.source.probes_mut() {
+                probes.unsettled.push(record);
+            }
             return Ok(());
         }
         self.conclude(record, sink)
@@ -49,7 +51,10 @@ impl Observer {
 
     /// Settles what has an answer by now, or waits for one in vain.
     pub(super) fn settle_waiting(&mut self, now_ns: u64, sink: &mut dyn Sink) -> io::Result<()> {
-        for record in std::mem::take(&mut self.unsettled) {
+        let Some(probes) = self.source.probes_mut() else {
+            return Ok(());
+        };
+        for record in std::mem::take(&mut probes.unsettled) {
             if now_ns.saturating_sub(record.end_ns) > PATIENCE_NS {
                 self.conclude(record, sink)?;
             } else {
@@ -110,8 +115,8 @@ impl Observer {
         if seen_open_ns >= record.question.time_ns {
             return answer::OPEN;
         }
-        self.light
-            .as_ref()
+        self.source
+            .light()
             .map_or(answer::NONE, |light| light.answered(&record.question.place))
     }
 
@@ -134,14 +139,22 @@ impl Observer {
                 self.totals.lost.undecided += 1;
             }
             if let Some(ns) = self.long_ns(&record)
-                && !self.reported.contains_key(&key(&record))
+                && !self.is_reported(key(&record))
             {
                 let task = self.counted_type(&record);
                 self.ended(record, sink)?;
-                self.reported.insert(key(&record), (task, ns));
+                if let Some(probes) = self.source.probes_mut() {
+                    probes.reported.insert(key(&record), (task, ns));
+                }
             }
         }
         Ok(())
+    }
+
+    /// Whether a poll was reported before the kernel side knew of its end.
+    fn is_reported(&self, key: PollKey) -> bool {
+        let probes = self.source.probes();
+        probes.is_some_and(|probes| probes.reported.contains_key(&key))
     }
 
     /// The poll that a thread may have left, if the kernel side does not know yet, and what its
@@ -151,7 +164,7 @@ impl Observer {
         let asked = open_polls(thread)
             .get((question.depth as usize).checked_sub(1)?)
             .filter(|poll| poll.start_ns >= self.span.start_ns)?;
-        let light = self.light.as_ref()?;
+        let light = self.source.light()?;
         let record = PollRecord {
             kind: Kind::Poll as u16,
             target: 0,
@@ -172,7 +185,8 @@ impl Observer {
 
     /// Counts the polls that have been reported and that the kernel side has not counted.
     pub(super) fn count_left(&mut self) {
-        for (task, ns) in self.reported.values() {
+        let reported = self.source.probes().map(|probes| &probes.reported);
+        for (task, ns) in reported.into_iter().flat_map(HashMap::values) {
             // A poll of an unknown type has been counted already.
             if let Some(task) = task {
                 self.totals.corrections.add(task, *ns);
@@ -195,7 +209,8 @@ impl Observer {
     /// Whether a poll has not been reported yet and is long. Its stacks may say that it ended
     /// before the kernel side knew.
     pub(super) fn is_news(&mut self, record: &mut PollRecord) -> bool {
-        if self.reported.remove(&key(record)).is_some() {
+        let reported = self.source.probes_mut().map(|probes| &mut probes.reported);
+        if reported.is_some_and(|reported| reported.remove(&key(record)).is_some()) {
             return false;
         }
         let left = self

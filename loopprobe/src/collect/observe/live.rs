@@ -40,9 +40,7 @@ impl Observer {
     }
 
     fn live(&mut self, threads: &[(u32, Thread)], now: u64) -> io::Result<Live> {
-        if let Some(watching) = &self.watching {
-            self.totals.possible = Some(watching.possible);
-        }
+        self.totals.possible = self.may_be_long();
         let summary =
             summarize(&self.kernel, &self.plan, self.totals.clone()).map_err(io::Error::other)?;
         let counted = self.counted().map_err(io::Error::other)?;
@@ -61,8 +59,8 @@ impl Observer {
             threshold_ns: nanoseconds(self.options.threshold),
         };
         let mut live = live::snapshot(look, &self.plan.types, names, summary, interval);
-        if self.watching.is_some() {
-            live.workers = self.watched_workers(threads);
+        if let Some(workers) = self.workers_now(threads) {
+            live.workers = workers;
         }
         Ok(live)
     }

@@ -1,5 +1,6 @@
 //! A session, from the attach to the summary.
 
+mod asked;
 mod attach;
 mod budget;
 mod canary;
@@ -29,43 +30,39 @@ mod watch;
 mod watched_roots;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     io,
     os::fd::{AsFd as _, OwnedFd},
-    path::PathBuf,
     thread,
     time::Duration,
 };
 
-use loopprobe_common::records::PollRecord;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use self::{interval::Values, snapshot::Occasions, span::Span, watched_roots::WatchedRoots};
+use self::{interval::Values, snapshot::Occasions, span::Span};
 use super::{
     ObserveError, Options, Stop,
     auto_threshold::Fitting,
     budget::Budget,
     canary::Canary,
-    closer::Closer,
     findings::Findings,
     head::head,
     health::Health,
     images::Images,
-    light::Light,
     naming::Naming,
     poll_key::PollKey,
     polls::{Polls, open_polls},
+    source::Source,
     stacks::Stacks,
     stuck::Stuck,
     stuck_tasks::StuckWatch,
     summary::Totals,
-    watch::Watching,
     workers::Workers,
 };
 use crate::{
     attach::{AttachError, DeadTime, Drain, Kernel, Messages, Method, Plan, PlannedImage},
     clock::{nanoseconds, now_ns},
-    model::{Due, Event, Session, Sink, Summary, TaskType},
+    model::{Due, Event, Session, Sink, Summary},
     process,
 };
 
@@ -75,8 +72,6 @@ const TICK: Duration = Duration::from_millis(250);
 /// A session that has been attached and not yet run.
 pub struct Observer {
     options: Options,
-    /// The file for which returns are probed although entries alone were asked for.
-    exact_because_of: Option<PathBuf>,
     /// Whether samples are wanted, but refused by the kernel.
     unsampled: bool,
     kernel: Kernel,
@@ -92,24 +87,12 @@ pub struct Observer {
     stuck: Option<Stuck>,
     /// A sentence about threads that could not be looked at, at the attach.
     unwalked: Option<String>,
-    /// `None` if returns are probed.
-    light: Option<Light>,
-    /// `None` if there are probes.
-    watching: Option<Watching>,
-    /// `None` if no probe is ever placed beside watching.
-    closer: Option<Closer>,
-    /// `None` where root futures are probed, or watched with all else.
-    roots: Option<WatchedRoots>,
+    source: Source,
     /// Whether threads without a known poll are sampled.
     scans: bool,
     /// The programs' own messages, where they are wanted.
     messages: Option<Messages>,
     workers: Workers,
-    /// Long polls that were reported before the kernel side knew of their end, of which type, and
-    /// how long they took.
-    reported: HashMap<PollKey, (Option<TaskType>, u64)>,
-    /// Polls whose question has not been answered yet.
-    unsettled: Vec<PollRecord>,
     totals: Totals,
     /// When the next snapshot is due.
     live: Due,
@@ -147,18 +130,9 @@ impl Observer {
     /// The session's head.
     pub fn session(&self) -> Session {
         let mut session = head(&self.options, &self.plan, &self.images, self.span.start_ns);
-        if let Some(watching) = &self.watching {
-            session.limits.extend(watching.unwatched.iter().cloned());
-        }
+        session.limits.extend(self.source.limits());
         if let Some(said) = &self.unwalked {
             session.limits.push(said.clone());
-        }
-        if let Some(path) = &self.exact_because_of {
-            let path = path.display();
-            session.limits.push(format!(
-                "returns are probed too, in spite of --light: {path} has no unwind information, and without it entries alone do \
-                 not tell where a poll ends"
-            ));
         }
         if self.unsampled {
             session.limits.push(settings::UNSAMPLED.into());
@@ -176,7 +150,8 @@ impl Observer {
     /// Whether samples will be begun anew while it runs, on a kernel that refuses them to
     /// CAP_PERFMON (`settings::UNSAMPLED` says it).
     pub fn samples_later(&self) -> bool {
-        self.closer.is_some() && process::perf_event_paranoid().is_some_and(|level| level > 2)
+        self.source.closer().is_some()
+            && process::perf_event_paranoid().is_some_and(|level| level > 2)
     }
 
     /// Reports until the end.
@@ -245,8 +220,7 @@ impl Observer {
             let ready = self.wait(stop, Duration::from_nanos(until.saturating_sub(now)))?;
             if !lacks_names {
                 self.drain(sink, Some(until))?;
-                self.hear_closer(sink)?;
-                self.hear_roots(sink)?;
+                self.hear_beside(sink)?;
             }
             if ready.stopped {
                 return Ok("interrupted");
@@ -269,10 +243,8 @@ impl Observer {
             PollFd::new(stop.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.exit.as_fd(), PollFlags::POLLIN),
         ];
-        let closer = self.closer.as_ref().filter(|_| !lacks_names);
-        fds.extend(closer.map(|closer| PollFd::new(closer.ready.as_fd(), PollFlags::POLLIN)));
-        let roots = self.roots.as_ref().filter(|_| !lacks_names);
-        fds.extend(roots.map(|roots| PollFd::new(roots.ready.as_fd(), PollFlags::POLLIN)));
+        let beside = self.source.beside().filter(|_| !lacks_names);
+        fds.extend(beside.map(|ready| PollFd::new(ready, PollFlags::POLLIN)));
         let timeout = if lacks_names || self.records.len() == 0 {
             timeout
         } else {
@@ -306,8 +278,7 @@ impl Observer {
         let is_told =
             now >= self.interval_due() || (sink.live_every().is_some() && self.live.is_at(now));
         self.see_health(&threads, now, is_told)?;
-        self.settle_waiting(now, sink)?;
-        self.report_left(&threads, false, sink)?;
+        self.settle_all(&threads, now, false, sink)?;
         self.report_open(&threads, now, sink)?;
         if let Some(stacks) = &mut self.stacks {
             let open: HashSet<PollKey> = threads
@@ -327,13 +298,8 @@ impl Observer {
         self.tell_interval(now, sink)?;
         self.fit_threshold(now, sink)?;
         self.tell_snapshot(&threads, now, sink)?;
-        self.look_closer(now, sink)?;
-        self.watch_roots_too(now, sink)?;
-        if self.watching.is_some() {
-            self.look_for_watchable(sink)
-        } else {
-            self.look_for_images(sink)
-        }
+        self.look_beside(now, sink)?;
+        self.look_for_code(sink)
     }
 }
 

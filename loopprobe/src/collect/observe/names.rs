@@ -54,7 +54,7 @@ impl Observer {
                     *runtime = Arc::clone(&named.image);
                 }
             }
-            if let Some(watching) = &mut self.watching {
+            if let Some(watching) = self.source.watching_mut() {
                 watching.name(named);
             }
             if let Some(stuck) = &mut self.stuck {

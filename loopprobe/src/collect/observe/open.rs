@@ -21,32 +21,33 @@ impl Observer {
         now: u64,
         sink: &mut dyn Sink,
     ) -> io::Result<()> {
-        let threshold = nanoseconds(self.options.threshold);
         let polling = self.polling(threads);
         let mut is_dead = false;
-        for mut poll in self.watched_due(threads) {
+        for mut poll in self.due(threads, now) {
             is_dead |= deadlock::tell(&mut poll, &polling);
             sink.event(&Event::LongPoll(poll))?;
-        }
-        for (kernel_tid, thread) in threads {
-            if self.watching.is_some() {
-                break;
-            }
-            for (key, mut poll) in self.polls.due(thread, now, threshold, &self.plan) {
-                if !self.is_open(thread, key) {
-                    continue;
-                }
-                self.workers.reported(thread.tid, false);
-                self.explain_open(key, &mut poll, *kernel_tid, thread, now);
-                is_dead |= deadlock::tell(&mut poll, &polling);
-                sink.event(&Event::LongPoll(poll))?;
-            }
         }
         if is_dead {
             let dead = self.waiting_polls(threads, now);
             self.tell_deadlock(dead, &polling, now, sink)?;
         }
         Ok(())
+    }
+
+    /// Those that probes have seen begin.
+    pub(super) fn probed_due(&mut self, threads: &[(u32, Thread)], now: u64) -> Vec<LongPoll> {
+        let threshold = nanoseconds(self.options.threshold);
+        let mut due = Vec::new();
+        for (kernel_tid, thread) in threads {
+            for (key, mut poll) in self.polls.due(thread, now, threshold, &self.plan) {
+                if self.is_open(thread, key) {
+                    self.workers.reported(thread.tid, false);
+                    self.explain_open(key, &mut poll, *kernel_tid, thread, now);
+                    due.push(poll);
+                }
+            }
+        }
+        due
     }
 
     /// Reports polls that began before the attach.
@@ -56,18 +57,12 @@ impl Observer {
         now: u64,
         sink: &mut dyn Sink,
     ) -> io::Result<()> {
+        let begun = self.with_beginnings(threads);
         let (Some(stacks), Some(stuck)) = (&mut self.stacks, &mut self.stuck) else {
             return Ok(());
         };
         let polling: HashSet<u32> = stuck.tids().chain(polling(threads)).collect();
         let mut dead = Vec::new();
-        // Of threads that are watched, only their stacks tell that they are in another poll now:
-        // these are no beginnings.
-        let begun = if self.watching.is_some() {
-            &[]
-        } else {
-            threads
-        };
         let look = Look {
             threads: begun,
             now_ns: now,
@@ -112,12 +107,21 @@ impl Observer {
     /// Counts the long polls that the session's end finds open; the kernel side counts at their
     /// end.
     pub(super) fn count_open(&mut self, threads: &[(u32, Thread)]) {
+        self.count_unended(threads);
+        let now = self.span.now();
+        if let (Some(stacks), Some(stuck)) = (&mut self.stacks, &self.stuck) {
+            for poll in stuck.still_open(now, &mut self.polls.threads, stacks) {
+                self.workers.reported(poll.tid, false);
+                self.totals.count_unprobed(&poll);
+            }
+        }
+    }
+
+    /// Those that probes have seen begin.
+    pub(super) fn count_probed(&mut self, threads: &[(u32, Thread)]) {
         let now = self.span.now();
         let threshold = nanoseconds(self.options.threshold);
         for (kernel_tid, thread) in threads {
-            if self.watching.is_some() {
-                break;
-            }
             for (key, mut poll) in self.polls.open(thread, now, threshold, &self.plan) {
                 if !self.is_open(thread, key) {
                     continue;
@@ -128,12 +132,6 @@ impl Observer {
                 if is_nested(thread, key) {
                     self.totals.nested_ns += poll.duration_ns;
                 }
-            }
-        }
-        if let (Some(stacks), Some(stuck)) = (&mut self.stacks, &self.stuck) {
-            for poll in stuck.still_open(now, &mut self.polls.threads, stacks) {
-                self.workers.reported(poll.tid, false);
-                self.totals.count_unprobed(&poll);
             }
         }
     }
@@ -157,8 +155,8 @@ impl Observer {
         let left = self.stacks.as_ref().and_then(|stacks| stacks.left(key));
         left.is_some()
             || self
-                .light
-                .as_ref()
+                .source
+                .light()
                 .is_some_and(|light| light.has_ended(thread, key.1))
     }
 

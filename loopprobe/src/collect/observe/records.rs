@@ -105,7 +105,7 @@ impl Observer {
         match (&mut self.stacks, &mut self.stuck) {
             _ if record.kind == Kind::Question as u16 => return self.answer(record, bytes),
             _ if record.kind == Kind::Piece as u16 => {
-                if let Some(light) = &mut self.light {
+                if let Some(light) = self.source.light_mut() {
                     light.piece(record, bytes);
                 }
             }
@@ -114,10 +114,7 @@ impl Observer {
             }
             (Some(stacks), _) if record.kind == Kind::Waker as u16 => stacks.woken(record, bytes),
             (Some(stacks), _) if record.kind == Kind::Beside as u16 => stacks.beside(record, bytes),
-            (Some(stacks), _) => match &mut self.watching {
-                Some(watching) => watching.stack(record, bytes, stacks),
-                None => stacks.take(record, bytes),
-            },
+            (Some(_), _) => self.take_stack(record, bytes),
             (None, _) => {}
         }
         Ok(())

@@ -8,7 +8,7 @@ use loopprobe_common::thread::Thread;
 use super::{Observer, changes::notice};
 use crate::{
     clock::nanoseconds,
-    collect::{poll_key::PollKey, polls::open_polls, summary::summarize},
+    collect::{poll_key::PollKey, summary::summarize},
     model::{FindingKind, NoPolls, Sink, ThreadState},
 };
 
@@ -101,22 +101,7 @@ impl Observer {
         if let Some(stuck) = &self.stuck {
             open.extend(stuck.open_since_attach(now));
         }
-        if self.watching.is_some() {
-            let watched = self.watched_open(threads);
-            open.extend(
-                watched
-                    .iter()
-                    .map(|(_, thread, proven)| ((thread.tid, thread.polls[0].start_ns), proven.ns)),
-            );
-        } else {
-            for (_, thread) in threads {
-                let own = open_polls(thread).iter().map(|poll| {
-                    let key = (thread.tid, poll.start_ns);
-                    (key, now.saturating_sub(poll.start_ns))
-                });
-                open.extend(own.filter(|(key, _)| self.is_open(thread, *key)));
-            }
-        }
+        open.extend(self.ages(threads, now));
         open.retain(|(_, ns)| *ns >= age_ns);
         open
     }

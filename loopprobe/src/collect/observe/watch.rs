@@ -9,43 +9,20 @@ use loopprobe_common::{
 
 use super::{Observer, changes::notice};
 use crate::{
-    attach::PlannedImage,
     clock::{nanoseconds, now_ns},
     collect::{
         advice::advise,
-        images::Images,
         poll_key::PollKey,
         polls::root_type,
-        stacks::Stacks,
-        watch::{Owner, Proven, Watchable, Watching, hi_ns, proven, proven_so_far, words_of},
+        source::watch::{Owner, Proven, Watching, hi_ns, proven, proven_so_far, words_of},
     },
     model::{CurrentPoll, Event, LongPoll, Sink, TaskKind, TaskType, Worker},
 };
 
-/// Begins to watch what the images hold that the process has mapped.
-pub(super) fn begin(
-    pid: u32,
-    images: &Images,
-    planned: &[PlannedImage],
-    stacks: Option<&mut Stacks>,
-) -> Watching {
-    let mut watching = Watching::new(images.watchable.iter().filter_map(unwatched).collect());
-    if let Some(stacks) = stacks {
-        watching.tell_runtimes(pid, planned, stacks);
-    }
-    watching
-}
-
-/// Why an image is not watched, for people.
-fn unwatched(image: &Watchable) -> Option<String> {
-    let why = image.words.err()?;
-    Some(format!("not watched: {}: {why}", image.path.display()))
-}
-
 impl Observer {
     /// A poll is over, or several ones of the same task.
     pub(super) fn watched(&mut self, record: &WatchRecord, sink: &mut dyn Sink) -> io::Result<()> {
-        let Some(watching) = &mut self.watching else {
+        let Some(watching) = self.source.watching_mut() else {
             return Ok(());
         };
         let key = (record.tid, record.first_ns);
@@ -104,7 +81,7 @@ impl Observer {
         if self.is_seen_closer(record.tid, record.task_id, around, inside) {
             return;
         }
-        if let Some(watching) = &mut self.watching {
+        if let Some(watching) = self.source.watching_mut() {
             watching.possible += 1;
         }
         self.suspect(record.task_id);
@@ -119,7 +96,10 @@ impl Observer {
         around: (u64, u64),
         inside: (u64, u64),
     ) -> bool {
-        let (Some(closer), Some(watching)) = (&self.closer, &self.watching) else {
+        let Some(watching) = self.source.watching() else {
+            return false;
+        };
+        let Some(closer) = &watching.closer else {
             return false;
         };
         let owner = watching.task(task_id);
@@ -136,12 +116,8 @@ impl Observer {
 
     /// The polls of a task are to be looked at closer, if it is known what it is.
     fn suspect(&mut self, task_id: u64) {
-        let watching = self.watching.as_ref();
-        let owner = watching.and_then(|watching| watching.task(task_id));
-        if let (Some(closer), Some(owner)) = (&mut self.closer, owner)
-            && owner.is_task()
-        {
-            closer.suspects.suspect(&owner.task);
+        if let Some(watching) = self.source.watching_mut() {
+            watching.suspect(task_id);
         }
     }
 
@@ -156,7 +132,7 @@ impl Observer {
             poll.task_id = None;
             return;
         }
-        let watching = self.watching.as_ref();
+        let watching = self.source.watching();
         let known = watching.and_then(|watching| watching.task(ids.0)).cloned();
         let owner = match (known, owner) {
             (Some(known), Some(owner)) => owner.better(Some(known)),
@@ -173,7 +149,7 @@ impl Observer {
     }
 
     fn count_unnamed(&mut self, poll: &LongPoll) {
-        if let Some(watching) = &mut self.watching {
+        if let Some(watching) = self.source.watching_mut() {
             let is_unnamed = poll.task == TaskType::unseen();
             watching.unnamed += u64::from(is_unnamed && self.stacks.is_some());
         }
@@ -181,7 +157,7 @@ impl Observer {
 
     /// The watched polls that are open for certain for as long as the threshold.
     pub(super) fn watched_open(&self, threads: &[(u32, Thread)]) -> Vec<(u32, Thread, Proven)> {
-        let Some(watching) = &self.watching else {
+        let Some(watching) = self.source.watching() else {
             return Vec::new();
         };
         let threshold_ns = nanoseconds(self.options.threshold);
@@ -208,7 +184,7 @@ impl Observer {
             }
             if self.polls.is_due(key, proven.ns, threshold_ns) {
                 let poll = self.watched_so_far(kernel_tid, &thread, &proven);
-                if let Some(watching) = &mut self.watching {
+                if let Some(watching) = self.source.watching_mut() {
                     watching.told.insert(key, poll.start_ns);
                 }
                 due.push(poll);
@@ -220,8 +196,8 @@ impl Observer {
     fn watched_so_far(&mut self, kernel_tid: u32, thread: &Thread, proven: &Proven) -> LongPoll {
         let (open, key) = (&thread.polls[0], key(thread));
         let now_ns = self
-            .watching
-            .as_ref()
+            .source
+            .watching()
             .map_or(0, |watching| watching.looked_ns);
         let hi_ns = hi_ns(thread.watch.flags, thread.watch.lo_ns, now_ns);
         let mut poll = self
@@ -230,14 +206,14 @@ impl Observer {
         let slot = self.kernel.stack_of(kernel_tid, thread, key.1);
         let mut owner = None;
         if let Some(stacks) = &mut self.stacks {
-            let polls = self.watching.as_ref().and_then(Watching::polls);
+            let polls = self.source.watching().and_then(Watching::polls);
             let current = slot.as_ref().zip(polls).map(|(slot, polls)| {
                 let len = (slot.record.len as usize).min(slot.bytes.len());
                 (&slot.record, &slot.bytes[..len], polls)
             });
             owner = stacks.explain_watched_open(key, &mut poll, proven, current, now_ns);
         }
-        let watching = self.watching.as_ref();
+        let watching = self.source.watching();
         if let Some(told_ns) = watching.and_then(|watching| watching.told.get(&key)) {
             poll.start_ns = *told_ns;
         }
@@ -274,7 +250,7 @@ impl Observer {
         if is_root_of(thread) {
             return root_type().name;
         }
-        let watching = self.watching.as_ref();
+        let watching = self.source.watching();
         let owner = watching.and_then(|watching| watching.task(thread.polls[0].task_id));
         let task = owner.filter(|owner| owner.task.kind == TaskKind::Async);
         task.map_or_else(|| "?".to_owned(), |owner| owner.task.name.clone())
@@ -284,11 +260,11 @@ impl Observer {
     pub(super) fn count_watched(&mut self, threads: &[(u32, Thread)]) {
         let threshold_ns = nanoseconds(self.options.threshold);
         let now_ns = self.span.now();
-        let Some(watching) = &mut self.watching else {
+        let Some(watching) = self.source.watching_mut() else {
             return;
         };
         watching.looked_ns = now_ns;
-        let closer = self.closer.as_ref();
+        let closer = watching.closer.as_ref();
         let may_be_long = threads.iter().filter(|(_, thread)| {
             let (first_ns, last_ns) = (thread.polls[0].start_ns, thread.watch.last_ns);
             thread.depth > 0
@@ -297,7 +273,7 @@ impl Observer {
         });
         watching.possible += may_be_long.count() as u64;
         let mut certain = self.watched_open(threads);
-        if let Some(watching) = &mut self.watching {
+        if let Some(watching) = self.source.watching_mut() {
             // A state that was read while it changed may be in only one of the two.
             watching.possible = watching.possible.saturating_sub(certain.len() as u64);
         }
@@ -307,7 +283,7 @@ impl Observer {
             self.count_unnamed(&poll);
             self.totals.count_unprobed(&poll);
         }
-        if let Some(watching) = &self.watching {
+        if let Some(watching) = self.source.watching() {
             self.totals.possible = Some(watching.possible);
             self.totals.lost.unnamed_polls = watching.unnamed;
         }
@@ -315,10 +291,10 @@ impl Observer {
 
     /// The process has executed another program.
     pub(super) fn watch_anew(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
-        if let Some(watching) = &mut self.watching {
+        if let Some(watching) = self.source.watching_mut() {
             watching.forget_tasks();
         }
-        if let Some(closer) = &mut self.closer {
+        if let Some(closer) = self.source.closer_mut() {
             closer.forget();
         }
         self.look_for_watchable(sink)?;
@@ -340,7 +316,7 @@ impl Observer {
         self.planned.extend(planned);
         self.tell_poll_functions();
         for image in &self.images.watchable[known..] {
-            let said = unwatched(image);
+            let said = image.unwatched();
             let said = said.unwrap_or_else(|| format!("now watched too: {}", image.path.display()));
             notice(sink, now_ns(), said)?;
         }
@@ -349,7 +325,7 @@ impl Observer {
 
     /// Says which functions poll tasks, in what is mapped now.
     fn tell_poll_functions(&mut self) {
-        if let (Some(stacks), Some(watching)) = (&mut self.stacks, &mut self.watching) {
+        if let (Some(stacks), Some(watching)) = (&mut self.stacks, self.source.watching_mut()) {
             stacks.tell_runtimes(&self.planned);
             watching.tell_runtimes(self.options.pid, &self.planned, stacks);
         }

@@ -3,9 +3,7 @@
 //!
 //! It looks at no thread that polls tasks, and tells of polls that wait, between bounds.
 
-use std::{collections::HashSet, io, sync::Arc};
-
-use nix::sys::eventfd::EventFd;
+use std::{collections::HashSet, io};
 
 use super::{Observer, changes::notice};
 use crate::{
@@ -14,52 +12,21 @@ use crate::{
         Options,
         beside::{Beside, Told},
         images::Known,
-        watch::words_of,
+        source::{WatchedRoots, watch::words_of},
     },
     model::{Event, LongPoll, Mode, Sink, TaskKind},
 };
-
-/// The session beside this one.
-pub(super) struct WatchedRoots {
-    beside: Option<Beside>,
-    /// Readable when it has something to tell.
-    pub ready: Arc<EventFd>,
-    /// Whether it has been told to end, or cannot begin.
-    is_over: bool,
-}
-
-impl WatchedRoots {
-    /// For these options; `None` where nobody wants it.
-    pub(super) fn of(options: &Options) -> io::Result<Option<Self>> {
-        if !options.wants_roots() {
-            return Ok(None);
-        }
-        Ok(Some(Self {
-            beside: None,
-            ready: Beside::event()?,
-            is_over: false,
-        }))
-    }
-
-    /// The process has executed another program.
-    pub(super) fn forget(&mut self) {
-        if let Some(beside) = &self.beside {
-            beside.end();
-        }
-        self.is_over = false;
-    }
-}
 
 impl Observer {
     /// Begins once it is known what to watch.
     pub(super) fn watch_roots_too(&mut self, now: u64, sink: &mut dyn Sink) -> io::Result<()> {
         let begins = |roots: &WatchedRoots| roots.beside.is_none() && !roots.is_over;
-        if !self.roots.as_ref().is_some_and(begins) || self.images.watchable.is_empty() {
+        if !self.source.roots().is_some_and(begins) || self.images.watchable.is_empty() {
             return Ok(());
         }
         // A program that is about to be executed is not mapped yet.
         let (words, _) = words_of(self.options.pid, &self.images.watchable, false);
-        let Some(roots) = &mut self.roots else {
+        let Some(roots) = self.source.roots_mut() else {
             return Ok(());
         };
         if words.is_empty() {
@@ -91,7 +58,7 @@ impl Observer {
 
     /// Takes what has been told.
     pub(super) fn hear_roots(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
-        let Some(roots) = &mut self.roots else {
+        let Some(roots) = self.source.roots_mut() else {
             return Ok(());
         };
         // It fails if it has not been written to.
@@ -128,7 +95,10 @@ impl Observer {
         if threads.iter().any(|(_, thread)| thread.tid == poll.tid) {
             return Ok(());
         }
-        let beside = self.roots.as_mut().and_then(|roots| roots.beside.as_mut());
+        let beside = self
+            .source
+            .roots_mut()
+            .and_then(|roots| roots.beside.as_mut());
         if beside.is_some_and(|beside| beside.keep(&poll)) {
             self.totals.count_unprobed(&poll);
             self.workers.reported(poll.tid, false);
@@ -138,7 +108,7 @@ impl Observer {
 
     fn roots_are_over(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
         let is_gone = self.is_gone();
-        let Some(roots) = &mut self.roots else {
+        let Some(roots) = self.source.roots_mut() else {
             return Ok(());
         };
         let Some(beside) = roots.beside.take() else {
@@ -163,7 +133,7 @@ impl Observer {
 
     /// Ends it, and waits for the rest of what it has to tell.
     pub(super) fn end_roots(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
-        let Some(roots) = &mut self.roots else {
+        let Some(roots) = self.source.roots_mut() else {
             return Ok(());
         };
         roots.is_over = true;

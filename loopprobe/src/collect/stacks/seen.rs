@@ -7,7 +7,7 @@ use loopprobe_common::records::StackRecord;
 use crate::{
     collect::{
         gap::Gap,
-        watch::{Owner, Proven},
+        source::watch::{Owner, Proven},
     },
     diagnose::{Halt, Object, RawSyscall, Taker},
     model::Outcome,

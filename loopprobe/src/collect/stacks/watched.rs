@@ -6,8 +6,8 @@ use super::{Stacks, raw_stack};
 use crate::{
     collect::{
         poll_key::PollKey,
+        source::watch::{Owner, Proven, find_owner},
         stuck::Stuck,
-        watch::{Owner, Proven, find_owner},
     },
     model::LongPoll,
 };

@@ -8,14 +8,17 @@ use std::{
 
 use nix::sys::eventfd::EventFd;
 
-use super::{Options, beside::Beside, suspects::Suspects};
-use crate::model::{LongPoll, Mode, TaskType};
+use super::suspects::Suspects;
+use crate::{
+    collect::{Options, beside::Beside},
+    model::{LongPoll, Mode, TaskType},
+};
 
 /// So many polls that were told of last are known.
 const MOST_REPORTED: usize = 1024;
 
 /// Looks closer, one look at a time.
-pub(super) struct Closer {
+pub(crate) struct Closer {
     /// What there is cause to look at.
     pub suspects: Suspects,
     /// The look that goes on.
@@ -31,7 +34,7 @@ pub(super) struct Closer {
 }
 
 /// A look.
-pub(super) struct Look {
+pub(crate) struct Look {
     /// What it sees.
     pub covered: Covered,
     /// Types that share sites with those that are looked at, without all of their own: watching
@@ -51,7 +54,7 @@ pub(super) struct Look {
 
 /// Which polls a look sees: all of these types that lie between its beginning and its end.
 #[derive(Debug)]
-pub(super) struct Covered {
+pub(crate) struct Covered {
     /// Those types.
     pub types: HashSet<TaskType>,
     /// `u64::MAX` before it has begun.
@@ -70,7 +73,7 @@ impl Covered {
 
 impl Closer {
     /// For these options; `None` where nobody wants it.
-    pub(super) fn of(options: &Options) -> io::Result<Option<Self>> {
+    pub(crate) fn of(options: &Options) -> io::Result<Option<Self>> {
         if options.mode != Mode::Auto {
             return Ok(None);
         }
@@ -85,7 +88,7 @@ impl Closer {
     }
 
     /// Whether a look sees, or has seen, all polls of the type that lie in this time.
-    pub(super) fn covers(&self, task: &TaskType, start_ns: u64, end_ns: u64) -> bool {
+    pub(crate) fn covers(&self, task: &TaskType, start_ns: u64, end_ns: u64) -> bool {
         let now = self.look.as_ref().map(|look| &look.covered);
         now.into_iter()
             .chain(&self.past)
@@ -93,13 +96,13 @@ impl Closer {
     }
 
     /// Whether a look has told of a poll of this thread in this time.
-    pub(super) fn has_told(&self, tid: u32, start_ns: u64, end_ns: u64) -> bool {
+    pub(crate) fn has_told(&self, tid: u32, start_ns: u64, end_ns: u64) -> bool {
         let mut told = self.reported.iter();
         told.any(|told| told.0 == tid && told.1 < end_ns && start_ns < told.2)
     }
 
     /// Keeps in mind that a look has told of a poll.
-    pub(super) fn told(&mut self, poll: &LongPoll) {
+    pub(crate) fn told(&mut self, poll: &LongPoll) {
         if self.reported.len() == MOST_REPORTED {
             self.reported.pop_front();
         }
@@ -108,7 +111,7 @@ impl Closer {
     }
 
     /// Ends the look that goes on, if there is one.
-    pub(super) fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         if let Some(look) = &mut self.look {
             look.is_ending = true;
             look.beside.end();
@@ -116,7 +119,7 @@ impl Closer {
     }
 
     /// The process has executed another program.
-    pub(super) fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.suspects.clear();
         self.past = None;
         self.end();

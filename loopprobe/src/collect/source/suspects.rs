@@ -13,7 +13,7 @@ const MOST_TYPES: usize = 1024;
 
 /// Task types of which a poll was long, or may have been.
 #[derive(Debug, Default)]
-pub(super) struct Suspects(HashMap<TaskType, Suspect>);
+pub(crate) struct Suspects(HashMap<TaskType, Suspect>);
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Suspect {
@@ -26,7 +26,7 @@ struct Suspect {
 
 impl Suspects {
     /// A poll of this type was long, or may have been.
-    pub(super) fn suspect(&mut self, task: &TaskType) {
+    pub(crate) fn suspect(&mut self, task: &TaskType) {
         if let Some(known) = self.0.get_mut(task) {
             known.is_wanted = true;
         } else if self.0.len() < MOST_TYPES {
@@ -39,7 +39,7 @@ impl Suspects {
     }
 
     /// Those that are to be timed now, in the order of their names.
-    pub(super) fn due(&self, now_ns: u64) -> Vec<TaskType> {
+    pub(crate) fn due(&self, now_ns: u64) -> Vec<TaskType> {
         let due = self
             .0
             .iter()
@@ -50,7 +50,7 @@ impl Suspects {
     }
 
     /// A type has been timed until now; `found`: a poll of it was long.
-    pub(super) fn timed(&mut self, task: &TaskType, found: bool, now_ns: u64) {
+    pub(crate) fn timed(&mut self, task: &TaskType, found: bool, now_ns: u64) {
         let Some(known) = self.0.get_mut(task) else {
             return;
         };
@@ -64,7 +64,7 @@ impl Suspects {
     }
 
     /// Timing a type costs too much.
-    pub(super) fn dear(&mut self, task: &TaskType, now_ns: u64) {
+    pub(crate) fn dear(&mut self, task: &TaskType, now_ns: u64) {
         if let Some(known) = self.0.get_mut(task) {
             known.doublings = MOST_DOUBLINGS;
         }
@@ -72,14 +72,14 @@ impl Suspects {
     }
 
     /// A type cannot be timed.
-    pub(super) fn refuse(&mut self, task: &TaskType) {
+    pub(crate) fn refuse(&mut self, task: &TaskType) {
         if let Some(known) = self.0.get_mut(task) {
             known.rests_until_ns = u64::MAX;
         }
     }
 
     /// The process has executed another program.
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.0.clear();
     }
 }

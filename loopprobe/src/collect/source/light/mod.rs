@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Answers questions.
-pub(super) struct Light {
+pub(crate) struct Light {
     unwinder: Unwinder,
     functions: PollFunctions,
     places: Places,
@@ -40,7 +40,7 @@ impl Light {
     /// # Errors
     ///
     /// If its memory map cannot be read.
-    pub(super) fn new(pid: u32, planned: &[PlannedImage]) -> Result<Self, ProcessError> {
+    pub(crate) fn new(pid: u32, planned: &[PlannedImage]) -> Result<Self, ProcessError> {
         let unwinder = Unwinder::new(pid)?;
         Ok(Self {
             functions: poll_functions(&unwinder, planned),
@@ -56,7 +56,7 @@ impl Light {
     /// # Errors
     ///
     /// [`AttachError::Map`].
-    pub(super) fn reload(
+    pub(crate) fn reload(
         &mut self,
         planned: &[PlannedImage],
         kernel: &mut Kernel,
@@ -68,12 +68,12 @@ impl Light {
     }
 
     /// The functions that poll tasks.
-    pub(super) fn functions(&self) -> &PollFunctions {
+    pub(crate) fn functions(&self) -> &PollFunctions {
         &self.functions
     }
 
     /// Takes a piece of a stack that is too deep for one record. Its question follows.
-    pub(super) fn piece(&mut self, record: &StackRecord, bytes: &[u8]) {
+    pub(crate) fn piece(&mut self, record: &StackRecord, bytes: &[u8]) {
         self.pieces.add(record, bytes);
     }
 
@@ -82,7 +82,7 @@ impl Light {
     /// # Errors
     ///
     /// [`AttachError::Map`].
-    pub(super) fn answer(
+    pub(crate) fn answer(
         &mut self,
         record: &StackRecord,
         bytes: &[u8],
@@ -106,12 +106,12 @@ impl Light {
     }
 
     /// What was answered about a place; one of [`answer`].
-    pub(super) fn answered(&self, place: &Place) -> u32 {
+    pub(crate) fn answered(&self, place: &Place) -> u32 {
         self.places.answered(place)
     }
 
     /// Whether a poll that the kernel side still holds for open has ended, or may have.
-    pub(super) fn has_ended(&self, thread: &Thread, start_ns: u64) -> bool {
+    pub(crate) fn has_ended(&self, thread: &Thread, start_ns: u64) -> bool {
         let question = &thread.question;
         let about = thread.polls.get((question.depth as usize).wrapping_sub(1));
         question.place.is_some()
@@ -129,7 +129,7 @@ impl Light {
 
 /// A file with a runtime in which entries alone tell nothing: most of its functions that poll tasks
 /// have no unwind information, so no walk can show whether they are on a stack.
-pub(super) fn untimeable(planned: &[PlannedImage]) -> Option<&ImageFacts> {
+pub(crate) fn untimeable(planned: &[PlannedImage]) -> Option<&ImageFacts> {
     planned
         .iter()
         .filter_map(|image| Some(image.runtime.as_ref()?.facts()))
@@ -137,7 +137,7 @@ pub(super) fn untimeable(planned: &[PlannedImage]) -> Option<&ImageFacts> {
 }
 
 /// Whether an answer takes a poll for open.
-pub(super) fn is_open(answer: u32) -> bool {
+pub(crate) fn is_open(answer: u32) -> bool {
     answer == answer::OPEN || answer == answer::PRESUMED
 }
 

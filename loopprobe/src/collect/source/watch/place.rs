@@ -29,6 +29,12 @@ pub(crate) struct Watchable {
 }
 
 impl Watchable {
+    /// Why it is not watched, for people; `None` if it is.
+    pub(crate) fn unwatched(&self) -> Option<String> {
+        let why = self.words.err()?;
+        Some(format!("not watched: {}: {why}", self.path.display()))
+    }
+
     /// Of an image with this inode.
     pub(crate) fn new(image: &Image, inode: u64, words: Result<WatchWords, NotWatchable>) -> Self {
         let starts = image.executable_ranges().map(|range| range.start);
