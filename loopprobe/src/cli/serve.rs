@@ -116,8 +116,19 @@ impl ServeKeys {
             watch_roots: false,
             ..self.observe.options(pid, global)
         };
-        self.monitor.alert.widen(options)
+        let options = self.monitor.alert.widen(options);
+        Options {
+            look_every: look_every(&options),
+            ..options
+        }
     }
+}
+
+/// A daemon looks at each process half as often as a session of its own would, where that is early
+/// enough for the open polls that are to be told of.
+fn look_every(options: &Options) -> Duration {
+    let by_default = Options::DEFAULT_LOOK;
+    (options.report_open_after / 2).clamp(by_default, by_default * 2)
 }
 
 /// A look reads a little of every process.

@@ -38,8 +38,10 @@ pub struct Options {
     /// Whether stacks are taken at all.
     pub stacks: bool,
     /// A poll that is still open is reported once it is this old, and again each time its age has
-    /// doubled. Looked at four times a second.
+    /// doubled.
     pub report_open_after: Duration,
+    /// How often open polls, threads and newly loaded libraries are looked at.
+    pub look_every: Duration,
     /// How often values over time are told ([`crate::model::Interval`]); `None` for never. At least
     /// [`Self::SHORTEST_INTERVAL`].
     pub interval: Option<Duration>,
@@ -81,6 +83,9 @@ impl Options {
     /// When an open poll is reported first, unless the user says so.
     pub const DEFAULT_OPEN_AFTER: Duration = Duration::from_secs(1);
 
+    /// How often a session looks, unless the caller says so: four times a second.
+    pub const DEFAULT_LOOK: Duration = Duration::from_millis(250);
+
     /// The shortest interval: each look reads the state of every thread.
     pub const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -99,6 +104,7 @@ impl Options {
             sample_hz: 499,
             stacks: true,
             report_open_after: Self::DEFAULT_OPEN_AFTER,
+            look_every: Self::DEFAULT_LOOK,
             interval: None,
             lag: false,
             stuck: None,

@@ -54,15 +54,15 @@ impl Polls {
             .saturating_sub(record.poll.start_ns)
             .saturating_sub(dead_ns);
         let split = split(duration_ns, record.poll.blocked_ns, record.poll.runnable_ns);
-        self.long_poll(
-            record.tid,
-            &record.poll,
-            root,
-            duration_ns,
-            true,
-            split,
-            plan,
-        )
+        let mut poll = LongPoll {
+            ended: true,
+            ..self.long_poll(record.tid, &record.poll, split, plan)
+        };
+        if root {
+            (poll.task, poll.task_id) = (root_type(), None);
+            poll.start_ns = record.poll.start_ns;
+        }
+        poll
     }
 
     /// A poll that was watched: open for certain for the proven time, and for `hi_ns` at the most.
@@ -132,7 +132,7 @@ impl Polls {
             if age >= threshold_ns {
                 let split = open_split(thread, poll, age, now);
                 let key = (thread.tid, poll.start_ns);
-                let poll = self.long_poll(thread.tid, poll, false, age, false, split, plan);
+                let poll = self.long_poll(thread.tid, poll, split, plan);
                 polls.push((key, poll));
             }
         }
@@ -167,35 +167,18 @@ impl Polls {
             .unwrap_or_else(|| TaskType::unknown(poll.header))
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the two callers have all of these apart"
-    )]
-    fn long_poll(
-        &mut self,
-        tid: u32,
-        poll: &OpenPoll,
-        root: bool,
-        duration_ns: u64,
-        ended: bool,
-        split: Split,
-        plan: &Plan,
-    ) -> LongPoll {
-        let (task, dead_ns) = if root {
-            (root_type(), 0)
-        } else {
-            (self.task_type(poll, plan), self.dead_time.start_ns)
-        };
+    /// A poll of a task that is still open.
+    fn long_poll(&mut self, tid: u32, poll: &OpenPoll, split: Split, plan: &Plan) -> LongPoll {
         LongPoll {
             pid: self.pid,
             tid,
             thread: self.threads.get(tid).to_owned(),
-            task_id: (!root && poll.task_id != 0).then_some(poll.task_id),
-            task,
-            start_ns: poll.start_ns + dead_ns,
-            duration_ns,
+            task_id: (poll.task_id != 0).then_some(poll.task_id),
+            task: self.task_type(poll, plan),
+            start_ns: poll.start_ns + self.dead_time.start_ns,
+            duration_ns: split.on_cpu_ns + split.runnable_ns + split.blocked_ns,
             bounds: None,
-            ended,
+            ended: false,
             since_before_attach: false,
             block_in_place: poll.flags & OpenPoll::BLOCK_IN_PLACE != 0,
             split: Some(split),

@@ -1,4 +1,5 @@
-//! Sums a poll's wall time by cause, and blames the largest sum and its heaviest call.
+//! Sums a poll's wall time by cause, and blames the largest sum of the largest kind and its heaviest
+//! call.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +13,8 @@ use super::{
 };
 use crate::model::{Blocked, Cause, Diagnosis, Frame, Outcome, Role, Split, StackKind};
 
-/// Names a long poll's cause: what took the largest part of its wall time.
+/// Names a long poll's cause: what took the largest part of its wall time, or the largest part of
+/// what its kind took together.
 pub fn diagnose(evidence: &PollEvidence) -> Diagnosis {
     let evidence = &completed(evidence);
     let split = evidence.split.unwrap_or_else(|| from_stacks(evidence));
@@ -41,13 +43,17 @@ fn own_ns(parts: &Parts) -> u64 {
     own.map(|(_, ns)| ns).sum()
 }
 
-/// The largest of some parts, if it is anything.
+/// The largest of some parts, if it is anything: of the kind of which there is most. Writing a file
+/// and waiting until it is on the disk go together, and computing less than both is no cause.
 fn largest(parts: &Parts, wanted: impl Fn(Cause) -> bool) -> Option<(Cause, u64)> {
-    parts
-        .iter()
-        .map(|(&cause, &ns)| (cause, ns))
-        .filter(|&(cause, ns)| ns > 0 && wanted(cause))
-        .max_by_key(|&(cause, ns)| (ns, cause != Cause::Unknown))
+    let wanted = |&(&cause, &ns): &(&Cause, &u64)| ns > 0 && wanted(cause);
+    let of_kind = |cause: Cause| -> u64 {
+        let all = parts.iter().filter(wanted);
+        let alike = all.filter(|(other, _)| other.rule().colour == cause.rule().colour);
+        alike.map(|(_, ns)| ns).sum()
+    };
+    let candidates = parts.iter().filter(wanted).map(|(&cause, &ns)| (cause, ns));
+    candidates.max_by_key(|&(cause, ns)| (of_kind(cause), ns, cause != Cause::Unknown))
 }
 
 /// The time for which the heaviest stack of a cause stands, as all of its stacks show it.

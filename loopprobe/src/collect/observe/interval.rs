@@ -4,7 +4,7 @@ use std::{io, time::Duration};
 
 use loopprobe_common::{health::Driver, thread::Thread};
 
-use super::{Observer, TICK};
+use super::Observer;
 use crate::{
     attach::AttachError,
     clock::nanoseconds,
@@ -88,7 +88,7 @@ impl Observer {
             .retain(|(descriptor, _)| !gone.contains(descriptor));
         let seen = self.health.take_seen();
         if let Some(headcounts) = &mut self.values.headcounts {
-            let every = self.options.interval.unwrap_or(TICK);
+            let every = self.options.interval.unwrap_or(self.options.look_every);
             headcounts.see(seen);
             self.values.tasks = headcounts.take(&self.images.mapped, nanoseconds(every), is_told);
         }

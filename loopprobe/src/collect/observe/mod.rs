@@ -66,9 +66,6 @@ use crate::{
     process,
 };
 
-/// How often open polls and newly loaded libraries are looked for.
-const TICK: Duration = Duration::from_millis(250);
-
 /// A session that has been attached and not yet run.
 pub struct Observer {
     options: Options,
@@ -201,7 +198,8 @@ impl Observer {
         self.check_itself(false, sink)?;
         // Of what it took to find what to probe.
         process::give_back_freed();
-        let mut next_tick = now_ns() + nanoseconds(TICK);
+        let look_every_ns = nanoseconds(self.options.look_every);
+        let mut next_tick = now_ns() + look_every_ns;
         loop {
             let now = now_ns();
             if self.span.is_over() {
@@ -210,7 +208,7 @@ impl Observer {
             let lacked_names = self.naming.is_busy();
             let lacks_names = self.lacks_names()?;
             if now >= next_tick || lacked_names && !lacks_names {
-                next_tick = now + nanoseconds(TICK);
+                next_tick = now + look_every_ns;
                 if !lacks_names {
                     self.tick(sink)?;
                     next_tick = next_tick.min(self.interval_due());

@@ -273,8 +273,10 @@ impl Fleet {
 
 /// `None` if it is gone, a thread of the kernel, or may not be looked at.
 fn identity(pid: u32) -> Option<Identity> {
+    // Asked first: threads of the kernel, of which there are many, have none.
+    let program = process::program(pid).ok()?;
     Some(Identity {
         started: process::started(pid)?,
-        program: process::program(pid).ok()?,
+        program,
     })
 }

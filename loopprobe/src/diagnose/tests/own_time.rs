@@ -127,6 +127,27 @@ fn the_largest_part_decides() {
 }
 
 #[test]
+fn causes_of_one_kind_count_together() {
+    let found = |on_cpu_ns| {
+        diagnose(&PollEvidence {
+            split: Some(Split {
+                on_cpu_ns,
+                runnable_ns: 0,
+                blocked_ns: 7_000_000,
+            }),
+            stacks: vec![
+                blocked(&[], libc::SYS_fsync, None, 5_000_000),
+                blocked(&[], libc::SYS_openat, None, 2_000_000),
+                on_cpu(&[], on_cpu_ns),
+            ],
+            ..PollEvidence::default()
+        })
+    };
+    assert_eq!(found(6_000_000).cause, Cause::Fsync);
+    assert_eq!(found(8_000_000).cause, Cause::Cpu);
+}
+
+#[test]
 fn short_waits_count_with_the_ones_that_were_seen() {
     let of = |seen| {
         diagnose(&PollEvidence {
