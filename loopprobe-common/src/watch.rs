@@ -141,6 +141,9 @@ impl WatchRecord {
     pub const OLDER: u64 = 1;
     /// It may have gone on after `hi_ns`.
     pub const GOES_ON: u64 = 2;
+    /// One time off the CPU inside it was as long as the threshold: one poll took that long for
+    /// certain. The others may wait until somebody looks anyway.
+    pub const CERTAIN: u64 = 4;
 }
 
 /// Whether what is open is no task's poll: a root future's, whether or not that runs in a closure

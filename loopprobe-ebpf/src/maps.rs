@@ -100,6 +100,8 @@ static LOOP_TEXT: Array<Range> = Array::with_max_entries(MAX_TARGETS * LOOP_TEXT
 /// Records of polls and of the process: small, and none of them may be lost to stacks.
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
+/// With this a record wakes nobody: `BPF_RB_NO_WAKEUP`.
+pub const NO_WAKEUP: u64 = 1;
 /// Threads that have ended a long wait inside a poll, as the kernel numbers them: when they last
 /// did.
 #[map]

@@ -19,7 +19,7 @@ use crate::{
     arch, clock,
     copy::{copy, copy_at_once, copy_outermost},
     cost,
-    maps::{BESIDE, HELPERS, SLOTS, STACKS, config, count},
+    maps::{BESIDE, HELPERS, NO_WAKEUP, SLOTS, STACKS, config, count},
     root,
     saved::{read_user_registers, syscall_number, user_registers},
     task_struct::is_of_current,
@@ -280,7 +280,6 @@ pub fn send_of(slot: &mut StackSlot, thread: &mut Thread) {
 #[inline(always)]
 pub fn send(slot: &mut StackSlot, is_first: bool) -> bool {
     const AVAIL_DATA: u64 = 0; // BPF_RB_AVAIL_DATA
-    const NO_WAKEUP: u64 = 1; // BPF_RB_NO_WAKEUP; one more is BPF_RB_FORCE_WAKEUP
     const URGENT_KINDS: u32 = 1 << Kind::Question as u32 | 1 << Kind::OffCpu as u32;
     const QUARTER: u64 = STACK_RING_BYTES as u64 / 4;
     let target = u32::from(slot.record.target);
@@ -297,6 +296,7 @@ pub fn send(slot: &mut StackSlot, is_first: bool) -> bool {
     let is_of_kind = URGENT_KINDS >> (slot.record.kind & 31) & 1;
     let is_much = (QUARTER.wrapping_sub(waiting) >> 63) as u32;
     let is_urgent = is_of_kind | slot.record.in_kernel & 1 | is_much;
+    // One more is BPF_RB_FORCE_WAKEUP.
     let flags = NO_WAKEUP + core::hint::black_box(u64::from(is_urgent));
     let mut len = core::hint::black_box(u64::from(slot.record.len));
     if len > STACK_BYTES as u64 {

@@ -16,7 +16,10 @@ use loopprobe_common::{
 };
 
 use crate::{
-    maps::{EVENTS, config, count, is_roots_only, task_flags_offset, task_fsbase_offset, words},
+    maps::{
+        EVENTS, NO_WAKEUP, config, count, is_roots_only, task_flags_offset, task_fsbase_offset,
+        words,
+    },
     task_struct::task_field,
     thread::{create, current_tid, known, may_be_known, visible},
 };
@@ -169,6 +172,8 @@ fn end(thread: &mut Thread, goes_on: bool, now: u64) {
         return;
     }
     let goes_on = if goes_on { WatchRecord::GOES_ON } else { 0 };
+    let is_certain = watch.longest.ns >= config.threshold_ns;
+    let certain = if is_certain { WatchRecord::CERTAIN } else { 0 };
     let Some(mut entry) = EVENTS.reserve::<WatchRecord>(0) else {
         count(thread.target, Counter::EventLost);
         return;
@@ -179,7 +184,7 @@ fn end(thread: &mut Thread, goes_on: bool, now: u64) {
         tid: thread.tid,
         task_id: poll.task_id,
         idle_id: watch.idle_id,
-        flags: watch.flags | goes_on,
+        flags: watch.flags | goes_on | certain,
         lo_ns: watch.lo_ns,
         first_ns: poll.start_ns,
         last_ns: watch.last_ns,
@@ -188,7 +193,7 @@ fn end(thread: &mut Thread, goes_on: bool, now: u64) {
         blocked_ns: thread.blocked_ns - poll.blocked_ns,
         runnable_ns: thread.runnable_ns - poll.runnable_ns,
     });
-    entry.submit(0);
+    entry.submit(if is_certain { 0 } else { NO_WAKEUP });
 }
 
 /// A target executes another program: what was mapped is gone.

@@ -9,6 +9,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use loopprobe_common::{
     light::Place,
     records::{Kind, StackRecord},
+    watch::WatchRecord,
 };
 
 use super::record::Record;
@@ -25,7 +26,7 @@ const OVERHEAD: usize = size_of::<Item>() + 16;
 #[derive(Debug)]
 pub(super) struct Inbox {
     items: VecDeque<Item>,
-    stack_bytes: usize,
+    pub stack_bytes: usize,
     record_bytes: usize,
     most_stacks: usize,
     /// With how many bytes of stacks some are dropped next.
@@ -49,6 +50,9 @@ pub(super) struct Item {
     bytes: Box<[u8]>,
     /// `None` if it is no stack.
     stack: Option<Head>,
+    /// Whether somebody waits for it, or what it tells of is soon gone, as the descriptor of a
+    /// system call is.
+    pub(super) is_urgent: bool,
 }
 
 /// What a stack is measured by against others.
@@ -87,26 +91,24 @@ enum Keep {
 impl Item {
     /// A record as the kernel side wrote it.
     pub(super) fn new(bytes: &[u8]) -> Self {
-        let stack = match Record::parse(bytes) {
-            Some(Record::Stack(record, _)) => Some(Head::of(&record)),
-            _ => None,
+        let (stack, is_urgent) = match Record::parse(bytes) {
+            Some(Record::Stack(record, _)) => {
+                let head = Head::of(&record);
+                (Some(head), head.is_urgent())
+            }
+            Some(Record::Watched(record)) => (None, record.flags & WatchRecord::CERTAIN != 0),
+            _ => (None, true),
         };
         Self {
             bytes: bytes.into(),
             stack,
+            is_urgent,
         }
     }
 
     /// The index of the target that it is of.
     pub(super) fn target(&self) -> usize {
         Record::target(&self.bytes)
-    }
-
-    /// Whether somebody waits for it, or what it tells of is soon gone, as the descriptor of a
-    /// system call is.
-    pub(super) fn is_urgent(&self) -> bool {
-        self.stack
-            .is_none_or(|head| matches!(head.owner, Owner::Place(_)) || head.in_syscall)
     }
 
     fn size(&self) -> usize {
@@ -130,6 +132,10 @@ impl Head {
             in_syscall: record.kind == Kind::OffCpu as u16 || record.in_kernel != 0,
             off_ns: record.end_ns.saturating_sub(record.start_ns),
         }
+    }
+
+    fn is_urgent(&self) -> bool {
+        matches!(self.owner, Owner::Place(_)) || self.in_syscall
     }
 }
 
@@ -190,11 +196,6 @@ impl Inbox {
     /// How many records there are.
     pub(super) fn len(&self) -> usize {
         self.items.len()
-    }
-
-    /// How many bytes of stacks there are.
-    pub(super) fn stack_bytes(&self) -> usize {
-        self.stack_bytes
     }
 
     fn make_room(&mut self) {
@@ -370,7 +371,7 @@ mod tests {
                     Kind::OffCpu
                 };
                 inbox.push(stack(kind, poll_ns, i, i));
-                assert!(inbox.stack_bytes() <= ROOM);
+                assert!(inbox.stack_bytes <= ROOM);
             }
             inbox.push(poll(poll_ns));
         }
@@ -388,10 +389,10 @@ mod tests {
         for poll_ns in 0..1000 {
             inbox.push(stack(Kind::OffCpu, poll_ns, 0, 1));
         }
-        assert!(inbox.stack_bytes() <= ROOM);
+        assert!(inbox.stack_bytes <= ROOM);
         let lost = inbox.lost.stacks;
         assert_eq!(contents(&mut inbox).len() as u64 + lost, 1000);
         assert!(lost > 0);
-        assert_eq!(inbox.stack_bytes(), 0);
+        assert_eq!(inbox.stack_bytes, 0);
     }
 }

@@ -313,12 +313,12 @@ impl Shared {
 
 impl PostBox {
     fn deliver(&self, items: Vec<Item>) {
-        let is_urgent = items.iter().any(Item::is_urgent);
+        let is_urgent = items.iter().any(|item| item.is_urgent);
         let mut inbox = lock(&self.inbox);
         for item in items {
             inbox.push(item);
         }
-        if is_urgent || inbox.stack_bytes() > ENOUGH {
+        if is_urgent || inbox.stack_bytes > ENOUGH {
             // It fails only if it has been written to 2^64 - 2 times.
             let _ = self.ready.write(1);
         }

@@ -59,7 +59,8 @@ pub(crate) fn proven_so_far(thread: &Thread, is_task: bool, now_ns: u64) -> Prov
 /// How long a poll was at most, or what was taken for one, from the time in which it lies; `None`
 /// if that is not known.
 pub(crate) fn hi_ns(flags: u64, lo_ns: u64, hi_ns: u64) -> Option<u64> {
-    (flags == 0).then(|| hi_ns.saturating_sub(lo_ns))
+    let unknown = WatchRecord::OLDER | WatchRecord::GOES_ON;
+    (flags & unknown == 0).then(|| hi_ns.saturating_sub(lo_ns))
 }
 
 /// A thread has a budget for a moment before and after each poll of a task, and may be preempted
@@ -146,6 +147,7 @@ mod tests {
     #[test]
     fn a_bound_that_is_not_known_is_none() {
         assert_eq!(hi_ns(0, 10, 30), Some(20));
+        assert_eq!(hi_ns(WatchRecord::CERTAIN, 10, 30), Some(20));
         assert_eq!(hi_ns(WatchRecord::OLDER, 10, 30), None);
         assert_eq!(hi_ns(WatchRecord::GOES_ON, 10, 30), None);
     }
