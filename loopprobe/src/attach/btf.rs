@@ -87,17 +87,22 @@ impl TaskOffsets {
     }
 }
 
-/// The id of a kernel function.
+/// The id of the kernel function that a program which goes through tasks is attached to; read once.
 ///
 /// # Errors
 ///
 /// As [`TaskOffsets::of_this_kernel`].
-pub(super) fn function_id(name: &'static str) -> Result<u32, AttachError> {
+pub(super) fn task_iterator() -> Result<u32, AttachError> {
+    const NAME: &str = "bpf_iter_task";
+    static KNOWN: OnceLock<u32> = OnceLock::new();
+    if let Some(known) = KNOWN.get() {
+        return Ok(*known);
+    }
     let data = std::fs::read("/sys/kernel/btf/vmlinux").map_err(AttachError::Btf)?;
     let btf = Btf::new(&data).ok_or(AttachError::BtfMissing("valid header"))?;
-    btf.find(KIND_FUNC, name)
-        .map(|(id, _)| id)
-        .ok_or(AttachError::BtfMissing(name))
+    let found = btf.find(KIND_FUNC, NAME);
+    let (id, _) = found.ok_or(AttachError::BtfMissing(NAME))?;
+    Ok(*KNOWN.get_or_init(|| id))
 }
 
 struct Btf<'a> {

@@ -135,15 +135,15 @@ impl Stuck {
         }
     }
 
-    /// The polls on a stack that was copied a moment ago, innermost first, with the task of this
-    /// number.
-    pub(super) fn polls_of(
+    /// The innermost poll on a stack that was copied a moment ago, with the task of this number.
+    pub(super) fn innermost_of(
         &self,
         raw: &RawStack,
         frames: &[RawFrame],
         task_id: u64,
-    ) -> Vec<OpenPoll> {
-        self.functions.polls_of(&self.memory, raw, frames, task_id)
+    ) -> Option<OpenPoll> {
+        let functions = &self.functions;
+        functions.innermost_of(&self.memory, raw, frames, task_id)
     }
 
     /// The frame of the outermost function that polls a task or runs a closure of the blocking

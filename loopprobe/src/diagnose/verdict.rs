@@ -1,5 +1,5 @@
-//! Sums a poll's wall time by cause, and blames the largest sum of the largest kind and its heaviest
-//! call.
+//! Sums a poll's wall time by cause, and blames the largest sum of the largest kind, and its
+//! heaviest call.
 
 use std::collections::BTreeMap;
 

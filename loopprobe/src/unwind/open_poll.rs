@@ -164,38 +164,33 @@ impl PollFunctions {
         raw: &RawStack,
         frames: &[RawFrame],
     ) -> Vec<OpenPoll> {
-        self.polls(memory, raw, frames, None)
+        self.polls(memory, raw, frames, None).collect()
     }
 
-    /// The polls that were open on a stack, innermost first: of the task with this number, if its
-    /// header is still there.
-    pub fn polls_of(
+    /// The innermost poll that was open on a stack: of the task with this number, if its header is
+    /// still there.
+    pub fn innermost_of(
         &self,
         memory: &Memory,
         raw: &RawStack,
         frames: &[RawFrame],
         task_id: u64,
-    ) -> Vec<OpenPoll> {
-        self.polls(memory, raw, frames, Some(task_id))
+    ) -> Option<OpenPoll> {
+        // For those further out, much of the stack would be searched.
+        self.polls(memory, raw, frames, Some(task_id)).next()
     }
 
-    fn polls(
-        &self,
-        memory: &Memory,
-        raw: &RawStack,
-        frames: &[RawFrame],
+    fn polls<'a>(
+        &'a self,
+        memory: &'a Memory,
+        raw: &'a RawStack,
+        frames: &'a [RawFrame],
         task_id: Option<u64>,
-    ) -> Vec<OpenPoll> {
-        let mut found = Vec::new();
-        let mut low = raw.regs.sp;
-        for (index, frame) in frames.iter().enumerate() {
-            let (Some(module), Some(cfa)) = (&frame.module, frame.cfa) else {
-                continue;
-            };
-            let Some(function) = self.polling_at(module, module.virt(frame.address)) else {
-                continue;
-            };
-            let innermost = found.is_empty();
+    ) -> impl Iterator<Item = OpenPoll> + use<'a> {
+        let (mut low, mut innermost) = (raw.regs.sp, true);
+        frames.iter().enumerate().filter_map(move |(index, frame)| {
+            let (module, cfa) = (frame.module.as_ref()?, frame.cfa?);
+            let function = self.polling_at(module, module.virt(frame.address))?;
             let search = Search {
                 memory,
                 raw,
@@ -203,17 +198,17 @@ impl PollFunctions {
                 function,
                 task_id,
             };
-            found.push(OpenPoll {
+            let task = search.task(low, cfa.0, innermost);
+            (low, innermost) = (cfa.0, false);
+            Some(OpenPoll {
                 frame: index,
                 module: module.id(),
                 entry_sp: ProcAddr(cfa.0.wrapping_sub(8)),
-                task: search.task(low, cfa.0, innermost),
+                task,
                 runtime: function.image.runtime(),
                 keys: function.keys.clone(),
-            });
-            low = cfa.0;
-        }
-        found
+            })
+        })
     }
 
     fn polling_at(&self, module: &Module, address: VirtAddr) -> Option<&Function> {

@@ -3,12 +3,16 @@
 use std::{
     collections::{HashMap, HashSet},
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
 };
 
-use super::{REGISTERS, Settings, batch, rows::Rows, sizes::Sizes};
+use super::{Settings, batch, rows::Rows, sizes::Sizes};
 use crate::attach::{
-    AttachError, Links, Method, Role, btf::TaskOffsets, object::OBJECT, records::Post, sys, uprobe,
+    AttachError, Links, Method, Role,
+    btf::{self, TaskOffsets},
+    object::OBJECT,
+    records::Post,
+    sys, uprobe,
 };
 use aya::{
     Ebpf, EbpfLoader, Pod,
@@ -63,7 +67,12 @@ pub(super) struct Load {
     pub(super) most_places: u32,
     tables: Mutex<Tables>,
     canary: Mutex<CanaryPlace>,
+    /// The program that reads threads' registers, once it has been wanted.
+    registers: OnceLock<OwnedFd>,
 }
+
+/// Its name.
+const REGISTERS: &str = "task_registers";
 
 /// Where loopprobe's own function is in the tables, and its probes: all targets share them.
 #[derive(Default)]
@@ -131,6 +140,7 @@ impl Load {
                 is_closed: !is_shared,
             }),
             canary: Mutex::default(),
+            registers: OnceLock::new(),
         })
     }
 
@@ -155,6 +165,20 @@ impl Load {
         let program = Arc::new(load_program(&self.instructions, role, self.method)?);
         programs.insert(role, Arc::clone(&program));
         Ok(program)
+    }
+
+    /// The program that reads threads' registers, loaded on first use.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachError`].
+    pub(super) fn registers(&self) -> Result<&OwnedFd, AttachError> {
+        if let Some(program) = self.registers.get() {
+            return Ok(program);
+        }
+        let purpose = sys::Purpose::Iterator(btf::task_iterator()?);
+        let program = sys::load(REGISTERS, &self.instructions[REGISTERS], purpose)?;
+        Ok(self.registers.get_or_init(|| program))
     }
 }
 

@@ -19,13 +19,10 @@ use loopprobe_common::{
 pub use self::loads::Loads;
 use self::{load::Load, seat::Seat};
 use super::{
-    AttachError, Links, Method, Plan, PlannedImage, Probe, Role, btf,
+    AttachError, Links, Method, Plan, PlannedImage, Probe, Role,
     records::{Drain, Post, Rings},
-    registers, sys, uprobe,
+    registers, uprobe,
 };
-
-/// The program that reads threads' registers.
-const REGISTERS: &str = "task_registers";
 
 /// Messages of the programs; flushing hands them to the `log` crate.
 pub type Messages = aya_log::EbpfLogger<&'static dyn log::Log>;
@@ -303,10 +300,8 @@ impl Kernel {
     ///
     /// [`AttachError`].
     pub fn thread_registers(&self, pid: u32) -> Result<Vec<ThreadRegisters>, AttachError> {
-        let function = btf::function_id("bpf_iter_task")?;
-        let instructions = &self.own_load().instructions[REGISTERS];
-        let program = sys::load(REGISTERS, instructions, sys::Purpose::Iterator(function))?;
-        registers::read(&program, pid).map_err(AttachError::Registers)
+        let program = self.own_load().registers()?;
+        registers::read(program, pid).map_err(AttachError::Registers)
     }
 
     /// Takes all uprobes of the process away. They are gone when it returns.

@@ -47,8 +47,7 @@ pub(crate) fn find(
     if record.task_id == 0 {
         return None;
     }
-    let found = polls.polls_of(raw, &unwound.frames, record.task_id);
-    let poll = found.into_iter().next()?;
+    let poll = polls.innermost_of(raw, &unwound.frames, record.task_id)?;
     // Without unwind information, only the task on the stack proves that the function is its poll.
     let frames = &unwound.frames[..=poll.frame];
     if Means::of(frames) != Means::CallFrames && poll.task.is_none() {
