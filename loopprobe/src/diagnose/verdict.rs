@@ -49,11 +49,19 @@ fn largest(parts: &Parts, wanted: impl Fn(Cause) -> bool) -> Option<(Cause, u64)
     let wanted = |&(&cause, &ns): &(&Cause, &u64)| ns > 0 && wanted(cause);
     let of_kind = |cause: Cause| -> u64 {
         let all = parts.iter().filter(wanted);
-        let alike = all.filter(|(other, _)| other.rule().colour == cause.rule().colour);
+        let alike = all.filter(|(other, _)| are_alike(**other, cause));
         alike.map(|(_, ns)| ns).sum()
     };
     let candidates = parts.iter().filter(wanted).map(|(&cause, &ns)| (cause, ns));
     candidates.max_by_key(|&(cause, ns)| (of_kind(cause), ns, cause != Cause::Unknown))
+}
+
+/// Whether two causes are of one kind: those of one colour are, but for waits for memory, which may
+/// be part of computing.
+fn are_alike(one: Cause, other: Cause) -> bool {
+    let is_memory = |cause| matches!(cause, Cause::PageFault | Cause::MemoryMap);
+    let same_colour = one.rule().colour == other.rule().colour;
+    one == other || same_colour && !is_memory(one) && !is_memory(other)
 }
 
 /// The time for which the heaviest stack of a cause stands, as all of its stacks show it.

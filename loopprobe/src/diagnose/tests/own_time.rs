@@ -148,6 +148,24 @@ fn causes_of_one_kind_count_together() {
 }
 
 #[test]
+fn waits_for_memory_count_with_no_other_cause() {
+    let found = diagnose(&PollEvidence {
+        split: Some(Split {
+            on_cpu_ns: 6_000_000,
+            runnable_ns: 0,
+            blocked_ns: 8_000_000,
+        }),
+        stacks: vec![
+            blocked(&[], libc::SYS_munmap, None, 4_000_000),
+            blocked(&[], libc::SYS_fsync, None, 4_000_000),
+            on_cpu(&[], 6_000_000),
+        ],
+        ..PollEvidence::default()
+    });
+    assert_eq!(found.cause, Cause::Cpu);
+}
+
+#[test]
 fn short_waits_count_with_the_ones_that_were_seen() {
     let of = |seen| {
         diagnose(&PollEvidence {
