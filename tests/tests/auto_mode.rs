@@ -136,6 +136,12 @@ fn polls_that_wait_are_timed_exactly_too_and_told_once() -> Result<()> {
     check(Build::DEFAULT, &["sleep", "--rounds", "150"])
 }
 
+/// Of a task that is gone when its stack is looked at, watching knows the number alone.
+#[test]
+fn polls_of_tasks_that_end_at_once_are_told_once() -> Result<()> {
+    check(Build::DEFAULT, &["fleeting", "--rounds", "300"])
+}
+
 /// On a runtime of one thread, what lies between polls is the root future's only if all tasks are
 /// probed.
 #[test]

@@ -37,7 +37,7 @@ impl Observer {
                 self.settle_waiting(if is_end { u64::MAX } else { now }, sink)?;
                 self.report_left(threads, is_end, sink)
             }
-            Source::Watching(_) => Ok(()),
+            Source::Watching(_) => self.tell_kept_back(is_end, sink),
         }
     }
 
@@ -164,7 +164,10 @@ impl Observer {
     pub(super) fn hear_beside(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
         match &self.source {
             Source::Probes(_) => self.hear_roots(sink),
-            Source::Watching(_) => self.hear_closer(sink),
+            Source::Watching(_) => {
+                self.hear_closer(sink)?;
+                self.tell_kept_back(false, sink)
+            }
         }
     }
 

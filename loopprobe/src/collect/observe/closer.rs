@@ -204,10 +204,14 @@ impl Observer {
             return Ok(());
         }
         closer.told(&poll);
+        let has_watched = closer.has_watched(&poll);
         let Some(look) = &mut closer.look else {
             return Ok(());
         };
         look.found.insert(poll.task.clone());
+        if has_watched {
+            return Ok(());
+        }
         if look.beside.keep(&poll) {
             self.totals.looks.long_polls += 1;
             self.totals.count_unprobed(&poll);

@@ -22,6 +22,23 @@ use crate::{
 impl Observer {
     /// A poll is over, or several ones of the same task.
     pub(super) fn watched(&mut self, record: &WatchRecord, sink: &mut dyn Sink) -> io::Result<()> {
+        let closer = self.source.closer_mut();
+        if closer.is_some_and(|closer| closer.keeps_back(record, now_ns())) {
+            return Ok(());
+        }
+        self.tell_watched(record, sink)
+    }
+
+    /// Tells of those of which no look has told, though it might have. `is_end`: or none ever will.
+    pub(super) fn tell_kept_back(&mut self, is_end: bool, sink: &mut dyn Sink) -> io::Result<()> {
+        let closer = self.source.closer_mut();
+        let over = closer.map(|closer| closer.release(now_ns(), is_end));
+        over.into_iter()
+            .flatten()
+            .try_for_each(|record| self.tell_watched(&record, sink))
+    }
+
+    fn tell_watched(&mut self, record: &WatchRecord, sink: &mut dyn Sink) -> io::Result<()> {
         let Some(watching) = self.source.watching_mut() else {
             return Ok(());
         };
@@ -71,6 +88,9 @@ impl Observer {
         self.count_unnamed(&poll);
         self.totals.count_unprobed(&poll);
         self.suspect(record.task_id);
+        if let Some(closer) = self.source.closer_mut() {
+            closer.watched(&poll);
+        }
         sink.event(&Event::LongPoll(poll))
     }
 
@@ -186,6 +206,10 @@ impl Observer {
                 let poll = self.watched_so_far(kernel_tid, &thread, &proven);
                 if let Some(watching) = self.source.watching_mut() {
                     watching.told.insert(key, poll.start_ns);
+                    watching
+                        .closer
+                        .iter_mut()
+                        .for_each(|closer| closer.watched(&poll));
                 }
                 due.push(poll);
             }

@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use loopprobe_common::watch::WatchRecord;
 use nix::sys::eventfd::EventFd;
 
 use super::suspects::Suspects;
@@ -15,7 +16,9 @@ use crate::{
 };
 
 /// So many polls that were told of last are known.
-const MOST_REPORTED: usize = 1024;
+const MOST_TOLD: usize = 1024;
+/// How long a look has to tell of a poll that is over.
+const PATIENCE_NS: u64 = 300_000_000;
 
 /// Looks closer, one look at a time.
 pub(crate) struct Closer {
@@ -25,12 +28,42 @@ pub(crate) struct Closer {
     pub look: Option<Look>,
     /// What the last look has covered, for what is heard of late.
     pub past: Option<Covered>,
-    /// The last polls that looks have told of: thread, beginning and, as far as it is known, end.
-    reported: VecDeque<(u32, u64, u64)>,
+    /// The last polls that looks have told of.
+    told: Told,
+    /// The last polls that watching has told of.
+    watched: Told,
+    /// Polls that watching has seen, and of which a look may yet tell.
+    waiting: Vec<Waiting>,
     /// Readable when a look has something to tell.
     pub ready: Arc<EventFd>,
     /// Whether there is no use in another one.
     pub has_failed: bool,
+}
+
+/// Polls that were told of: thread, beginning and, as far as it is known, end.
+#[derive(Debug, Default)]
+struct Told(VecDeque<(u32, u64, u64)>);
+
+impl Told {
+    fn add(&mut self, poll: &LongPoll) {
+        if self.0.len() == MOST_TOLD {
+            self.0.pop_front();
+        }
+        let end_ns = poll.start_ns.saturating_add(poll.duration_ns);
+        self.0.push_back((poll.tid, poll.start_ns, end_ns));
+    }
+
+    /// Whether one of this thread lies in this time, or some of it.
+    fn has(&self, tid: u32, start_ns: u64, end_ns: u64) -> bool {
+        let mut told = self.0.iter();
+        told.any(|told| told.0 == tid && told.1 < end_ns && start_ns < told.2)
+    }
+}
+
+/// A poll that is kept back.
+struct Waiting {
+    record: WatchRecord,
+    until_ns: u64,
 }
 
 /// A look.
@@ -81,7 +114,9 @@ impl Closer {
             suspects: Suspects::default(),
             look: None,
             past: None,
-            reported: VecDeque::new(),
+            told: Told::default(),
+            watched: Told::default(),
+            waiting: Vec::new(),
             ready: Beside::event()?,
             has_failed: false,
         }))
@@ -97,17 +132,52 @@ impl Closer {
 
     /// Whether a look has told of a poll of this thread in this time.
     pub(crate) fn has_told(&self, tid: u32, start_ns: u64, end_ns: u64) -> bool {
-        let mut told = self.reported.iter();
-        told.any(|told| told.0 == tid && told.1 < end_ns && start_ns < told.2)
+        self.told.has(tid, start_ns, end_ns)
+    }
+
+    /// Whether watching has told of a poll that a look tells of now.
+    pub(crate) fn has_watched(&self, poll: &LongPoll) -> bool {
+        let end_ns = poll.start_ns.saturating_add(poll.duration_ns);
+        self.watched.has(poll.tid, poll.start_ns, end_ns)
     }
 
     /// Keeps in mind that a look has told of a poll.
     pub(crate) fn told(&mut self, poll: &LongPoll) {
-        if self.reported.len() == MOST_REPORTED {
-            self.reported.pop_front();
+        self.told.add(poll);
+    }
+
+    /// The same of one that watching has told of.
+    pub(crate) fn watched(&mut self, poll: &LongPoll) {
+        self.watched.add(poll);
+    }
+
+    /// Keeps a poll back if a look may yet tell of it. Whose it is need not be known for that: the
+    /// task of a connection that is closed at once is gone before its header can be read.
+    pub(crate) fn keeps_back(&mut self, record: &WatchRecord, now_ns: u64) -> bool {
+        let now = self.look.as_ref().map(|look| &look.covered);
+        let mut looks = now.into_iter().chain(&self.past);
+        let until_ns = now_ns.saturating_add(PATIENCE_NS);
+        let may_tell = looks.any(|covered| {
+            let end_ns = covered.to_ns.map(|ns| ns.saturating_add(PATIENCE_NS));
+            covered.from_ns <= record.hi_ns && end_ns.is_none_or(|end_ns| now_ns < end_ns)
+        });
+        if may_tell {
+            let record = *record;
+            self.waiting.push(Waiting { record, until_ns });
         }
-        let end_ns = poll.start_ns.saturating_add(poll.duration_ns);
-        self.reported.push_back((poll.tid, poll.start_ns, end_ns));
+        may_tell
+    }
+
+    /// Those that have waited long enough, or of which a look has told. `is_end`: all of them.
+    pub(crate) fn release(&mut self, now_ns: u64, is_end: bool) -> Vec<WatchRecord> {
+        let told = &self.told;
+        let is_over = |waiting: &mut Waiting| {
+            let record = &waiting.record;
+            let is_told = told.has(record.tid, record.first_ns, record.last_ns);
+            is_end || is_told || now_ns >= waiting.until_ns
+        };
+        let over = self.waiting.extract_if(.., is_over);
+        over.map(|waiting| waiting.record).collect()
     }
 
     /// Ends the look that goes on, if there is one.

@@ -12,7 +12,7 @@ use tokio::task::{JoinSet, LocalSet};
 /// Milliseconds, in turn: on both sides of the default threshold, close to it and far from it.
 const STEPS: [u64; 10] = [1, 12, 4, 20, 8, 11, 2, 35, 9, 15];
 
-const SCENARIOS: [&str; 18] = [
+const SCENARIOS: [&str; 19] = [
     "sleep",
     "cpu",
     "nested",
@@ -23,6 +23,7 @@ const SCENARIOS: [&str; 18] = [
     "current_thread",
     "root",
     "root_multi",
+    "fleeting",
     "short",
     "runtimes",
     "threads",
@@ -52,6 +53,7 @@ fn main() {
         "current_thread" => run(&current(), &options, sleepers(rounds)),
         "root" => run(&current(), &options, root(rounds)),
         "root_multi" => run(&multi(), &options, root(rounds)),
+        "fleeting" => run(&multi(), &options, fleeting(rounds)),
         "short" => run(&multi(), &options, short(rounds)),
         "deep" => run(&multi(), &options, deep_tasks(rounds)),
         "runtimes" => runtimes(&options),
@@ -208,6 +210,14 @@ async fn join_set(rounds: u32) {
     }
     while let Some(result) = set.join_next().await {
         result.expect("no panic");
+    }
+}
+
+/// Tasks of one poll, each gone as soon as it has blocked.
+async fn fleeting(rounds: u32) {
+    for i in 0..rounds as usize {
+        let task = truth::spawn("fleeting", steps(1, i, block_ms));
+        task.await.expect("no panic");
     }
 }
 
