@@ -143,6 +143,8 @@ pub struct TakerRecord {
     pub poll_ns: u64,
     /// How long it waited.
     pub waited_ns: u64,
+    /// How long of that the one who had the CPU at the end had it, at least.
+    pub had_ns: u64,
     /// The process that had the CPU at the end of the wait, as the kernel numbers it.
     pub process: u32,
     /// Its thread.

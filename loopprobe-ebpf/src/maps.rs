@@ -153,6 +153,9 @@ static TASK_TGID: Global<u64> = Global::new(0);
 static TASK_STATE: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]
 static TASK_CPU_TIME: Global<u64> = Global::new(0);
+/// Offset of `se.prev_sum_exec_runtime`: its CPU time when it was given its CPU last.
+#[unsafe(no_mangle)]
+static TASK_PICKED: Global<u64> = Global::new(0);
 /// Offset of `thread.fsbase`.
 #[unsafe(no_mangle)]
 static TASK_FSBASE: Global<u64> = Global::new(0);
@@ -216,6 +219,10 @@ pub fn task_state_offset() -> u64 {
 
 pub fn task_cpu_time_offset() -> u64 {
     TASK_CPU_TIME.load()
+}
+
+pub fn task_picked_offset() -> u64 {
+    TASK_PICKED.load()
 }
 
 pub fn task_fsbase_offset() -> u64 {

@@ -15,7 +15,7 @@ use crate::{
     arch,
     maps::{self, EVENTS, config, count},
     saved,
-    task_struct::task_field,
+    task_struct::{cpu_time, task_field},
     thread::current_tid,
 };
 
@@ -115,6 +115,9 @@ pub fn had_cpu(tid: u32, thread: &Thread, waited_ns: u64) {
     else {
         return;
     };
+    // SAFETY: the helper takes nothing.
+    let task = unsafe { bpf_get_current_task() };
+    let had_ns = cpu_time(task).saturating_sub(word(task, maps::task_picked_offset()));
     let Some(mut entry) = EVENTS.reserve::<TakerRecord>(0) else {
         count(thread.target, Counter::StackLost);
         return;
@@ -125,6 +128,7 @@ pub fn had_cpu(tid: u32, thread: &Thread, waited_ns: u64) {
         tid: thread.tid,
         poll_ns: poll.start_ns,
         waited_ns,
+        had_ns: had_ns.min(waited_ns),
         // SAFETY: the helper takes nothing.
         process: (unsafe { bpf_get_current_pid_tgid() } >> 32) as u32,
         thread: taker,

@@ -59,6 +59,11 @@ fn true_poll<'a>(report: &LongPoll, truth: &'a [Poll]) -> Option<&'a Poll> {
 
 /// While there are probes, every long poll of a task is told of, exactly and once.
 fn check(build: Build, scenario: &[&str]) -> Result<()> {
+    check_within(build, scenario, TOLERANCE_NS)
+}
+
+/// The same with durations that may be off by so much, in the middle.
+fn check_within(build: Build, scenario: &[&str], tolerance_ns: u64) -> Result<()> {
     take_machine!();
     let mut target = gated(build, "truth", scenario)?;
     let (truth, report) = observe(&mut target, &AUTO)?;
@@ -104,7 +109,7 @@ fn check(build: Build, scenario: &[&str]) -> Result<()> {
     let mut errors: Vec<u64> = errors.collect();
     errors.sort_unstable();
     let error = errors[errors.len() / 2];
-    ensure!(error <= TOLERANCE_NS, "durations are off by {error} ns");
+    ensure!(error <= tolerance_ns, "durations are off by {error} ns");
     let looks = report
         .summary
         .looks
@@ -136,10 +141,13 @@ fn polls_that_wait_are_timed_exactly_too_and_told_once() -> Result<()> {
     check(Build::DEFAULT, &["sleep", "--rounds", "150"])
 }
 
-/// Of a task that is gone when its stack is looked at, watching knows the number alone.
+/// Of a task that is gone when its stack is looked at, watching knows the number alone. Its only
+/// poll also ends it: who waits for it is woken, which the target's record leaves out.
 #[test]
 fn polls_of_tasks_that_end_at_once_are_told_once() -> Result<()> {
-    check(Build::DEFAULT, &["fleeting", "--rounds", "300"])
+    const TO_END_A_TASK_NS: u64 = 200_000;
+    let scenario = ["fleeting", "--rounds", "300"];
+    check_within(Build::DEFAULT, &scenario, TO_END_A_TASK_NS)
 }
 
 /// On a runtime of one thread, what lies between polls is the root future's only if all tasks are

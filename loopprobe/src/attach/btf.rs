@@ -17,6 +17,9 @@ pub(super) struct TaskOffsets {
     /// `se.sum_exec_runtime`: how long the task has been on a CPU, in nanoseconds; exact while it
     /// is switched off or on one.
     pub cpu_time: u64,
+    /// `se.prev_sum_exec_runtime`: the same when the task was given its CPU last (`set_next_entity`
+    /// in `kernel/sched/fair.c`; Linux 5.15 and 6.18).
+    pub picked: u64,
     /// `thread.fsbase`: the thread pointer of x86-64; 0 on other machines.
     pub fsbase: u64,
     /// `flags`.
@@ -60,9 +63,12 @@ impl TaskOffsets {
             btf.member_offset("task_struct", name)
                 .ok_or(AttachError::BtfMissing(what))
         };
-        let cpu_time = btf
-            .member_offset("sched_entity", "sum_exec_runtime")
-            .ok_or(AttachError::BtfMissing("sched_entity.sum_exec_runtime"))?;
+        let entity = member("se", "task_struct.se")?;
+        let in_entity = |name, what| {
+            let offset = btf.member_offset("sched_entity", name);
+            let offset = offset.ok_or(AttachError::BtfMissing(what))?;
+            Ok::<u64, AttachError>(entity + offset)
+        };
         let optional = |name| btf.member_offset("task_struct", name).unwrap_or(0);
         let thread = btf.member_offset("task_struct", "thread");
         let fsbase = btf.member_offset("thread_struct", "fsbase");
@@ -82,7 +88,11 @@ impl TaskOffsets {
             tgid: member("tgid", "task_struct.tgid")?,
             state: member("__state", "task_struct.__state")
                 .or_else(|_| member("state", "task_struct.state"))?,
-            cpu_time: member("se", "task_struct.se")? + cpu_time,
+            cpu_time: in_entity("sum_exec_runtime", "sched_entity.sum_exec_runtime")?,
+            picked: in_entity(
+                "prev_sum_exec_runtime",
+                "sched_entity.prev_sum_exec_runtime",
+            )?,
         })
     }
 }

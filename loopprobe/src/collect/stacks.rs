@@ -194,11 +194,11 @@ impl Stacks {
         let same = |taker: &&mut Taker| taker.name == name && taker.process == process;
         let has_room = taken.takers.len() < MAX_STACKS;
         match taken.takers.iter_mut().find(same) {
-            Some(taker) => taker.waited_ns += record.waited_ns,
+            Some(taker) => taker.had_ns += record.had_ns,
             None if has_room => taken.takers.push(Taker {
                 name,
                 process,
-                waited_ns: record.waited_ns,
+                had_ns: record.had_ns,
             }),
             None => {}
         }

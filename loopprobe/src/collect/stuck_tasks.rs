@@ -169,7 +169,8 @@ fn watch(wanted: &Wanted, tell: &SyncSender<Found>, ended: &Receiver<()>) {
         let found: Vec<Found> = match wanted.which {
             Which::Slow => told.into_iter().map(Found::Slow).collect(),
             Which::Stuck => {
-                let growing = growth.look(&census, now).into_iter().map(Found::Growing);
+                let growing = growth.look(&census, now, least_ns).into_iter();
+                let growing = growing.map(Found::Growing);
                 let locks = locks.look(&census, now, least_ns).into_iter();
                 let told = told.into_iter().map(Found::Stuck).chain(growing);
                 told.chain(locks.map(Found::Futurelock)).collect()

@@ -70,8 +70,9 @@ pub struct Taker {
     pub name: String,
     /// The process, as the kernel numbers it; `None` for a thread of the target's own.
     pub process: Option<u32>,
-    /// How long the waits were that ended when it gave the CPU up, in nanoseconds.
-    pub waited_ns: u64,
+    /// How long it had the CPU at the end of the waits that ended when it gave the CPU up, in
+    /// nanoseconds. Who had it before is not known.
+    pub had_ns: u64,
 }
 
 /// What a control group's CPU controller counted during a poll.

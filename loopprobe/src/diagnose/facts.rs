@@ -32,8 +32,9 @@ pub(crate) fn facts(
         add(&mut facts, "throttled_ns", throttle.throttled_ns);
         add(&mut facts, "throttled_periods", throttle.periods);
     }
-    if matches!(cause, Cause::Preempted | Cause::Spin) && !evidence.takers.is_empty() {
-        add(&mut facts, "preempted_by", takers(&evidence.takers));
+    let preempted_by = takers(&evidence.takers);
+    if matches!(cause, Cause::Preempted | Cause::Spin) && !preempted_by.is_empty() {
+        add(&mut facts, "preempted_by", preempted_by);
     }
     let Some((found, moment)) = dominant else {
         return facts;
@@ -104,15 +105,15 @@ fn awaits(looped: &ReadyLoop, ns: u64) -> String {
     }
 }
 
-/// `hog (812) 45 ms, thread rayon-0 3 ms`.
+/// `hog (812) 45 ms, thread rayon-0 3 ms`. Who had the CPU for less than a millisecond at the end
+/// of a wait is not to blame for it.
 fn takers(takers: &[Taker]) -> String {
     const SHOWN: usize = 3;
-    let words = takers.iter().take(SHOWN).map(|taker| {
-        let waited_ms = taker.waited_ns / 1_000_000;
-        match taker.process {
-            Some(process) => format!("{} ({process}) {waited_ms} ms", taker.name),
-            None => format!("thread {} of this process {waited_ms} ms", taker.name),
-        }
+    let in_ms = takers.iter().map(|taker| (taker, taker.had_ns / 1_000_000));
+    let shown = in_ms.filter(|(_, ms)| *ms > 0).take(SHOWN);
+    let words = shown.map(|(taker, ms)| match taker.process {
+        Some(process) => format!("{} ({process}) {ms} ms", taker.name),
+        None => format!("thread {} of this process {ms} ms", taker.name),
     });
     words.collect::<Vec<_>>().join(", ")
 }

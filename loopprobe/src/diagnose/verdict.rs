@@ -93,7 +93,7 @@ fn is_by_itself(evidence: &PollEvidence) -> bool {
     let total = |own: bool| -> u64 {
         let takers = evidence.takers.iter();
         let wanted = takers.filter(|taker| taker.process.is_none() == own);
-        wanted.map(|taker| taker.waited_ns).sum()
+        wanted.map(|taker| taker.had_ns).sum()
     };
     total(true) > total(false)
 }

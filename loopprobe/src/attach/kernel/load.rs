@@ -281,6 +281,7 @@ fn load(settings: &Settings, offsets: &TaskOffsets, sizes: &Sizes) -> Result<Ebp
         .override_global("TASK_TGID", &offsets.tgid, true)
         .override_global("TASK_STATE", &offsets.state, true)
         .override_global("TASK_CPU_TIME", &offsets.cpu_time, true)
+        .override_global("TASK_PICKED", &offsets.picked, true)
         .override_global("TASK_FSBASE", &offsets.fsbase, true)
         .override_global("TASK_FLAGS", &offsets.flags, true)
         .override_global("TASK_JOBCTL", &offsets.jobctl, true)

@@ -15,7 +15,7 @@ impl Stacks {
     /// Adds what a poll's stacks tell to it.
     pub(super) fn describe(&mut self, poll: &mut LongPoll, taken: Taken, now_ns: u64) {
         let (mut seen, mut takers) = (taken.stacks, taken.takers);
-        takers.sort_by_key(|taker| std::cmp::Reverse(taker.waited_ns));
+        takers.sort_by_key(|taker| std::cmp::Reverse(taker.had_ns));
         for object in seen.iter_mut().filter_map(|one| one.object.as_mut()) {
             self.descriptors.complete(object, now_ns);
         }

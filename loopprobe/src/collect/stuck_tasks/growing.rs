@@ -8,8 +8,10 @@ use crate::{
     model::{Awaited, TaskKind},
 };
 
-/// Looks in a row that must each see more than the one before: four times the time of `--stuck`.
-const LEAST_LOOKS: u32 = 12;
+/// Looks in a row that must each see more than the one before. They are rarer where they take long.
+const LEAST_LOOKS: u32 = 6;
+/// For so many times the time of `--stuck`.
+const LEAST_TIMES: u64 = 4;
 /// So many tasks must have come on top. A program that has just begun to work has fewer.
 const LEAST_GROWTH: u64 = 100;
 
@@ -47,7 +49,7 @@ pub(super) struct Growth(HashMap<String, Run>);
 
 impl Growth {
     /// What has to be told after this look. One that may have missed tasks says nothing.
-    pub(super) fn look(&mut self, census: &Census, now_ns: u64) -> Vec<Growing> {
+    pub(super) fn look(&mut self, census: &Census, now_ns: u64, least_ns: u64) -> Vec<Growing> {
         if census.is_partial() {
             return Vec::new();
         }
@@ -61,7 +63,7 @@ impl Growth {
         }
         self.0.retain(|name, _| tasks.contains_key(name.as_str()));
         let grown = tasks.into_iter().filter_map(|(name, mut tasks)| {
-            let run = self.see(name, tasks.len() as u64, now_ns)?;
+            let run = self.see(name, tasks.len() as u64, now_ns, least_ns)?;
             tasks.sort_by_key(|task| task.id);
             let ids = tasks.iter().filter_map(|task| task.id);
             Some(Growing {
@@ -80,7 +82,7 @@ impl Growth {
 
     /// The run that has to be told: it is long, there are twice as many since it began, and since
     /// it was told.
-    fn see(&mut self, name: &str, count: u64, now_ns: u64) -> Option<Run> {
+    fn see(&mut self, name: &str, count: u64, now_ns: u64, least_ns: u64) -> Option<Run> {
         let begins = Run {
             since_ns: now_ns,
             before: count,
@@ -95,7 +97,9 @@ impl Growth {
         }
         run.last = count;
         run.looks += 1;
+        let lasted_ns = now_ns.saturating_sub(run.since_ns);
         let is_leak = run.looks >= LEAST_LOOKS
+            && lasted_ns >= least_ns.saturating_mul(LEAST_TIMES)
             && count - run.before >= LEAST_GROWTH
             && count >= run.told.saturating_mul(2);
         if is_leak {
@@ -109,18 +113,30 @@ impl Growth {
 mod tests {
     use super::*;
 
-    /// After which looks a type is told of that has these counts.
+    /// After which looks a type is told of that has these counts, if three looks take the time of
+    /// `--stuck`.
     fn told(counts: impl Iterator<Item = u64>) -> Vec<usize> {
+        told_with_looks_of(1, counts)
+    }
+
+    fn told_with_looks_of(ns: u64, counts: impl Iterator<Item = u64>) -> Vec<usize> {
         let mut growth = Growth::default();
         let mut looks = counts.enumerate();
         let told = looks
             .by_ref()
-            .filter_map(|(look, count)| growth.see("a", count, look as u64).map(|run| (look, run)));
+            .filter_map(|(look, count)| Some((look, growth.see("a", count, look as u64 * ns, 3)?)));
         told.map(|(look, run)| {
             assert!(run.last >= 2 * run.before);
             look
         })
         .collect()
+    }
+
+    #[test]
+    fn looks_that_are_far_apart_need_be_fewer() {
+        let counts = |each: u64| (1..30).map(move |look| each * look);
+        assert_eq!(told(counts(40)), [12, 25]);
+        assert_eq!(told_with_looks_of(10, counts(40)), [6, 13, 27]);
     }
 
     #[test]

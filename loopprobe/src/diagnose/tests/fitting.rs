@@ -184,7 +184,7 @@ fn who_had_the_cpu_decides_what_to_do() {
         let taker = Taker {
             name: "rayon-0".to_owned(),
             process,
-            waited_ns: 20_000_000,
+            had_ns: 20_000_000,
         };
         let found = diagnose(&PollEvidence {
             split: Some(Split {

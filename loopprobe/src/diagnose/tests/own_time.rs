@@ -32,7 +32,7 @@ fn a_yield_is_no_preemption() {
     let taker = Taker {
         name: "hog".to_owned(),
         process: Some(7),
-        waited_ns: 9_000_000,
+        had_ns: 9_000_000,
     };
     let of = |stacks| {
         diagnose(&PollEvidence {
