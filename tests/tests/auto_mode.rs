@@ -145,7 +145,7 @@ fn polls_that_wait_are_timed_exactly_too_and_told_once() -> Result<()> {
 /// poll also ends it: who waits for it is woken, which the target's record leaves out.
 #[test]
 fn polls_of_tasks_that_end_at_once_are_told_once() -> Result<()> {
-    const TO_END_A_TASK_NS: u64 = 200_000;
+    const TO_END_A_TASK_NS: u64 = 100_000;
     let scenario = ["fleeting", "--rounds", "300"];
     check_within(Build::DEFAULT, &scenario, TO_END_A_TASK_NS)
 }

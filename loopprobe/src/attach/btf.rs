@@ -18,7 +18,8 @@ pub(super) struct TaskOffsets {
     /// is switched off or on one.
     pub cpu_time: u64,
     /// `se.prev_sum_exec_runtime`: the same when the task was given its CPU last (`set_next_entity`
-    /// in `kernel/sched/fair.c`; Linux 5.15 and 6.18).
+    /// in `kernel/sched/fair.c`; Linux 5.15 and 6.18). `cpu_time` again where a kernel does not keep
+    /// it: then nobody is known to have had a CPU for any time.
     pub picked: u64,
     /// `thread.fsbase`: the thread pointer of x86-64; 0 on other machines.
     pub fsbase: u64,
@@ -64,11 +65,9 @@ impl TaskOffsets {
                 .ok_or(AttachError::BtfMissing(what))
         };
         let entity = member("se", "task_struct.se")?;
-        let in_entity = |name, what| {
-            let offset = btf.member_offset("sched_entity", name);
-            let offset = offset.ok_or(AttachError::BtfMissing(what))?;
-            Ok::<u64, AttachError>(entity + offset)
-        };
+        let in_entity = |name| Some(entity + btf.member_offset("sched_entity", name)?);
+        let cpu_time = in_entity("sum_exec_runtime")
+            .ok_or(AttachError::BtfMissing("sched_entity.sum_exec_runtime"))?;
         let optional = |name| btf.member_offset("task_struct", name).unwrap_or(0);
         let thread = btf.member_offset("task_struct", "thread");
         let fsbase = btf.member_offset("thread_struct", "fsbase");
@@ -88,11 +87,8 @@ impl TaskOffsets {
             tgid: member("tgid", "task_struct.tgid")?,
             state: member("__state", "task_struct.__state")
                 .or_else(|_| member("state", "task_struct.state"))?,
-            cpu_time: in_entity("sum_exec_runtime", "sched_entity.sum_exec_runtime")?,
-            picked: in_entity(
-                "prev_sum_exec_runtime",
-                "sched_entity.prev_sum_exec_runtime",
-            )?,
+            cpu_time,
+            picked: in_entity("prev_sum_exec_runtime").unwrap_or(cpu_time),
         })
     }
 }

@@ -206,10 +206,9 @@ impl Observer {
                 let poll = self.watched_so_far(kernel_tid, &thread, &proven);
                 if let Some(watching) = self.source.watching_mut() {
                     watching.told.insert(key, poll.start_ns);
-                    watching
-                        .closer
-                        .iter_mut()
-                        .for_each(|closer| closer.watched(&poll));
+                    if let Some(closer) = &mut watching.closer {
+                        closer.watched(&poll);
+                    }
                 }
                 due.push(poll);
             }

@@ -4,16 +4,12 @@ use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_task_blocks() {
-    tokio::spawn(async { std::thread::sleep(Duration::from_millis(300)) })
-        .await
-        .unwrap();
+    tokio::spawn(async { std::thread::sleep(Duration::from_millis(300)) }).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_task_waits() {
-    tokio::spawn(tokio::time::sleep(Duration::from_millis(300)))
-        .await
-        .unwrap();
+    tokio::spawn(tokio::time::sleep(Duration::from_millis(300))).await.unwrap();
 }
 
 #[test]
