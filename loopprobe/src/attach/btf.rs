@@ -18,8 +18,8 @@ pub(super) struct TaskOffsets {
     /// is switched off or on one.
     pub cpu_time: u64,
     /// `se.prev_sum_exec_runtime`: the same when the task was given its CPU last (`set_next_entity`
-    /// in `kernel/sched/fair.c`; Linux 5.15 and 6.18). `cpu_time` again where a kernel does not keep
-    /// it: then nobody is known to have had a CPU for any time.
+    /// in `kernel/sched/fair.c`; Linux 5.15 and 6.18). `cpu_time` again where a kernel keeps none:
+    /// then nobody is known to have had a CPU for any time.
     pub picked: u64,
     /// `thread.fsbase`: the thread pointer of x86-64; 0 on other machines.
     pub fsbase: u64,
