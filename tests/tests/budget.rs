@@ -1,78 +1,210 @@
 //! `--max-overhead`: what is left out when observation costs the process too much, and that it is
 //! said.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use loopprobe::model::Step;
-use loopprobe_tests::{session::Session, take_machine, target::Target};
+use loopprobe::{
+    collect::{Observer, Options, Stop},
+    model::{Event, LongPoll, Sink, Step},
+};
+use loopprobe_tests::{
+    session::{Report, Session},
+    take_machine,
+    target::Target,
+};
+use serde_json::Value;
 
-#[test]
-fn a_process_that_polls_as_fast_as_it_can_is_let_be_and_looked_at_again() -> Result<()> {
-    take_machine!();
-    // Hundreds of thousands of short polls a second: probes cost most of its time, and leaving out
-    // stacks saves nothing.
-    let target = Target::busy("busy", 200)?;
-    // The shortest pause is 10 s; at this share none is longer.
-    let args = [
-        "--max-overhead",
-        "30%",
-        "--duration",
-        "16s",
-        "--interval",
-        "1s",
-    ];
-    let report = Session::attach(target.pid(), &args)?.finish()?;
+/// The share that probes exceed on such a process, and watching does not. The shortest time without
+/// probes is 10 s; at this share it is no longer.
+const SHARE: &str = "30%";
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// A long poll as the process itself saw it.
+#[derive(Clone, Copy, Debug)]
+struct Spike {
+    start_ns: u64,
+    end_ns: u64,
+}
+
+impl Spike {
+    fn of(line: &Value) -> Result<Self> {
+        let at = |key: &str| line[key].as_u64().with_context(|| format!("no {key}"));
+        Ok(Self {
+            start_ns: at("start_ns")?,
+            end_ns: at("end_ns")?,
+        })
+    }
+
+    /// Whether a poll that was watched is this one: all of the time in which it was open for
+    /// certain lies inside, and no bound is violated.
+    fn is(self, poll: &LongPoll) -> bool {
+        // The poll is a little longer than what the process measures in it.
+        const AROUND_NS: u64 = 2_000_000;
+        let duration_ns = self.end_ns - self.start_ns;
+        poll.bounds.is_some_and(|bounds| {
+            bounds.certain
+                && poll.start_ns + AROUND_NS > self.start_ns
+                && poll.start_ns < self.end_ns
+                && bounds.duration_lo_ns < duration_ns + AROUND_NS
+                && bounds
+                    .duration_hi_ns
+                    .is_none_or(|hi_ns| hi_ns >= duration_ns)
+        })
+    }
+}
+
+/// What the process says up to its first rate after a moment.
+fn lines_past(target: &Target, past_ns: u64) -> Result<Vec<Value>> {
+    let mut lines = Vec::new();
+    loop {
+        lines.extend(target.until("rate", Duration::from_secs(5))?);
+        let last = lines.last().context("a line")?;
+        if last["at_ns"].as_u64().context("a time")? > past_ns {
+            return Ok(lines);
+        }
+    }
+}
+
+/// How fast the process polled, by its own record, up to a moment.
+fn rates(lines: &[Value]) -> Vec<(u64, f64)> {
+    let of_rate = lines.iter().filter(|line| line["type"] == "rate");
+    let pair = |line: &Value| Some((line["at_ns"].as_u64()?, line["polls_per_second"].as_f64()?));
+    of_rate.filter_map(pair).collect()
+}
+
+fn best(rates: &[(u64, f64)], from_ns: u64, to_ns: u64) -> f64 {
+    let within = rates.iter().filter(|(at, _)| (from_ns..to_ns).contains(at));
+    within.map(|(_, rate)| *rate).fold(0.0, f64::max)
+}
+
+/// From `paused_ns` to `again_ns` there were no probes: by the process's own record it went on at
+/// its full rate, and no figure is of that time.
+fn was_let_be(report: &Report, lines: &[Value], paused_ns: u64, again_ns: u64) -> Result<()> {
+    let rates = rates(lines);
+    let before = best(&rates, report.head.start_ns + SECOND_NS, paused_ns);
+    let meanwhile = best(&rates, paused_ns + 3 * SECOND_NS / 2, again_ns);
+    println!("{before} polls a second with probes, {meanwhile} without");
+    ensure!(meanwhile > 1.5 * before, "{before} {meanwhile}");
+    let meanwhile = report
+        .intervals
+        .iter()
+        .filter(|interval| (paused_ns + 1..again_ns).contains(&interval.time_ns));
+    ensure!(meanwhile.count() == 0);
+    let after = report.intervals.iter().find(|i| i.time_ns > again_ns);
+    ensure!(after.context("an interval")?.polls > 0);
+    let summary = &report.summary;
+    ensure!(summary.workers == Some(2), "{:?}", summary.workers);
+    let canary = summary.canary.as_ref().context("a check")?;
+    ensure!(canary.failed == 0, "{canary:?}");
+    Ok(())
+}
+
+/// When the probes went, and when they came back; `step` is what held meanwhile.
+fn away(report: &Report, step: Step) -> Result<(u64, u64)> {
     let steps: Vec<(u64, Step)> = report
         .notices
         .iter()
         .filter_map(|notice| Some((notice.time_ns, notice.step?)))
         .collect();
-    let summary = &report.summary;
-    let budget = summary.budget.as_ref().context("a budget")?;
-    println!("{steps:?} {budget:?}");
-    let [(paused_ns, Step::Paused), (again_ns, Step::NoStacks), ..] = steps[..] else {
-        anyhow::bail!("{steps:?}");
-    };
-    ensure!(again_ns - paused_ns >= 10_000_000_000);
-    // From the target's own record: it went on at its full rate meanwhile, which only a process
-    // without probes can.
-    let mut rates = Vec::new();
-    while rates.last().is_none_or(|(at, _)| *at < again_ns) {
-        let lines = target.until("rate", Duration::from_secs(5))?;
-        let line = lines.last().context("a line")?;
-        let at = line["at_ns"].as_u64().context("a time")?;
-        rates.push((at, line["polls_per_second"].as_f64().context("a rate")?));
+    println!("{steps:?} {:?}", report.summary.budget);
+    match steps[..] {
+        [(paused_ns, gone), (again_ns, Step::NoStacks), ..] if gone == step => {
+            ensure!(again_ns - paused_ns >= 10 * SECOND_NS, "{steps:?}");
+            Ok((paused_ns, again_ns))
+        }
+        _ => anyhow::bail!("{steps:?}"),
     }
-    let between = |from: u64, to: u64| -> Vec<f64> {
-        let of = rates.iter().filter(|(at, _)| (from..to).contains(at));
-        of.map(|(_, rate)| *rate).collect()
-    };
-    let before = between(report.head.start_ns + 1_000_000_000, paused_ns);
-    let rates = between(paused_ns + 1_500_000_000, again_ns);
-    let best = |rates: &[f64]| rates.iter().copied().fold(0.0, f64::max);
-    println!("{before:?} {rates:?}");
-    ensure!(best(&rates) > 1.5 * best(&before), "{before:?} {rates:?}");
-    // Intervals tell of no time in which nothing was seen, and polls are seen again.
-    let in_pause = report
-        .intervals
-        .iter()
-        .filter(|interval| (paused_ns + 1..again_ns).contains(&interval.time_ns));
-    ensure!(in_pause.count() == 0);
-    let after = report.intervals.iter().find(|i| i.time_ns > again_ns);
-    ensure!(after.context("an interval")?.polls > 0);
-    ensure!(budget.paused_ns >= 10_000_000_000 && budget.steps_down >= 1 && budget.steps_up >= 1);
-    ensure!(summary.workers == Some(2), "{:?}", summary.workers);
-    // No poll spans the time in which nothing was seen.
-    let spans = |start: u64, duration: u64| start < again_ns && start + duration > again_ns;
+}
+
+/// Hundreds of thousands of short polls a second: probes cost most of its time, and leaving out
+/// stacks saves nothing. While they are away its long polls are told all the same, between bounds.
+#[test]
+fn a_process_that_polls_as_fast_as_it_can_is_watched_for_a_while() -> Result<()> {
+    take_machine!();
+    let target = Target::busy("spikes", 200)?;
+    let args = ["--max-overhead", SHARE, "--duration", "16s"];
+    let report =
+        Session::attach(target.pid(), &[&args[..], &["--interval", "1s"]].concat())?.finish()?;
+    let (paused_ns, again_ns) = away(&report, Step::Watched)?;
+    let lines = lines_past(&target, again_ns)?;
+    was_let_be(&report, &lines, paused_ns, again_ns)?;
+    let budget = report.summary.budget.as_ref().context("a budget")?;
     ensure!(
-        report
-            .polls
-            .iter()
-            .all(|poll| !spans(poll.start_ns, poll.duration_ns))
+        budget.watched_ns >= 10 * SECOND_NS && budget.paused_ns == 0 && budget.steps_up >= 1,
+        "{budget:?}"
     );
-    let canary = summary.canary.as_ref().context("a check")?;
-    ensure!(canary.failed == 0, "{canary:?}");
+    // It takes a moment to begin and to end.
+    let watched = paused_ns + SECOND_NS..again_ns - SECOND_NS;
+    let of_spikes = lines.iter().filter(|line| line["type"] == "spike");
+    let spikes: Vec<Spike> = of_spikes.map(Spike::of).collect::<Result<_>>()?;
+    let told = report.ended();
+    let (mut seen, mut missed) = (0, Vec::new());
+    for spike in spikes
+        .iter()
+        .filter(|spike| watched.contains(&spike.start_ns))
+    {
+        match told.iter().filter(|poll| spike.is(poll)).count() {
+            1 => seen += 1,
+            _ => missed.push(*spike),
+        }
+    }
+    ensure!(
+        seen >= 20 && missed.is_empty(),
+        "{seen} seen, not once: {missed:?}"
+    );
+    // Nothing that was watched is anything else.
+    let strange = told
+        .iter()
+        .find(|poll| poll.bounds.is_some() && !spikes.iter().any(|spike| spike.is(poll)));
+    ensure!(strange.is_none(), "{strange:?}");
+    Ok(())
+}
+
+/// Keeps all events.
+#[derive(Default)]
+struct Events(Vec<Event>);
+
+impl Sink for Events {
+    fn event(&mut self, event: &Event) -> io::Result<()> {
+        self.0.push(event.clone());
+        Ok(())
+    }
+}
+
+#[test]
+fn where_nothing_watches_meanwhile_the_process_is_not_looked_at() -> Result<()> {
+    take_machine!();
+    let target = Target::busy("busy", 200)?;
+    let options = Options {
+        max_overhead: Some(0.01),
+        duration: Some(Duration::from_secs(6)),
+        stand_in: false,
+        ..Options::new(target.pid())
+    };
+    let mut sink = Events::default();
+    let summary = Observer::attach(&options)?.run(&mut sink, &Stop::new()?)?;
+    let told = sink.0.iter().find_map(|event| match event {
+        Event::Notice(notice) if notice.step.is_some() => Some(notice),
+        _ => None,
+    });
+    let told = told.context("a notice")?;
+    ensure!(told.step == Some(Step::Paused), "{told:?}");
+    ensure!(
+        told.message.ends_with("nothing is seen meanwhile"),
+        "{told:?}"
+    );
+    let budget = summary.budget.context("a budget")?;
+    ensure!(
+        budget.paused_ns > SECOND_NS && budget.watched_ns == 0,
+        "{budget:?}"
+    );
+    let away_ns = told.time_ns..told.time_ns + budget.paused_ns;
+    let seen = sink.0.iter().find(|event| match event {
+        Event::LongPoll(poll) => away_ns.contains(&poll.start_ns),
+        _ => false,
+    });
+    ensure!(seen.is_none(), "{seen:?}");
     Ok(())
 }
 

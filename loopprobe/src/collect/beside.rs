@@ -14,7 +14,7 @@ use std::{
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::{ObserveError, Stop, poll_key::PollKey};
-use crate::model::{Event, LongPoll, Session, Sink, Summary};
+use crate::model::{Event, LongPoll, Notice, Session, Sink, Step, Summary};
 
 /// A session that goes on beside another one.
 pub(super) struct Beside {
@@ -32,8 +32,8 @@ pub(super) enum Told {
     Began(Box<Session>),
     /// A long poll.
     Poll(Box<LongPoll>),
-    /// It costs too much.
-    Dear,
+    /// It costs too much, and sees less from now on.
+    Dear(Step),
 }
 
 /// Passes on what the session sees.
@@ -47,7 +47,9 @@ impl Sink for Teller {
         let told = match event {
             Event::Session(session) => Told::Began(Box::new(session.clone())),
             Event::LongPoll(poll) => Told::Poll(Box::new(poll.clone())),
-            Event::Notice(notice) if notice.step.is_some() => Told::Dear,
+            Event::Notice(Notice {
+                step: Some(step), ..
+            }) => Told::Dear(*step),
             _ => return Ok(()),
         };
         // Nobody listens any more once the other session is over.

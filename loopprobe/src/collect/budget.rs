@@ -15,7 +15,7 @@ const CALM: u32 = 30;
 const WELL_BELOW: f64 = 0.5;
 /// How often the wait for that doubles.
 const MOST_DOUBLINGS: u32 = 4;
-/// How long nothing is seen at least, and at most.
+/// How long the probes are away at least, and at most.
 const SHORTEST_PAUSE_NS: u64 = 10_000_000_000;
 const LONGEST_PAUSE_NS: u64 = 300_000_000_000;
 
@@ -28,12 +28,12 @@ pub(super) struct Budget {
     over: u32,
     calm: u32,
     doublings: u32,
-    /// Since when something is seen again.
+    /// Since when the probes are there again.
     seen_since_ns: u64,
     paused: Option<Pause>,
 }
 
-/// When nothing is seen.
+/// When the probes are away.
 #[derive(Clone, Copy, Debug)]
 struct Pause {
     from_ns: u64,
@@ -73,7 +73,7 @@ pub(super) struct Change {
     /// What observation cost in the last window, as a share of the process's CPU time; `None` after
     /// a pause.
     pub cost: Option<f64>,
-    /// For how long, if nothing is.
+    /// For how long, if without probes.
     pub pause_ns: u64,
 }
 
@@ -94,7 +94,21 @@ impl Budget {
         }
     }
 
-    /// Since when nothing is seen.
+    /// Watching came to an end before its time: nothing is seen for the rest of it. `None` if
+    /// nothing is watched.
+    pub(super) fn stop_watching(&mut self, now_ns: u64) -> Option<Change> {
+        let pause = self.paused.filter(|_| self.said.step == Step::Watched)?;
+        self.count(now_ns);
+        self.said.step = Step::Paused;
+        self.said.steps_down += 1;
+        Some(Change {
+            step: Step::Paused,
+            cost: None,
+            pause_ns: pause.until_ns.saturating_sub(now_ns),
+        })
+    }
+
+    /// Since when the probes are away.
     pub(super) fn paused_since(&self) -> Option<u64> {
         self.paused.map(|pause| pause.from_ns)
     }
@@ -110,13 +124,19 @@ impl Budget {
         match self.said.step {
             Step::Full => {}
             Step::NoStacks => self.said.no_stacks_ns += since_ns,
+            Step::Watched => self.said.watched_ns += since_ns,
             Step::Paused => self.said.paused_ns += since_ns,
         }
         self.before.time_ns = self.before.time_ns.max(now_ns);
     }
 
-    /// Looks at the window that is over.
-    pub(super) fn look(&mut self, now: Reading) -> Option<Change> {
+    /// Looks at the window that is over. `can_watch`: whether polls can be watched while the probes
+    /// are away.
+    pub(super) fn look(
+        &mut self,
+        now: Reading,
+        can_watch: impl FnOnce() -> bool,
+    ) -> Option<Change> {
         let before = self.before;
         self.count(now.time_ns);
         self.before = now;
@@ -136,14 +156,19 @@ impl Budget {
             self.calm += u32::from(cost < self.said.share * WELL_BELOW);
         }
         if self.over >= OVER {
-            return Some(self.step_down(now.time_ns, cost, stacks));
+            return Some(self.step_down(now.time_ns, (cost, stacks), can_watch));
         }
         let is_calm = self.calm >= CALM << self.doublings;
         (is_calm && self.said.step == Step::NoStacks).then(|| self.step_up(Step::Full, Some(cost)))
     }
 
-    /// Stacks are left out if that is enough, else all is.
-    fn step_down(&mut self, now_ns: u64, cost: f64, stacks: f64) -> Change {
+    /// Stacks are left out if that is enough, else the probes are.
+    fn step_down(
+        &mut self,
+        now_ns: u64,
+        (cost, stacks): (f64, f64),
+        can_watch: impl FnOnce() -> bool,
+    ) -> Change {
         let saves = self.said.step == Step::Full && cost - stacks <= self.said.share;
         let mut pause_ns = 0;
         if saves {
@@ -156,7 +181,11 @@ impl Budget {
                 .min(10 * WINDOW_NS) as f64;
             pause_ns = (seen_ns * (cost / self.said.share - 1.0)) as u64;
             pause_ns = pause_ns.clamp(SHORTEST_PAUSE_NS, LONGEST_PAUSE_NS);
-            self.said.step = Step::Paused;
+            self.said.step = if can_watch() {
+                Step::Watched
+            } else {
+                Step::Paused
+            };
             self.paused = Some(Pause {
                 from_ns: now_ns,
                 until_ns: now_ns + pause_ns,
@@ -201,6 +230,7 @@ mod tests {
     struct Process {
         budget: Budget,
         now: Reading,
+        can_watch: bool,
     }
 
     impl Process {
@@ -209,6 +239,7 @@ mod tests {
             Self {
                 budget: Budget::new(0.01, now),
                 now,
+                can_watch: false,
             }
         }
 
@@ -221,7 +252,7 @@ mod tests {
                     self.now.cost_ns += cost_ns;
                     self.now.stacks_ns += stacks_ns;
                 }
-                changes.extend(self.budget.look(self.now));
+                changes.extend(self.budget.look(self.now, || self.can_watch));
             }
             changes
         }
@@ -270,6 +301,41 @@ mod tests {
     }
 
     #[test]
+    fn where_polls_can_be_watched_they_are_while_the_probes_are_away() {
+        let mut process = Process::new();
+        process.can_watch = true;
+        let changes = process.seconds(30, SECOND / 10, 0);
+        assert_eq!(
+            steps(&changes),
+            [Step::Watched, Step::NoStacks, Step::Watched]
+        );
+        let said = process.budget.said;
+        assert!(
+            said.watched_ns >= 10 * SECOND && said.paused_ns == 0,
+            "{said:?}"
+        );
+    }
+
+    #[test]
+    fn watching_that_fails_leaves_the_rest_of_its_time_unseen() {
+        let mut process = Process::new();
+        process.can_watch = true;
+        let changes = process.seconds(2, SECOND / 10, 0);
+        assert_eq!(steps(&changes), [Step::Watched]);
+        let whole_ns = changes[0].pause_ns;
+        process.seconds(3, 0, 0);
+        let change = process.budget.stop_watching(5 * SECOND).unwrap();
+        assert_eq!(
+            (change.step, change.pause_ns),
+            (Step::Paused, whole_ns - 3 * SECOND)
+        );
+        assert_eq!(process.budget.stop_watching(5 * SECOND), None);
+        process.seconds(4, 0, 0);
+        let said = process.budget.said;
+        assert_eq!((said.watched_ns, said.paused_ns), (3 * SECOND, 4 * SECOND));
+    }
+
+    #[test]
     fn a_process_that_is_nearly_idle_is_observed_whatever_its_share() {
         let mut budget = Budget::new(0.01, Reading::default());
         let mut now = Reading::default();
@@ -277,7 +343,7 @@ mod tests {
             now.time_ns += SECOND;
             now.cpu_ns += SECOND / 1000;
             now.cost_ns += SECOND / 2000;
-            assert_eq!(budget.look(now), None);
+            assert_eq!(budget.look(now, || false), None);
         }
     }
 }

@@ -58,6 +58,8 @@ pub(super) struct Images {
     pub closed: bool,
     /// Whether root futures that cannot be probed are to be watched.
     pub roots: bool,
+    /// Whether polls are to be watched while the probes are away.
+    pub stand_in: bool,
 }
 
 /// Files that have been looked at before, and the task types of theirs that are wanted.
@@ -119,6 +121,7 @@ impl Images {
             watchable: Vec::new(),
             closed: false,
             roots: false,
+            stand_in: false,
         }
     }
 
@@ -278,9 +281,10 @@ impl Images {
             }
             let inode = std::os::unix::fs::MetadataExt::ino(&file.metadata);
             let hides_roots = self.roots && found.facts().marks.park.is_empty();
+            let is_watched_too = hides_roots || self.stand_in;
             let is_named = found.facts().is_named;
-            watched = hides_roots.then_some(inode).or(watched);
-            if self.watch || hides_roots && is_named {
+            watched = is_watched_too.then_some(inode).or(watched);
+            if self.watch || is_watched_too && is_named {
                 let words = self.cache.watch_words(&image, found.as_ref());
                 self.watchable.push(Watchable::new(&image, inode, words));
             }

@@ -64,6 +64,9 @@ pub struct Options {
     /// Whether root futures that cannot be probed are watched instead, by a second session beside
     /// this one.
     pub watch_roots: bool,
+    /// Whether a second session watches while the probes are taken away to keep to
+    /// [`Self::max_overhead`].
+    pub stand_in: bool,
     /// How much of the process's CPU time observation may cost, 0 to 1; `None` for what it costs.
     pub max_overhead: Option<f64>,
     /// Separate debug files, given by the user.
@@ -112,6 +115,7 @@ impl Options {
             snapshot_on: None,
             threads: false,
             watch_roots: true,
+            stand_in: true,
             max_overhead: None,
             debug_files: Vec::new(),
             cache: Cache::Off,
@@ -136,6 +140,11 @@ impl Options {
         self.watch_roots && !self.is_watch() && self.max_overhead.is_none()
     }
 
+    /// Whether another session watches while the probes are away.
+    pub(super) fn wants_stand_in(&self) -> bool {
+        self.stand_in && !self.is_watch() && self.max_overhead.is_some()
+    }
+
     /// Those of a session beside one with these, which has to tell of nothing but long polls.
     #[must_use]
     pub(super) fn beside(&self) -> Self {
@@ -149,6 +158,7 @@ impl Options {
             snapshot_on: None,
             threads: false,
             watch_roots: false,
+            stand_in: false,
             max_overhead: None,
             ..self.clone()
         }

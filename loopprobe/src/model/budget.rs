@@ -11,19 +11,22 @@ pub enum Step {
     Full,
     /// No stacks are taken: long polls have no causes.
     NoStacks,
+    /// The probes are taken away: polls are watched, and told between bounds.
+    Watched,
     /// The probes are taken away: nothing is seen.
     Paused,
 }
 
 impl Step {
     /// All of them, the fullest first.
-    pub const ALL: [Self; 3] = [Self::Full, Self::NoStacks, Self::Paused];
+    pub const ALL: [Self; 4] = [Self::Full, Self::NoStacks, Self::Watched, Self::Paused];
 
     /// As in the JSON.
     pub fn name(self) -> &'static str {
         match self {
             Self::Full => "full",
             Self::NoStacks => "no_stacks",
+            Self::Watched => "watched",
             Self::Paused => "paused",
         }
     }
@@ -42,10 +45,23 @@ pub struct Budget {
     pub steps_up: u64,
     /// For how long no stacks were taken, in nanoseconds.
     pub no_stacks_ns: u64,
+    /// For how long polls were watched instead of timed, in nanoseconds.
+    #[serde(default)]
+    pub watched_ns: u64,
+    /// How many polls may have been long in that time, but are not for certain.
+    #[serde(default)]
+    pub possible_long_polls: u64,
     /// For how long nothing was seen at all, in nanoseconds.
     pub paused_ns: u64,
     /// Polls that were open when the probes were taken away: they are in no figure.
     pub cut_polls: u64,
+}
+
+impl Budget {
+    /// For how long the probes were away, in nanoseconds.
+    pub fn unprobed_ns(&self) -> u64 {
+        self.watched_ns.saturating_add(self.paused_ns)
+    }
 }
 
 impl Eq for Budget {}

@@ -163,7 +163,10 @@ impl Observer {
     /// Takes what sessions beside this one have told.
     pub(super) fn hear_beside(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
         match &self.source {
-            Source::Probes(_) => self.hear_roots(sink),
+            Source::Probes(_) => {
+                self.hear_roots(sink)?;
+                self.hear_stand_in(sink)
+            }
             Source::Watching(_) => {
                 self.hear_closer(sink)?;
                 self.tell_kept_back(false, sink)
@@ -174,7 +177,10 @@ impl Observer {
     /// Ends them, and waits for the rest of what they have to tell.
     pub(super) fn end_beside(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
         match &self.source {
-            Source::Probes(_) => self.end_roots(sink),
+            Source::Probes(_) => {
+                self.end_roots(sink)?;
+                self.end_stand_in(sink)
+            }
             Source::Watching(_) => self.end_closer(sink),
         }
     }

@@ -7,7 +7,7 @@ use loopprobe_common::watch::Words;
 use super::{
     Observer, canary,
     interval::Values,
-    prepare::{Prepared, prepare, prepare_closer, prepare_roots},
+    prepare::{Prepared, prepare, prepare_beside, prepare_closer},
     settings::{config, dead_time, sample},
     snapshot::Occasions,
     span::Span,
@@ -60,18 +60,20 @@ impl Observer {
         Self::of(prepared, started, exit)
     }
 
-    /// Watches the root futures of a process whose tasks are probed by another session.
+    /// Watches a process that another session probes, or has probed. `roots_only`: its root futures
+    /// alone.
     ///
     /// # Errors
     ///
     /// As for [`Self::attach`].
-    pub(super) fn watch_roots(
+    pub(super) fn watch_beside(
         options: &Options,
         known: Known,
         words: &[Words],
+        roots_only: bool,
     ) -> Result<Self, ObserveError> {
         let exit = exit_watch(options.pid)?;
-        let mut prepared = prepare_roots(options, known, words)?;
+        let mut prepared = prepare_beside(options, known, words, roots_only)?;
         let started = start(&mut prepared)?;
         Self::of(prepared, started, exit)
     }

@@ -29,7 +29,7 @@ impl Observer {
         Ok(())
     }
 
-    /// Whether nothing is seen at the moment, to keep to the budget.
+    /// Whether the probes are away at the moment, to keep to the budget.
     pub(super) fn is_paused(&self) -> bool {
         self.budget
             .as_ref()
@@ -47,9 +47,13 @@ impl Observer {
             return Ok(());
         }
         let reading = self.reading(now)?;
-        let change = self.budget.as_mut().and_then(|budget| budget.look(reading));
+        let Some(mut budget) = self.budget.take() else {
+            return Ok(());
+        };
+        let change = budget.look(reading, || self.can_stand_in());
+        self.budget = Some(budget);
         if let Some(change) = change {
-            self.change_step(change, now)?;
+            self.change_step(change, now, sink)?;
             self.tell_step(change, now, sink)?;
         }
         self.totals.budget = self.budget.as_ref().map(|budget| budget.said);
@@ -74,20 +78,25 @@ impl Observer {
         Ok(Reading::of(&summary.cost.unwrap_or_default(), cpu_ns, now))
     }
 
-    fn change_step(&mut self, change: Change, now: u64) -> io::Result<()> {
+    fn change_step(&mut self, change: Change, now: u64, sink: &mut dyn Sink) -> io::Result<()> {
         if let Some(canary) = &mut self.canary {
             canary.begin_anew(self.options.stacks && change.step == Step::Full);
         }
-        if change.step == Step::Paused {
-            self.pause(now)
-        } else if change.cost.is_none() {
-            match self.go_on(now) {
-                // Its end is noticed elsewhere.
-                Err(_) if self.is_gone() => Ok(()),
-                result => result.map_err(io::Error::other),
+        match change.step {
+            Step::Paused => self.pause(now),
+            Step::Watched => {
+                self.pause(now)?;
+                self.begin_stand_in()
             }
-        } else {
-            self.configure()
+            Step::NoStacks if change.cost.is_none() => {
+                self.end_stand_in(sink)?;
+                match self.go_on(now) {
+                    // Its end is noticed elsewhere.
+                    Err(_) if self.is_gone() => Ok(()),
+                    result => result.map_err(io::Error::other),
+                }
+            }
+            Step::NoStacks | Step::Full => self.configure(),
         }
     }
 
@@ -140,29 +149,39 @@ impl Observer {
     fn tell_step(&self, change: Change, now: u64, sink: &mut dyn Sink) -> io::Result<()> {
         let limit = self.options.max_overhead.unwrap_or_default() * 100.0;
         let cost = change.cost.unwrap_or_default() * 100.0;
+        let seconds = change.pause_ns / 1_000_000_000;
+        let over = format!(
+            "observation cost {cost:.1}% of the process's CPU time, over --max-overhead {limit}%"
+        );
+        let away = format!("{over}: the probes are taken away for {seconds} s");
         let message = match (change.step, change.cost) {
             (Step::Full, _) => "stacks are taken again".to_owned(),
             (Step::NoStacks, None) => {
                 "the process is looked at again, without stacks at first".to_owned()
             }
-            (Step::NoStacks, Some(_)) => format!(
-                "observation cost {cost:.1}% of the process's CPU time, over --max-overhead {limit}%: no stacks are taken from now on"
-            ),
-            (Step::Paused, _) => format!(
-                "observation cost {cost:.1}% of the process's CPU time, over --max-overhead {limit}%: the probes are taken away for \
-                 {} s; nothing is seen meanwhile",
-                change.pause_ns / 1_000_000_000
-            ),
+            (Step::NoStacks, Some(_)) => format!("{over}: no stacks are taken from now on"),
+            (Step::Watched, _) => {
+                format!("{away}; polls are watched meanwhile, and told between bounds")
+            }
+            (Step::Paused, _) => format!("{away}; nothing is seen meanwhile"),
         };
-        sink.event(&Event::Notice(Notice {
-            time_ns: now,
-            message,
-            threshold_ns: None,
-            step: Some(change.step),
-        }))
+        tell(sink, change.step, now, message)
     }
 
-    /// What there is to do while nothing is seen.
+    /// Says why the rest of the time without probes is not watched.
+    pub(super) fn tell_blind(
+        &self,
+        change: Change,
+        why: &str,
+        now: u64,
+        sink: &mut dyn Sink,
+    ) -> io::Result<()> {
+        let seconds = change.pause_ns / 1_000_000_000;
+        let message = format!("{why}: nothing is seen for the next {seconds} s");
+        tell(sink, change.step, now, message)
+    }
+
+    /// What there is to do while the probes are away.
     pub(super) fn tick_paused(&mut self, now: u64, sink: &mut dyn Sink) -> io::Result<()> {
         self.settle_waiting(now, sink)?;
         if let Some(stacks) = &mut self.stacks {
@@ -170,4 +189,13 @@ impl Observer {
         }
         self.tell_snapshot(&[], now, sink)
     }
+}
+
+fn tell(sink: &mut dyn Sink, step: Step, time_ns: u64, message: String) -> io::Result<()> {
+    sink.event(&Event::Notice(Notice {
+        time_ns,
+        message,
+        threshold_ns: None,
+        step: Some(step),
+    }))
 }

@@ -49,6 +49,7 @@ impl Observer {
         if let Some(roots) = self.source.roots_mut() {
             roots.forget();
         }
+        self.stop_watching("the process executes another program", sink)?;
         if record.kind == Kind::ExecByThread as u16 && !self.is_paused() {
             self.kernel.detach();
             let planned = std::mem::take(&mut self.planned);

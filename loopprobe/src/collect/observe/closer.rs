@@ -154,7 +154,7 @@ impl Observer {
             match told {
                 Told::Began(session) => self.begun(&session, sink)?,
                 Told::Poll(poll) => self.seen_closer(*poll, sink)?,
-                Told::Dear => self.too_dear(sink)?,
+                Told::Dear(_) => self.too_dear(sink)?,
             }
         }
         if is_over {

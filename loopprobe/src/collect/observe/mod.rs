@@ -23,6 +23,7 @@ mod root;
 mod settings;
 mod snapshot;
 mod span;
+mod stand_in;
 mod stuck;
 mod threshold;
 mod waits;

@@ -85,6 +85,7 @@ pub(super) fn prepare(options: &Options) -> Result<Prepared, ObserveError> {
     images.name_at_once = light;
     images.cache = options.cache;
     images.roots = options.wants_roots();
+    images.stand_in = options.wants_stand_in();
     let mut plan = Plan::default();
     thread::scope(|scope| {
         let cost = scope.spawn(move || price(lazy, light));
@@ -153,12 +154,13 @@ pub(super) fn prepare_closer(options: &Options, known: Known) -> Result<Prepared
     })
 }
 
-/// The same for the root futures of a process whose tasks are probed: threads keep what they poll
-/// where `words` say.
-pub(super) fn prepare_roots(
+/// The same for a process that another session probes: threads keep what they poll where `words`
+/// say. `roots_only`: for its root futures alone.
+pub(super) fn prepare_beside(
     options: &Options,
     known: Known,
     words: &[Words],
+    roots_only: bool,
 ) -> Result<Prepared, ObserveError> {
     let mut images = Images::new(options.runtimes, &[]);
     (images.closed, images.watch) = (true, true);
@@ -169,7 +171,7 @@ pub(super) fn prepare_roots(
         .collect();
     let settings = Settings {
         watch: true,
-        roots_only: true,
+        roots_only,
         ..settings(options, &plan)
     };
     let kernel = load_watch(options, &settings, words)?;

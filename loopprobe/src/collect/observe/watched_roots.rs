@@ -51,7 +51,9 @@ impl Observer {
         roots.beside = Some(Beside::start(
             "loopprobe-roots",
             &roots.ready,
-            move |teller, stop| Observer::watch_roots(&options, known, &words)?.run(teller, stop),
+            move |teller, stop| {
+                Observer::watch_beside(&options, known, &words, true)?.run(teller, stop)
+            },
         )?);
         Ok(())
     }
@@ -76,7 +78,7 @@ impl Observer {
                     "root futures of multi_thread runtimes are watched: their polls that wait are told, between bounds"
                         .into(),
                 )?,
-                Told::Dear => {}
+                Told::Dear(_) => {}
             }
         }
         if is_over {

@@ -6,6 +6,7 @@
 pub(super) mod closer;
 pub(super) mod light;
 mod roots;
+mod stand_in;
 mod suspects;
 pub(super) mod watch;
 
@@ -17,7 +18,9 @@ use std::{
 
 use loopprobe_common::records::PollRecord;
 
-pub(crate) use self::{closer::Closer, light::Light, roots::WatchedRoots, watch::Watching};
+pub(crate) use self::{
+    closer::Closer, light::Light, roots::WatchedRoots, stand_in::StandIn, watch::Watching,
+};
 use super::{ObserveError, Options, poll_key::PollKey};
 use crate::{attach::PlannedImage, model::TaskType};
 
@@ -43,6 +46,9 @@ pub(super) struct Probes {
     pub unsettled: Vec<PollRecord>,
     /// `None` where root futures are probed too.
     pub roots: Option<WatchedRoots>,
+    /// `None` where nothing watches while they are away. Never beside watched roots: those are for
+    /// sessions without a budget.
+    pub stand_in: Option<StandIn>,
 }
 
 impl Source {
@@ -66,6 +72,7 @@ impl Source {
             light: light.transpose()?,
             exact_because_of,
             roots: WatchedRoots::of(options).map_err(ObserveError::System)?,
+            stand_in: StandIn::of(options).map_err(ObserveError::System)?,
             ..Probes::default()
         })))
     }
@@ -132,10 +139,23 @@ impl Source {
         self.probes_mut()?.roots.as_mut()
     }
 
+    /// What watches while probes are away.
+    pub(super) fn stand_in(&self) -> Option<&StandIn> {
+        self.probes()?.stand_in.as_ref()
+    }
+
+    /// The same, to be changed.
+    pub(super) fn stand_in_mut(&mut self) -> Option<&mut StandIn> {
+        self.probes_mut()?.stand_in.as_mut()
+    }
+
     /// Readable when a session beside this one has something to tell.
     pub(super) fn beside(&self) -> Option<BorrowedFd<'_>> {
         let ready = match self {
-            Self::Probes(probes) => probes.roots.as_ref().map(|roots| &roots.ready),
+            Self::Probes(probes) => {
+                let roots = probes.roots.as_ref().map(|roots| &roots.ready);
+                roots.or(probes.stand_in.as_ref().map(|stand_in| &stand_in.ready))
+            }
             Self::Watching(watching) => watching.closer.as_ref().map(|closer| &closer.ready),
         };
         ready.map(AsFd::as_fd)

@@ -12,7 +12,7 @@ use self::kinds::{Kinds, Limits};
 use super::{output_file::OutputFile, replay, say};
 use crate::{
     cli::{Exit, GateArgs, GlobalArgs},
-    model::{Event, Session, Sink, Summary},
+    model::{Budget, Event, Session, Sink, Summary},
     report::{Baseline, OwnTime, clean, words},
 };
 
@@ -176,15 +176,12 @@ impl Outcome {
 
     /// Says for how long nothing was seen.
     fn warn_of_pauses(&self) {
-        let paused_ns = self
-            .summary
-            .budget
-            .as_ref()
-            .map_or(0, |budget| budget.paused_ns);
-        if paused_ns > 0 {
+        let budget = self.summary.budget.as_deref();
+        let unprobed_ns = budget.map_or(0, Budget::unprobed_ns);
+        if unprobed_ns > 0 {
             say::warning(&format!(
-                "the process was not looked at for {:?} (--max-overhead): what failed may have happened then",
-                std::time::Duration::from_nanos(paused_ns)
+                "the process was not looked at, or only watched, for {:?} (--max-overhead): what failed may have happened then",
+                std::time::Duration::from_nanos(unprobed_ns)
             ));
         }
     }

@@ -24,11 +24,27 @@ fn left_out(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
         return Ok(());
     };
     let (paused, bare) = (Measured(budget.paused_ns), Measured(budget.no_stacks_ns));
+    let limit = budget.share * 100.0;
+    if budget.paused_ns + budget.no_stacks_ns > 0 {
+        writeln!(
+            out,
+            "{NOTE}not looked at:{NOTE:#} {paused} of the session, and no stacks for {bare} (--max-overhead {limit}%); what happened then \
+             is in no figure"
+        )?;
+    }
+    if budget.watched_ns == 0 {
+        return Ok(());
+    }
+    let watched = Measured(budget.watched_ns);
+    let possible = match budget.possible_long_polls {
+        0 => String::new(),
+        1 => " (1 more may have been long)".to_owned(),
+        more => format!(" ({} more may have been long)", Count(more)),
+    };
     writeln!(
         out,
-        "{NOTE}not looked at:{NOTE:#} {paused} of the session, and no stacks for {bare} (--max-overhead {}%); what happened then is in \
-         no figure",
-        budget.share * 100.0
+        "{NOTE}watched only:{NOTE:#} {watched} of the session (--max-overhead {limit}%): long polls of that time{possible} are told \
+         between bounds, and nothing else of it is counted"
     )
 }
 

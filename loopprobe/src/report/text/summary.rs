@@ -164,13 +164,18 @@ fn no_long_polls(
     }
     let is_blind = |canary: &Canary| canary.ok == Some(false);
     let threads = summary.lost.map_or(0, |lost| lost.unwalked_threads);
-    let paused_ns = summary.budget.as_ref().map_or(0, |budget| budget.paused_ns);
+    let budget = summary.budget.as_deref();
+    let paused_ns = budget.map_or(0, |budget| budget.paused_ns);
+    let watched_ns = budget.map_or(0, |budget| budget.watched_ns);
     if paused_ns > 0 {
         let paused = Measured(paused_ns);
         write!(
             out,
             " were seen, but the process was not looked at for {paused}"
         )?;
+    } else if watched_ns > 0 {
+        let watched = Measured(watched_ns);
+        write!(out, " were seen, but for {watched} polls were only watched")?;
     } else if summary.canary.as_ref().is_some_and(is_blind) {
         write!(out, " were seen, but loopprobe's own check failed")?;
     } else if threads > 0 {

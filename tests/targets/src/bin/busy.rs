@@ -1,4 +1,5 @@
-//! Polls as fast as it can (`busy`), blocks for a while in each poll (`block`), polls so many times
+//! Polls as fast as it can (`busy`), also with a task that blocks for 40 ms every 200 ms and says so
+//! (`spikes`), blocks for a while in each poll (`block`), polls so many times
 //! a second on two workers (`pace`) or on one thread (`alone`), or computes and blocks by turns on
 //! a deep stack (`storm`), and prints its rate each second.
 
@@ -20,6 +21,19 @@ async fn turn(rounds: u32) {
         }
         POLLS.fetch_add(1, Ordering::Relaxed);
         tokio::task::yield_now().await;
+    }
+}
+
+/// Waits for 200 ms and blocks for 40.
+async fn spike() {
+    loop {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let start_ns = monotonic_ns();
+        std::thread::sleep(Duration::from_millis(40));
+        let end_ns = monotonic_ns();
+        control::say(&format!(
+            r#"{{"type":"spike","start_ns":{start_ns},"end_ns":{end_ns}}}"#
+        ));
     }
 }
 
@@ -89,7 +103,7 @@ impl Reading {
 }
 
 fn main() {
-    let options = Options::parse(&["busy", "block", "pace", "alone", "storm"]);
+    let options = Options::parse(&["busy", "spikes", "block", "pace", "alone", "storm"]);
     control::listen();
     let runtime = multi_thread(2);
     // One task can be paced exactly.
@@ -104,6 +118,9 @@ fn main() {
             let runtime = current_thread();
             runtime.block_on(async { tokio::spawn(pace(rate)).await.expect("no panic") });
         });
+    }
+    if options.scenario == "spikes" {
+        runtime.spawn(spike());
     }
     for _ in 0..tasks {
         match options.scenario.as_str() {
