@@ -9,7 +9,7 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -171,15 +171,19 @@ pub fn cells() -> impl Iterator<Item = Build> {
 /// # Errors
 /// When cargo or strip fail.
 pub fn target(build: Build, file: &str) -> Result<PathBuf> {
-    static BUILT: LazyLock<Mutex<HashMap<(Build, String), PathBuf>>> =
+    static BUILT: LazyLock<Mutex<HashMap<(Build, String), Arc<Mutex<Option<PathBuf>>>>>> =
         LazyLock::new(Mutex::default);
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(path) = built.get(&(build, file.to_owned())) {
+    let place = Arc::clone(built.entry((build, file.to_owned())).or_default());
+    drop(built);
+    // Others are built meanwhile.
+    let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(path) = place.as_ref() {
         return Ok(path.clone());
     }
     let path = make(build, file).with_context(|| format!("building {file} for {build:?}"))?;
     let path = unprivileged::reachable(path)?;
-    built.insert((build, file.to_owned()), path.clone());
+    *place = Some(path.clone());
     Ok(path)
 }
 
@@ -316,8 +320,10 @@ fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// A copy of the targets' sources whose lock file has the wanted Tokio.
+/// A copy of the targets' sources whose lock file has the wanted Tokio. One is made at a time.
 fn sources(tokio: Tokio) -> Result<PathBuf> {
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let original = root().join("tests/targets");
     let copy = target_dir().join(format!("matrix/tokio-{tokio}"));
     mirror(&original, &copy)?;

@@ -1,17 +1,20 @@
 //! Tests that need a kernel's consent, and the machine for themselves.
 
-use std::fs::File;
-use std::io::Write as _;
-use std::os::fd::AsRawFd;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::os::fd::AsRawFd as _;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::{matrix, unprivileged};
 
 /// A place on the machine, held until it is dropped.
 #[derive(Debug)]
 pub struct Machine {
-    _lock: File,
+    _locks: Vec<File>,
 }
 
 /// Whom a test can stand beside it.
@@ -19,8 +22,35 @@ pub struct Machine {
 pub enum Beside {
     /// Nobody: it measures what others' load would change, or looks at all processes.
     Nobody,
+    /// One other, if that builds nothing: it measures, but what is measured waits most of the time.
+    One,
     /// Others: what it asks for must hold on a busy machine too.
     Others,
+    /// The same, and it builds programs or reads large ones: that is no company for those who
+    /// measure.
+    Builders,
+}
+
+/// The machine in parts, each a file that is locked. `build` is for those who build and against
+/// those who measure.
+const PARTS: [&str; 6] = ["0", "1", "2", "3", "4", "5"];
+const BUILD: [&str; 2] = ["build-0", "build-1"];
+/// How often a test asks for a place.
+const ASK_EVERY: Duration = Duration::from_millis(20);
+
+impl Beside {
+    /// Any of these parts, with those that are locked so that others of the same kind may too.
+    fn places(self) -> Vec<(&'static [&'static str], &'static [&'static str])> {
+        match self {
+            Self::Nobody => vec![(&PARTS, &[])],
+            Self::One => vec![
+                (&["0", "1", "2", "build-0"], &[]),
+                (&["3", "4", "5", "build-1"], &[]),
+            ],
+            Self::Others => PARTS.chunks(2).map(|parts| (parts, &[][..])).collect(),
+            Self::Builders => PARTS.chunks(2).map(|parts| (parts, &BUILD[..])).collect(),
+        }
+    }
 }
 
 /// Waits for the machine, or for a place on it; `None` where this process may not load eBPF
@@ -39,28 +69,60 @@ pub fn machine(beside: Beside) -> Result<Option<Machine>> {
     wait_for(beside).map(Some)
 }
 
-/// Waits until nobody has the machine alone, for a test that needs no privileges and keeps a CPU
-/// busy for a while: it builds programs or reads large ones.
+/// Waits until nobody measures, for a test that needs no privileges and keeps a CPU busy for a
+/// while.
 ///
 /// # Errors
-/// When the file that is locked cannot be made.
+/// When a file that is locked cannot be made.
 pub fn place() -> Result<Machine> {
-    wait_for(Beside::Others)
+    wait_for(Beside::Builders)
 }
 
 fn wait_for(beside: Beside) -> Result<Machine> {
-    let how = match beside {
-        Beside::Nobody => libc::LOCK_EX,
-        Beside::Others => libc::LOCK_SH,
+    let folder = matrix::target_dir().join("tests.locks");
+    fs::create_dir_all(&folder)?;
+    loop {
+        for (own, shared) in beside.places() {
+            if let Some(locks) = take(&folder, own, shared)? {
+                return Ok(Machine { _locks: locks });
+            }
+        }
+        thread::sleep(ASK_EVERY);
+    }
+}
+
+/// Locks all of these, or none; they go with the files.
+fn take(folder: &Path, own: &[&str], shared: &[&str]) -> Result<Option<Vec<File>>> {
+    let own = own.iter().map(|name| (name, false));
+    let shared = shared.iter().map(|name| (name, true));
+    let mut locks = Vec::new();
+    for (name, is_shared) in own.chain(shared) {
+        let path = folder.join(name);
+        // Root's file is no ordinary user's to write.
+        let file = File::open(&path).or_else(|_| File::create(&path))?;
+        if !lock(&file, is_shared).with_context(|| path.display().to_string())? {
+            return Ok(None);
+        }
+        locks.push(file);
+    }
+    Ok(Some(locks))
+}
+
+/// Whether the file could be locked at once.
+fn lock(file: &File, is_shared: bool) -> io::Result<bool> {
+    let how = if is_shared {
+        libc::LOCK_SH
+    } else {
+        libc::LOCK_EX
     };
-    std::fs::create_dir_all(matrix::target_dir())?;
-    let path = matrix::target_dir().join("tests.lock");
-    // Root's file is no ordinary user's to write.
-    let lock = File::open(&path).or_else(|_| File::create(&path))?;
-    // SAFETY: a descriptor that `lock` keeps open; the lock goes with it.
-    let result = unsafe { libc::flock(lock.as_raw_fd(), how) };
-    ensure!(result == 0, "cannot lock {lock:?}");
-    Ok(Machine { _lock: lock })
+    // SAFETY: a descriptor that `file` keeps open; no memory is passed.
+    if unsafe { libc::flock(file.as_raw_fd(), how | libc::LOCK_NB) } == 0 {
+        return Ok(true);
+    }
+    match io::Error::last_os_error() {
+        error if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+        error => Err(error),
+    }
 }
 
 /// Whether the tests are run by root.
@@ -138,6 +200,15 @@ macro_rules! take_machine {
     };
 }
 
+/// Takes half of the machine for the rest of the test: beside it one other runs at the most; leaves
+/// the test where privileges are missing.
+#[macro_export]
+macro_rules! halve_machine {
+    () => {
+        $crate::__machine!(One)
+    };
+}
+
 /// Takes a place on the machine for the rest of the test, beside others that do; leaves the test
 /// where privileges are missing.
 #[macro_export]
@@ -156,4 +227,48 @@ macro_rules! __machine {
             return Ok(());
         };
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether both find a place at the same time.
+    fn together(name: &str, first: Beside, second: Beside) -> bool {
+        let folder = std::env::temp_dir().join(format!("places-{name}-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let mut held = Vec::new();
+        let mut find = |beside: Beside| {
+            let found = beside
+                .places()
+                .into_iter()
+                .find_map(|(own, shared)| take(&folder, own, shared).unwrap());
+            found.map(|locks| held.push(locks)).is_some()
+        };
+        assert!(find(first));
+        let both = find(second);
+        fs::remove_dir_all(&folder).unwrap();
+        both
+    }
+
+    #[test]
+    fn who_measures_has_the_company_that_it_wants() {
+        use Beside::{Builders, Nobody, One, Others};
+        for (first, second, expected) in [
+            (Nobody, Nobody, false),
+            (Nobody, One, false),
+            (Others, Nobody, false),
+            (Builders, Nobody, false),
+            (One, One, true),
+            (One, Others, true),
+            (One, Builders, false),
+            (Builders, One, false),
+            (Others, One, true),
+            (Others, Builders, true),
+            (Builders, Builders, true),
+        ] {
+            let name = format!("{first:?}-{second:?}");
+            assert_eq!(together(&name, first, second), expected, "{name}");
+        }
+    }
 }

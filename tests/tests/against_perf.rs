@@ -2,13 +2,14 @@
 //! target's own clocks.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use loopprobe::model::StackKind;
 use loopprobe_tests::matrix::{self, Build, Profile};
+use loopprobe_tests::privileges::place;
 use loopprobe_tests::session::{Report, Session};
 use loopprobe_tests::take_machine;
 use loopprobe_tests::target::Target;
@@ -25,46 +26,59 @@ type Shares = BTreeMap<String, f64>;
 
 #[test]
 fn functions_have_the_shares_that_perf_and_the_target_give_them() -> Result<()> {
-    take_machine!();
-    for build in [
+    let builds = [
         Build::DEFAULT,
         Build {
             profile: Profile::DebugInfo,
             ..Build::DEFAULT
         },
-    ] {
-        compare(build).with_context(|| format!("{build:?}"))?;
+    ];
+    for build in builds {
+        let program = matrix::target(build, "blend")?;
+        let watched = {
+            take_machine!();
+            watch(&program).with_context(|| format!("{build:?}"))?
+        };
+        let _place = place()?;
+        compare(&watched).with_context(|| format!("{build:?}"))?;
     }
     Ok(())
 }
 
-/// Both watch the same seconds of the same process.
-fn compare(build: Build) -> Result<()> {
-    let program = matrix::target(build, "blend")?;
-    let mut target = Target::start(&program, &["--rounds", "20"])?;
+/// What was seen of the same seconds of the same process.
+struct Watched {
+    truth: Shares,
+    own: Report,
+    /// perf's recording.
+    perf: PathBuf,
+}
+
+fn watch(program: &Path) -> Result<Watched> {
+    let mut target = Target::start(program, &["--rounds", "20"])?;
     let session = Session::attach(target.pid(), &["--sample-hz", HZ])?;
-    let data = matrix::target_dir().join("blend.perf.data");
-    record(target.pid(), &data)?;
-    let report = session.interrupt()?;
+    let perf = matrix::target_dir().join("blend.perf.data");
+    record(target.pid(), &perf)?;
+    let own = session.interrupt()?;
     target.send("quit")?;
-    let truth = shares(
-        target
-            .until("end", Duration::from_secs(10))?
-            .iter()
-            .map(|line| {
-                let name = line["function"].as_str().unwrap_or_default();
-                (name.to_owned(), line["cpu_ns"].as_f64().unwrap_or(0.0))
-            }),
-    );
-    let perf = shares(perf_samples(&data)?);
-    let own = shares(own_samples(&report));
-    println!("{build:?}\n  truth     {truth:.3?}\n  perf      {perf:.3?}\n  loopprobe {own:.3?}");
+    let lines = target.until("end", Duration::from_secs(10))?;
+    let truth = shares(lines.iter().map(|line| {
+        let name = line["function"].as_str().unwrap_or_default();
+        (name.to_owned(), line["cpu_ns"].as_f64().unwrap_or(0.0))
+    }));
+    Ok(Watched { truth, own, perf })
+}
+
+fn compare(watched: &Watched) -> Result<()> {
+    let truth = &watched.truth;
+    let perf = shares(perf_samples(&watched.perf)?);
+    let own = shares(own_samples(&watched.own));
+    println!("  truth     {truth:.3?}\n  perf      {perf:.3?}\n  loopprobe {own:.3?}");
     for function in FUNCTIONS {
         let share = |shares: &Shares| shares.get(function).copied().unwrap_or(0.0);
         // On a busy machine the samples of a window are off from the target's whole life, perf's as
         // well.
-        let off = (share(&perf) - share(&truth)).abs();
-        for (other, allowed) in [(&perf, POINTS), (&truth, POINTS + off)] {
+        let off = (share(&perf) - share(truth)).abs();
+        for (other, allowed) in [(&perf, POINTS), (truth, POINTS + off)] {
             ensure!(
                 (share(&own) - share(other)).abs() <= allowed,
                 "{function}: {own:?}, but {other:?}"

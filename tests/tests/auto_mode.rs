@@ -7,10 +7,10 @@ use anyhow::{Context as _, Result, ensure};
 use loopprobe::model::{LongPoll, Mode, TaskKind};
 use loopprobe_tests::{
     accuracy::TOLERANCE_NS,
+    halve_machine,
     matrix::Build,
     scenario::{THRESHOLD_NS, gated, observe},
     session::{Report, Session},
-    take_machine,
     text::{changed_bytes, until_clean},
     truth::Poll,
 };
@@ -64,7 +64,7 @@ fn check(build: Build, scenario: &[&str]) -> Result<()> {
 
 /// The same with durations that may be off by so much, in the middle.
 fn check_within(build: Build, scenario: &[&str], tolerance_ns: u64) -> Result<()> {
-    take_machine!();
+    halve_machine!();
     let mut target = gated(build, "truth", scenario)?;
     let (truth, report) = observe(&mut target, &AUTO)?;
     until_clean(target.pid())?;
@@ -154,7 +154,7 @@ fn polls_of_tasks_that_end_at_once_are_told_once() -> Result<()> {
 /// probed.
 #[test]
 fn no_root_future_is_made_up_where_few_tasks_are_probed() -> Result<()> {
-    take_machine!();
+    halve_machine!();
     let mut target = gated(Build::DEFAULT, "truth", &["local_set", "--rounds", "100"])?;
     let (truth, report) = observe(&mut target, &AUTO)?;
     time_of(&report, "probes for 10 s")?;
@@ -176,7 +176,7 @@ fn no_root_future_is_made_up_where_few_tasks_are_probed() -> Result<()> {
 
 #[test]
 fn without_a_long_poll_no_probe_is_placed() -> Result<()> {
-    take_machine!();
+    halve_machine!();
     let mut target = gated(Build::DEFAULT, "truth", &["short"])?;
     let args = ["--mode", "auto", "--threshold", "5s"];
     let (_, report) = observe(&mut target, &args)?;
@@ -196,7 +196,7 @@ fn without_a_long_poll_no_probe_is_placed() -> Result<()> {
 /// Ended in the middle of it, in whichever way, no probe is left.
 #[test]
 fn an_end_while_there_are_probes_leaves_none() -> Result<()> {
-    take_machine!();
+    halve_machine!();
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGKILL] {
         let mut target = gated(Build::DEFAULT, "truth", &["cpu", "--rounds", "500"])?;
         let mut session = Session::attach(target.pid(), &AUTO)?;

@@ -17,10 +17,9 @@ use loopprobe::{
 };
 use loopprobe_tests::{
     accuracy::TOLERANCE_NS,
-    causes,
+    causes, halve_machine,
     matrix::{self, Build, Profile},
     session::Session,
-    take_machine,
     target::Target,
     truth::Poll,
 };
@@ -80,7 +79,7 @@ fn of(profile: Profile) -> Build {
 }
 
 fn check(build: Build) -> Result<()> {
-    take_machine!();
+    halve_machine!();
     let mut command = causes::command(build, "all", ROUNDS)?;
     let symbols = Symbols::of(&matrix::target(
         Build {

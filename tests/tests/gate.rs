@@ -13,9 +13,9 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use loopprobe_tests::{
     folder::Folder,
+    halve_machine,
     matrix::{loopprobe, test_program},
     session::Session,
-    take_machine,
     target::Target,
 };
 use quick_xml::{Reader, events::Event};
@@ -70,7 +70,7 @@ fn count(elements: &[Element], name: &str) -> usize {
 
 #[test]
 fn time_that_others_took_is_not_held_against_the_code() -> Result<()> {
-    take_machine!();
+    halve_machine!();
     for (limit, code) in [("--fail-over", 0), ("--fail-over-wall", 3)] {
         let target = Target::busy("storm", 20_000)?;
         let session = Session::attach(target.pid(), &["--duration", "3s", limit, "400ms"])?;
@@ -108,7 +108,7 @@ fn signal(target: &Target, signal: i32) {
 
 #[test]
 fn junit_has_a_case_for_each_limit_and_each_kind_of_long_poll() -> Result<()> {
-    take_machine!();
+    halve_machine!();
     let folder = Folder::new("gate-junit")?;
     let (passed, failed) = (
         folder.path().join("passed.xml"),
@@ -166,7 +166,7 @@ fn junit_has_a_case_for_each_limit_and_each_kind_of_long_poll() -> Result<()> {
 
 #[test]
 fn lines_are_marked_for_github() -> Result<()> {
-    take_machine!();
+    halve_machine!();
     let target = Target::busy("storm", 60_000)?;
     let marked = |args: &[&str], on_github: bool| -> Result<Option<String>> {
         let pid = target.pid().to_string();
@@ -215,7 +215,7 @@ fn lines_are_marked_for_github() -> Result<()> {
 
 #[test]
 fn what_got_worse_than_the_baseline_ends_with_4() -> Result<()> {
-    take_machine!();
+    halve_machine!();
     let folder = Folder::new("gate-baseline")?;
     let record = |target: &Target, name: &str| -> Result<PathBuf> {
         let path = folder.path().join(name);
@@ -258,7 +258,7 @@ fn what_got_worse_than_the_baseline_ends_with_4() -> Result<()> {
 
 #[test]
 fn a_program_without_an_event_loop_passes_with_its_own_output_and_exit_code() -> Result<()> {
-    take_machine!();
+    halve_machine!();
     let folder = Folder::new("gate-without")?;
     let script = folder.path().join("script");
     fs::write(&script, "#!/bin/sh\necho from a script\n")?;
@@ -286,7 +286,7 @@ fn a_program_without_an_event_loop_passes_with_its_own_output_and_exit_code() ->
 /// What cargo and nextest do with a runner, without either.
 #[test]
 fn each_test_has_its_verdict() -> Result<()> {
-    take_machine!();
+    halve_machine!();
     let folder = Folder::new("gate-runner")?;
     let program = test_program("suite")?.display().to_string();
     for listing in [

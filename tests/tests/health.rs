@@ -10,9 +10,9 @@ use loopprobe::{
 };
 use loopprobe_tests::{
     folder::Folder,
+    halve_machine,
     matrix::{Build, loopprobe, target},
     session::{Report, Session},
-    take_machine,
     target::Target,
     truth::Poll,
 };
@@ -135,7 +135,7 @@ fn errors(report: &Report, truth: &[Poll]) -> Result<Vec<i64>> {
 /// than a millisecond.
 #[test]
 fn on_one_thread_the_driver_lag_is_the_timers_drift() -> Result<()> {
-    take_machine!();
+    halve_machine!();
     let stripped = Build::DEFAULT.stripped();
     for (build, more) in [(Build::DEFAULT, None), (stripped, Some("--light"))] {
         let args: Vec<&str> = ["--interval", "500ms"].into_iter().chain(more).collect();
@@ -156,7 +156,7 @@ fn on_one_thread_the_driver_lag_is_the_timers_drift() -> Result<()> {
 /// it meanwhile.
 #[test]
 fn on_many_threads_the_driver_lag_is_the_timers_drift_too() -> Result<()> {
-    take_machine!();
+    halve_machine!();
     let (report, truth) = watched("lag_multi", Build::DEFAULT, &["--interval", "500ms"])?;
     busy_shares_are_the_targets(&report, &truth)?;
     let errors = errors(&report, &truth)?;
@@ -167,7 +167,7 @@ fn on_many_threads_the_driver_lag_is_the_timers_drift_too() -> Result<()> {
 
 #[test]
 fn without_an_interval_there_are_none() -> Result<()> {
-    take_machine!();
+    halve_machine!();
     let target = start("sleepers", Build::DEFAULT)?;
     let session = Session::attach(target.pid(), &["--duration", "1s"])?;
     ensure!(session.finish()?.intervals.is_empty());
@@ -177,7 +177,7 @@ fn without_an_interval_there_are_none() -> Result<()> {
 /// The recording has them, and the report of it says them again in the same words.
 #[test]
 fn a_recording_gives_the_same_intervals() -> Result<()> {
-    take_machine!();
+    halve_machine!();
     let folder = Folder::new("intervals")?;
     let path = folder.path().join("session.lpr");
     let mut target = start("lag", Build::DEFAULT)?;
@@ -218,7 +218,7 @@ fn of_kind(report: &Report, kind: FindingKind) -> Vec<&Finding> {
 #[test]
 fn all_workers_blocked_is_said_once_each_time_and_only_of_all_workers() -> Result<()> {
     const KIND: FindingKind = FindingKind::AllWorkersBlocked;
-    take_machine!();
+    halve_machine!();
     let (report, truth) = watched("blocked", Build::DEFAULT.stripped(), &[])?;
     // Four tasks share two workers, three times.
     let blocks = truth.iter().filter(|p| p.duration_ns() > 140 * MS);
@@ -257,7 +257,7 @@ fn all_workers_blocked_is_said_once_each_time_and_only_of_all_workers() -> Resul
 /// The worker that turned the driver blocks, and the other one is idle.
 #[test]
 fn a_driver_that_nobody_turns_is_found_with_the_poll_that_kept_it() -> Result<()> {
-    take_machine!();
+    halve_machine!();
     let (report, truth) = watched("lag_multi", Build::DEFAULT, &[])?;
     let found = of_kind(&report, FindingKind::DriverLag);
     let late = late(&truth);
@@ -281,7 +281,7 @@ fn a_driver_that_nobody_turns_is_found_with_the_poll_that_kept_it() -> Result<()
 /// A deadlock from before the attach.
 #[test]
 fn a_deadlock_from_before_is_found_too() -> Result<()> {
-    take_machine!();
+    halve_machine!();
     let mut target = start("locked", Build::DEFAULT)?;
     target.send("go")?;
     thread::sleep(Duration::from_millis(500));
@@ -294,7 +294,7 @@ fn a_deadlock_from_before_is_found_too() -> Result<()> {
 
 #[test]
 fn a_task_that_wakes_itself_without_end_is_found_with_its_rate() -> Result<()> {
-    take_machine!();
+    halve_machine!();
     let mut target = start("spinner", Build::DEFAULT)?;
     let args = ["--duration", "6s"];
     let session = Session::attach(target.pid(), &args)?;
@@ -326,7 +326,7 @@ fn a_task_that_wakes_itself_without_end_is_found_with_its_rate() -> Result<()> {
 
 #[test]
 fn of_a_loop_that_is_well_nothing_is_found() -> Result<()> {
-    take_machine!();
+    halve_machine!();
     let mut target = start("sleepers", Build::DEFAULT)?;
     target.send("go")?;
     let args = ["--threshold", "50ms", "--duration", "2s"];
@@ -337,7 +337,7 @@ fn of_a_loop_that_is_well_nothing_is_found() -> Result<()> {
 
 #[test]
 fn a_deadlock_is_said_once_as_possible_and_a_hook_is_told() -> Result<()> {
-    take_machine!();
+    halve_machine!();
     let folder = Folder::new("findings")?;
     let file = folder.path().join("told");
     let command = format!(

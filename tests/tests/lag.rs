@@ -12,6 +12,7 @@ use loopprobe::{
     runtime::{RUNTIMES, sketch},
 };
 use loopprobe_tests::{
+    halve_machine,
     matrix::{self, Build, Profile, Tokio},
     privileges,
     session::{Report, Session},
@@ -142,7 +143,7 @@ fn delays_are_those_that_the_target_has_seen() -> Result<()> {
 
 #[test]
 fn a_task_in_the_lifo_slot_waits_for_the_poll_that_has_woken_it() -> Result<()> {
-    take_machine!();
+    halve_machine!();
     for (version, waits) in [
         (Tokio::Exactly("1.50.0"), true),
         (Tokio::Exactly("1.51.0"), false),
@@ -177,20 +178,22 @@ fn a_task_in_the_lifo_slot_waits_for_the_poll_that_has_woken_it() -> Result<()> 
                 .is_some_and(|task| task.contains("late")),
             "{evidence:?}"
         );
-        ensure!(
-            evidence.duration_ns.abs_diff(100 * MS) < 10 * MS,
-            "{evidence:?}"
-        );
         ensure!(evidence.idle_workers == Some(1), "{evidence:?}");
         let poll = evidence.polls.first().context("a poll")?;
         ensure!(poll.task.contains("blocker"), "{poll:?}");
+        // It asks for 100 ms, and may get more.
+        let waited_ns = evidence.duration_ns;
+        ensure!(
+            waited_ns > 90 * MS && waited_ns.abs_diff(poll.duration_ns) < 10 * MS,
+            "{evidence:?}"
+        );
     }
     Ok(())
 }
 
 #[test]
 fn without_being_asked_nothing_is_said_of_wakes() -> Result<()> {
-    take_machine!();
+    halve_machine!();
     let program = matrix::target(Build::DEFAULT, "delays")?;
     let target = Target::start(&program, &["multi", "--rounds", "2"])?;
     let report =

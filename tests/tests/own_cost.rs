@@ -11,7 +11,10 @@ use loopprobe_tests::target::Target;
 
 const SECOND_NS: u64 = 1_000_000_000;
 
-/// The CPU time that the target needs for a poll, in nanoseconds, over two whole seconds after
+/// How often the target says what it needs.
+const PERIOD_NS: u64 = SECOND_NS / 2;
+
+/// The CPU time that the target needs for a poll, in nanoseconds, over two whole periods after
 /// `since_ns`.
 fn cost(target: &Target, since_ns: u64) -> Result<f64> {
     let mut costs = Vec::new();
@@ -19,7 +22,7 @@ fn cost(target: &Target, since_ns: u64) -> Result<f64> {
         let lines = target.until("rate", Duration::from_secs(10))?;
         let line = lines.last().context("a line")?;
         let at_ns = line["at_ns"].as_u64().context("a time")?;
-        if at_ns >= since_ns + SECOND_NS {
+        if at_ns >= since_ns + PERIOD_NS {
             costs.push(line["cpu_ns_per_poll"].as_f64().context("a cost")?);
         }
     }
@@ -43,10 +46,13 @@ fn median(mut values: Vec<f64>) -> f64 {
 /// Nothing, timing alone, and timing with stacks take turns; the medians of the differences count.
 #[test]
 fn stacks_cost_polls_that_are_not_long_at_most_a_tenth_more() -> Result<()> {
-    const TURNS: usize = 5;
+    const TURNS: usize = 7;
     take_machine!();
     let program = target(Build::DEFAULT, "busy")?;
-    let target = Target::start(&program, &["--millis", "200000", "--rounds", "100"])?;
+    let target = Target::start(
+        &program,
+        &["--millis", "200000", "--rounds", "100", "--every", "500"],
+    )?;
     let (mut timing, mut stacks, mut free_from) = (Vec::new(), Vec::new(), 0);
     for _ in 0..TURNS {
         let free = cost(&target, free_from)?;
@@ -64,7 +70,7 @@ fn stacks_cost_polls_that_are_not_long_at_most_a_tenth_more() -> Result<()> {
 }
 
 /// The mean of the middle three fifths, and how far it may be off: two standard errors. What a poll
-/// needs differs by a tenth from one second to the next.
+/// needs differs by a tenth from one second to the next, so short turns tell more than long ones.
 fn middle(mut values: Vec<f64>) -> (f64, f64) {
     values.sort_by(f64::total_cmp);
     let cut = values.len() / 5;
@@ -91,7 +97,8 @@ fn the_bill_is_what_the_target_needs_more() -> Result<()> {
     const TURNS: std::ops::RangeInclusive<usize> = 15..=30;
     take_machine!();
     let program = target(Build::DEFAULT, "busy")?;
-    let args = ["alone", "--millis", "300000", "--rounds", "4000"];
+    let mut args = vec!["alone", "--millis", "300000", "--rounds", "4000"];
+    args.extend(["--every", "500"]);
     let target = Target::start(&program, &args)?;
     let (mut growth, mut bills, mut free_from) = (Vec::new(), Vec::new(), 0);
     while growth.len() < *TURNS.end() {

@@ -3,16 +3,16 @@
 use anyhow::{Context as _, Result, ensure};
 use loopprobe::model::{Finding, FindingKind};
 use loopprobe_tests::{
+    halve_machine,
     matrix::Build,
     scenario::{gated, observe},
-    take_machine,
 };
 
 /// Two tasks that compute, each for more than a second in all: each is told of at one second, and at
 /// each double of it, with what its polls have taken by then.
 #[test]
 fn polls_that_take_long_together_are_told_with_their_task() -> Result<()> {
-    take_machine!();
+    halve_machine!();
     for light in [false, true] {
         let mut target = gated(
             Build::DEFAULT.stripped(),

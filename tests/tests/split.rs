@@ -5,8 +5,8 @@
 use anyhow::{Result, ensure};
 use loopprobe::model::Cause;
 use loopprobe_tests::causes::{Call, observe};
+use loopprobe_tests::halve_machine;
 use loopprobe_tests::matrix::Build;
-use loopprobe_tests::take_machine;
 
 const ROUNDS: u32 = 4;
 
@@ -56,7 +56,7 @@ fn cpu_time_is_right(calls: &[Call]) -> Result<()> {
 }
 
 fn check(build: Build) -> Result<()> {
-    take_machine!();
+    halve_machine!();
     let (calls, _) = observe(build, "all", ROUNDS)?;
     calls.iter().try_for_each(split_is_right)?;
     cpu_time_is_right(&observe(build, "cpu", 3 * ROUNDS)?.0)
@@ -74,7 +74,7 @@ fn the_parts_add_up_to_the_duration_in_a_stripped_program() -> Result<()> {
 
 #[test]
 fn a_late_name_server_is_recognised() -> Result<()> {
-    take_machine!();
+    halve_machine!();
     for call in observe(Build::DEFAULT, "dns", ROUNDS)?.0 {
         let blamed = call
             .report
@@ -90,7 +90,7 @@ fn a_late_name_server_is_recognised() -> Result<()> {
 
 #[test]
 fn a_cpu_quota_is_recognised() -> Result<()> {
-    take_machine!();
+    halve_machine!();
     let (calls, _) = observe(Build::DEFAULT, "throttled", ROUNDS)?;
     let with = |wanted| {
         calls

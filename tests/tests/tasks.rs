@@ -10,9 +10,10 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use loopprobe::model::{Finding, FindingKind};
 use loopprobe_tests::{
+    halve_machine,
     matrix::{self, Build, Profile, Tokio, VERSIONS},
     session::Session,
-    share_machine, take_machine,
+    share_machine,
     target::Target,
 };
 use serde_json::Value;
@@ -306,7 +307,7 @@ fn tasks_that_live_for_long_are_found() -> Result<()> {
 /// and wait where it says.
 #[test]
 fn a_type_whose_tasks_only_become_more_is_found() -> Result<()> {
-    take_machine!();
+    halve_machine!();
     let build = Build::DEFAULT.stripped();
     let target = Target::start(&matrix::target(build, "crowd")?, &["leaks"])?;
     let mut session = Session::attach(target.pid(), &["--stuck", "1s"])?;

@@ -13,8 +13,9 @@ use anyhow::{Result, ensure};
 use loopprobe::{commands::screen::Screen, model::Event, model::Sink as _, recording::Recorder};
 use loopprobe_tests::{
     folder::Folder,
+    halve_machine,
     matrix::{self, Build},
-    synthetic, take_machine,
+    synthetic,
     target::Target,
     terminal::Terminal,
 };
@@ -42,7 +43,7 @@ fn start_view(terminal: &Terminal, folder: &Folder, target: &Target) -> Result<(
 
 #[test]
 fn the_live_view_answers_keys() -> Result<()> {
-    take_machine!();
+    halve_machine!();
     let Some(terminal) = Terminal::open()? else {
         return Ok(());
     };
@@ -75,7 +76,7 @@ fn the_live_view_answers_keys() -> Result<()> {
 
 #[test]
 fn the_live_view_ends_with_its_terminal() -> Result<()> {
-    take_machine!();
+    halve_machine!();
     let Some(terminal) = Terminal::open()? else {
         return Ok(());
     };
@@ -100,7 +101,7 @@ fn the_live_view_ends_with_its_terminal() -> Result<()> {
 
 #[test]
 fn signals_end_the_live_view_and_leave_a_clean_terminal() -> Result<()> {
-    take_machine!();
+    halve_machine!();
     let Some(terminal) = Terminal::open()? else {
         return Ok(());
     };

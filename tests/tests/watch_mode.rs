@@ -12,10 +12,10 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use loopprobe::model::{Bounds, Cause, Event, LongPoll, Mode, TaskKind};
 use loopprobe_tests::{
+    halve_machine,
     matrix::{self, Build, Profile, target_dir},
     scenario::{self, THRESHOLD_NS, gated},
     session::{Report, Session},
-    take_machine,
     target::Target,
     text::changed_bytes,
     truth::Poll,
@@ -121,7 +121,7 @@ fn telling(build: Build, wanted: &Wanted) -> Result<(Vec<Poll>, Report)> {
 }
 
 fn check(build: Build, wanted: &Wanted) -> Result<()> {
-    take_machine!();
+    halve_machine!();
     let Wanted { scenario, waits } = wanted;
     let (truth, report) = telling(build, wanted)?;
     ensure!(report.head.mode == Some(Mode::Watch) && report.head.sites == 0);
@@ -235,7 +235,7 @@ fn nothing_false_is_said_of_polls_that_compute_or_nest() -> Result<()> {
 
 #[test]
 fn a_poll_that_computes_is_possible() -> Result<()> {
-    take_machine!();
+    halve_machine!();
     let (truth, report) = scenario::run(Build::DEFAULT, "cpu", &WATCH)?;
     let long = truth
         .iter()
@@ -249,7 +249,7 @@ fn a_poll_that_computes_is_possible() -> Result<()> {
 
 #[test]
 fn nothing_of_the_target_is_changed() -> Result<()> {
-    take_machine!();
+    halve_machine!();
     let mut target = gated(Build::DEFAULT, "truth", &["sleep"])?;
     let session = Session::attach(target.pid(), &WATCH)?;
     ensure!(changed_bytes(target.pid())? == 0, "the text is changed");
@@ -269,7 +269,7 @@ fn nothing_of_the_target_is_changed() -> Result<()> {
 /// From before the program executes, and told while it goes on.
 #[test]
 fn a_poll_of_a_program_that_was_started_is_told_while_it_waits() -> Result<()> {
-    take_machine!();
+    halve_machine!();
     let output = target_dir().join("watch-run.jsonl");
     let path = matrix::target(Build::DEFAULT, "stuck")?;
     let mut command = Command::new(matrix::loopprobe()?);
@@ -299,7 +299,7 @@ fn a_poll_of_a_program_that_was_started_is_told_while_it_waits() -> Result<()> {
 
 #[test]
 fn a_poll_from_before_the_attach_is_found() -> Result<()> {
-    take_machine!();
+    halve_machine!();
     let path = matrix::target(Build::DEFAULT, "stuck")?;
     let target = Target::start(&path, &["block", "--millis", "20000"])?;
     let mut session = Session::attach(target.pid(), &WATCH)?;
@@ -330,7 +330,7 @@ fn scraped(port: u16) -> Result<String> {
 /// Figures of all polls are left out, and not 0.
 #[test]
 fn metrics_have_what_is_known() -> Result<()> {
-    take_machine!();
+    halve_machine!();
     let mut target = gated(Build::DEFAULT, "truth", &["sleep"])?;
     let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let address = format!("127.0.0.1:{port}");
@@ -351,7 +351,7 @@ fn metrics_have_what_is_known() -> Result<()> {
 /// A session of `serve` watches where it is told to.
 #[test]
 fn serve_watches_if_it_is_told_to() -> Result<()> {
-    take_machine!();
+    halve_machine!();
     let mut target = gated(Build::DEFAULT, "truth", &["sleep"])?;
     let output = target_dir().join("watch-serve.jsonl");
     let mut command = Command::new(matrix::loopprobe()?);

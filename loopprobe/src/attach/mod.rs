@@ -28,6 +28,6 @@ pub(crate) use canary::{Block, block};
 pub use cost::{DeadTime, Measurement, ProbeTiming, measure};
 pub use error::AttachError;
 pub use kernel::{Capacity, Kernel, Loads, Messages, Settings};
-pub use plan::{Plan, PlanSize, PlannedImage, bias, epoll, epoll_offset};
+pub use plan::{Plan, PlanSize, PlannedImage, epoll, epoll_offset};
 pub(crate) use records::{Drain, Record};
 pub use uprobe::{Links, Method, Probe, Role};

@@ -241,19 +241,6 @@ pub fn epoll(file: ImageFile, offset: FileOffset) -> PlannedImage {
     }
 }
 
-/// Process address minus virtual address of an image, from one of its executable mappings.
-pub fn bias(image: &Image, mapping: &Mapping) -> Option<u64> {
-    image.executable_ranges().find_map(|range| {
-        let offset = image.file_offset(range.start)?.0;
-        let length = mapping.end.0 - mapping.start.0;
-        // The mapping begins at the page in which the segment begins.
-        let distance = offset
-            .checked_sub(mapping.file_offset.0)
-            .filter(|d| *d < length)?;
-        Some((mapping.start.0 + distance).wrapping_sub(range.start.0))
-    })
-}
-
 /// The sites that serve anything.
 fn polled(image: &dyn RuntimeImage) -> impl Iterator<Item = &Site> {
     let sites = image.facts().sites.iter();

@@ -13,11 +13,11 @@ use super::{
     ObserveError, debug_files::GivenDebugFiles, naming::Unnamed, source::watch::Watchable,
 };
 use crate::{
-    attach::{Plan, PlannedImage, bias, epoll, epoll_offset},
+    attach::{Plan, PlannedImage, epoll, epoll_offset},
     cache::Cache,
     elf::{DebugFileError, Image, Sections, VirtAddr},
     model::TaskType,
-    process::{ImageFile, MapWatch, Maps},
+    process::{CodeSegment, ImageFile, MapWatch, Maps},
     runtime::{MappedImage, Runtime, RuntimeImage, Runtimes, installed_debug_file, sketch},
 };
 
@@ -168,7 +168,7 @@ impl Images {
             let bias = maps
                 .executable()
                 .filter(|m| m.file_id() == mapping.file_id())
-                .find_map(|m| bias(&image, m));
+                .find_map(|m| m.load_bias(CodeSegment::all_of(&image)));
             let is_mapped = |known: &&PlannedByPath| known.inode == mapping.inode;
             let mut known = self.by_path.iter().filter(is_mapped).peekable();
             if known.peek().is_some() {

@@ -12,10 +12,9 @@ pub use population::Population;
 
 use self::{awaits::Source, types::Types};
 use crate::{
-    attach::bias,
     cache::Cache,
     elf::{Image, Sections},
-    process::{ImageFile, Maps, Memory, ProcessError, can_read_memory, how_to_read},
+    process::{CodeSegment, ImageFile, Maps, Memory, ProcessError, can_read_memory, how_to_read},
     runtime::{
         DiscoverError, Instances, LiveTasks, MappedImage, Runtime, Runtimes, Searched, TaskFinder,
         installed_debug_file,
@@ -126,7 +125,10 @@ impl Inventory {
             let of_file = maps
                 .executable()
                 .filter(|m| m.file_id() == mapping.file_id());
-            let Some(bias) = of_file.into_iter().find_map(|m| bias(&image, m)) else {
+            let Some(bias) = of_file
+                .into_iter()
+                .find_map(|m| m.load_bias(CodeSegment::all_of(&image)))
+            else {
                 continue;
             };
             let debug_file = debug_file(&image).or_else(|| installed_debug_file(&image));

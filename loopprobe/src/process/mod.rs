@@ -6,6 +6,7 @@
 
 mod about;
 mod advice;
+mod bias;
 pub(crate) mod capabilities;
 mod children;
 mod error;
@@ -24,6 +25,7 @@ mod status;
 
 pub use about::About;
 pub use advice::how_to_read;
+pub use bias::CodeSegment;
 pub use children::{ancestors, descendants};
 pub use error::ProcessError;
 pub(crate) use exit::cpu_ns;

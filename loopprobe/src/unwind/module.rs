@@ -10,7 +10,7 @@ use std::{
 use super::image::{Image, Segment};
 use crate::{
     elf::{FileOffset, ProcAddr, VirtAddr},
-    process::{ImageFile, Mapping, Memory, PAGE},
+    process::{CodeSegment, ImageFile, Mapping, Memory},
 };
 
 /// What the kernel calls the vDSO in its memory maps.
@@ -195,19 +195,12 @@ impl Identity {
     }
 }
 
-/// What the loader added to the file's addresses: the segment that was mapped here lies, rounded
-/// down to a page, at the mapping's start. A mapping that was split begins inside its segment.
+/// What the loader added to the file's addresses.
 fn bias(image: &Image, mapping: &Mapping) -> Option<u64> {
-    let mapped = mapping.file_offset.0;
-    let first_page = |segment: &Segment| segment.offset & !(PAGE - 1);
-    let segment = image
-        .segments
-        .iter()
-        .filter(|segment| segment.executable)
-        .find(|segment| {
-            let end = segment.offset.saturating_add(segment.file_size);
-            (first_page(segment)..end).contains(&mapped)
-        })?;
-    let address = (segment.address & !(PAGE - 1)).wrapping_add(mapped - first_page(segment));
-    Some(mapping.start.0.wrapping_sub(address))
+    let code = image.segments.iter().filter(|segment| segment.executable);
+    mapping.load_bias(code.map(|segment| CodeSegment {
+        address: VirtAddr(segment.address),
+        offset: FileOffset(segment.offset),
+        file_size: segment.file_size,
+    }))
 }

@@ -30,6 +30,8 @@ pub struct Options {
     pub rounds: u32,
     /// A length of time for scenarios that take one.
     pub millis: u64,
+    /// How often to say how it goes, in milliseconds.
+    pub every: u64,
     pub hold: bool,
 }
 
@@ -41,6 +43,7 @@ impl Options {
             gate: Gate::None,
             rounds: 20,
             millis: 1_000,
+            every: 1_000,
             hold: false,
         };
         let mut args = std::env::args().skip(1);
@@ -49,13 +52,14 @@ impl Options {
                 "--gate" => options.set_gate(args.next()),
                 "--rounds" => set(&mut options.rounds, args.next()),
                 "--millis" => set(&mut options.millis, args.next()),
+                "--every" => set(&mut options.every, args.next()),
                 "--hold" => set(&mut options.hold, Some("true".to_owned())),
                 name if scenarios.contains(&name) => set(&mut options.scenario, Some(arg)),
                 _ => None,
             };
             if known.is_none() {
                 eprintln!(
-                    "usage: [{}] [--gate before|inside] [--rounds N] [--millis N] [--hold]",
+                    "usage: [{}] [--gate before|inside] [--rounds N] [--millis N] [--every N] [--hold]",
                     scenarios.join("|")
                 );
                 std::process::exit(2);

@@ -1,7 +1,7 @@
-//! Polls as fast as it can (`busy`), also with a task that blocks for 40 ms every 200 ms and says so
-//! (`spikes`), blocks for a while in each poll (`block`), polls so many times
-//! a second on two workers (`pace`) or on one thread (`alone`), or computes and blocks by turns on
-//! a deep stack (`storm`), and prints its rate each second.
+//! Polls as fast as it can (`busy`), also with a task that blocks for 40 ms every 200 ms and says
+//! so (`spikes`), blocks for a while in each poll (`block`), polls so many times a second on two
+//! workers (`pace`) or on one thread (`alone`), or computes and blocks by turns on a deep stack
+//! (`storm`), and prints its rate each second, or as often as it is told to.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -134,7 +134,7 @@ fn main() {
     let end = Instant::now() + Duration::from_millis(options.millis);
     let (mut before, mut start) = (Reading::now(), Instant::now());
     while Instant::now() < end {
-        std::thread::sleep(Duration::from_millis(options.millis.min(1_000)));
+        std::thread::sleep(Duration::from_millis(options.millis.min(options.every)));
         let now = Reading::now();
         let polls = now.polls - before.polls;
         let rate = polls as f64 / start.elapsed().as_secs_f64();

@@ -6,7 +6,7 @@ use loopprobe_common::watch::{MAX_WORDS, Words};
 
 use crate::{
     elf::{Image, ProcAddr, VirtAddr},
-    process::{Mapping, Maps, Memory},
+    process::{CodeSegment, Maps, Memory},
     runtime::{NotWatchable, ThreadPlace, WatchWords},
 };
 
@@ -22,8 +22,7 @@ pub(crate) struct Watchable {
     /// The file.
     pub path: PathBuf,
     inode: u64,
-    /// Where each executable segment begins, and where that is in the file.
-    segments: Vec<(u64, u64)>,
+    code: Vec<CodeSegment>,
     /// The words, or why there are none.
     pub words: Result<WatchWords, NotWatchable>,
 }
@@ -37,7 +36,6 @@ impl Watchable {
 
     /// Of an image with this inode.
     pub(crate) fn new(image: &Image, inode: u64, words: Result<WatchWords, NotWatchable>) -> Self {
-        let starts = image.executable_ranges().map(|range| range.start);
         let words = words.and_then(|words| match words.budget_distance() {
             Some(_) => Ok(words),
             None => Err(NotWatchable::NoBudget),
@@ -45,9 +43,7 @@ impl Watchable {
         Self {
             path: image.path().into(),
             inode,
-            segments: starts
-                .filter_map(|start| Some((start.0, image.file_offset(start)?.0)))
-                .collect(),
+            code: CodeSegment::all_of(image).collect(),
             words,
         }
     }
@@ -76,7 +72,7 @@ impl Watchable {
                 let bias = maps
                     .executable()
                     .filter(|mapping| mapping.inode == self.inode)
-                    .find_map(|mapping| self.bias(mapping))?;
+                    .find_map(|mapping| mapping.load_bias(self.code.iter().copied()))?;
                 found.task_id = offset.cast_unsigned();
                 // 0 until the loader has written it.
                 found.module = memory.word(at(slot, bias)).filter(|module| *module != 0)?;
@@ -88,16 +84,6 @@ impl Watchable {
             }
         }
         Some(found.with_window())
-    }
-
-    fn bias(&self, mapping: &Mapping) -> Option<u64> {
-        let length = mapping.end.0 - mapping.start.0;
-        self.segments.iter().find_map(|(start, offset)| {
-            let distance = offset
-                .checked_sub(mapping.file_offset.0)
-                .filter(|distance| *distance < length)?;
-            Some((mapping.start.0 + distance).wrapping_sub(*start))
-        })
     }
 }
 
