@@ -171,8 +171,9 @@ pub fn cells() -> impl Iterator<Item = Build> {
 /// # Errors
 /// When cargo or strip fail.
 pub fn target(build: Build, file: &str) -> Result<PathBuf> {
-    static BUILT: LazyLock<Mutex<HashMap<(Build, String), Arc<Mutex<Option<PathBuf>>>>>> =
-        LazyLock::new(Mutex::default);
+    /// The path, once it is built.
+    type Place = Arc<Mutex<Option<PathBuf>>>;
+    static BUILT: LazyLock<Mutex<HashMap<(Build, String), Place>>> = LazyLock::new(Mutex::default);
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
     let place = Arc::clone(built.entry((build, file.to_owned())).or_default());
     drop(built);

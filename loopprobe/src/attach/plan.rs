@@ -11,7 +11,7 @@ use crate::{
     code::{Leads, probe_point},
     elf::{FileOffset, Image, VirtAddr},
     model::{TaskKind, TaskType},
-    process::{ImageFile, Mapping},
+    process::ImageFile,
     runtime::{Runtime, RuntimeImage, ServedType, Site, SiteRole},
 };
 

@@ -17,7 +17,7 @@ use crate::{
     cache::Cache,
     elf::{DebugFileError, Image, Sections, VirtAddr},
     model::TaskType,
-    process::{CodeSegment, ImageFile, MapWatch, Maps},
+    process::{ImageFile, MapWatch, Maps},
     runtime::{MappedImage, Runtime, RuntimeImage, Runtimes, installed_debug_file, sketch},
 };
 
@@ -165,10 +165,7 @@ impl Images {
             let Some(image) = self.read(&file.file, &mapping.path) else {
                 continue;
             };
-            let bias = maps
-                .executable()
-                .filter(|m| m.file_id() == mapping.file_id())
-                .find_map(|m| m.load_bias(CodeSegment::all_of(&image)));
+            let bias = maps.load_bias(mapping, &image);
             let is_mapped = |known: &&PlannedByPath| known.inode == mapping.inode;
             let mut known = self.by_path.iter().filter(is_mapped).peekable();
             if known.peek().is_some() {

@@ -14,7 +14,7 @@ use self::{awaits::Source, types::Types};
 use crate::{
     cache::Cache,
     elf::{Image, Sections},
-    process::{CodeSegment, ImageFile, Maps, Memory, ProcessError, can_read_memory, how_to_read},
+    process::{ImageFile, Maps, Memory, ProcessError, can_read_memory, how_to_read},
     runtime::{
         DiscoverError, Instances, LiveTasks, MappedImage, Runtime, Runtimes, Searched, TaskFinder,
         installed_debug_file,
@@ -122,13 +122,7 @@ impl Inventory {
                     continue;
                 }
             };
-            let of_file = maps
-                .executable()
-                .filter(|m| m.file_id() == mapping.file_id());
-            let Some(bias) = of_file
-                .into_iter()
-                .find_map(|m| m.load_bias(CodeSegment::all_of(&image)))
-            else {
+            let Some(bias) = maps.load_bias(mapping, &image) else {
                 continue;
             };
             let debug_file = debug_file(&image).or_else(|| installed_debug_file(&image));

@@ -1,6 +1,6 @@
 //! Where the loader has put a file: what it added to the file's addresses.
 
-use super::{Mapping, PAGE};
+use super::{Mapping, Maps, PAGE};
 use crate::elf::{FileOffset, Image, VirtAddr};
 
 /// A loadable segment with code, as the file's program headers have it.
@@ -50,10 +50,19 @@ impl Mapping {
     }
 }
 
+impl Maps {
+    /// The same for the file of this mapping, from the first of its executable mappings that tells.
+    pub fn load_bias(&self, of: &Mapping, image: &Image) -> Option<u64> {
+        self.executable()
+            .filter(|mapping| mapping.file_id() == of.file_id())
+            .find_map(|mapping| mapping.load_bias(CodeSegment::all_of(image)))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{elf::ProcAddr, process::Maps};
+    use crate::elf::ProcAddr;
 
     const SEGMENT: CodeSegment = CodeSegment {
         address: VirtAddr(0x5_1234),
