@@ -5,6 +5,8 @@ pub mod accuracy;
 pub mod browser;
 pub mod causes;
 pub mod confined;
+pub mod counted;
+pub mod daemon;
 pub mod folder;
 pub mod hogs;
 pub mod leftovers;

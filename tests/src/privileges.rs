@@ -26,15 +26,15 @@ pub enum Beside {
     One,
     /// Others: what it asks for must hold on a busy machine too.
     Others,
-    /// The same, and it builds programs or reads large ones: that is no company for those who
-    /// measure.
-    Builders,
+    /// The same, but it keeps CPUs busy itself, builds programs or reads large ones: no company for
+    /// those who measure.
+    Loading,
 }
 
-/// The machine in parts, each a file that is locked. `build` is for those who build and against
-/// those who measure.
+/// The machine in parts, each a file that is locked.
 const PARTS: [&str; 6] = ["0", "1", "2", "3", "4", "5"];
-const BUILD: [&str; 2] = ["build-0", "build-1"];
+/// Locked by all together that keep CPUs busy, or by one each that measures in a half.
+const QUIET: [&str; 2] = ["quiet-0", "quiet-1"];
 /// How often a test asks for a place.
 const ASK_EVERY: Duration = Duration::from_millis(20);
 
@@ -44,11 +44,11 @@ impl Beside {
         match self {
             Self::Nobody => vec![(&PARTS, &[])],
             Self::One => vec![
-                (&["0", "1", "2", "build-0"], &[]),
-                (&["3", "4", "5", "build-1"], &[]),
+                (&["0", "1", "2", "quiet-0"], &[]),
+                (&["3", "4", "5", "quiet-1"], &[]),
             ],
             Self::Others => PARTS.chunks(2).map(|parts| (parts, &[][..])).collect(),
-            Self::Builders => PARTS.chunks(2).map(|parts| (parts, &BUILD[..])).collect(),
+            Self::Loading => PARTS.chunks(2).map(|parts| (parts, &QUIET[..])).collect(),
         }
     }
 }
@@ -75,7 +75,7 @@ pub fn machine(beside: Beside) -> Result<Option<Machine>> {
 /// # Errors
 /// When a file that is locked cannot be made.
 pub fn place() -> Result<Machine> {
-    wait_for(Beside::Builders)
+    wait_for(Beside::Loading)
 }
 
 fn wait_for(beside: Beside) -> Result<Machine> {
@@ -209,6 +209,15 @@ macro_rules! halve_machine {
     };
 }
 
+/// Takes a place on the machine for the rest of the test, which keeps CPUs busy: nobody who measures
+/// runs beside it; leaves the test where privileges are missing.
+#[macro_export]
+macro_rules! load_machine {
+    () => {
+        $crate::__machine!(Loading)
+    };
+}
+
 /// Takes a place on the machine for the rest of the test, beside others that do; leaves the test
 /// where privileges are missing.
 #[macro_export]
@@ -253,19 +262,19 @@ mod tests {
 
     #[test]
     fn who_measures_has_the_company_that_it_wants() {
-        use Beside::{Builders, Nobody, One, Others};
+        use Beside::{Loading, Nobody, One, Others};
         for (first, second, expected) in [
             (Nobody, Nobody, false),
             (Nobody, One, false),
             (Others, Nobody, false),
-            (Builders, Nobody, false),
+            (Loading, Nobody, false),
             (One, One, true),
             (One, Others, true),
-            (One, Builders, false),
-            (Builders, One, false),
+            (One, Loading, false),
+            (Loading, One, false),
             (Others, One, true),
-            (Others, Builders, true),
-            (Builders, Builders, true),
+            (Others, Loading, true),
+            (Loading, Loading, true),
         ] {
             let name = format!("{first:?}-{second:?}");
             assert_eq!(together(&name, first, second), expected, "{name}");

@@ -15,6 +15,7 @@ use loopprobe::{
 use loopprobe_tests::{
     browser::{Browser, Scheme, TALL},
     folder::Folder,
+    privileges::place,
     synthetic,
 };
 
@@ -87,6 +88,7 @@ fn numbers(value: &serde_json::Value) -> Result<[f64; 3]> {
 
 #[test]
 fn the_page_answers_clicks_and_follows_light_and_dark() -> Result<()> {
+    let _place = place()?;
     for scheme in [Scheme::Light, Scheme::Dark] {
         let folder = Folder::new("page")?;
         let file = page(&folder, &session())?;
@@ -131,6 +133,7 @@ fn the_page_answers_clicks_and_follows_light_and_dark() -> Result<()> {
 
 #[test]
 fn the_flamegraph_in_the_page_zooms_and_is_searched_from_the_page() -> Result<()> {
+    let _place = place()?;
     let folder = Folder::new("page")?;
     let file = page(&folder, &session())?;
     let Some(mut browser) = Browser::open(&file, Scheme::Light, TALL)? else {
@@ -173,6 +176,7 @@ fn the_flamegraph_in_the_page_zooms_and_is_searched_from_the_page() -> Result<()
 
 #[test]
 fn the_flamegraph_below_the_window_is_there_when_it_is_scrolled_to() -> Result<()> {
+    let _place = place()?;
     let folder = Folder::new("page")?;
     let file = page(&folder, &session())?;
     let Some(mut browser) = Browser::open(&file, Scheme::Light, 300)? else {
@@ -186,6 +190,7 @@ fn the_flamegraph_below_the_window_is_there_when_it_is_scrolled_to() -> Result<(
 
 #[test]
 fn the_flamegraph_zooms_and_is_searched() -> Result<()> {
+    let _place = place()?;
     let folder = Folder::new("svg")?;
     let file = flamegraph(&folder, &session())?;
     let Some(mut browser) = Browser::open(&file, Scheme::Light, TALL)? else {
@@ -219,6 +224,7 @@ fn the_flamegraph_zooms_and_is_searched() -> Result<()> {
 
 #[test]
 fn names_from_the_target_stay_text_in_the_browser() -> Result<()> {
+    let _place = place()?;
     let folder = Folder::new("hostile")?;
     let evil =
         "</script></title><img src=http://127.0.0.1:9/x onerror=document.title='owned'>\"'`${1}";

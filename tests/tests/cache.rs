@@ -19,7 +19,7 @@ use anyhow::{Context as _, Result, ensure};
 use loopprobe_tests::{
     folder::Folder,
     matrix::{self, Build, Profile},
-    privileges,
+    privileges::{self, place},
     session::Session,
     share_machine,
     target::Target,
@@ -133,6 +133,7 @@ fn replace_in_place(path: &Path, from: &[u8], to: &[u8]) -> Result<usize> {
 
 #[test]
 fn what_is_remembered_is_what_the_file_gives() -> Result<()> {
+    let _place = place()?;
     let debug_info = Build {
         profile: Profile::DebugInfo,
         ..Build::DEFAULT
@@ -186,6 +187,7 @@ fn a_second_session_has_the_same_head_and_names() -> Result<()> {
 
 #[test]
 fn a_file_that_was_written_to_in_place_is_read_anew() -> Result<()> {
+    let _place = place()?;
     let (cache, folder) = (Cache::new()?, Folder::new("file")?);
     let file = stripped(&folder)?;
     thread::sleep(SETTLED);
@@ -202,6 +204,7 @@ fn a_file_that_was_written_to_in_place_is_read_anew() -> Result<()> {
 /// Symbols are not loaded, so that the loaded bytes do not show that they have changed.
 #[test]
 fn symbols_that_were_written_to_in_place_are_read_anew() -> Result<()> {
+    let _place = place()?;
     let (cache, folder) = (Cache::new()?, Folder::new("file")?);
     let file = copy(&folder, Build::DEFAULT)?;
     // Changed a moment ago, it may be changed again without showing it.
@@ -217,6 +220,7 @@ fn symbols_that_were_written_to_in_place_are_read_anew() -> Result<()> {
 
 #[test]
 fn a_stripped_twin_with_the_same_build_id_is_another_file() -> Result<()> {
+    let _place = place()?;
     let (cache, folder) = (Cache::new()?, Folder::new("file")?);
     let whole = copy(&folder, Build::DEFAULT)?;
     let twin = folder.path().join("twin");
@@ -259,6 +263,7 @@ fn spoil(what: &str, spoil: impl Fn(&Path) -> Result<()>) -> Result<()> {
 
 #[test]
 fn an_entry_that_was_tampered_with_is_not_used() -> Result<()> {
+    let _place = place()?;
     spoil("another byte", |entry| {
         let mut bytes = fs::read(entry)?;
         *bytes.last_mut().context("bytes")? ^= 1;
@@ -297,6 +302,7 @@ fn an_entry_that_was_tampered_with_is_not_used() -> Result<()> {
 /// What one user's file says is not taken for another's.
 #[test]
 fn a_folder_that_others_can_write_to_is_not_used() -> Result<()> {
+    let _place = place()?;
     if !privileges::is_root() {
         return privileges::skip("root is needed to give folders away");
     }
@@ -338,6 +344,7 @@ fn a_folder_that_others_can_write_to_is_not_used() -> Result<()> {
 
 #[test]
 fn entries_are_private_bounded_and_old_ones_go_first() -> Result<()> {
+    let _place = place()?;
     let (cache, folder) = (Cache::new()?, Folder::new("file")?);
     let file = stripped(&folder)?;
     fs::create_dir(cache.folder())?;
@@ -382,6 +389,7 @@ fn entries_are_private_bounded_and_old_ones_go_first() -> Result<()> {
 
 #[test]
 fn many_at_once_write_whole_entries() -> Result<()> {
+    let _place = place()?;
     let (cache, folder) = (Cache::new()?, Folder::new("file")?);
     let file = stripped(&folder)?;
     let expected = truth(&file)?;
@@ -403,6 +411,7 @@ fn many_at_once_write_whole_entries() -> Result<()> {
 
 #[test]
 fn ps_knows_files_that_it_has_seen() -> Result<()> {
+    let _place = place()?;
     let (cache, folder) = (Cache::new()?, Folder::new("file")?);
     let program = folder.path().join("seen-before");
     fs::copy(matrix::target(Build::DEFAULT, "busy")?, &program)?;

@@ -18,6 +18,7 @@ use loopprobe::{
     runtime::{ImageFacts, RUNTIMES, ServedType, Site, sketch, tokio::discover},
 };
 use loopprobe_tests::matrix::{self, Build, PROFILES, Profile, Tokio, VERSIONS};
+use loopprobe_tests::privileges::place;
 use object::{Object as _, ObjectSymbol as _};
 
 const RAW_POLL: &str = "tokio::runtime::task::raw::poll";
@@ -134,6 +135,7 @@ fn check_recall(build: Build, file: &str) -> Result<()> {
 
 #[test]
 fn all_poll_functions_and_no_others_are_found() -> Result<()> {
+    let _place = place()?;
     cells()
         .into_iter()
         .try_for_each(|build| check_recall(build, "zoo"))
@@ -141,11 +143,13 @@ fn all_poll_functions_and_no_others_are_found() -> Result<()> {
 
 #[test]
 fn a_shared_object_is_searched_like_a_program() -> Result<()> {
+    let _place = place()?;
     check_recall(Build::DEFAULT, "libplugin.so")
 }
 
 #[test]
 fn the_version_is_read_from_stripped_files() -> Result<()> {
+    let _place = place()?;
     let build = Build {
         tokio: Tokio::Exactly("1.28.2"),
         ..Build::DEFAULT
@@ -168,6 +172,7 @@ fn types_of(symbol: &str) -> Option<&str> {
 
 #[test]
 fn v0_symbols_give_exact_types_and_classes() -> Result<()> {
+    let _place = place()?;
     for tokio in [Tokio::Newest, Tokio::Exactly("1.28.2")] {
         let path = matrix::target(
             Build {
@@ -215,6 +220,7 @@ fn source_line(file: &str, line: u32) -> Option<String> {
 
 #[test]
 fn debug_information_names_functions_as_the_source_does() -> Result<()> {
+    let _place = place()?;
     let image = found_in(&matrix::target(
         Build {
             profile: Profile::DebugInfo,
@@ -260,6 +266,7 @@ fn debug_information_names_functions_as_the_source_does() -> Result<()> {
 
 #[test]
 fn legacy_symbols_name_nine_tenths_exactly_and_never_lie_for_certain() -> Result<()> {
+    let _place = place()?;
     let path = matrix::target(
         Build {
             profile: Profile::DebugInfo,
@@ -308,6 +315,7 @@ fn legacy_symbols_name_nine_tenths_exactly_and_never_lie_for_certain() -> Result
 
 #[test]
 fn stripped_async_types_have_their_definition() -> Result<()> {
+    let _place = place()?;
     let path = matrix::target(
         Build {
             profile: Profile::DebugInfo,

@@ -12,6 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use loopprobe_fuzz::{TARGETS, Target};
 use loopprobe_tests::matrix;
+use loopprobe_tests::privileges::place;
 
 /// For one input. They take milliseconds; without optimisation, on a busy machine, some tenths of a
 /// second.
@@ -60,11 +61,13 @@ fn replay((name, run): Target) -> Result<()> {
 
 #[test]
 fn every_kept_input_is_survived_in_time() -> Result<()> {
+    let _place = place()?;
     TARGETS.into_iter().try_for_each(replay)
 }
 
 #[test]
 fn every_target_has_a_program_and_a_corpus() -> Result<()> {
+    let _place = place()?;
     let names: BTreeSet<_> = TARGETS
         .iter()
         .map(|(name, _)| Some((*name).into()))

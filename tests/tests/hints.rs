@@ -8,6 +8,7 @@ use loopprobe::{
     elf::{Image, VirtAddr},
 };
 use loopprobe_tests::matrix::{self, Build, Profile};
+use loopprobe_tests::privileges::place;
 use object::{Object as _, ObjectSymbol as _, SymbolKind};
 
 /// Functions with a hint, and how many hints name the function's own file.
@@ -21,6 +22,7 @@ struct Score {
 /// The truth is in the line tables of the program before it was stripped.
 #[test]
 fn two_fifths_of_the_hints_at_least_name_the_functions_own_file() -> Result<()> {
+    let _place = place()?;
     let mut score = Score::default();
     for program in ["causes", "zoo", "truth"] {
         judge(program, &mut score).with_context(|| program.to_owned())?;

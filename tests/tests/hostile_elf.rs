@@ -12,6 +12,7 @@ use loopprobe::{
     runtime::{RuntimeImage as _, tokio::discover},
 };
 use loopprobe_tests::matrix::{self, Build, Profile};
+use loopprobe_tests::privileges::place;
 
 /// An undamaged file takes some hundredths of a second, ten times that without optimisation on a
 /// busy machine.
@@ -63,6 +64,7 @@ fn originals() -> Result<Vec<Vec<u8>>> {
 
 #[test]
 fn files_cut_off_anywhere_are_refused_or_read() -> Result<()> {
+    let _place = place()?;
     for (index, original) in originals()?.into_iter().enumerate() {
         let mut random = Random(7);
         for case in 0..CASES {
@@ -80,6 +82,7 @@ fn files_cut_off_anywhere_are_refused_or_read() -> Result<()> {
 
 #[test]
 fn flipped_bits_are_survived() -> Result<()> {
+    let _place = place()?;
     for (index, original) in originals()?.into_iter().enumerate() {
         for seed in 0..CASES {
             let (mut random, mut bytes) = (Random(seed), original.clone());
@@ -97,6 +100,7 @@ fn flipped_bits_are_survived() -> Result<()> {
 
 #[test]
 fn overwritten_words_are_survived() -> Result<()> {
+    let _place = place()?;
     const WORDS: [u64; 6] = [0, 1, u64::MAX, 1 << 63, 0xffff_ffff, 0x1000];
     for (index, original) in originals()?.into_iter().enumerate() {
         for seed in 0..CASES {

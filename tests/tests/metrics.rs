@@ -14,6 +14,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use loopprobe::model::LongPoll;
 use loopprobe_tests::{
+    counted::{at, counts, monotonic_ns},
     folder::Folder,
     matrix::{Build, Tokio, target},
     session::Session,
@@ -106,40 +107,6 @@ fn polls_are_as_many_as_the_target_counts() -> Result<()> {
     ensure!(changes.len() >= 5, "{changes:?}");
     ensure!((counted / own - 1.0).abs() < 0.01, "{counted} of {own}");
     Ok(())
-}
-
-/// What the target has counted up to a time, a second apart: when, and how many.
-fn counts(target: &Target, until_ns: u64) -> Result<Vec<(u64, f64)>> {
-    let mut counts: Vec<(u64, f64)> = Vec::new();
-    while counts.last().is_none_or(|(at, _)| *at < until_ns) {
-        let lines = target.until("rate", Duration::from_secs(5))?;
-        let line = lines.last().context("a line")?;
-        let at = line["at_ns"].as_u64().context("a time")?;
-        counts.push((at, line["polls"].as_f64().context("a count")?));
-    }
-    Ok(counts)
-}
-
-/// As the target's clock.
-fn monotonic_ns() -> u64 {
-    let mut now = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: the pointer is to a live value.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
-    now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
-}
-
-/// How many at a time between two.
-fn at(counts: &[(u64, f64)], ns: u64) -> Result<f64> {
-    let pair = counts
-        .windows(2)
-        .find(|pair| (pair[0].0..=pair[1].0).contains(&ns));
-    let [(from, before), (to, after)] = pair.context("it lies between two")? else {
-        bail!("two of them");
-    };
-    Ok(before + (after - before) * (ns - from) as f64 / (to - from) as f64)
 }
 
 #[test]

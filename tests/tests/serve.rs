@@ -1,12 +1,11 @@
 //! One daemon for many processes that come and go.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs::{self, File},
-    io::{Read as _, Write as _},
-    net::{TcpListener, TcpStream},
+    collections::BTreeSet,
+    fs,
+    net::TcpListener,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -14,125 +13,22 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use loopprobe::model::Event;
 use loopprobe_tests::{
+    daemon::{Daemon, PATIENCE, Samples},
     folder::Folder,
+    halve_machine,
     matrix::{self, Build, target},
     take_machine,
-    target::{Target, wait},
+    target::Target,
 };
 use serde_json::Value;
 
-/// For what takes an attach or two on a machine that is busy with builds.
-const PATIENCE: Duration = Duration::from_mins(2);
-
-/// `loopprobe serve` at work; killed by its pid when dropped.
-struct Daemon {
-    child: Child,
-    port: u16,
-    reports: PathBuf,
-    errors: PathBuf,
-}
-
-impl Daemon {
-    /// Looks for new processes far more often than it does by itself.
-    fn start(folder: &Folder, args: &[&str]) -> Result<Self> {
-        Self::as_shipped(folder, &[&["--look-every", "300ms"], args].concat())
-    }
-
-    fn as_shipped(folder: &Folder, args: &[&str]) -> Result<Self> {
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let (reports, errors) = (
-            folder.path().join("reports.jsonl"),
-            folder.path().join("errors"),
-        );
-        let child = Command::new(matrix::loopprobe()?)
-            .args(["serve", "--format", "json"])
-            .args(["--metrics", &format!("127.0.0.1:{port}")])
-            .args(args)
-            .stdin(Stdio::null())
-            .stdout(File::create(&reports)?)
-            .stderr(File::create(&errors)?)
-            .spawn()?;
-        Ok(Self {
-            child,
-            port,
-            reports,
-            errors,
-        })
-    }
-
-    fn signal(&self, signal: i32) {
-        // SAFETY: the pid is our own child's, which has not been waited for.
-        unsafe { libc::kill(self.child.id().cast_signed(), signal) };
-    }
-
-    /// Every sample by its name with labels; none while nobody answers.
-    fn samples(&self) -> BTreeMap<String, f64> {
-        let text = get(self.port).unwrap_or_default();
-        text.lines()
-            .filter(|line| !line.starts_with('#'))
-            .filter_map(|line| {
-                let (name, value) = line.rsplit_once(' ')?;
-                Some((name.to_owned(), value.parse().ok()?))
-            })
-            .collect()
-    }
-
-    /// Waits until the samples are as they should be.
-    fn until(&self, what: &str, is: impl Fn(&BTreeMap<String, f64>) -> bool) -> Result<()> {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            let samples = self.samples();
-            if is(&samples) {
-                return Ok(());
-            }
-            ensure!(
-                Instant::now() < end,
-                "not {what}: {samples:#?}\n{}",
-                fs::read_to_string(&self.errors)?
-            );
-            thread::sleep(Duration::from_millis(100));
-        }
-    }
-
-    /// Ends it, as systemd does, and returns its lines and what it said.
-    fn end(mut self) -> Result<(Vec<Value>, String)> {
-        self.signal(libc::SIGTERM);
-        let status = wait(&mut self.child, PATIENCE)?;
-        let errors = fs::read_to_string(&self.errors)?;
-        ensure!(status.success(), "{status}: {errors}");
-        let lines = fs::read_to_string(&self.reports)?;
-        let lines = lines.lines().map(serde_json::from_str);
-        Ok((lines.collect::<Result<_, _>>()?, errors))
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn get(port: u16) -> Result<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    write!(
-        stream,
-        "GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: application/openmetrics-text\r\nConnection: close\r\n\r\n"
-    )?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let (_, body) = answer.split_once("\r\n\r\n").context("a body")?;
-    Ok(body.to_owned())
-}
-
-fn state(samples: &BTreeMap<String, f64>, state: &str) -> f64 {
+fn state(samples: &Samples, state: &str) -> f64 {
     let name = format!("loopprobe_targets{{state=\"{state}\"}}");
     samples.get(&name).copied().unwrap_or(-1.0)
 }
 
 /// Long polls of a process so far.
-fn long(samples: &BTreeMap<String, f64>, pid: u32) -> f64 {
+fn long(samples: &Samples, pid: u32) -> f64 {
     let pid = format!("pid=\"{pid}\"");
     let of = samples
         .iter()
@@ -142,7 +38,7 @@ fn long(samples: &BTreeMap<String, f64>, pid: u32) -> f64 {
 
 #[test]
 fn processes_are_picked_up_and_let_go_up_to_the_limit() -> Result<()> {
-    take_machine!();
+    halve_machine!();
     let folder = Folder::new("serve")?;
     let first = Target::busy("block", 15_071)?;
     let second = Target::busy("block", 15_072)?;
@@ -211,7 +107,7 @@ fn processes_are_picked_up_and_let_go_up_to_the_limit() -> Result<()> {
 
 #[test]
 fn the_file_is_read_again_and_other_processes_are_chosen() -> Result<()> {
-    take_machine!();
+    halve_machine!();
     let folder = Folder::new("serve-reload")?;
     let file = folder.path().join("serve.toml");
     let write = |rounds: &[u32], threshold: &str| {
@@ -256,7 +152,7 @@ fn the_file_is_read_again_and_other_processes_are_chosen() -> Result<()> {
         fs::write(&file, text)?;
         daemon.signal(libc::SIGHUP);
         let end = Instant::now() + PATIENCE;
-        while !fs::read_to_string(&daemon.errors)?.contains(told) {
+        while !daemon.errors()?.contains(told) {
             ensure!(Instant::now() < end, "a wrong file is not told of: {text}");
             thread::sleep(Duration::from_millis(50));
         }
@@ -299,7 +195,7 @@ impl Drop for Group {
 
 #[test]
 fn units_and_containers_are_chosen_and_named() -> Result<()> {
-    take_machine!();
+    halve_machine!();
     let folder = Folder::new("serve-groups")?;
     let own = std::process::id();
     let unit = format!("lp-{own}.service");
@@ -399,33 +295,6 @@ fn nothing_chosen_is_an_error_and_a_taken_address_too() -> Result<()> {
     Ok(())
 }
 
-/// CPU time of a process so far, in seconds.
-fn cpu_seconds(pid: u32) -> Result<f64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let (_, rest) = stat.rsplit_once(") ").context("a name")?;
-    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
-    let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
-    // SAFETY: an integer in, an integer out.
-    let a_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
-    Ok(ticks as f64 / a_second as f64)
-}
-
-/// The kernel's memory for its maps, by what the descriptors' own files say, in bytes.
-fn map_bytes(pid: u32) -> Result<u64> {
-    let mut maps = BTreeMap::new();
-    for entry in fs::read_dir(format!("/proc/{pid}/fdinfo"))?.flatten() {
-        let text = fs::read_to_string(entry.path()).unwrap_or_default();
-        let field = |name: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-            line.trim().parse::<u64>().ok()
-        };
-        if let (Some(id), Some(bytes)) = (field("map_id:"), field("memlock:")) {
-            maps.insert(id, bytes);
-        }
-    }
-    Ok(maps.values().sum())
-}
-
 /// Ten processes of 1,000 polls a second, measured `LOOPPROBE_SETTLE` seconds after all are
 /// observed, 2 unless told. What it needs on an idle machine is in docs/serve.md; here is what it
 /// never may.
@@ -448,20 +317,13 @@ fn ten_processes_cost_little() -> Result<()> {
         });
         polled.count() == targets.len()
     })?;
-    let pid = daemon.child.id();
     let settle = std::env::var("LOOPPROBE_SETTLE").map_or(Ok(2), |seconds| seconds.parse())?;
     thread::sleep(Duration::from_secs(settle));
-    let (before, began) = (cpu_seconds(pid)?, Instant::now());
+    let (before, began) = (daemon.cpu_seconds()?, Instant::now());
     thread::sleep(Duration::from_secs(8));
-    let share = (cpu_seconds(pid)? - before) / began.elapsed().as_secs_f64();
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let kib = |field: &str| -> Result<u64> {
-        let mut lines = status.lines();
-        let size = lines.find_map(|line| line.strip_prefix(field)?.strip_suffix(" kB"));
-        Ok(size.context("a size")?.trim().parse()?)
-    };
-    let (resident, own) = (kib("VmRSS:")?, kib("RssAnon:")?);
-    let maps = map_bytes(pid)?;
+    let share = (daemon.cpu_seconds()? - before) / began.elapsed().as_secs_f64();
+    let (resident, own) = (daemon.kib("VmRSS:")?, daemon.kib("RssAnon:")?);
+    let maps = daemon.map_bytes()?;
     println!(
         "{:.2} % of a CPU, {} MiB resident, of which {} MiB are its own, {} MiB of the kernel's",
         share * 100.0,

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use loopprobe::runtime::tokio::Scheduler;
 use loopprobe_tests::matrix::{self, Build, Profile, Tokio};
+use loopprobe_tests::privileges::place;
 use loopprobe_tests::target::Target;
 use loopprobe_tests::told::{self, Pair};
 
@@ -98,21 +99,25 @@ const NAMED: [fn(&str, &[Pair]); 3] = [
 
 #[test]
 fn stripped_release_builds_have_names() -> Result<()> {
+    let _place = place()?;
     check(Profile::Release, &NAMED)
 }
 
 #[test]
 fn stripped_builds_with_fat_lto_have_names() -> Result<()> {
+    let _place = place()?;
     check(Profile::Fat, &NAMED)
 }
 
 #[test]
 fn stripped_builds_for_size_have_names() -> Result<()> {
+    let _place = place()?;
     check(Profile::Size, &NAMED)
 }
 
 #[test]
 fn with_panic_abort_nothing_wrong_is_certain() -> Result<()> {
+    let _place = place()?;
     check(
         Profile::Abort,
         &[nothing_wrong_is_certain, the_scheduler_is_known],
@@ -149,6 +154,7 @@ fn without_eh_frame(program: &Path) -> Result<PathBuf> {
 
 #[test]
 fn without_eh_frame_tasks_are_named_too_and_nothing_wrong_is_certain() -> Result<()> {
+    let _place = place()?;
     for profile in [Profile::Release, Profile::Fat, Profile::Size, Profile::Bare] {
         let program = matrix::target(build(Tokio::Newest, profile), "zoo")?;
         let program = match profile {

@@ -12,6 +12,7 @@ use loopprobe::model::{Finding, FindingKind};
 use loopprobe_tests::{
     halve_machine,
     matrix::{self, Build, Profile, Tokio, VERSIONS},
+    privileges::place,
     session::Session,
     share_machine,
     target::Target,
@@ -108,6 +109,7 @@ fn check(build: Build) -> Result<()> {
 
 #[test]
 fn each_live_task_is_listed_with_its_state() -> Result<()> {
+    let _place = place()?;
     for tokio in VERSIONS {
         let build = Build {
             tokio,
@@ -141,6 +143,7 @@ fn listed_with_peak(target: &Target) -> Result<(Value, i64)> {
 
 #[test]
 fn a_hundred_thousand_tasks_take_about_a_second() -> Result<()> {
+    let _place = place()?;
     let build = Build::DEFAULT.stripped();
     let target = Target::start(&matrix::target(build, "crowd")?, &["many"])?;
     matrix::loopprobe()?;
@@ -160,6 +163,7 @@ fn a_hundred_thousand_tasks_take_about_a_second() -> Result<()> {
 
 #[test]
 fn counts_are_right_while_tasks_come_and_go() -> Result<()> {
+    let _place = place()?;
     for tokio in [Tokio::Newest, Tokio::Exactly("1.28.2")] {
         let build = Build {
             tokio,
@@ -191,6 +195,7 @@ fn counts_are_right_while_tasks_come_and_go() -> Result<()> {
 
 #[test]
 fn debug_information_tells_the_chain_of_awaits() -> Result<()> {
+    let _place = place()?;
     for tokio in [Tokio::Newest, Tokio::Exactly("1.28.2")] {
         let build = Build {
             tokio,
@@ -344,6 +349,7 @@ fn a_type_whose_tasks_only_become_more_is_found() -> Result<()> {
 
 #[test]
 fn text_fits_and_options_choose() -> Result<()> {
+    let _place = place()?;
     let build = Build {
         profile: Profile::DebugTypes,
         ..Build::DEFAULT

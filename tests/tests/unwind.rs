@@ -24,6 +24,7 @@ use loopprobe_tests::{
     confined::confined,
     matrix::{self, Build, Profile},
     perf::Sampler,
+    privileges::place,
     target::Target,
 };
 
@@ -32,6 +33,7 @@ const SAMPLES: usize = 500;
 
 #[test]
 fn stacks_inside_polls_are_complete_in_every_profile() -> Result<()> {
+    let _place = place()?;
     for profile in [Profile::Release, Profile::Fat, Profile::Abort] {
         for stripped in [false, true] {
             let build = Build {

@@ -10,6 +10,7 @@ use loopprobe::{
 };
 use loopprobe_tests::{
     matrix::{self, Build, Tokio},
+    privileges::place,
     target::Target,
 };
 use object::{
@@ -60,6 +61,7 @@ fn offset(place: ThreadPlace) -> Result<i64> {
 
 #[test]
 fn both_words_lie_in_the_context_of_every_build_with_and_without_symbols() -> Result<()> {
+    let _place = place()?;
     for build in matrix::cells() {
         let path = matrix::target(build, "zoo")?;
         let stripped = matrix::target(build.stripped(), "zoo")?;
@@ -79,6 +81,7 @@ fn both_words_lie_in_the_context_of_every_build_with_and_without_symbols() -> Re
 
 #[test]
 fn a_shared_object_gives_the_word_that_holds_its_modules_number() -> Result<()> {
+    let _place = place()?;
     let path = matrix::target(Build::DEFAULT, "libplugin.so")?;
     let words = words_of(&path)?;
     let image = Image::open(&path)?;
@@ -114,6 +117,7 @@ fn read(memory: &fs::File, words: &WatchWords, thread_pointer: u64) -> Result<(O
 
 #[test]
 fn the_words_say_where_each_thread_stands() -> Result<()> {
+    let _place = place()?;
     for tokio in [Tokio::Newest, Tokio::Exactly("1.28.2")] {
         let build = Build {
             tokio,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use loopprobe_tests::matrix::{self, Build, Profile, Tokio};
+use loopprobe_tests::privileges::place;
 use loopprobe_tests::target::Target;
 use loopprobe_tests::told::{self, Pair};
 
@@ -81,6 +82,7 @@ fn recall(pairs: &[Pair]) -> usize {
 
 #[test]
 fn no_certain_name_of_a_wrapped_future_is_wrong() -> Result<()> {
+    let _place = place()?;
     for profile in PROFILES {
         let pairs = wrappers(profile, false)?;
         check(&format!("{profile:?}"), &pairs);
@@ -91,6 +93,7 @@ fn no_certain_name_of_a_wrapped_future_is_wrong() -> Result<()> {
 
 #[test]
 fn no_certain_place_of_a_wrapped_future_is_wrong_without_symbols() -> Result<()> {
+    let _place = place()?;
     for profile in [
         Profile::Release,
         Profile::Folded,
@@ -105,6 +108,7 @@ fn no_certain_place_of_a_wrapped_future_is_wrong_without_symbols() -> Result<()>
 
 #[test]
 fn a_shared_object_has_as_many_certain_names_as_a_program() -> Result<()> {
+    let _place = place()?;
     for stripped in [false, true] {
         let program = wrappers(Profile::Release, stripped)?;
         let library = in_shared_object(stripped)?;

@@ -58,6 +58,15 @@ pub struct Budget {
 }
 
 impl Budget {
+    /// What was left out, as it is called in the metrics, and for how long, in nanoseconds.
+    pub fn left_out(&self) -> [(&'static str, u64); 3] {
+        [
+            ("stacks", self.no_stacks_ns),
+            ("timing", self.watched_ns),
+            ("polls", self.paused_ns),
+        ]
+    }
+
     /// For how long the probes were away, in nanoseconds.
     pub fn unprobed_ns(&self) -> u64 {
         self.watched_ns.saturating_add(self.paused_ns)

@@ -32,7 +32,9 @@ pub(super) fn build(command: &mut Command) -> anyhow::Result<Vec<Program>> {
     let output = command.stderr(Stdio::inherit()).output()?;
     ensure!(output.status.success(), "the tests do not build");
     let text = String::from_utf8(output.stdout).context("what cargo says")?;
-    Ok(text.lines().filter_map(read).collect())
+    let mut programs: Vec<_> = text.lines().filter_map(read).collect();
+    programs.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(programs)
 }
 
 /// Reads a `compiler-artifact` message ("External tools" in the Cargo book).

@@ -321,13 +321,8 @@ impl Figures {
             let value = Number::Whole(u64::from(step == budget.step));
             Series::labelled("step", step.name(), value)
         };
-        let left_out = [
-            ("stacks", budget.no_stacks_ns),
-            ("timing", budget.watched_ns),
-            ("polls", budget.paused_ns),
-        ];
-        let left_out =
-            left_out.map(|(what, ns)| Series::labelled("what", what, Number::Real(seconds(ns))));
+        let left_out = (budget.left_out())
+            .map(|(what, ns)| Series::labelled("what", what, Number::Real(seconds(ns))));
         vec![
             gauge(
                 "loopprobe_budget_step",
