@@ -200,6 +200,21 @@ pub fn target_dir() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
+/// cargo, without what it has told this program of its own package: to the build scripts of
+/// dependencies that would be a change, and they would be built again ("Environment Variables" in
+/// the Cargo book).
+fn cargo() -> Command {
+    let mut cargo = Command::new("cargo");
+    let of_package =
+        |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(of_package) {
+            cargo.env_remove(name);
+        }
+    }
+    cargo
+}
+
 fn make(build: Build, file: &str) -> Result<PathBuf> {
     let source = sources(build.tokio)?;
     let output = source.join(match build.profile {
@@ -209,7 +224,7 @@ fn make(build: Build, file: &str) -> Result<PathBuf> {
         Profile::Bare => "target-bare",
         _ => "target",
     });
-    let mut cargo = Command::new("cargo");
+    let mut cargo = cargo();
     cargo
         .current_dir(&source)
         .args([
@@ -253,7 +268,7 @@ fn make(build: Build, file: &str) -> Result<PathBuf> {
 /// When cargo fails.
 pub fn test_program(name: &str) -> Result<PathBuf> {
     let source = sources(Tokio::Newest)?;
-    let mut cargo = Command::new("cargo");
+    let mut cargo = cargo();
     cargo
         .current_dir(&source)
         .args(["test", "--no-run", "--quiet", "--locked", "--release"])
@@ -335,7 +350,7 @@ fn sources(tokio: Tokio) -> Result<PathBuf> {
     }
     fs::write(&lock, &base)?;
     if let Tokio::Exactly(version) = tokio {
-        let mut cargo = Command::new("cargo");
+        let mut cargo = cargo();
         cargo.current_dir(&copy).args([
             "update",
             "--quiet",
@@ -403,7 +418,7 @@ pub fn privileged_loopprobe() -> Result<PathBuf> {
     if let Some(path) = built.as_ref() {
         return Ok(path.clone());
     }
-    let mut cargo = Command::new("cargo");
+    let mut cargo = cargo();
     cargo.current_dir(root()).args([
         "build",
         "--quiet",

@@ -52,7 +52,7 @@ fn build() -> anyhow::Result<PathBuf> {
     )?;
     workspace::ensure_static_target()?;
     let manifest = workspace::root().join("Cargo.toml");
-    let status = Command::new(env!("CARGO"))
+    let status = workspace::cargo()
         .args(["build", "--locked", "--package", "loopprobe"])
         .args([
             "--profile",

@@ -1,9 +1,6 @@
 //! Builds what is measured, for release: loopprobe, targets, and the web service.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::ensure;
 
@@ -53,7 +50,7 @@ fn release(folder: &str, name: &str) -> PathBuf {
 fn cargo(manifest: &str, folder: &str, flags: &str, args: &[&str]) -> anyhow::Result<()> {
     progress(&format!("building {manifest} {}", args.join(" ")));
     let root = workspace::root();
-    let status = Command::new(env!("CARGO"))
+    let status = workspace::cargo()
         .args(["build", "--quiet", "--release", "--locked"])
         .arg("--manifest-path")
         .arg(root.join(manifest))

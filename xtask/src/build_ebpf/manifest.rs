@@ -5,14 +5,13 @@ use std::{
     fmt::Write as _,
     fs,
     path::Path,
-    process::Command,
 };
 
 use anyhow::{Context as _, ensure};
 use sha2::{Digest as _, Sha256};
 
 use super::OBJECT;
-use crate::workspace::source_files;
+use crate::workspace::{self, source_files};
 
 /// The crates whose sources make the object.
 const CRATES: [&str; 2] = ["loopprobe-ebpf", "loopprobe-common"];
@@ -102,7 +101,7 @@ fn packages(root: &Path) -> anyhow::Result<BTreeSet<String>> {
 }
 
 fn tree(root: &Path, edges: &str) -> anyhow::Result<Vec<String>> {
-    let output = Command::new(env!("CARGO"))
+    let output = workspace::cargo()
         .args([
             "tree",
             "--locked",

@@ -141,7 +141,7 @@ fn own_tests(filter: &[String]) -> anyhow::Result<Counts> {
 }
 
 fn cargo(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO"));
+    let mut command = workspace::cargo();
     command
         .args(["test", "--locked", "--no-fail-fast"])
         .args(args)
@@ -151,7 +151,7 @@ fn cargo(args: &[&str]) -> Command {
 
 /// The integration tests run the command itself, as users build it.
 fn build_binary() -> anyhow::Result<()> {
-    let status = Command::new(env!("CARGO"))
+    let status = workspace::cargo()
         .args(["build", "--locked", "--release", "--package", "loopprobe"])
         .current_dir(workspace::root())
         .status()?;

@@ -14,7 +14,7 @@ use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
 use super::outcome::Outcome;
-use crate::privileged;
+use crate::{privileged, workspace};
 
 /// A test program.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,11 +96,9 @@ fn run_one(
     command: &mut Command,
     screen: &Mutex<Outcome>,
 ) -> anyhow::Result<Outcome> {
-    // Its package is known to it as under cargo ("Environment Variables" in the Cargo book).
-    command
-        .current_dir(&program.folder)
-        .env("CARGO_MANIFEST_DIR", &program.folder)
-        .stdin(Stdio::null());
+    // It runs cargo itself, for what it observes.
+    workspace::without_package(command);
+    command.current_dir(&program.folder).stdin(Stdio::null());
     let start = std::time::Instant::now();
     let output = command
         .output()
