@@ -17,9 +17,10 @@ use loopprobe::{
 };
 use loopprobe_tests::{
     accuracy::TOLERANCE_NS,
-    causes, halve_machine,
+    causes,
     matrix::{self, Build, Profile},
     session::Session,
+    take_machine,
     target::Target,
     truth::Poll,
 };
@@ -79,7 +80,7 @@ fn of(profile: Profile) -> Build {
 }
 
 fn check(build: Build) -> Result<()> {
-    halve_machine!();
+    take_machine!();
     let mut command = causes::command(build, "all", ROUNDS)?;
     let symbols = Symbols::of(&matrix::target(
         Build {

@@ -143,7 +143,7 @@ fn delays_are_those_that_the_target_has_seen() -> Result<()> {
 
 #[test]
 fn a_task_in_the_lifo_slot_waits_for_the_poll_that_has_woken_it() -> Result<()> {
-    halve_machine!();
+    take_machine!();
     for (version, waits) in [
         (Tokio::Exactly("1.50.0"), true),
         (Tokio::Exactly("1.51.0"), false),
@@ -193,7 +193,7 @@ fn a_task_in_the_lifo_slot_waits_for_the_poll_that_has_woken_it() -> Result<()> 
 
 #[test]
 fn without_being_asked_nothing_is_said_of_wakes() -> Result<()> {
-    halve_machine!();
+    take_machine!();
     let program = matrix::target(Build::DEFAULT, "delays")?;
     let target = Target::start(&program, &["multi", "--rounds", "2"])?;
     let report =

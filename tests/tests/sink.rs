@@ -15,8 +15,8 @@ use loopprobe::{
     model::{Background, Event, Sink, Summary},
 };
 use loopprobe_tests::{
-    halve_machine,
     matrix::{Build, target},
+    take_machine,
     target::Target,
 };
 
@@ -66,7 +66,7 @@ fn session(each: Duration, room: usize) -> Result<(BTreeMap<String, u64>, Summar
 
 #[test]
 fn a_sink_of_a_few_lines_counts_long_polls_by_cause() -> Result<()> {
-    halve_machine!();
+    take_machine!();
     let (counts, summary) = session(Duration::ZERO, 10_000)?;
     let lost = summary.lost.context("what was lost is known")?;
     println!("{counts:?} of {} long polls; {lost:?}", summary.long_polls);
@@ -86,7 +86,7 @@ fn a_sink_of_a_few_lines_counts_long_polls_by_cause() -> Result<()> {
 
 #[test]
 fn a_slow_sink_costs_the_session_nothing_but_counted_drops() -> Result<()> {
-    halve_machine!();
+    take_machine!();
     let (counts, summary) = session(Duration::from_millis(50), 20)?;
     let lost = summary.lost.context("what was lost is known")?;
     let all: u64 = counts.values().sum();

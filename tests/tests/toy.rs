@@ -208,7 +208,13 @@ fn check(name: &str, flags: &[&str], mode: Mode) -> Result<()> {
         ensure!(report.text.contains(said), "{said}: {}", report.text);
     }
     // What is true of Tokio only is not said.
-    for unsaid in ["tokio", "Tokio", "block_on", "current_thread"] {
+    for unsaid in [
+        "tokio",
+        "Tokio",
+        "block_on",
+        "current_thread",
+        "multi_thread",
+    ] {
         ensure!(!report.text.contains(unsaid), "{unsaid}: {}", report.text);
     }
     Ok(())

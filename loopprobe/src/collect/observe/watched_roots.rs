@@ -15,6 +15,7 @@ use crate::{
         source::{WatchedRoots, watch::words_of},
     },
     model::{Event, LongPoll, Mode, Sink, TaskKind},
+    runtime::NotWatchable,
 };
 
 impl Observer {
@@ -30,9 +31,10 @@ impl Observer {
             return Ok(());
         };
         if words.is_empty() {
-            let mut images = self.images.watchable.iter();
-            if images.all(|image| image.words.is_err()) {
-                roots.is_over = true;
+            let mut reasons = self.images.watchable.iter().map(|image| image.words.err());
+            roots.is_over = reasons.clone().all(|why| why.is_some());
+            // What is not a runtime of that kind has nothing to be seen.
+            if roots.is_over && reasons.any(|why| why != Some(NotWatchable::Runtime)) {
                 return unseen(
                     "where its threads keep what they poll was not found",
                     now,
