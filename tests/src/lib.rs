@@ -25,6 +25,7 @@ pub mod target;
 pub mod terminal;
 pub mod text;
 pub mod told;
+mod toolchain;
 pub mod toy;
 pub mod truth;
 pub mod unprivileged;

@@ -1,27 +1,17 @@
-//! Sessions that watch threads instead of placing probes: held against the target's own record of
-//! its polls.
-
-use std::{
-    io::{Read as _, Write as _},
-    net::{TcpListener, TcpStream},
-    process::Command,
-    thread,
-    time::{Duration, Instant},
-};
+//! Polls: those that wait are certain, others are possible, and nothing false is said of any.
 
 use anyhow::{Context as _, Result, ensure};
-use loopprobe::model::{Bounds, Cause, Event, LongPoll, Mode, TaskKind};
+use loopprobe::model::{Bounds, Cause, LongPoll, Mode, TaskKind};
 use loopprobe_tests::{
     halve_machine,
-    matrix::{self, Build, Profile, target_dir},
-    scenario::{self, THRESHOLD_NS, gated},
-    session::{Report, Session},
-    target::Target,
-    text::changed_bytes,
+    matrix::{Build, Profile},
+    scenario::{self, THRESHOLD_NS},
+    session::Report,
     truth::Poll,
 };
 
-const WATCH: [&str; 2] = ["--mode", "watch"];
+use crate::WATCH;
+
 /// With fewer polls that waited nothing is shown.
 const FEWEST: usize = 3;
 
@@ -244,170 +234,5 @@ fn a_poll_that_computes_is_possible() -> Result<()> {
     let summary = &report.summary;
     let seen = summary.possible_long_polls.unwrap_or_default() + summary.long_polls;
     ensure!(seen * 10 >= long * 9, "{seen} of {long}: {summary:?}");
-    Ok(())
-}
-
-#[test]
-fn nothing_of_the_target_is_changed() -> Result<()> {
-    halve_machine!();
-    let mut target = gated(Build::DEFAULT, "truth", &["sleep"])?;
-    let session = Session::attach(target.pid(), &WATCH)?;
-    ensure!(changed_bytes(target.pid())? == 0, "the text is changed");
-    target.send("go")?;
-    for _ in 0..10 {
-        ensure!(changed_bytes(target.pid())? == 0, "the text is changed");
-        let maps = std::fs::read_to_string(format!("/proc/{}/maps", target.pid()))?;
-        ensure!(!maps.contains("[uprobes]"), "there was a probe: {maps}");
-        thread::sleep(Duration::from_millis(20));
-    }
-    let report = session.interrupt()?;
-    ensure!(changed_bytes(target.pid())? == 0, "the text is changed");
-    ensure!(!report.ended().is_empty(), "nothing was seen: {report:?}");
-    Ok(())
-}
-
-/// From before the program executes, and told while it goes on.
-#[test]
-fn a_poll_of_a_program_that_was_started_is_told_while_it_waits() -> Result<()> {
-    halve_machine!();
-    let output = target_dir().join("watch-run.jsonl");
-    let path = matrix::target(Build::DEFAULT, "stuck")?;
-    let mut command = Command::new(matrix::loopprobe()?);
-    command.args(["run", "--mode", "watch", "--format", "json", "--output"]);
-    command.arg(&output).arg("--").arg(path);
-    let said = command.args(["block", "--millis", "2500"]).output()?;
-    let lines = std::fs::read_to_string(&output)?;
-    let mut polls = Vec::new();
-    for line in lines.lines() {
-        if let Event::LongPoll(poll) = serde_json::from_str(line)? {
-            polls.push(poll);
-        }
-    }
-    let (open, ended): (Vec<_>, Vec<_>) = polls.iter().partition(|poll| !poll.ended);
-    ensure!(!open.is_empty(), "not told meanwhile: {said:?}");
-    let [poll] = ended[..] else {
-        anyhow::bail!("not told once: {ended:?}");
-    };
-    ensure!(
-        open.iter().all(|open| open.start_ns == poll.start_ns),
-        "{open:?}"
-    );
-    ensure!(poll.duration_ns >= 2_500_000_000, "{poll:?}");
-    ensure!(poll.task.name.contains("stuck::task"), "{poll:?}");
-    Ok(())
-}
-
-#[test]
-fn a_poll_from_before_the_attach_is_found() -> Result<()> {
-    halve_machine!();
-    let path = matrix::target(Build::DEFAULT, "stuck")?;
-    let target = Target::start(&path, &["block", "--millis", "20000"])?;
-    let mut session = Session::attach(target.pid(), &WATCH)?;
-    let poll = session.next_poll(Duration::from_secs(30))?;
-    ensure!(poll.since_before_attach && !poll.ended, "{poll:?}");
-    ensure!(poll.task.name.contains("stuck::task"), "{poll:?}");
-    session.interrupt()?;
-    Ok(())
-}
-
-/// What `/metrics` of a session says, once it tells of a long poll.
-fn scraped(port: u16) -> Result<String> {
-    let end = Instant::now() + Duration::from_secs(30);
-    loop {
-        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-        stream
-            .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text)?;
-        if text.contains("\nloopprobe_long_polls_total{") {
-            return Ok(text);
-        }
-        ensure!(Instant::now() < end, "no long poll: {text}");
-        thread::sleep(Duration::from_millis(200));
-    }
-}
-
-/// Figures of all polls are left out, and not 0.
-#[test]
-fn metrics_have_what_is_known() -> Result<()> {
-    halve_machine!();
-    let mut target = gated(Build::DEFAULT, "truth", &["sleep"])?;
-    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    let address = format!("127.0.0.1:{port}");
-    let args = [&WATCH[..], &["--metrics", &address]].concat();
-    let session = Session::attach(target.pid(), &args)?;
-    target.send("go")?;
-    let text = scraped(port)?;
-    session.interrupt()?;
-    for known in ["blocked_seconds_total{", "possible_long_polls_total "] {
-        ensure!(text.contains(&format!("\nloopprobe_{known}")), "{text}");
-    }
-    for unknown in ["polls_total", "poll_duration", "workers", "worker_busy"] {
-        ensure!(!text.contains(&format!("\nloopprobe_{unknown}")), "{text}");
-    }
-    Ok(())
-}
-
-/// A session of `serve` watches where it is told to.
-#[test]
-fn serve_watches_if_it_is_told_to() -> Result<()> {
-    halve_machine!();
-    let mut target = gated(Build::DEFAULT, "truth", &["sleep"])?;
-    let output = target_dir().join("watch-serve.jsonl");
-    let mut command = Command::new(matrix::loopprobe()?);
-    command.args(["serve", "--mode", "watch", "--format", "json", "--output"]);
-    let command_line = format!("*{}*", matrix::target(Build::DEFAULT, "truth")?.display());
-    command.arg(&output).args(["--command", &command_line]);
-    let mut daemon = command.spawn()?;
-    let result = (|| {
-        let lines = || std::fs::read_to_string(&output).unwrap_or_default();
-        until(|| lines().contains(r#""type":"session""#))?;
-        ensure!(lines().contains(r#""mode":"watch""#), "{}", lines());
-        ensure!(changed_bytes(target.pid())? == 0, "the text is changed");
-        target.send("go")?;
-        until(|| lines().contains(r#""type":"long_poll""#))
-    })();
-    daemon.kill()?;
-    daemon.wait()?;
-    result
-}
-
-fn until(is_so: impl Fn() -> bool) -> Result<()> {
-    let end = Instant::now() + Duration::from_secs(30);
-    while !is_so() {
-        ensure!(Instant::now() < end, "not in time");
-        thread::sleep(Duration::from_millis(100));
-    }
-    Ok(())
-}
-
-/// What only counts of polls tell cannot be had.
-#[test]
-fn options_that_contradict_it_are_refused() -> Result<()> {
-    for (options, reason) in [
-        (
-            &["--mode", "watch", "--threshold", "0"][..],
-            "does not count polls",
-        ),
-        (
-            &["--mode", "watch", "--threshold", "auto"],
-            "does not count polls",
-        ),
-        (
-            &["--mode", "watch", "--interval", "1s"],
-            "does not count polls",
-        ),
-        (&["--mode", "watch", "--light"], "cannot be used with"),
-        (&["--mode", "exact", "--light"], "cannot be used with"),
-    ] {
-        let mut command = Command::new(matrix::loopprobe()?);
-        let output = command
-            .args(["attach", "--pid", "1"])
-            .args(options)
-            .output()?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.code() == Some(2), "{options:?}: {said}");
-        ensure!(said.contains(reason), "{options:?}: {said}");
-    }
     Ok(())
 }
