@@ -6,13 +6,17 @@
 //! told: a header alone may be a copy, or what is left of a task that has ended.
 
 mod acquire;
+mod around;
+mod future_set;
 mod header;
 mod layout;
 mod owner;
 mod pool;
 mod scan;
+mod sets;
 mod threads;
 mod unclaimed;
+mod vtables;
 mod walk;
 
 use std::{
@@ -228,13 +232,14 @@ impl TaskFinder for Finder {
 
     fn unclaimed(&mut self, tasks: &[LiveTask]) -> Result<Vec<Unclaimed>, ProcessError> {
         let resident = resident(self.pid)?;
-        let (memory, layouts) = (&self.memory, &self.layouts);
-        Ok(unclaimed::unclaimed(
-            memory,
-            layouts,
-            &resident.ranges,
+        let searched = unclaimed::Searched {
+            memory: &self.memory,
+            ranges: &resident.ranges,
+            vtables: vtables::Vtables::of(self.pid, self.memory),
+            layouts: &self.layouts,
             tasks,
-        ))
+        };
+        Ok(unclaimed::unclaimed(&searched))
     }
 }
 
