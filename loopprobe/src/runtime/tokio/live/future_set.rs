@@ -31,10 +31,8 @@ const MEMBER_WORDS: usize = 4096;
 const MAX_LINKS: usize = 16;
 /// More references than a queue or a member has.
 const MAX_COUNT: u64 = 1 << 32;
-/// Members in a queue that are walked along.
-const MAX_WOKEN: usize = 1 << 14;
-/// The same for all words in which a member may lead to the next one.
-const MAX_STEPS: usize = 1 << 17;
+/// Members of a queue that are walked along, for all words in which they may lead to the next one.
+const MAX_STEPS: usize = 1 << 16;
 
 /// A set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,50 +122,57 @@ impl FutureSet {
 
     /// Whether a member has been woken, and not been polled since: the queue leads to it.
     pub(super) fn is_woken(&self, memory: &Memory, member: u64) -> bool {
-        let [first, last] = self.ends;
         if self.ends.contains(&member) {
             return true;
         }
+        let points = |link: &&u64| memory.word(ProcAddr(member + 8 * **link)) == Some(self.queue);
+        let Some(link) = self.links.iter().find(points) else {
+            return false;
+        };
+        let [first, last] = self.ends;
         let mut steps = MAX_STEPS;
-        [(first, last), (last, first)]
-            .into_iter()
-            .any(|(tail, head)| {
-                let words = words(memory, ProcAddr(tail), MEMBER_WORDS);
-                let mut nexts = words.iter().zip(0..);
-                nexts.any(|(next, field)| {
-                    let walk = Walk {
-                        field,
-                        head,
-                        member,
-                    };
-                    walk.passes(memory, *next, &mut steps)
-                })
+        let mut ends = [(first, last), (last, first)].into_iter();
+        ends.any(|(tail, head)| {
+            let words = words(memory, ProcAddr(tail), MEMBER_WORDS);
+            let mut nexts = words.iter().zip(0..);
+            nexts.any(|(next, field)| {
+                let walk = Walk {
+                    set: self,
+                    link: *link,
+                    next: field,
+                    head,
+                };
+                walk.passes(memory, *next, member, &mut steps)
             })
+        })
     }
 }
 
 /// A walk along a queue.
-struct Walk {
-    /// In which word a member leads to the next one.
-    field: u64,
+struct Walk<'a> {
+    set: &'a FutureSet,
+    /// In which word a member points to the queue.
+    link: u64,
+    /// In which word it leads to the next one.
+    next: u64,
     head: u64,
-    /// Who is looked for.
-    member: u64,
 }
 
-impl Walk {
-    /// Whether it comes from this member to the head, where it ends, and passes who is looked for.
-    fn passes(&self, memory: &Memory, first: u64, steps: &mut usize) -> bool {
+impl Walk<'_> {
+    /// Whether it comes from this member to the head, where it ends, and passes another one.
+    fn passes(&self, memory: &Memory, first: u64, member: u64, steps: &mut usize) -> bool {
         let (mut at, mut has_passed) = (first, false);
-        for _ in 0..MAX_WOKEN {
-            if *steps == 0 || !is_pointer(at) {
+        while *steps > 0 && is_pointer(at) {
+            *steps -= 1;
+            has_passed |= at == member;
+            let place = |field| (ProcAddr(at + 8 * field), 1);
+            let mut words = [0; 2];
+            let read = memory.places(&[place(self.link), place(self.next)], &mut words);
+            let [queue, next] = words;
+            let is_own = queue == self.set.queue || at == self.set.stub;
+            if read != 2 || !is_own {
                 return false;
             }
-            *steps -= 1;
-            has_passed |= at == self.member;
-            let Some(next) = memory.word(ProcAddr(at + 8 * self.field)) else {
-                return false;
-            };
             if at == self.head {
                 return has_passed && next == 0;
             }

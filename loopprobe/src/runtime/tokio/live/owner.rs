@@ -89,6 +89,11 @@ impl Owner {
         (self.number, self.address.0) == (task.owner, task.scheduler)
     }
 
+    /// Whether a task's scheduler is this one, whatever list it says that it is on.
+    pub(super) fn serves(&self, task: &Header) -> bool {
+        self.address.0 == task.scheduler
+    }
+
     /// Which scheduler it is, where that is known.
     pub(super) fn kind(&self) -> Option<Scheduler> {
         use Scheduler::{CurrentThread, Local, MultiThread};

@@ -42,12 +42,7 @@ impl Vtables {
             let is_code = |word: &u64| self.code.iter().any(|of| of.contains(&ProcAddr(*word)));
             self.memory.places(&[place], &mut words) == 1 && words.iter().all(is_code)
         };
-        is_pointer(address)
-            && *self
-                .known
-                .borrow_mut()
-                .entry(address)
-                .or_insert_with(look)
+        is_pointer(address) && *self.known.borrow_mut().entry(address).or_insert_with(look)
     }
 }
 
