@@ -65,7 +65,7 @@ impl Sets {
     /// the set last. `None` where that cannot be told.
     pub(super) fn woken_by(&self, data: u64) -> Option<u64> {
         let mut data = data;
-        for _ in 0..MAX_DEPTH {
+        for _ in 0..=MAX_DEPTH {
             let Some(queue) = self.members.get(&data) else {
                 return Some(data);
             };
