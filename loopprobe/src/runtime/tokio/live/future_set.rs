@@ -13,8 +13,9 @@
 //! - the stub, a member without a future that points to no queue (a dangling `Weak`: all bits set).
 //!
 //! The compiler chooses the order of the fields, and the future lies between them. So all orders of
-//! a queue are tried, and one is right if its stub and its ends are members; in which word a member
-//! points to its queue is where the stub has a dangling `Weak`.
+//! a queue are tried, and one is right if its stub and its ends are members. In which word a member
+//! points to its queue is where the stub has a dangling `Weak`, where members at the queue's ends do
+//! point to it, and where as many do as there are weak references.
 
 use super::around::{Around, is_pointer, words};
 use crate::{elf::ProcAddr, process::Memory};
@@ -41,6 +42,8 @@ pub(super) struct FutureSet {
     pub queue: u64,
     /// The data of the waker of who polled it last.
     pub polled_by: u64,
+    /// How many members it has, as its references tell.
+    count: usize,
     stub: u64,
     /// The head and the tail, or the tail and the head.
     ends: [u64; 2],
@@ -70,8 +73,10 @@ impl FutureSet {
                 }
                 let others = (COUNTS..WORDS).filter(|field| !(block..block + 3).contains(field));
                 let others: Vec<u64> = others.map(word).collect();
-                let set = Self::of(memory, around.at(-data).0, word(data), &others);
-                found.extend(set);
+                let (queue, count) = (around.at(-data).0, word(1) as usize - 1);
+                let set = Self::of(memory, [queue, word(data)], count, &others);
+                // Which of two empty words is the vtable makes no difference.
+                found.extend(set.filter(|set| !found.contains(set)));
             }
         }
         match found.as_slice() {
@@ -81,7 +86,12 @@ impl FutureSet {
     }
 
     /// The set with these three fields beside the waker, in any order.
-    fn of(memory: &Memory, queue: u64, polled_by: u64, others: &[u64]) -> Option<Self> {
+    fn of(
+        memory: &Memory,
+        [queue, polled_by]: [u64; 2],
+        count: usize,
+        others: &[u64],
+    ) -> Option<Self> {
         let &[first, second, third] = others else {
             return None;
         };
@@ -101,23 +111,29 @@ impl FutureSet {
         let ((stub, ends), None) = (found.next()?, found.next()) else {
             return None;
         };
-        let words = words(memory, ProcAddr(stub), MEMBER_WORDS);
-        let links = words.iter().zip(0..).filter(|(word, _)| **word == u64::MAX);
-        let links: Vec<u64> = links.map(|(_, index)| index).take(MAX_LINKS).collect();
+        let links = links(memory, queue, stub, ends);
         (!links.is_empty()).then_some(Self {
             queue,
             polled_by,
+            count,
             stub,
             ends,
             links,
         })
     }
 
-    /// The members whose pointer to the queue may be at a place.
-    pub(super) fn members(&self, memory: &Memory, place: ProcAddr) -> Vec<u64> {
-        let starts = self.links.iter().map(|link| place.0.wrapping_sub(8 * link));
-        let is_one = |start: &u64| *start != self.stub && is_member(memory, *start);
-        starts.filter(is_one).collect()
+    /// The members, of all places that hold a pointer to the queue; none where they cannot be told.
+    /// Of the words in which all members may point to it the first one is the right one: what is
+    /// further behind a place than that lies before the member.
+    pub(super) fn members(&self, memory: &Memory, places: &[ProcAddr]) -> Vec<u64> {
+        let of_link = |link: &u64| -> Vec<u64> {
+            let starts = places.iter().map(|place| place.0.wrapping_sub(8 * link));
+            let is_one = |start: &u64| *start != self.stub && is_member(memory, *start);
+            starts.filter(is_one).collect()
+        };
+        let mut found = self.links.iter().map(of_link);
+        let all = found.find(|members| members.len() >= self.count);
+        all.filter(|_| self.count > 0).unwrap_or_default()
     }
 
     /// Whether a member has been woken, and not been polled since: the queue leads to it.
@@ -162,7 +178,11 @@ impl Walk<'_> {
     /// Whether it comes from this member to the head, where it ends, and passes another one.
     fn passes(&self, memory: &Memory, first: u64, member: u64, steps: &mut usize) -> bool {
         let (mut at, mut has_passed) = (first, false);
-        while *steps > 0 && is_pointer(at) {
+        // All members, and the stub.
+        for _ in 0..=self.set.count {
+            if *steps == 0 || !is_pointer(at) {
+                return false;
+            }
             *steps -= 1;
             has_passed |= at == member;
             let place = |field| (ProcAddr(at + 8 * field), 1);
@@ -170,7 +190,7 @@ impl Walk<'_> {
             let read = memory.places(&[place(self.link), place(self.next)], &mut words);
             let [queue, next] = words;
             let is_own = queue == self.set.queue || at == self.set.stub;
-            if read != 2 || !is_own {
+            if read != 2 || !is_own || next == at {
                 return false;
             }
             if at == self.head {
@@ -180,6 +200,20 @@ impl Walk<'_> {
         }
         false
     }
+}
+
+/// In which words members may point to the queue.
+fn links(memory: &Memory, queue: u64, stub: u64, ends: [u64; 2]) -> Vec<u64> {
+    let of_stub = words(memory, ProcAddr(stub), MEMBER_WORDS);
+    let members = ends.into_iter().filter(|end| *end != stub);
+    let members: Vec<_> = members
+        .map(|end| words(memory, ProcAddr(end), MEMBER_WORDS))
+        .collect();
+    let links = (0..of_stub.len()).filter(|link| {
+        let points = |words: &Vec<u64>| words.get(*link) == Some(&queue);
+        of_stub[*link] == u64::MAX && members.iter().all(points)
+    });
+    links.map(|link| link as u64).take(MAX_LINKS).collect()
 }
 
 /// How many references there are to an `Arc`'s allocation, strong and weak ones.
@@ -268,8 +302,10 @@ mod tests {
         let (set, woken) = all.set().expect("a set");
         assert_eq!((set.queue, set.polled_by), (all.queue(), TASK));
         assert_eq!(woken, [false, true, true]);
-        let pointer = ProcAddr(&raw const all.members[0][2] as u64);
-        assert_eq!(set.members(&own(), pointer), [all.member(0)]);
+        let members = [0, 1, 2].map(|index| all.member(index));
+        assert_eq!(set.members(&own(), &members.map(ProcAddr)), members);
+        // There is one more.
+        assert_eq!(set.members(&own(), &[ProcAddr(members[0])]), []);
         // It was called meanwhile.
         all.queue[3] = 0;
         assert!(all.set().is_some());

@@ -10,8 +10,6 @@ use crate::{elf::ProcAddr, process::Memory};
 
 /// Sets within sets.
 pub(super) const MAX_DEPTH: usize = 4;
-/// Members that are kept; there may be as many places that look like one.
-const MAX_MEMBERS: usize = 1 << 20;
 
 /// All that were found.
 #[derive(Debug, Default)]
@@ -45,14 +43,15 @@ impl Sets {
         memory: &Memory,
         ranges: &[Range<ProcAddr>],
     ) -> HashSet<u64> {
-        let mut found = HashSet::new();
         let queues = std::mem::take(&mut self.unsought);
+        let mut places: HashMap<u64, Vec<ProcAddr>> = HashMap::new();
         for (place, queue) in scan::places_of(memory, ranges, &queues) {
+            places.entry(queue).or_default().push(place);
+        }
+        let mut found = HashSet::new();
+        for (queue, places) in places {
             let set = self.sets.get(&queue).and_then(Option::as_ref);
-            for member in set.map_or_else(Vec::new, |set| set.members(memory, place)) {
-                if self.members.len() == MAX_MEMBERS {
-                    return found;
-                }
+            for member in set.map_or_else(Vec::new, |set| set.members(memory, &places)) {
                 let own = self.members.entry(member).or_insert(Some(queue));
                 *own = own.filter(|own| *own == queue);
                 found.insert(member);
