@@ -13,9 +13,9 @@
 //! - the stub, a member without a future that points to no queue (a dangling `Weak`: all bits set).
 //!
 //! The compiler chooses the order of the fields, and the future lies between them. So all orders of
-//! a queue are tried, and one is right if its stub and its ends are members. In which word a member
-//! points to its queue is where the stub has a dangling `Weak`, where members at the queue's ends do
-//! point to it, and where as many do as there are weak references.
+//! a queue are tried, and one is right if its stub and its ends are members. A member points to its
+//! queue in the word in which the stub has a dangling `Weak`, in which members at the queue's ends
+//! do point to it, and in which as many do as there are weak references.
 
 use super::around::{Around, is_pointer, words};
 use crate::{elf::ProcAddr, process::Memory};
