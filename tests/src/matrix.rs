@@ -134,6 +134,7 @@ pub fn package_of(file: &str) -> &'static str {
     match file {
         "late_tokio" => "host",
         "libplugin.so" => "plugin",
+        "sets" => "sets",
         "wrappers" | "libwrapped.so" => "wrapped",
         _ => "targets",
     }

@@ -1,6 +1,9 @@
 //! Locks that were handed to futures which are not polled any more, against programs that know.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use loopprobe::model::{Evidence, Finding, FindingKind};
@@ -80,6 +83,67 @@ fn locks_that_nobody_takes_are_found_and_no_others() -> Result<()> {
         profile: Profile::Fat,
         ..Build::DEFAULT
     })
+}
+
+/// What a task keeps: how many futures wait for it, and which tasks poll these.
+type KeptInSet = BTreeMap<u64, (u64, BTreeSet<u64>)>;
+
+/// The same where the futures lie in sets that are polled only when woken (`FuturesUnordered`,
+/// `join_all`, `buffer_unordered`, `for_each_concurrent`).
+fn check_sets(build: Build) -> Result<()> {
+    let target = Target::start(&matrix::target(build, "sets")?, &[])?;
+    let kept = target.head.iter().filter(|line| line["type"] == "kept");
+    let mut names = BTreeMap::new();
+    let mut truth = KeptInSet::new();
+    for line in kept {
+        let id = line["task_id"].as_u64().context("an id")?;
+        let waiting = line["waiting"].as_u64().context("a number")?;
+        let tasks = line["tasks"].as_array().context("tasks")?;
+        let tasks = tasks.iter().filter_map(serde_json::Value::as_u64);
+        truth.insert(id, (waiting, tasks.collect()));
+        names.insert(id, line["name"].as_str().context("a name")?.to_owned());
+    }
+    assert_eq!(truth.len(), 5, "{truth:?}");
+    let findings = found(&target)?;
+    let told = findings.iter().map(|Finding { evidence, .. }| {
+        let id = evidence.task_id.context("a task")?;
+        let tasks = evidence.task_ids.iter().copied().collect();
+        Ok((id, (evidence.tasks.unwrap_or(0), tasks)))
+    });
+    let told: KeptInSet = told.collect::<Result<_>>()?;
+    assert_eq!(told, truth, "{build:?}: {findings:#?}");
+    assert_eq!(findings.len(), truth.len(), "{build:?}: {findings:#?}");
+    for Finding { evidence, .. } in findings.iter().filter(|_| !build.stripped) {
+        let (task, id) = (evidence.task.as_deref(), evidence.task_id.unwrap_or(0));
+        ensure!(
+            task.is_some_and(|task| task.contains(&names[&id])),
+            "{names:?}: {evidence:?}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn locks_that_nobody_takes_are_found_in_sets_of_futures() -> Result<()> {
+    share_machine!();
+    for tokio in [
+        Tokio::Newest,
+        Tokio::Exactly("1.44.2"),
+        Tokio::Exactly("1.28.2"),
+    ] {
+        let build = Build {
+            tokio,
+            ..Build::DEFAULT
+        };
+        check_sets(build.stripped())?;
+    }
+    for profile in [Profile::Release, Profile::Fat, Profile::Size] {
+        check_sets(Build {
+            profile,
+            ..Build::DEFAULT
+        })?;
+    }
+    Ok(())
 }
 
 /// The root future is no task: who keeps the lock is not said.

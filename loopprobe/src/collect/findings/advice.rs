@@ -17,7 +17,8 @@ pub(crate) const STUCK_TASK: &str = "nothing can wake it: what it awaits kept no
 /// A future that was handed a lock and is not polled.
 pub(crate) const FUTURELOCK: &str = "a future that has been polled once keeps its place in the queue of a lock (Mutex, RwLock, Semaphore, bounded channel) \
      and is given the lock though nobody polls it any more: do not await in a branch of select! while another of its futures is kept for \
-     later (&mut future); drop that future before, spawn it as a task of its own, or poll both (join!)";
+     later (&mut future), nor in a loop over FuturesUnordered or buffer_unordered; drop that future before, spawn it as a task of its own, \
+     or poll both (join!)";
 
 /// Tasks that live for long.
 pub(crate) const SLOW_TASK: &str = "a task that serves the program as long as it runs may; one that belongs to a request should end: see what it awaits, and \

@@ -101,6 +101,18 @@ async fn ends(seed: u64) -> u64 {
     std::hint::black_box(seed)
 }
 
+/// Leaves what a spawn leaves on its thread's stack: a copy of the task as it was at first, in which
+/// something else lies by now where the list's number was.
+fn leave_copy(handle: &tokio::task::JoinHandle<u64>) {
+    const FIRST_STATE: u64 = 0xcc;
+    const WORDS: usize = 8;
+    // SAFETY: a handle is a pointer to its task, which lives for as long and is larger than that.
+    let mut copy = unsafe { *std::ptr::from_ref(handle).cast::<&[u64; WORDS]>() }.to_owned();
+    copy[0] = FIRST_STATE;
+    copy[3] = leave_copy as *const () as u64;
+    std::mem::forget(Box::new(copy));
+}
+
 fn blocks() -> u64 {
     while !STOP.load(Ordering::Relaxed) {
         std::thread::sleep(Duration::from_millis(5));
@@ -128,7 +140,9 @@ fn multi_thread() -> Runtime {
         );
     };
     for seed in 0..40 {
-        idle(runtime.spawn(waits_for_ever(seed)), "waits_for_ever", 1);
+        let task = runtime.spawn(waits_for_ever(seed));
+        leave_copy(&task);
+        idle(task, "waits_for_ever", 1);
     }
     for number in 2..6 {
         // The fourth await is passed at once when it is come to again.

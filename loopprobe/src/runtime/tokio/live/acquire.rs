@@ -9,6 +9,7 @@
 
 use std::collections::HashSet;
 
+use super::around::{Around, is_pointer};
 use crate::{elf::ProcAddr, process::Memory};
 
 /// Words of an `Acquire`.
@@ -51,6 +52,8 @@ enum Size {
 pub(super) struct Waiting {
     /// What all such futures look like in this program.
     pub shape: Shape,
+    /// The vtable of its waker.
+    pub vtable: u64,
     /// The semaphore.
     pub semaphore: u64,
     /// The node that the semaphore's queue leads to, if it is one.
@@ -73,31 +76,6 @@ pub(super) struct Granted {
     pub at: ProcAddr,
     /// The task that was woken for it, as its waker had it: what is left of that.
     pub woken: u64,
-}
-
-/// The words around a place.
-struct Around {
-    first: ProcAddr,
-    words: [u64; 2 * WORDS as usize],
-}
-
-impl Around {
-    fn read(memory: &Memory, at: ProcAddr) -> Option<Self> {
-        let first = ProcAddr(at.0.checked_sub(8 * WORDS as u64)?);
-        let mut words = [0; 2 * WORDS as usize];
-        let read = memory.places(&[(first, words.len())], &mut words);
-        (read == 1).then_some(Self { first, words })
-    }
-
-    /// A word of an `Acquire` of which word `known` is the place that was asked for.
-    fn word(&self, field: i64, known: i64) -> u64 {
-        self.words[(WORDS + field - known) as usize]
-    }
-
-    /// Where such an `Acquire` begins.
-    fn start(&self, known: i64) -> ProcAddr {
-        ProcAddr(self.first.0 + 8 * (WORDS - known) as u64)
-    }
 }
 
 impl Shape {
@@ -148,26 +126,23 @@ impl Shape {
     /// has not been polled since.
     pub(super) fn granted(&self, memory: &Memory, semaphore: ProcAddr) -> Option<Granted> {
         let around = Around::read(memory, semaphore)?;
-        let word = |field| around.word(field, self.semaphore);
+        let word = |field| around.word(field - self.semaphore);
         let is_granted = word(self.missing) == 0
             && self.wanted(word).is_some_and(|wanted| wanted > 0)
             && word(self.vtable) == 0
             && (word(self.prev), word(self.next)) == (0, 0);
         is_granted.then(|| Granted {
-            at: around.start(self.semaphore),
+            at: around.at(-self.semaphore),
             woken: word(self.data),
         })
     }
 }
 
 impl Waiting {
-    /// What may wait with the waker whose data word is at this place.
-    pub(super) fn at(memory: &Memory, data: ProcAddr) -> Vec<Self> {
-        let Some(around) = Around::read(memory, data) else {
-            return Vec::new();
-        };
+    /// What may wait with the waker whose data word is at the place that this is around.
+    pub(super) fn at(around: &Around) -> Vec<Self> {
         let all = Shape::all().filter_map(|shape| {
-            let word = |field| around.word(field, shape.data);
+            let word = |field| around.word(field - shape.data);
             let wanted = shape.wanted(word)?;
             let is_link = |link| word(link) == 0 || is_pointer(word(link));
             let is_like = (1..=wanted).contains(&word(shape.missing))
@@ -177,8 +152,9 @@ impl Waiting {
                 && is_link(shape.next);
             is_like.then(|| Self {
                 shape,
+                vtable: word(shape.vtable),
                 semaphore: word(shape.semaphore),
-                node: around.start(shape.data).0 + 8 * shape.node as u64,
+                node: around.at(shape.node - shape.data).0,
             })
         });
         all.collect()
@@ -231,10 +207,6 @@ fn starts(order: [usize; 3], sizes: [i64; 3]) -> [i64; 3] {
     starts
 }
 
-fn is_pointer(word: u64) -> bool {
-    word >= 0x1000 && word.is_multiple_of(8) && word >> 47 == 0
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -281,7 +253,8 @@ mod tests {
 
     /// The last of the queue, and how many are in it.
     fn waiting(all: &Memories) -> Option<(Waiting, usize)> {
-        let found = Waiting::at(&own(), ProcAddr(&raw const all.last[2] as u64));
+        let around = Around::read(&own(), ProcAddr(&raw const all.last[2] as u64))?;
+        let found = Waiting::at(&around);
         found.into_iter().find_map(|waiting| {
             let queue = waiting.queue(&own())?;
             let all = &queue.all;

@@ -6,13 +6,17 @@
 //! told: a header alone may be a copy, or what is left of a task that has ended.
 
 mod acquire;
+mod around;
+mod future_set;
 mod header;
 mod layout;
 mod owner;
 mod pool;
 mod scan;
+mod sets;
 mod threads;
 mod unclaimed;
+mod vtables;
 mod walk;
 
 use std::{
@@ -111,11 +115,12 @@ impl Finder {
     /// Those tasks without a known list that are members of one.
     fn linked_strays(&self, walk: &mut Walk<'_>) -> (Vec<Node>, u64) {
         let headers = Header::read_many(&self.memory, &self.layouts, &self.strays);
-        // What was read while it changed may belong to a known owner after all.
-        let is_known = |header: &Header| self.owners.iter().any(|owner| owner.is_of(header));
+        // A scheduler has one list: what is not on it was read while it changed, or is a copy that
+        // was left on a stack, with something else by now where the list's number was.
+        let is_listed = |header: &Header| self.owners.iter().any(|owner| owner.serves(header));
         let alive = headers
             .into_iter()
-            .filter(|header| header.is_alive() && !is_known(header));
+            .filter(|header| header.is_alive() && !is_listed(header));
         let (mut nodes, mut unsure) = (Vec::new(), 0);
         for header in alive {
             match walk.linked(header.address) {
@@ -228,13 +233,14 @@ impl TaskFinder for Finder {
 
     fn unclaimed(&mut self, tasks: &[LiveTask]) -> Result<Vec<Unclaimed>, ProcessError> {
         let resident = resident(self.pid)?;
-        let (memory, layouts) = (&self.memory, &self.layouts);
-        Ok(unclaimed::unclaimed(
-            memory,
-            layouts,
-            &resident.ranges,
+        let searched = unclaimed::Searched {
+            memory: &self.memory,
+            ranges: &resident.ranges,
+            vtables: vtables::Vtables::of(self.pid, self.memory),
+            layouts: &self.layouts,
             tasks,
-        ))
+        };
+        Ok(unclaimed::unclaimed(&searched))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The list that a scheduler keeps of its tasks.
 
 use super::{
+    around,
     header::Header,
     walk::{Ends, Membership, Walk, Walked},
 };
@@ -86,6 +87,11 @@ impl Owner {
     /// Whether this is the owner of a task.
     pub(super) fn is_of(&self, task: &Header) -> bool {
         (self.number, self.address.0) == (task.owner, task.scheduler)
+    }
+
+    /// Whether a task's scheduler is this one, whatever list it says that it is on.
+    pub(super) fn serves(&self, task: &Header) -> bool {
+        self.address.0 == task.scheduler
     }
 
     /// Which scheduler it is, where that is known.
@@ -177,16 +183,7 @@ impl Owner {
 
 /// The first words of a scheduler's allocation.
 pub(super) fn words(memory: &Memory, address: ProcAddr) -> Vec<u64> {
-    let mut bytes = vec![0; SEARCHED_WORDS * 8];
-    let to_page_end = 4096 - (address.0 % 4096) as usize;
-    let whole = memory.read(address, &mut bytes);
-    // What lies behind the allocation's page may not be mapped.
-    let read = match whole {
-        0 => memory.read(address, &mut bytes[..to_page_end]),
-        read => read,
-    };
-    let words = bytes[..read].as_chunks().0.iter();
-    words.map(|word| u64::from_le_bytes(*word)).collect()
+    around::words(memory, address, SEARCHED_WORDS)
 }
 
 fn place(address: ProcAddr, index: usize) -> ProcAddr {
