@@ -140,7 +140,9 @@ impl ModuleSource {
     pub(super) fn definitions(&mut self, module: &Module) -> Option<&mut Definitions> {
         self.definitions
             .get_or_init(|| Definitions::of(module, self.apart.as_deref()));
-        self.definitions.get_mut()?.as_mut()
+        let definitions = self.definitions.get_mut()?.as_mut()?;
+        definitions.lighten();
+        Some(definitions)
     }
 }
 

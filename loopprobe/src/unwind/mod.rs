@@ -18,6 +18,7 @@ mod open_poll;
 mod raw;
 mod reach;
 mod section;
+mod shared;
 mod source;
 mod unguided;
 mod unwinder;
