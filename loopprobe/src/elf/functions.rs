@@ -75,6 +75,7 @@ fn disjoint(mut ranges: Vec<(VirtAddr, VirtAddr)>) -> Vec<(VirtAddr, VirtAddr)> 
         *end = limit.min(*end);
         limit = *start;
     }
+    ranges.shrink_to_fit();
     ranges
 }
 

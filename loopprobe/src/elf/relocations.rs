@@ -108,6 +108,7 @@ pub(super) fn read(image: &Image) -> Pointers {
     found.slots.dedup_by_key(|(slot, _)| *slot);
     found.modules.sort_unstable();
     found.imports.sort_unstable();
+    found.slots.shrink_to_fit();
     found
 }
 

@@ -10,7 +10,7 @@ use std::{
 use super::{ElfError, FileState, Image, segments::Segment};
 
 /// So much of an image is in memory at most for a long time, in bytes.
-const MOST_HELD: usize = 4 << 20;
+const MOST_HELD: usize = 2 << 20;
 
 type Shared = HashMap<(FileState, PathBuf), Weak<Image>>;
 

@@ -74,15 +74,12 @@ impl Source {
         matches!(self, Self::Bytes(_))
     }
 
-    /// Whether nobody has written to it since it was opened, as far as its times tell: whoever may
-    /// write to a file can also set the time of the last write. A new name, or none any more, is no
-    /// change.
+    /// Whether nobody has written to it since it was opened ([`FileState::has_same_bytes`]).
     pub(super) fn is_as_opened(&self) -> bool {
         match self {
-            Self::File { file, opened } => file.metadata().is_ok_and(|now| {
-                let written = |of: &Metadata| (of.len(), of.mtime(), of.mtime_nsec());
-                written(&now) == written(opened)
-            }),
+            Self::File { file, opened } => {
+                FileState::of_open(file).is_ok_and(|now| now.has_same_bytes(&FileState::of(opened)))
+            }
             Self::Bytes(_) => true,
         }
     }

@@ -32,9 +32,9 @@ impl Starts {
             .filter(|to| image.is_code(*to))
             .collect();
         starts.extend(believed(image, &called));
-        starts.shrink_to_fit();
         starts.sort_unstable();
         starts.dedup();
+        starts.shrink_to_fit();
         Self(starts)
     }
 

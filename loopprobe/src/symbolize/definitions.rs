@@ -62,7 +62,11 @@ impl Definitions {
     /// Lets go of the code that was looked at, if that is much by now: what is needed again is read
     /// again.
     pub(super) fn lighten(&mut self) {
-        self.image = self.image.lightened();
+        let light = self.image.lightened();
+        if !Arc::ptr_eq(&light, &self.image) {
+            self.machines.forget_code();
+            self.image = light;
+        }
     }
 
     /// Where the async function or block is defined whose code stands at an address, if that is

@@ -11,6 +11,7 @@ mod calls;
 mod end;
 mod flow;
 mod frame;
+mod headers;
 mod image;
 mod module;
 mod modules;

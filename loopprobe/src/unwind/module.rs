@@ -87,7 +87,7 @@ impl Module {
 
     /// Whether there is unwind information for an address.
     pub(super) fn is_covered(&self, address: VirtAddr) -> bool {
-        if self.image.eh_frame_hdr.is_some() {
+        if self.image.frames().eh_frame_hdr.is_some() {
             self.function_at(address).is_some()
         } else {
             self.image.has_unwind_info()

@@ -17,13 +17,13 @@ static SHARED: LazyLock<Mutex<HashMap<FileState, Weak<Image>>>> = LazyLock::new(
 pub(super) fn read(file: &File) -> Option<Arc<Image>> {
     let state = FileState::of_open(file).ok();
     let Some(state) = state.filter(FileState::is_settled) else {
-        return Image::read(file).map(Arc::new);
+        return Image::of_file(file).map(Arc::new);
     };
     let shared = || SHARED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(known) = shared().get(&state).and_then(Weak::upgrade) {
         return Some(known);
     }
-    let image = Arc::new(Image::read(file)?);
+    let image = Arc::new(Image::of_file(file)?);
     // It may have been written to while it was read.
     if FileState::of_open(file).is_ok_and(|now| now == state) {
         let mut shared = shared();
