@@ -11,8 +11,9 @@ use super::{FileState, Image, VirtAddr};
 pub type ImageDigest = [u8; 32];
 
 impl Image {
-    /// A digest of the headers, of every byte of the loadable segments, and of where the file has its sections. What is not loaded, symbols and debug information, is
-    /// not in it. `None` where code was left out. Takes a second for 2 GB.
+    /// A digest of the headers, of every byte of the loadable segments, and of where the file has
+    /// its sections. What is not loaded, symbols and debug information, is not in it. `None` where
+    /// code was left out, and of a file that was written to. Takes a second for 2 GB.
     pub fn digest(&self) -> Option<&ImageDigest> {
         self.digest.get_or_init(|| self.compute_digest()).as_ref()
     }

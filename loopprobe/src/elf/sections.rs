@@ -144,8 +144,8 @@ impl Sections {
         self.table.iter().map(|section| section.name.as_str())
     }
 
-    /// Where in the file the sections lie that a process has in memory for its code and its data, in
-    /// ascending order of their beginnings; not the tables of symbols.
+    /// Where in the file the sections lie that a process has in memory for its code and its data,
+    /// in ascending order of their beginnings; not the tables of symbols.
     pub(crate) fn code_and_data(&self) -> Vec<Range<u64>> {
         let is_loaded = |section: &&Section| {
             section.kind == elf::SHT_PROGBITS.0 && section.flags & elf::SHF_ALLOC.0 != 0

@@ -7,8 +7,12 @@ use std::{
     path::Path,
 };
 
+use nix::sys::statfs::{FsType, fstatfs};
+
 use super::{ElfError, FileState};
 
+/// `FUSE_SUPER_MAGIC` (`include/uapi/linux/magic.h`).
+const FUSE: FsType = FsType(0x6573_5546);
 /// Write permission of group and others.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
@@ -84,11 +88,13 @@ impl Source {
         }
     }
 
-    /// Whether root alone may write to it.
+    /// Whether root alone may write to it. Whoever mounts a FUSE can say so of any file there.
     pub(super) fn is_roots(&self) -> bool {
         match self {
-            Self::File { opened, .. } => {
-                opened.uid() == 0 && opened.mode() & WRITABLE_BY_OTHERS == 0
+            Self::File { file, opened } => {
+                opened.uid() == 0
+                    && opened.mode() & WRITABLE_BY_OTHERS == 0
+                    && fstatfs(file).is_ok_and(|of| of.filesystem_type() != FUSE)
             }
             Self::Bytes(_) => true,
         }

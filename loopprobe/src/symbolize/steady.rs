@@ -4,8 +4,8 @@
 //! access kills this process with SIGBUS; or change what has been checked already. It also follows
 //! links to further debug files, by names that the file gives. So it gets the files that only root
 //! can write to as they are, and a private copy of any other, in which those links have lost their
-//! names, and which lacks what it does not need, if it is [fit](super::vetted). What the links lead to is found, and checked, by
-//! [`crate::elf`].
+//! names, and which lacks what it does not need, if it is [fit](super::vetted). What the links lead
+//! to is found, and checked, by [`crate::elf`].
 
 use std::{
     fs::File,
