@@ -11,8 +11,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use loopprobe_tests::folder::Folder;
 use loopprobe_tests::matrix::{Build, Profile, loopprobe, target};
+use loopprobe_tests::session::Session;
 use loopprobe_tests::share_machine;
 use loopprobe_tests::target::{Target, wait};
+use object::{Object as _, ObjectSegment as _};
 
 /// Changes the colour, moves the cursor, sets the window's title, and turns the direction of text
 /// around. The kernel names the process and its threads after the first 15 bytes.
@@ -24,6 +26,8 @@ fn copy(file: &Path, to: PathBuf) -> Result<PathBuf> {
     Ok(to)
 }
 
+/// On most systems.
+const NOBODY: u32 = 65_534;
 /// Neither root nor `nobody`.
 const SOMEBODY: u32 = 65_533;
 
@@ -120,7 +124,9 @@ fn a_library_that_its_owner_cuts_short_while_it_is_read_does_not_kill_loopprobe(
     let folder = Folder::new("cut")?;
     for round in 0..8 {
         let copy = copy(&library, folder.path().join(format!("{round}.so")))?;
-        std::os::unix::fs::chown(&copy, Some(65_534), Some(65_534))?;
+        // Of root's files blazesym gets no copy.
+        let owner = if round % 2 == 0 { NOBODY } else { 0 };
+        std::os::unix::fs::chown(&copy, Some(owner), Some(owner))?;
         let mut target = Target::start(&host, &[&copy.to_string_lossy(), "400"])?;
         target.send("load")?;
         target.until("loaded", Duration::from_secs(10))?;
@@ -141,6 +147,65 @@ fn a_library_that_its_owner_cuts_short_while_it_is_read_does_not_kill_loopprobe(
             status.code().is_some(),
             "loopprobe was killed in round {round}: {status}"
         );
+    }
+    Ok(())
+}
+
+/// Behind what is loaded, so that the target lives on.
+fn cut(file: &Path) -> Result<()> {
+    let bytes = fs::read(file)?;
+    let parsed = object::File::parse(bytes.as_slice())?;
+    let ends = parsed.segments().map(|segment| {
+        let (offset, size) = segment.file_range();
+        offset + size
+    });
+    let end = ends.max().context("segments")?;
+    ensure!(end < bytes.len() as u64, "all of it is loaded");
+    Ok(OpenOptions::new().write(true).open(file)?.set_len(end)?)
+}
+
+/// As a package update does.
+fn replace(file: &Path) -> Result<()> {
+    let new = file.with_extension("new");
+    fs::write(&new, b"another file")?;
+    Ok(fs::rename(&new, file)?)
+}
+
+#[test]
+fn a_library_that_is_cut_short_or_replaced_while_it_is_observed_ends_no_session() -> Result<()> {
+    share_machine!();
+    let build = Build {
+        profile: Profile::DebugInfo,
+        ..Build::DEFAULT
+    };
+    let host = target(Build::DEFAULT, "late_tokio")?;
+    let library = target(build, "libplugin.so")?;
+    let folder = Folder::new("changed")?;
+    for (name, change) in [
+        ("cut", cut as fn(&Path) -> Result<()>),
+        ("replaced", replace),
+    ] {
+        for owner in [NOBODY, 0] {
+            let copy = copy(&library, folder.path().join(format!("{name}-{owner}.so")))?;
+            std::os::unix::fs::chown(&copy, Some(owner), Some(owner))?;
+            let mut target = Target::start(&host, &[&copy.to_string_lossy(), "1000"])?;
+            target.send("load")?;
+            target.until("loaded", Duration::from_secs(10))?;
+            target.send("go")?;
+            let mut session = Session::attach(target.pid(), &[])?;
+            // Nothing of it has a name yet, or only the first poll has.
+            change(&copy)?;
+            for _ in 0..5 {
+                session.next_poll(Duration::from_secs(30))?;
+            }
+            let report = session.interrupt()?;
+            ensure!(
+                report.status.success() && !report.errors.contains("panicked"),
+                "{name}, owner {owner}: {}: {}",
+                report.status,
+                report.errors
+            );
+        }
     }
     Ok(())
 }

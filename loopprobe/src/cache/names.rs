@@ -100,7 +100,9 @@ impl Cache {
             return words;
         }
         let words = found.watch_words(image);
-        self.write(&key, &words);
+        if image.is_as_opened() {
+            self.write(&key, &words);
+        }
         words
     }
 }
@@ -144,7 +146,7 @@ impl Of {
     /// Whether the files are as they were, and will show it if they are changed.
     fn is_still(&self, image: &Image, debug_file: Option<&Sections>) -> bool {
         let settled = self.states.iter().flatten().all(FileState::is_settled);
-        settled && states(image, debug_file) == Some(self.states)
+        settled && image.is_as_opened() && states(image, debug_file) == Some(self.states)
     }
 }
 

@@ -15,6 +15,8 @@ const MAX_BETWEEN: u32 = 6;
 const ALIGNMENT: u32 = 8;
 /// The same as an instruction: `mov $8, %edx`.
 const TO_THIRD_ARGUMENT: [u8; 5] = [0xba, ALIGNMENT as u8, 0, 0, 0];
+/// How long all that is at most, in bytes: an instruction has 15.
+const MAX_PATTERN: usize = TO_THIRD_ARGUMENT.len() + 15 * MAX_BETWEEN as usize;
 /// Jumps followed from it: to the allocator's crate, and from there to the allocator.
 const MAX_JUMPS: usize = 3;
 /// What only passes a call on is short, in bytes.
@@ -71,18 +73,20 @@ fn deallocator(image: &Image) -> Option<VirtAddr> {
     let finder = memmem::Finder::new(&TO_THIRD_ARGUMENT);
     let mut calls: HashMap<VirtAddr, u32> = HashMap::new();
     for range in image.executable_ranges() {
-        let len = usize::try_from(range.end.0 - range.start.0).unwrap_or(0);
-        let bytes = image.bytes_up_to(range.start, len);
-        for at in finder.find_iter(bytes) {
-            // With a prefix it is another register.
-            let has_prefix = at > 0 && matches!(bytes[at - 1], 0x40..=0x4f);
-            if has_prefix {
-                continue;
-            }
-            let next = at + TO_THIRD_ARGUMENT.len();
-            let address = range.start.0 + next as u64;
-            if let Some(target) = next_call(image, &bytes[next..], address) {
-                *calls.entry(target).or_default() += 1;
+        let mut pieces = image.pieces(range, 1, MAX_PATTERN);
+        while let Some(piece) = pieces.next() {
+            let bytes = piece.bytes;
+            for at in finder.find_iter(bytes) {
+                // With a prefix it is another register.
+                let has_prefix = at > 0 && matches!(bytes[at - 1], 0x40..=0x4f);
+                if has_prefix || !piece.own.contains(&at) {
+                    continue;
+                }
+                let next = at + TO_THIRD_ARGUMENT.len();
+                let address = piece.address(next).0;
+                if let Some(target) = next_call(image, &bytes[next..], address) {
+                    *calls.entry(target).or_default() += 1;
+                }
             }
         }
     }

@@ -4,6 +4,9 @@ use std::{collections::HashSet, ops::Range};
 
 use crate::elf::{Image, VirtAddr};
 
+/// The longest of those instructions, in bytes.
+const INSTRUCTION: usize = 7;
+
 /// Finds the instructions that load one of `targets`: `lea target(%rip), %reg`, and in a
 /// fixed-address image `mov $target, %reg`.
 ///
@@ -19,22 +22,24 @@ pub(crate) fn references(image: &Image, targets: &HashSet<VirtAddr>) -> Vec<(Vir
     };
     let mut found = Vec::new();
     for range in image.executable_ranges() {
-        let code = image.bytes_up_to(range.start, (range.end.0 - range.start.0) as usize);
-        for (index, window) in code.windows(7).enumerate() {
-            let at = range.start.0 + index as u64;
-            let target = match window {
-                [0x48 | 0x4c, 0x8d, register, distance @ ..] if register & 0xc7 == 0x05 => {
-                    VirtAddr((at + 7).wrapping_add_signed(i64::from(le_u32(distance) as i32)))
-                }
-                [0xb8..=0xbf, value @ ..] if image.has_fixed_address() => {
-                    VirtAddr(le_u32(value).into())
-                }
-                [0xc7, 0xc0..=0xc7, value @ ..] if image.has_fixed_address() => {
-                    VirtAddr(le_u32(value).into())
-                }
-                _ => continue,
-            };
-            found.extend(wanted(target).map(|target| (VirtAddr(at), target)));
+        let mut pieces = image.pieces(range, 0, INSTRUCTION - 1);
+        while let Some(piece) = pieces.next() {
+            for (index, window) in piece.bytes.windows(INSTRUCTION).enumerate() {
+                let at = piece.address(index);
+                let target = match window {
+                    [0x48 | 0x4c, 0x8d, register, distance @ ..] if register & 0xc7 == 0x05 => {
+                        VirtAddr((at.0 + 7).wrapping_add_signed(i64::from(le_u32(distance) as i32)))
+                    }
+                    [0xb8..=0xbf, value @ ..] if image.has_fixed_address() => {
+                        VirtAddr(le_u32(value).into())
+                    }
+                    [0xc7, 0xc0..=0xc7, value @ ..] if image.has_fixed_address() => {
+                        VirtAddr(le_u32(value).into())
+                    }
+                    _ => continue,
+                };
+                found.extend(wanted(target).map(|target| (at, target)));
+            }
         }
     }
     found
@@ -54,7 +59,11 @@ pub(super) fn referred(image: &Image, range: &Range<VirtAddr>) -> Vec<VirtAddr> 
         }
         _ => None,
     };
-    let mut targets: Vec<_> = code.windows(7).enumerate().filter_map(target).collect();
+    let mut targets: Vec<_> = code
+        .windows(INSTRUCTION)
+        .enumerate()
+        .filter_map(target)
+        .collect();
     targets.sort_unstable();
     targets.dedup();
     targets

@@ -69,12 +69,10 @@ fn messages(image: &Image) -> HashSet<VirtAddr> {
     let finder = memmem::Finder::new(RESUMED);
     let mut found = HashSet::new();
     for range in image.data_ranges().chain(image.executable_ranges()) {
-        let bytes = image.bytes_up_to(range.start, (range.end.0 - range.start.0) as usize);
-        found.extend(
-            finder
-                .find_iter(bytes)
-                .map(|at| VirtAddr(range.start.0 + at as u64)),
-        );
+        let mut pieces = image.pieces(range, 0, RESUMED.len() - 1);
+        while let Some(piece) = pieces.next() {
+            found.extend(finder.find_iter(piece.bytes).map(|at| piece.address(at)));
+        }
     }
     if !found.is_empty() {
         let pieces: Vec<_> = image

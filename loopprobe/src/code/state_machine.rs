@@ -107,6 +107,11 @@ impl StateMachines {
         machine.map_or_else(Vec::new, |machine| machine.completions(image, at))
     }
 
+    /// Lets go of the code that was decoded on the way; what was found stays known.
+    pub fn forget_code(&mut self) {
+        self.blocks = Blocks::default();
+    }
+
     fn look_for_state(&mut self, image: &Image, poll: VirtAddr) -> Option<u32> {
         let is_certain = self.outermost(image, poll)?.certain;
         if !is_certain || self.visited >= MAX_VISITED {

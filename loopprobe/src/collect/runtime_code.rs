@@ -75,7 +75,8 @@ impl RuntimeCode {
             return *known;
         }
         let image = self.code.entry(module.id()).or_insert_with(|| read(module));
-        let is_loop = image.as_ref().map(|image| {
+        let is_loop = image.as_mut().map(|image| {
+            *image = image.lightened();
             let mut locations = locations_in(image, function).into_iter();
             locations.any(|location| is_loop_source(runtimes, &location.file))
         });

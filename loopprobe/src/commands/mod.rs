@@ -4,6 +4,7 @@
 mod attach;
 mod columns;
 mod completions;
+mod cut_files;
 mod doctor;
 mod failure;
 mod gate;
@@ -89,6 +90,7 @@ pub fn run(typed: Vec<OsString>) -> ExitCode {
         }
     };
     cli.global.apply();
+    cut_files::survive();
     match dispatch(&cli) {
         Ok(exit) => exit.into(),
         Err(error) => failure::report(&error).into(),

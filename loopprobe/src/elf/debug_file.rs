@@ -195,7 +195,7 @@ fn same_code(image: &Image, file: &Sections) -> Result<bool, ElfError> {
         return Ok(image.is_code(start));
     }
     let theirs = file.section_data(text)?;
-    Ok(image.bytes_at(start, theirs.len()) == Some(&theirs))
+    Ok(*image.copied(start, theirs.len()) == *theirs)
 }
 
 #[cfg(test)]

@@ -1,17 +1,19 @@
 //! What tells one image from every other: a digest of all that is loaded, not the build id alone,
 //! which whoever made the file may have chosen, and which a stripped copy shares.
 
+use std::ops::Range;
+
 use sha2::{Digest as _, Sha256};
 
-use super::{FileState, Image};
+use super::{FileState, Image, VirtAddr};
 
 /// SHA-256 of an image.
 pub type ImageDigest = [u8; 32];
 
 impl Image {
-    /// A digest of the headers, of every byte of the loadable segments as they are held here, and
-    /// of where the file has its sections. What is not loaded, symbols and debug information, is
-    /// not in it. `None` where code was left out. Takes a second for 2 GB.
+    /// A digest of the headers, of every byte of the loadable segments, and of where the file has
+    /// its sections. What is not loaded, symbols and debug information, is not in it. `None` where
+    /// code was left out, and of a file that was written to. Takes a second for 2 GB.
     pub fn digest(&self) -> Option<&ImageDigest> {
         self.digest.get_or_init(|| self.compute_digest()).as_ref()
     }
@@ -21,7 +23,7 @@ impl Image {
         let mut word = |word: u64| digest.update(word.to_le_bytes());
         word(self.file_len());
         word(self.has_fixed_address().into());
-        for header in &self.headers {
+        for header in &self.known.headers {
             word(u64::from(header.kind) << 32 | u64::from(header.flags));
             word(header.offset);
             word(header.address.0);
@@ -30,11 +32,11 @@ impl Image {
             word(header.align);
         }
         for segment in &self.segments {
-            if segment.bytes.len() as u64 != segment.len {
+            if segment.is_left_out() {
                 return None;
             }
             digest.update(segment.len.to_le_bytes());
-            digest.update(&segment.bytes);
+            self.add_bytes(segment.range(), &mut digest)?;
         }
         if let Ok(sections) = self.sections() {
             sections.add_table(&mut digest);
@@ -42,9 +44,28 @@ impl Image {
         Some(digest.finalize().into())
     }
 
+    /// What others may write to is held from now on: the digest is that of what is looked at later.
+    /// Of what root alone may write to, and has not, it is that in any case.
+    fn add_bytes(&self, range: Range<VirtAddr>, digest: &mut Sha256) -> Option<()> {
+        if !self.known.source.is_roots() {
+            self.bytes_up_to(range.start, (range.end.0 - range.start.0) as usize);
+        }
+        let (mut pieces, mut next) = (self.pieces(range.clone(), 0, 0), range.start);
+        while let Some(piece) = pieces.next() {
+            digest.update(piece.bytes);
+            next = piece.address(piece.own.end);
+        }
+        (next == range.end).then_some(())
+    }
+
+    /// Whether nobody has written to the file since it was opened, as far as its times tell.
+    pub fn is_as_opened(&self) -> bool {
+        self.known.source.is_as_opened()
+    }
+
     /// The file's state now; `None` of an image that was given as bytes.
     pub fn state(&self) -> Option<FileState> {
-        self.source.state()
+        self.known.source.state()
     }
 }
 

@@ -75,21 +75,23 @@ fn disjoint(mut ranges: Vec<(VirtAddr, VirtAddr)>) -> Vec<(VirtAddr, VirtAddr)> 
         *end = limit.min(*end);
         limit = *start;
     }
+    ranges.shrink_to_fit();
     ranges
 }
 
 fn read_ranges(image: &Image) -> Option<Vec<(VirtAddr, VirtAddr)>> {
     let header = image.header(elf::PT_GNU_EH_FRAME)?;
-    let hdr_bytes = image.bytes_up_to(header.address, usize::try_from(header.file_size).ok()?);
+    let hdr_bytes = image.copied(header.address, usize::try_from(header.file_size).ok()?);
     let hdr_bases = BaseAddresses::default().set_eh_frame_hdr(header.address.0);
-    let hdr = EhFrameHdr::new(hdr_bytes, LittleEndian)
+    let hdr = EhFrameHdr::new(&hdr_bytes, LittleEndian)
         .parse(&hdr_bases, 8)
         .ok()?;
     let gimli::Pointer::Direct(frames) = hdr.eh_frame_ptr() else {
         return None;
     };
     let bases = hdr_bases.set_eh_frame(frames);
-    let section = EhFrame::new(image.tail(VirtAddr(frames))?, LittleEndian);
+    let tail = image.copied(VirtAddr(frames), usize::MAX);
+    let section = EhFrame::new(&tail, LittleEndian);
 
     let table = hdr.table()?;
     let (mut entries, mut ranges) = (table.iter(&bases), Vec::new());

@@ -1,5 +1,7 @@
 //! Which words the loader fills in: with pointers, thread-local modules, imported symbols.
 
+use std::{borrow::Cow, ops::Range};
+
 use object::elf;
 
 use super::{
@@ -32,10 +34,6 @@ impl Pointers {
         Some(self.slots[index].1)
     }
 
-    pub(super) fn contains(&self, slot: VirtAddr) -> bool {
-        self.get(slot).is_some()
-    }
-
     /// Whether the word at `slot` takes the number of a module with thread-local variables: the
     /// start of what `__tls_get_addr` wants.
     pub(super) fn is_module(&self, slot: VirtAddr) -> bool {
@@ -53,6 +51,36 @@ impl Pointers {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (VirtAddr, VirtAddr)> {
         self.slots.iter().copied()
+    }
+}
+
+impl Image {
+    /// All words that are pointers into the image, as (where, to where), in ascending order:
+    /// relative and local symbolic relocations, and in a fixed-address image each aligned data word
+    /// that is an address of the image.
+    pub fn pointers(&self) -> impl Iterator<Item = (VirtAddr, VirtAddr)> {
+        let is_fixed = self.has_fixed_address();
+        let relocated = self.known.pointers.iter().filter(move |_| !is_fixed);
+        let data = is_fixed.then(|| self.data_ranges()).into_iter().flatten();
+        relocated.chain(data.flat_map(|range| self.words(range)))
+    }
+
+    /// The pointers among the aligned words of a range.
+    fn words(&self, range: Range<VirtAddr>) -> impl Iterator<Item = (VirtAddr, VirtAddr)> {
+        let first = VirtAddr(range.start.0.next_multiple_of(8));
+        let mut pieces = self.pieces(first..range.end, 0, 0);
+        let next = move || {
+            let piece = pieces.next()?;
+            let words = piece.bytes.chunks_exact(8).enumerate();
+            let found = words.filter_map(|(index, word)| {
+                let (at, target) = (piece.address(8 * index), VirtAddr(u64_at(word, 0)?));
+                let relocated = self.known.pointers.get(at);
+                let target = relocated.or_else(|| self.is_mapped(target).then_some(target));
+                Some((at, target?))
+            });
+            Some(found.collect::<Vec<_>>())
+        };
+        std::iter::from_fn(next).flatten()
     }
 }
 
@@ -80,6 +108,7 @@ pub(super) fn read(image: &Image) -> Pointers {
     found.slots.dedup_by_key(|(slot, _)| *slot);
     found.modules.sort_unstable();
     found.imports.sort_unstable();
+    found.slots.shrink_to_fit();
     found
 }
 
@@ -110,8 +139,8 @@ fn read_dynamic(image: &Image) -> Dynamic {
     dynamic
 }
 
-fn table(image: &Image, (address, size): (u64, u64)) -> &[u8] {
-    image.bytes_up_to(
+fn table(image: &Image, (address, size): (u64, u64)) -> Cow<'_, [u8]> {
+    image.copied(
         VirtAddr(address),
         usize::try_from(size).unwrap_or(usize::MAX),
     )

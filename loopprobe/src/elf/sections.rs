@@ -4,6 +4,7 @@ use std::{
     borrow::Cow,
     fs::File,
     io::{self, Read as _},
+    ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -79,7 +80,7 @@ impl Sections {
     ///
     /// # Errors
     /// As [`Sections::open`].
-    pub(super) fn of_file(file: File, path: &Path) -> Result<Self, ElfError> {
+    pub(crate) fn of_file(file: File, path: &Path) -> Result<Self, ElfError> {
         Self::read(path, Arc::new(Source::from_file(file, path)?))
     }
 
@@ -141,6 +142,19 @@ impl Sections {
     /// The sections' names. A name that is none, or too long, is empty.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.table.iter().map(|section| section.name.as_str())
+    }
+
+    /// Where in the file the sections lie that a process has in memory for its code and its data,
+    /// in ascending order of their beginnings; not the tables of symbols.
+    pub(crate) fn code_and_data(&self) -> Vec<Range<u64>> {
+        let is_loaded = |section: &&Section| {
+            section.kind == elf::SHT_PROGBITS.0 && section.flags & elf::SHF_ALLOC.0 != 0
+        };
+        let loaded = self.table.iter().filter(is_loaded);
+        let ranges = loaded.map(|s| s.offset..s.offset.saturating_add(s.size));
+        let mut ranges: Vec<_> = ranges.collect();
+        ranges.sort_unstable_by_key(|range| (range.start, range.end));
+        ranges
     }
 
     /// Whether all sections that are compressed with zlib are sound, and unpack to at most `limit`

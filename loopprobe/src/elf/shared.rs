@@ -7,7 +7,10 @@ use std::{
     sync::{Arc, LazyLock, Mutex, PoisonError, Weak},
 };
 
-use super::{ElfError, FileState, Image};
+use super::{ElfError, FileState, Image, segments::Segment};
+
+/// So much of an image is in memory at most for a long time, in bytes.
+const MOST_HELD: usize = 2 << 20;
 
 type Shared = HashMap<(FileState, PathBuf), Weak<Image>>;
 
@@ -40,6 +43,39 @@ impl Image {
         }
         Ok(image)
     }
+
+    /// The same image for who goes on to need a little of it now and then. Where much of it is in
+    /// memory it is another one, with nothing of it there, that all share who ask for one.
+    #[must_use]
+    pub fn lightened(self: &Arc<Self>) -> Arc<Self> {
+        if self.held() <= MOST_HELD {
+            return Arc::clone(self);
+        }
+        let mut known = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_same = |other: &Arc<Self>| Arc::ptr_eq(&self.known, &other.known);
+        let mut others = known.iter_mut().filter_map(|(_, weak)| {
+            let other = weak.upgrade().filter(is_same)?;
+            Some((weak, other))
+        });
+        let (shared, current) = others.next().unzip();
+        if let Some(light) = current.filter(|current| current.held() <= MOST_HELD) {
+            return light;
+        }
+        let segments = self.segments.iter().map(Segment::afresh);
+        let Some(segments) = segments.collect::<Option<Vec<_>>>() else {
+            return Arc::clone(self);
+        };
+        let light = Arc::new(Self::of(segments, Arc::clone(&self.known)));
+        if let Some(shared) = shared {
+            *shared = Arc::downgrade(&light);
+        }
+        light
+    }
+
+    /// How many of its bytes are in memory that it has read from its file.
+    pub(super) fn held(&self) -> usize {
+        self.segments.iter().map(Segment::held).sum()
+    }
 }
 
 #[cfg(test)]
@@ -65,6 +101,22 @@ mod tests {
         drop((first, second));
         assert!(gone.upgrade().is_none(), "nobody needs it");
         assert!(own().digest().is_some());
+    }
+
+    #[test]
+    fn one_of_which_much_is_held_is_lightened_for_all() {
+        let first = own();
+        let second = Arc::clone(&first);
+        assert!(Arc::ptr_eq(&first.lightened(), &first));
+        for range in first.executable_ranges().chain(first.data_ranges()) {
+            first.bytes_up_to(range.start, usize::MAX);
+        }
+        assert!(first.held() > MOST_HELD, "{}", first.held());
+        let light = first.lightened();
+        assert_eq!(light.held(), 0);
+        assert!(Arc::ptr_eq(&light, &second.lightened()));
+        assert!(Arc::ptr_eq(&light, &own()));
+        assert_eq!(light.pointers().count(), second.pointers().count());
     }
 
     #[test]

@@ -31,12 +31,10 @@ impl Starts {
             .map(|(_, to)| to)
             .filter(|to| image.is_code(*to))
             .collect();
-        let by_target = called.chunk_by(|one, other| one == other);
-        let believed =
-            by_target.filter(|calls| calls.len() > 1 || looks_like_start(image, calls[0]));
-        starts.extend(believed.map(|calls| calls[0]));
+        starts.extend(believed(image, &called));
         starts.sort_unstable();
         starts.dedup();
+        starts.shrink_to_fit();
         Self(starts)
     }
 
@@ -56,7 +54,9 @@ impl Starts {
 impl Image {
     /// The functions that `.eh_frame` describes.
     pub fn functions(&self) -> &FunctionTable {
-        self.functions.get_or_init(|| FunctionTable::read(self))
+        self.known
+            .functions
+            .get_or_init(|| FunctionTable::read(self))
     }
 
     /// The function around `address`, as `.eh_frame` gives it, or, where that describes less than
@@ -68,7 +68,7 @@ impl Image {
     }
 
     fn starts(&self) -> Option<&Starts> {
-        let starts = self.starts.get_or_init(|| {
+        let starts = self.known.starts.get_or_init(|| {
             let code = self
                 .executable_ranges()
                 .map(|range| range.end.0 - range.start.0);
@@ -83,41 +83,60 @@ impl Image {
 fn calls(image: &Image) -> Vec<VirtAddr> {
     let mut targets = Vec::new();
     for range in image.executable_ranges() {
-        let code = image.bytes_up_to(range.start, (range.end.0 - range.start.0) as usize);
-        for at in memchr::memchr_iter(CALL, code) {
-            let Some(distance) = code[at + 1..].first_chunk::<4>() else {
-                break;
-            };
-            let next = range.start.0 + at as u64 + 5;
-            let target = next.wrapping_add_signed(i32::from_le_bytes(*distance).into());
-            // Most lead into the same segment.
-            if range.contains(&VirtAddr(target)) || image.is_code(VirtAddr(target)) {
-                targets.push(VirtAddr(target));
-            }
-            if targets.len() == MAX_CALLS {
-                return targets;
+        let mut pieces = image.pieces(range.clone(), 0, 4);
+        while let Some(piece) = pieces.next() {
+            for at in memchr::memchr_iter(CALL, piece.bytes) {
+                let Some(distance) = piece.bytes[at + 1..].first_chunk::<4>() else {
+                    break;
+                };
+                let next = piece.address(at + 5).0;
+                let target = next.wrapping_add_signed(i32::from_le_bytes(*distance).into());
+                // Most lead into the same segment.
+                if range.contains(&VirtAddr(target)) || image.is_code(VirtAddr(target)) {
+                    targets.push(VirtAddr(target));
+                }
+                if targets.len() == MAX_CALLS {
+                    return targets;
+                }
             }
         }
     }
     targets
 }
 
-/// Whether code at an address begins as functions do, or follows the end of one.
-fn looks_like_start(image: &Image, address: VirtAddr) -> bool {
+/// Of the addresses that are called, in ascending order, those that are starts: several calls lead
+/// there, or it looks like one.
+fn believed(image: &Image, called: &[VirtAddr]) -> Vec<VirtAddr> {
+    let mut believed = Vec::new();
+    let mut by_target = called.chunk_by(|one, other| one == other).peekable();
+    for range in image.executable_ranges() {
+        let mut pieces = image.pieces(range, 2, 3);
+        while let Some(piece) = pieces.next() {
+            let end = piece.address(piece.own.end);
+            while let Some(calls) = by_target.next_if(|calls| calls[0] < end) {
+                let at = calls[0].0.wrapping_sub(piece.address(0).0) as usize;
+                if calls.len() > 1 || looks_like_start(piece.bytes, at) {
+                    believed.push(calls[0]);
+                }
+            }
+        }
+    }
+    believed
+}
+
+/// Whether code at an index begins as functions do, or follows the end of one.
+fn looks_like_start(code: &[u8], at: usize) -> bool {
     let begins = matches!(
-        image.bytes_up_to(address, 4),
+        code.get(at..).unwrap_or_default(),
         // push %rbp, %rbx, or %r12 to %r15; sub $N, %rsp; endbr64.
         [0x55 | 0x53, ..]
             | [0x41, 0x54..=0x57, ..]
-            | [0x48, 0x83 | 0x81, 0xec, _]
-            | [0xf3, 0x0f, 0x1e, 0xfa]
+            | [0x48, 0x83 | 0x81, 0xec, _, ..]
+            | [0xf3, 0x0f, 0x1e, 0xfa, ..]
     );
-    let before = VirtAddr(address.0.wrapping_sub(2));
+    let before = at.checked_sub(2).and_then(|before| code.get(before..at));
     // ret; int3 or nop between functions; ud2.
-    let follows = matches!(
-        image.bytes_up_to(before, 2),
-        [_, 0xc3 | 0xcc | 0x90] | [0x0f, 0x0b]
-    );
+    let follows = matches!(before, Some([_, 0xc3 | 0xcc | 0x90] | [0x0f, 0x0b]));
     begins || follows
 }
 

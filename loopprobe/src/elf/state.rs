@@ -50,6 +50,14 @@ impl FileState {
         Some(Self::of(&fs::metadata(path).ok()?))
     }
 
+    /// Whether nobody has written to the file between this state and another of it, as far as its
+    /// times tell: whoever may write to a file can also set the time of the last write. A new name,
+    /// or none any more, is no change.
+    pub fn has_same_bytes(&self, other: &Self) -> bool {
+        let bytes = |of: &Self| (of.device, of.inode, of.size, of.written);
+        bytes(self) == bytes(other)
+    }
+
     /// Whether its last change is so long ago that the next one will show. One that lies in the
     /// future tells nothing.
     pub fn is_settled(&self) -> bool {

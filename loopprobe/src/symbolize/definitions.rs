@@ -59,6 +59,16 @@ impl Definitions {
         })
     }
 
+    /// Lets go of the code that was looked at, if that is much by now: what is needed again is read
+    /// again.
+    pub(super) fn lighten(&mut self) {
+        let light = self.image.lightened();
+        if !Arc::ptr_eq(&light, &self.image) {
+            self.machines.forget_code();
+            self.image = light;
+        }
+    }
+
     /// Where the async function or block is defined whose code stands at an address, if that is
     /// certain.
     pub(super) fn async_body(&mut self, address: VirtAddr) -> Option<SourceLocation> {

@@ -136,11 +136,18 @@ impl ModuleSource {
         }
     }
 
+    /// Whether it has been read what the code says.
+    pub(super) fn is_read(&self) -> bool {
+        self.definitions.get().is_some_and(Option::is_some)
+    }
+
     /// What the code says beside the names, read when it is first needed.
     pub(super) fn definitions(&mut self, module: &Module) -> Option<&mut Definitions> {
         self.definitions
             .get_or_init(|| Definitions::of(module, self.apart.as_deref()));
-        self.definitions.get_mut()?.as_mut()
+        let definitions = self.definitions.get_mut()?.as_mut()?;
+        definitions.lighten();
+        Some(definitions)
     }
 }
 

@@ -4,12 +4,13 @@
 //! access kills this process with SIGBUS; or change what has been checked already. It also follows
 //! links to further debug files, by names that the file gives. So it gets the files that only root
 //! can write to as they are, and a private copy of any other, in which those links have lost their
-//! names, if it is [fit](super::vetted). What the links lead to is found, and checked, by
-//! [`crate::elf`].
+//! names, and which lacks what it does not need, if it is [fit](super::vetted). What the links lead
+//! to is found, and checked, by [`crate::elf`].
 
 use std::{
     fs::File,
     io,
+    ops::Range,
     os::{
         fd::AsRawFd as _,
         unix::fs::{FileExt as _, MetadataExt as _},
@@ -23,11 +24,16 @@ use nix::{
 };
 
 use super::vetted::is_fit;
+use crate::elf::Sections;
 
 /// The largest file that is copied into memory. A larger one gives no names.
 const MAX_COPIED: u64 = 1 << 30;
 /// Write permission of group and others.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
+/// How much is copied at a time, in bytes.
+const CHUNK: u64 = 1 << 20;
+/// Holes are made of pages.
+const PAGE: u64 = 4096;
 /// Sections that name other files.
 const LINKS: [&[u8]; 3] = [b".gnu_debuglink\0", b".gnu_debugaltlink\0", b".debug_sup\0"];
 /// The section names are looked for links up to this many bytes.
@@ -69,21 +75,54 @@ fn copy(file: &File, len: u64) -> io::Result<File> {
         c"loopprobe-symbols",
         MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING,
     )?);
-    let mut buffer = vec![0; 1 << 20];
     let mut at = 0;
-    while at < len {
-        // As it is by now: it may have been cut short.
-        let read = file.read_at(&mut buffer, at)?;
+    for left_out in left_out(file, len) {
+        at = copy_range(file, &copy, at..left_out.start)?;
+        if at < left_out.start {
+            break;
+        }
+        at = left_out.end;
+    }
+    let end = copy_range(file, &copy, at..len)?;
+    copy.set_len(end)?;
+    unname_links(&copy, end)?;
+    let seals = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW;
+    fcntl(&copy, FcntlArg::F_ADD_SEALS(seals))?;
+    Ok(copy)
+}
+
+/// Copies a range, as it is by now: the file may have been cut short. Returns where it ended.
+fn copy_range(file: &File, copy: &File, range: Range<u64>) -> io::Result<u64> {
+    let mut buffer = vec![0; CHUNK.min(range.end.saturating_sub(range.start)) as usize];
+    let mut at = range.start;
+    while at < range.end {
+        let wanted = (range.end - at).min(CHUNK) as usize;
+        let read = file.read_at(&mut buffer[..wanted], at)?;
         if read == 0 {
             break;
         }
         copy.write_all_at(&buffer[..read], at)?;
         at += read as u64;
     }
-    unname_links(&copy, at)?;
-    let seals = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW;
-    fcntl(&copy, FcntlArg::F_ADD_SEALS(seals))?;
-    Ok(copy)
+    Ok(at)
+}
+
+/// Whole pages of code and data of a file, in ascending order: most of a program, of which nothing
+/// is needed to name its addresses. They stay holes in the copy, which take no memory.
+fn left_out(file: &File, len: u64) -> Vec<Range<u64>> {
+    let sections = file.try_clone().and_then(|file| {
+        Sections::of_file(file, "".as_ref()).map_err(|_| io::ErrorKind::InvalidData.into())
+    });
+    let mut pages: Vec<Range<u64>> = Vec::new();
+    for range in sections.iter().flat_map(Sections::code_and_data) {
+        let before = pages.last().map_or(0, |pages| pages.end);
+        let start = range.start.max(before).next_multiple_of(PAGE);
+        let end = range.end.min(len) & !(PAGE - 1);
+        if start < end {
+            pages.push(start..end);
+        }
+    }
+    pages
 }
 
 /// Takes the names off the sections that lead to other files.
@@ -154,6 +193,32 @@ mod tests {
         assert_eq!(copied.len(), bytes.len());
         assert!(steady.0.set_len(0).is_err());
         assert!(steady.0.write_all_at(b"x", 0).is_err());
+    }
+
+    #[test]
+    fn a_copy_has_the_symbols_and_not_the_code() {
+        use std::path::Path;
+
+        use crate::elf::SymbolTable;
+
+        let bytes = fs::read("/proc/self/exe").unwrap();
+        let steady = Steady::of(&file_of_others(&bytes)).unwrap();
+        let table = |path: &Path| {
+            let sections = Sections::open(path).unwrap();
+            let loaded = sections.code_and_data();
+            let symbols = SymbolTable::read(&sections).unwrap();
+            let names = symbols.iter().map(|s| (s.address, s.name.to_owned()));
+            (names.collect::<Vec<_>>(), loaded)
+        };
+        let (symbols, loaded) = table(Path::new("/proc/self/exe"));
+        assert!(symbols.len() > 1000 && table(&steady.path()).0 == symbols);
+        let left_out: u64 = loaded.iter().map(|range| range.end - range.start).sum();
+        let most = (bytes.len() as u64 - left_out) + PAGE * 4 * loaded.len() as u64;
+        let taken = steady.0.metadata().unwrap().blocks() * 512;
+        assert!(
+            taken <= most && left_out > 1 << 20,
+            "{taken}, {most}, {left_out}"
+        );
     }
 
     #[test]

@@ -99,6 +99,14 @@ impl Symbolizer {
         frames
     }
 
+    /// How many files have been read for names: to read one takes more memory than is kept of it.
+    pub(crate) fn files_read(&self) -> usize {
+        self.modules
+            .values()
+            .filter(|source| source.is_read())
+            .count()
+    }
+
     /// The instructions that are executed when an await completes, in the loops of the function
     /// that a frame stands in; their addresses are the file's.
     pub(crate) fn completions(&mut self, frame: &RawFrame) -> Vec<Completion> {

@@ -218,7 +218,11 @@ mod tests {
         let own = std::fs::read("/proc/self/exe").expect("the test's own executable is readable");
         let image = Image::read(own.as_slice()).expect("an ELF file");
         assert!(eh_frame_is_bounded(
-            &image.eh_frame.expect("unwind information")
+            image
+                .frames()
+                .eh_frame
+                .as_ref()
+                .expect("unwind information")
         ));
     }
 }

@@ -1,32 +1,28 @@
 //! The segments and call frame information of an ELF file, all that walking a stack takes.
 
-use std::ops::Range;
+use std::{fs::File, ops::Range, sync::OnceLock};
 
 use gimli::{BaseAddresses, EhFrame, EhFrameHdr, LittleEndian, UnwindSection};
 use object::{
-    elf::{self, FileHeader64, ProgramHeader64, SectionHeader64},
+    elf::{self, ProgramHeader64},
     endian::LittleEndian as Little,
-    pod,
-    read::elf::{FileHeader, ProgramHeader, SectionHeader},
+    read::elf::ProgramHeader,
 };
 
-use super::section::{Section, SharedBytes};
-use super::{bounded, source::ByteSource};
-use crate::elf::{FileOffset, VirtAddr};
+use super::{
+    bounded,
+    headers::{Headers, Sections},
+    section::{Section, SharedBytes},
+    source::ByteSource,
+};
+use crate::elf::{FileOffset, FileState, VirtAddr};
 
-/// More program headers than any linker writes; each is 56 bytes.
-const MAX_PROGRAM_HEADERS: u16 = 256;
-/// More sections than a linked image has in practice (object files with a section a function are
-/// not mapped).
-const MAX_SECTIONS: u16 = 4096;
 /// The largest unwind section that is read. Chromium's `.eh_frame`, among the largest, has about 30
 /// MiB.
 const MAX_UNWIND_BYTES: u64 = 128 << 20;
 /// Programs are mapped below this address (`TASK_SIZE_MAX` of x86-64 with four levels of page
 /// tables).
 const MAX_ADDRESS: u64 = 1 << 47;
-/// Section names are read up to this many bytes in total.
-const MAX_NAMES: u64 = 1 << 20;
 
 /// A piece of an image that is loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,11 +46,19 @@ impl Segment {
     }
 }
 
-/// What unwinding needs of an ELF image: its segments and its call frame information. Section
-/// headers are used where they exist and not missed where they do not.
-#[derive(Clone, Debug, Default)]
+/// What unwinding needs of an ELF image: its segments and its call frame information.
+#[derive(Debug, Default)]
 pub(crate) struct Image {
     pub segments: Vec<Segment>,
+    frames: OnceLock<CallFrames>,
+    /// Where call frame information is read from once it is asked for.
+    file: Option<(File, FileState)>,
+}
+
+/// Call frame information. Section headers are used where they exist and not missed where they do
+/// not.
+#[derive(Debug, Default)]
+pub(crate) struct CallFrames {
     pub eh_frame_hdr: Option<Section>,
     pub eh_frame: Option<Section>,
     pub debug_frame: Option<SharedBytes>,
@@ -64,41 +68,44 @@ impl Image {
     /// Reads an image; `None` where the bytes are no 64-bit little-endian ELF file with segments
     /// that can be mapped.
     pub(crate) fn read(source: &(impl ByteSource + ?Sized)) -> Option<Self> {
-        let header = source.read(0, size_of::<FileHeader64<Little>>())?;
-        let (header, _) = pod::from_bytes::<FileHeader64<Little>>(&header).ok()?;
-        if !header.is_supported() || !header.is_class_64() || !header.is_little_endian() {
-            return None;
-        }
-        let segments = program_headers(source, header)?;
-        let loads: Vec<Segment> = segments
-            .iter()
-            .filter(|segment| segment.p_type(Little) == elf::PT_LOAD)
-            .map(|segment| Segment {
-                offset: segment.p_offset(Little),
-                file_size: segment.p_filesz(Little),
-                address: segment.p_vaddr(Little),
-                executable: segment.p_flags(Little).0 & elf::PF_X.0 != 0,
-            })
-            .collect();
-        if !loads.iter().all(Segment::is_possible) {
-            return None;
-        }
-        let mut image = Self {
-            segments: loads,
-            ..Self::default()
-        };
-        let sections = Sections::read(source, header);
-        image.find_eh_frame(source, &segments, &sections);
-        image.debug_frame = sections
-            .find(".debug_frame")
-            .and_then(|(offset, _, size)| read_shared(source, offset, size))
-            .filter(|bytes| bounded::debug_frame_is_bounded(bytes));
-        Some(image)
+        let headers = Headers::read(source)?;
+        Some(Self {
+            segments: segments(&headers)?,
+            frames: CallFrames::read(source, &headers).into(),
+            file: None,
+        })
+    }
+
+    /// The same of a file, whose call frame information is read when it is first asked for: most
+    /// libraries of a process are on no stack. There is none if the file was written to meanwhile.
+    pub(crate) fn of_file(file: &File) -> Option<Self> {
+        let segments = segments(&Headers::read(file)?)?;
+        let state = FileState::of_open(file).ok()?;
+        Some(Self {
+            segments,
+            frames: OnceLock::new(),
+            file: Some((file.try_clone().ok()?, state)),
+        })
+    }
+
+    /// Its call frame information.
+    pub(crate) fn frames(&self) -> &CallFrames {
+        self.frames.get_or_init(|| {
+            let Some((file, state)) = &self.file else {
+                return CallFrames::default();
+            };
+            let headers = Headers::read(file);
+            let found = headers.map(|headers| CallFrames::read(file, &headers));
+            let now = FileState::of_open(file);
+            let is_same = now.is_ok_and(|now| now.has_same_bytes(state));
+            found.filter(|_| is_same).unwrap_or_default()
+        })
     }
 
     /// Whether there is call frame information of any kind.
     pub(crate) fn has_unwind_info(&self) -> bool {
-        self.eh_frame.is_some() || self.debug_frame.is_some()
+        let frames = self.frames();
+        frames.eh_frame.is_some() || frames.debug_frame.is_some()
     }
 
     /// The file offset of an address of the image.
@@ -109,7 +116,8 @@ impl Image {
 
     /// Whether the unwind information for an address can be evaluated in bounded time.
     pub(crate) fn is_bounded_at(&self, address: VirtAddr) -> bool {
-        match (&self.eh_frame_hdr, &self.eh_frame) {
+        let frames = self.frames();
+        match (&frames.eh_frame_hdr, &frames.eh_frame) {
             (Some(header), Some(frames)) => bounded::at(header, frames, address),
             _ => true,
         }
@@ -117,8 +125,8 @@ impl Image {
 
     /// The function that covers an address, as the unwind table knows it.
     pub(crate) fn function_at(&self, address: VirtAddr) -> Option<Range<VirtAddr>> {
-        let header = self.eh_frame_hdr.as_ref()?;
-        let frames = self.eh_frame.as_ref()?;
+        let header = self.frames().eh_frame_hdr.as_ref()?;
+        let frames = self.frames().eh_frame.as_ref()?;
         let bases = BaseAddresses::default()
             .set_eh_frame_hdr(header.address)
             .set_eh_frame(frames.address);
@@ -139,17 +147,51 @@ impl Image {
 
     /// The segment whose file part holds an address.
     pub(crate) fn segment_at(&self, address: u64) -> Option<&Segment> {
-        self.segments.iter().find(|segment| {
-            address
-                .checked_sub(segment.address)
-                .is_some_and(|distance| distance < segment.file_size)
+        segment_at(&self.segments, address)
+    }
+}
+
+fn segment_at(segments: &[Segment], address: u64) -> Option<&Segment> {
+    segments.iter().find(|segment| {
+        address
+            .checked_sub(segment.address)
+            .is_some_and(|distance| distance < segment.file_size)
+    })
+}
+
+/// What is loaded; `None` if that cannot be.
+fn segments(headers: &Headers) -> Option<Vec<Segment>> {
+    let loads = headers.program.iter();
+    let loads: Vec<Segment> = loads
+        .filter(|segment| segment.p_type(Little) == elf::PT_LOAD)
+        .map(|segment| Segment {
+            offset: segment.p_offset(Little),
+            file_size: segment.p_filesz(Little),
+            address: segment.p_vaddr(Little),
+            executable: segment.p_flags(Little).0 & elf::PF_X.0 != 0,
         })
+        .collect();
+    loads.iter().all(Segment::is_possible).then_some(loads)
+}
+
+impl CallFrames {
+    fn read(source: &(impl ByteSource + ?Sized), headers: &Headers) -> Self {
+        let sections = headers.sections(source);
+        let mut frames = Self::default();
+        if let Some(loads) = segments(headers) {
+            frames.find_eh_frame(source, (&headers.program, &loads), &sections);
+        }
+        frames.debug_frame = sections
+            .find(".debug_frame")
+            .and_then(|(offset, _, size)| read_shared(source, offset, size))
+            .filter(|bytes| bounded::debug_frame_is_bounded(bytes));
+        frames
     }
 
     fn find_eh_frame(
         &mut self,
         source: &(impl ByteSource + ?Sized),
-        segments: &[ProgramHeader64<Little>],
+        (segments, loads): (&[ProgramHeader64<Little>], &[Segment]),
         sections: &Sections,
     ) {
         let header = segments
@@ -168,7 +210,7 @@ impl Image {
                 (address, offset, size)
             }
             (Some(address), _) => {
-                let Some(segment) = self.segment_at(address) else {
+                let Some(segment) = segment_at(loads, address) else {
                     return;
                 };
                 let skipped = address - segment.address;
@@ -202,84 +244,12 @@ fn eh_frame_start(header: &Section) -> Option<u64> {
     }
 }
 
-fn program_headers(
-    source: &(impl ByteSource + ?Sized),
-    header: &FileHeader64<Little>,
-) -> Option<Vec<ProgramHeader64<Little>>> {
-    let count = header.e_phnum.get(Little);
-    let entry = size_of::<ProgramHeader64<Little>>();
-    if count == 0
-        || count > MAX_PROGRAM_HEADERS
-        || usize::from(header.e_phentsize.get(Little)) != entry
-    {
-        return None;
-    }
-    let bytes = source.read(header.e_phoff.get(Little), usize::from(count) * entry)?;
-    let (headers, _) = pod::slice_from_bytes(&bytes, usize::from(count)).ok()?;
-    Some(headers.to_vec())
-}
-
 fn read_shared(source: &(impl ByteSource + ?Sized), offset: u64, size: u64) -> Option<SharedBytes> {
     if size == 0 || size > MAX_UNWIND_BYTES {
         return None;
     }
     let bytes = source.read(offset, usize::try_from(size).ok()?)?;
     Some(SharedBytes::from(bytes.as_slice()))
-}
-
-/// The section headers, where there are any.
-struct Sections {
-    headers: Vec<SectionHeader64<Little>>,
-    names: Vec<u8>,
-}
-
-impl Sections {
-    fn read(source: &(impl ByteSource + ?Sized), header: &FileHeader64<Little>) -> Self {
-        Self::try_read(source, header).unwrap_or(Self {
-            headers: Vec::new(),
-            names: Vec::new(),
-        })
-    }
-
-    fn try_read(
-        source: &(impl ByteSource + ?Sized),
-        header: &FileHeader64<Little>,
-    ) -> Option<Self> {
-        let count = header.e_shnum.get(Little).min(MAX_SECTIONS);
-        let bytes = source.read(
-            header.e_shoff.get(Little),
-            usize::from(count) * size_of::<SectionHeader64<Little>>(),
-        )?;
-        let (headers, _) =
-            pod::slice_from_bytes::<SectionHeader64<Little>>(&bytes, usize::from(count)).ok()?;
-        let names = headers.get(usize::from(header.e_shstrndx.get(Little).0))?;
-        let size = names.sh_size(Little).min(MAX_NAMES);
-        let names = source.read(names.sh_offset(Little), usize::try_from(size).ok()?)?;
-        Some(Self {
-            headers: headers.to_vec(),
-            names,
-        })
-    }
-
-    /// (file offset, address, size) of the section with a name, if its bytes are in the file as
-    /// they are.
-    fn find(&self, name: &str) -> Option<(u64, u64, u64)> {
-        let section = self.headers.iter().find(|section| {
-            self.names
-                .get(section.sh_name(Little) as usize..)
-                .and_then(|rest| rest.strip_prefix(name.as_bytes()))
-                .is_some_and(|rest| rest.first() == Some(&0))
-        })?;
-        let stored = section.sh_type(Little) != elf::SHT_NOBITS
-            && section.sh_flags(Little).0 & elf::SHF_COMPRESSED.0 == 0;
-        stored.then(|| {
-            (
-                section.sh_offset(Little),
-                section.sh_addr(Little),
-                section.sh_size(Little),
-            )
-        })
-    }
 }
 
 #[cfg(test)]
@@ -300,9 +270,10 @@ mod tests {
         bytes[0x28..0x30].fill(0);
         bytes[0x3c..0x40].fill(0);
         let stripped = Image::read(bytes.as_slice()).expect("an ELF file");
+        let eh_frame = |image: &Image| image.frames().eh_frame.clone();
         let (whole, stripped) = (
-            whole.eh_frame.expect("unwind information"),
-            stripped.eh_frame.expect("unwind information"),
+            eh_frame(&whole).expect("unwind information"),
+            eh_frame(&stripped).expect("unwind information"),
         );
         assert_eq!(whole.address, stripped.address);
         assert!(stripped.bytes.starts_with(&whole.bytes));

@@ -5,9 +5,13 @@ use std::{
     ops::Range,
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use super::image::{Image, Segment};
+use super::{
+    image::{Image, Segment},
+    shared,
+};
 use crate::{
     elf::{FileOffset, ProcAddr, VirtAddr},
     process::{CodeSegment, ImageFile, Mapping, Memory},
@@ -27,7 +31,7 @@ pub struct Module {
     identity: Option<Identity>,
     range: Range<u64>,
     bias: u64,
-    pub(crate) image: Image,
+    pub(crate) image: Arc<Image>,
 }
 
 /// What tells one mapped file from another.
@@ -83,7 +87,7 @@ impl Module {
 
     /// Whether there is unwind information for an address.
     pub(super) fn is_covered(&self, address: VirtAddr) -> bool {
-        if self.image.eh_frame_hdr.is_some() {
+        if self.image.frames().eh_frame_hdr.is_some() {
             self.function_at(address).is_some()
         } else {
             self.image.has_unwind_info()
@@ -131,7 +135,7 @@ impl Module {
     /// The module that a mapping of `file` belongs to; `None` where it is no ELF image that can be
     /// read.
     pub fn of_file(id: u32, file: File, mapping: &Mapping) -> Option<Self> {
-        let image = Image::read(&file)?;
+        let image = shared::read(&file)?;
         let bias = bias(&image, mapping)?;
         Some(Self {
             id,
@@ -149,7 +153,7 @@ impl Module {
         let size = range.end.0.checked_sub(range.start.0)?.min(MAX_VDSO_BYTES);
         let mut bytes = vec![0; usize::try_from(size).ok()?];
         let read = Memory::of(pid).read(range.start, &mut bytes);
-        let image = Image::read(bytes.get(..read)?)?;
+        let image = Arc::new(Image::read(bytes.get(..read)?)?);
         let first = image.segments.first()?.address;
         Some(Self {
             id,

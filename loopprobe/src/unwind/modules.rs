@@ -1,6 +1,7 @@
 //! All that a process has mapped, read again when an address is unknown, not too often.
 
 use std::{
+    collections::HashSet,
     ops::Range,
     sync::Arc,
     time::{Duration, Instant},
@@ -39,6 +40,8 @@ pub(crate) struct Modules {
     next_id: u32,
     last_read: Instant,
     pub framehop: UnwinderX86_64<SharedBytes>,
+    /// Those that framehop knows, by number: those that were on a stack.
+    described: HashSet<u32>,
 }
 
 impl Modules {
@@ -67,6 +70,7 @@ impl Modules {
             next_id: 0,
             last_read: Instant::now(),
             framehop: UnwinderX86_64::new(),
+            described: HashSet::new(),
         }
     }
 
@@ -167,22 +171,27 @@ impl Modules {
 
     fn replace(&mut self, current: Vec<Arc<Module>>) {
         for gone in &self.loaded {
-            if !current.iter().any(|module| module.id() == gone.id()) {
+            let is_gone = !current.iter().any(|module| module.id() == gone.id());
+            if is_gone && self.described.remove(&gone.id()) {
                 self.framehop.remove_module(gone.range().start);
             }
         }
-        for new in &current {
-            if !self.loaded.iter().any(|module| module.id() == new.id()) {
-                self.framehop.add_module(describe(new));
-            }
-        }
         self.loaded = current;
+    }
+
+    /// The module at an address on a stack, which framehop knows from then on.
+    pub(super) fn on_stack(&mut self, address: ProcAddr) -> Option<Arc<Module>> {
+        let module = Arc::clone(self.at(address)?);
+        if self.described.insert(module.id()) {
+            self.framehop.add_module(describe(&module));
+        }
+        Some(module)
     }
 }
 
 /// A module in framehop's terms.
 fn describe(module: &Module) -> framehop::Module<SharedBytes> {
-    let image = &module.image;
+    let (image, frames) = (&module.image, module.image.frames());
     // Addresses in a module are relative to its base and have 32 bits there, so the base is the
     // lowest segment.
     let base = image
@@ -197,8 +206,8 @@ fn describe(module: &Module) -> framehop::Module<SharedBytes> {
             .map(|section| (section.range(), section.bytes.clone()))
             .unzip()
     };
-    let (eh_frame_svma, eh_frame) = section(&image.eh_frame);
-    let (eh_frame_hdr_svma, eh_frame_hdr) = section(&image.eh_frame_hdr);
+    let (eh_frame_svma, eh_frame) = section(&frames.eh_frame);
+    let (eh_frame_hdr_svma, eh_frame_hdr) = section(&frames.eh_frame_hdr);
     framehop::Module::new(
         module.path().to_string_lossy().into_owned(),
         module.range(),
@@ -209,7 +218,7 @@ fn describe(module: &Module) -> framehop::Module<SharedBytes> {
             eh_frame,
             eh_frame_hdr_svma,
             eh_frame_hdr,
-            debug_frame: image.debug_frame.clone(),
+            debug_frame: frames.debug_frame.clone(),
             ..ExplicitModuleSectionInfo::default()
         },
     )

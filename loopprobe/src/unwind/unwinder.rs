@@ -196,7 +196,7 @@ impl Unwinder {
         if self.modules.is_uprobe(place) {
             return None;
         }
-        let module = self.modules.at(place).cloned();
+        let module = self.modules.on_stack(place);
         let cover = module
             .as_ref()
             .map_or(Cover::None, |module| self.cover(module, place));

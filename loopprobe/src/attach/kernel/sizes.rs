@@ -2,7 +2,11 @@
 
 use aya::EbpfLoader;
 use loopprobe_common::{
-    health::MAX_DRIVERS, light::MAX_PLACES, records::MAX_BUSY, target::MAX_TARGETS, wake::MAX_WOKEN,
+    health::MAX_DRIVERS,
+    light::MAX_PLACES,
+    records::{MAX_BUSY, STACK_RING_BYTES},
+    target::MAX_TARGETS,
+    wake::MAX_WOKEN,
 };
 
 use super::{Capacity, Settings};
@@ -14,6 +18,12 @@ const ROOM: u32 = 1024;
 const PLACES_OF_EACH: u32 = MAX_PLACES / 4;
 /// How many drivers such a load follows, as many times as a load for one.
 const DRIVERS_TIMES: u32 = 16;
+
+/// The bytes of the ring buffers of a load that watches root futures alone: threads have one each,
+/// and tell little of it. Stacks wake their reader at a quarter of the full size, half of this one.
+/// Each byte is mapped twice, and counts twice for loopprobe.
+const ROOTS_EVENTS: u32 = 1 << 20;
+const ROOTS_STACKS: u32 = STACK_RING_BYTES / 2;
 
 /// How much there is room for.
 pub(super) struct Sizes {
@@ -65,5 +75,10 @@ impl Sizes {
             .map_max_entries("DELAYS", delays)
             .map_max_entries("STATS", types)
             .map_max_entries("WORKER_TYPES", types);
+        if settings.roots_only {
+            loader
+                .map_max_entries("EVENTS", ROOTS_EVENTS)
+                .map_max_entries("STACKS", ROOTS_STACKS);
+        }
     }
 }

@@ -31,20 +31,26 @@ pub(crate) fn stores_of_argument(image: &Image, start: VirtAddr, offset: u32) ->
 pub(crate) fn stores_near_constant(image: &Image, constant: u16, calls: u32) -> Vec<Store> {
     let pattern = constant.to_le_bytes();
     let finder = memmem::Finder::new(&pattern);
-    let mut pieces: Vec<Range<VirtAddr>> = Vec::new();
+    let mut functions: Vec<Range<VirtAddr>> = Vec::new();
     for range in image.executable_ranges() {
-        let code = image.bytes_up_to(range.start, (range.end.0 - range.start.0) as usize);
-        let is_operand = |at: &usize| is_word_store(&code[at.saturating_sub(MAX_BEFORE)..*at]);
-        let found = finder.find_iter(code).filter(is_operand);
-        let found = found.map(|at| VirtAddr(range.start.0 + at as u64));
-        let found = found.map(|at| image.function_at(at).unwrap_or(around(at)));
-        pieces.extend(found.take(MAX_FOUND));
+        let (mut pieces, mut left) = (image.pieces(range, MAX_BEFORE, 1), MAX_FOUND);
+        while let Some(piece) = pieces.next() {
+            let code = piece.bytes;
+            let is_operand = |at: &usize| is_word_store(&code[at.saturating_sub(MAX_BEFORE)..*at]);
+            let found = finder.find_iter(code).filter(|at| piece.own.contains(at));
+            let found = found.filter(is_operand).take(left);
+            let found = found.map(|at| piece.address(at));
+            let found = found.map(|at| image.function_at(at).unwrap_or(around(at)));
+            let before = functions.len();
+            functions.extend(found);
+            left -= functions.len() - before;
+        }
     }
-    pieces.sort_unstable_by_key(|piece| piece.start);
-    pieces.dedup();
-    pieces.truncate(MAX_FUNCTIONS);
-    let sweep = |piece| Sweep::new(image, Follow::All, None).piece(piece, calls);
-    pieces.into_iter().flat_map(sweep).collect()
+    functions.sort_unstable_by_key(|function| function.start);
+    functions.dedup();
+    functions.truncate(MAX_FUNCTIONS);
+    let sweep = |function| Sweep::new(image, Follow::All, None).piece(function, calls);
+    functions.into_iter().flat_map(sweep).collect()
 }
 
 /// The code around a place in a function whose bounds are not known. Decoding falls into step after

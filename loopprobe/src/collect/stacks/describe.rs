@@ -9,11 +9,20 @@ use crate::{
     diagnose::{Halt, PollEvidence, StackEvidence, Waker, blocking_call, diagnose},
     elf::ProcAddr,
     model::{Cause, Frame, LongPoll, Stack, StackKind},
+    process::give_back_freed,
 };
 
 impl Stacks {
     /// Adds what a poll's stacks tell to it.
     pub(super) fn describe(&mut self, poll: &mut LongPoll, taken: Taken, now_ns: u64) {
+        let files = self.symbolizer.files_read();
+        self.describe_with(poll, taken, now_ns);
+        if self.symbolizer.files_read() > files {
+            give_back_freed();
+        }
+    }
+
+    fn describe_with(&mut self, poll: &mut LongPoll, taken: Taken, now_ns: u64) {
         let (mut seen, mut takers) = (taken.stacks, taken.takers);
         takers.sort_by_key(|taker| std::cmp::Reverse(taker.had_ns));
         for object in seen.iter_mut().filter_map(|one| one.object.as_mut()) {

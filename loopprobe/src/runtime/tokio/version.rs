@@ -19,23 +19,34 @@ impl std::fmt::Display for Version {
 /// No more than this many distinct versions are kept; a program links two or three at most.
 const MAX_VERSIONS: usize = 16;
 
+/// What the folder of a release's sources begins with.
+const CRATE: &[u8] = b"tokio-";
+/// The longest version that is read, and what comes behind it.
+const MAX_REST: usize = MAX_NUMBERS + SOURCES.len();
+const MAX_NUMBERS: usize = 24;
+const SOURCES: &[u8] = b"/src/";
+
 /// The versions named by the paths of Tokio's panic locations, `tokio-X.Y.Z/src/...`, which
 /// stripped files keep.
 pub(super) fn from_locations(image: &Image) -> BTreeSet<Version> {
-    let finder = memmem::Finder::new(b"tokio-");
+    let finder = memmem::Finder::new(CRATE);
     let mut versions = BTreeSet::new();
     for range in image.data_ranges().chain(image.executable_ranges()) {
-        let bytes = image.bytes_up_to(range.start, (range.end.0 - range.start.0) as usize);
-        let found = finder
-            .find_iter(bytes)
-            .filter(|&at| !is_end_of_a_longer_name(&bytes[..at]))
-            .filter_map(|at| parse(&bytes[at + 6..]));
-        versions.extend(found.take(1 << 16));
-        if versions.len() > MAX_VERSIONS {
-            break;
+        let mut pieces = image.pieces(range, 1, CRATE.len() + MAX_REST);
+        while let Some(piece) = pieces.next() {
+            let bytes = piece.bytes;
+            let found = finder
+                .find_iter(bytes)
+                .filter(|at| piece.own.contains(at))
+                .filter(|&at| !is_end_of_a_longer_name(&bytes[..at]))
+                .filter_map(|at| parse(&bytes[at + CRATE.len()..]));
+            versions.extend(found);
+            if versions.len() > MAX_VERSIONS {
+                return versions.into_iter().take(MAX_VERSIONS).collect();
+            }
         }
     }
-    versions.into_iter().take(MAX_VERSIONS).collect()
+    versions
 }
 
 /// Whether the crate's name does not begin with `tokio`, as in `reqsign-file-read-tokio-3.0.7`. A
@@ -46,8 +57,8 @@ fn is_end_of_a_longer_name(before: &[u8]) -> bool {
 
 /// Reads `X.Y.Z/src/` at the beginning of `bytes`.
 fn parse(bytes: &[u8]) -> Option<Version> {
-    let end = bytes.iter().take(24).position(|b| *b == b'/')?;
-    bytes[end..].starts_with(b"/src/").then_some(())?;
+    let end = bytes.iter().take(MAX_NUMBERS).position(|b| *b == b'/')?;
+    bytes[end..].starts_with(SOURCES).then_some(())?;
     let mut numbers = std::str::from_utf8(&bytes[..end])
         .ok()?
         .splitn(3, '.')

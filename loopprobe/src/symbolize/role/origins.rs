@@ -87,7 +87,12 @@ pub(crate) fn holds_v8(image: &Image) -> bool {
     let name = ["\0Interpreter", "Entry", "Trampoline\0"].concat();
     let name = memmem::Finder::new(&name);
     image.data_ranges().any(|range| {
-        let length = (range.end.0 - range.start.0) as usize;
-        name.find(image.bytes_up_to(range.start, length)).is_some()
+        let mut pieces = image.pieces(range, 0, name.needle().len() - 1);
+        while let Some(piece) = pieces.next() {
+            if name.find(piece.bytes).is_some() {
+                return true;
+            }
+        }
+        false
     })
 }

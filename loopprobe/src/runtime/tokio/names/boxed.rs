@@ -208,6 +208,7 @@ impl Module {
 
     /// A name for the future whose poll function is `poll`.
     fn name(&mut self, poll: VirtAddr) -> Option<TaskName> {
+        self.image = self.image.lightened();
         let definition = self.machines.outermost(&self.image, poll);
         symbol_name(&self.symbols, poll, definition.as_ref())
             .or_else(|| definition.map(location::from_definition))
