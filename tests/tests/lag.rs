@@ -12,7 +12,6 @@ use loopprobe::{
     runtime::{RUNTIMES, sketch},
 };
 use loopprobe_tests::{
-    halve_machine,
     matrix::{self, Build, Profile, Tokio},
     privileges,
     session::{Report, Session},
