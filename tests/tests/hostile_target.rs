@@ -181,10 +181,8 @@ fn a_library_that_is_cut_short_or_replaced_while_it_is_observed_ends_no_session(
     let host = target(Build::DEFAULT, "late_tokio")?;
     let library = target(build, "libplugin.so")?;
     let folder = Folder::new("changed")?;
-    for (name, change) in [
-        ("cut", cut as fn(&Path) -> Result<()>),
-        ("replaced", replace),
-    ] {
+    let changes: [(&str, fn(&Path) -> Result<()>); 2] = [("cut", cut), ("replaced", replace)];
+    for (name, change) in changes {
         for owner in [NOBODY, 0] {
             let copy = copy(&library, folder.path().join(format!("{name}-{owner}.so")))?;
             std::os::unix::fs::chown(&copy, Some(owner), Some(owner))?;
