@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use loopprobe_tests::halve_machine;
+use loopprobe_tests::take_machine;
 use loopprobe_tests::leftovers::Objects;
 use loopprobe_tests::lines::Lines;
 use loopprobe_tests::matrix::{Build, loopprobe, target};
@@ -119,7 +119,7 @@ fn helpers(pid: u32) -> Vec<u32> {
 
 #[test]
 fn two_signals_leave_nothing() -> Result<()> {
-    halve_machine!();
+    take_machine!();
     let before = Objects::now()?;
     let (mut targets, mut waited) = (Targets(Vec::new()), 0);
     for cycle in 0..cycles()? {
@@ -150,7 +150,7 @@ fn two_signals_leave_nothing() -> Result<()> {
 
 #[test]
 fn kills_inside_the_detach_leave_nothing() -> Result<()> {
-    halve_machine!();
+    take_machine!();
     let before = Objects::now()?;
     let (mut targets, mut inside) = (Targets(Vec::new()), 0);
     for cycle in 0..cycles()?.div_ceil(2) {
@@ -180,7 +180,7 @@ fn kills_inside_the_detach_leave_nothing() -> Result<()> {
 
 #[test]
 fn kills_inside_the_attach_leave_nothing() -> Result<()> {
-    halve_machine!();
+    take_machine!();
     let before = Objects::now()?;
     let (mut targets, mut inside) = (Targets(Vec::new()), 0);
     for cycle in 0..cycles()?.div_ceil(2) {
