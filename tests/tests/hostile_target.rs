@@ -151,6 +151,9 @@ fn a_library_that_its_owner_cuts_short_while_it_is_read_does_not_kill_loopprobe(
     Ok(())
 }
 
+/// What becomes of a file.
+type Change = fn(&Path) -> Result<()>;
+
 /// Behind what is loaded, so that the target lives on.
 fn cut(file: &Path) -> Result<()> {
     let bytes = fs::read(file)?;
@@ -181,7 +184,7 @@ fn a_library_that_is_cut_short_or_replaced_while_it_is_observed_ends_no_session(
     let host = target(Build::DEFAULT, "late_tokio")?;
     let library = target(build, "libplugin.so")?;
     let folder = Folder::new("changed")?;
-    let changes: [(&str, fn(&Path) -> Result<()>); 2] = [("cut", cut), ("replaced", replace)];
+    let changes: [(&str, Change); 2] = [("cut", cut), ("replaced", replace)];
     for (name, change) in changes {
         for owner in [NOBODY, 0] {
             let copy = copy(&library, folder.path().join(format!("{name}-{owner}.so")))?;

@@ -27,8 +27,7 @@ async fn block() {
 
 fn main() {
     // Or the linker would leave it out.
-    // SAFETY: only its address is taken.
-    std::hint::black_box(unsafe { std::ptr::addr_of!(large_filler) });
+    std::hint::black_box(std::ptr::addr_of!(large_filler));
     control::listen();
     let runtime = multi_thread(2);
     runtime.spawn(block());
