@@ -12,10 +12,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use loopprobe_tests::take_machine;
 use loopprobe_tests::leftovers::Objects;
 use loopprobe_tests::lines::Lines;
 use loopprobe_tests::matrix::{Build, loopprobe, target};
+use loopprobe_tests::take_machine;
 use loopprobe_tests::target::{Target, wait};
 use loopprobe_tests::text::{changed_bytes, changed_places, until_clean};
 
@@ -129,11 +129,8 @@ fn two_signals_leave_nothing() -> Result<()> {
         std::thread::sleep(SPREAD.mul_f64(fraction(cycle)));
         signal(child.id(), libc::SIGINT);
         let status = wait(&mut child, PATIENCE)?;
-        let changed = changed_bytes(target.pid())?;
-        ensure!(
-            changed == 0,
-            "{changed} bytes are changed after cycle {cycle}: {status}"
-        );
+        // A child of loopprobe's that has copies of its descriptors may live on for a moment.
+        until_clean(target.pid()).with_context(|| format!("after cycle {cycle}: {status}"))?;
         let mut errors = String::new();
         child
             .stderr

@@ -24,6 +24,7 @@ use crate::{
         remote::Exporter,
     },
     model::{Sink, Sinks},
+    process::give_back_freed,
 };
 
 /// What all sessions share.
@@ -171,6 +172,8 @@ impl Session {
     fn run(self) -> Result<(), ObserveError> {
         let news = self.common.news.clone();
         let outcome = self.observe();
+        // Of all threads: each has freed memory that the allocator keeps for that thread.
+        give_back_freed();
         // The fleet may be gone.
         let _ = news.send(Message::Over);
         outcome
