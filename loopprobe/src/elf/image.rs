@@ -10,7 +10,7 @@ use std::{
 use object::elf;
 
 use super::{
-    ElfError, FileOffset, VirtAddr,
+    Architecture, ElfError, FileOffset, VirtAddr,
     build_id::build_id,
     digest::ImageDigest,
     functions::FunctionTable,
@@ -21,15 +21,14 @@ use super::{
     starts::Starts,
 };
 
-/// The most bytes of loadable segments that are read into memory. The small code model of x86-64
-/// cannot address more than 2 GiB; the largest Rust programs load a few hundred MiB.
+/// The most bytes of loadable segments that are read into memory. The largest Rust programs load a
+/// few hundred MiB.
 const MAX_LOADED: u64 = 1 << 30;
 
 /// Names of imported functions are compared with short ones.
 const MAX_IMPORT: usize = 64;
 
-/// Programs are mapped below this address (`TASK_SIZE_MAX` of x86-64 with four levels of page
-/// tables).
+/// Programs are mapped below this address: four levels of page tables on x86-64.
 const MAX_ADDRESS: u64 = 1 << 47;
 
 /// A loadable segment and its bytes.
@@ -79,6 +78,7 @@ enum Code {
 pub struct Image {
     path: PathBuf,
     pub(super) source: Arc<Source>,
+    architecture: Architecture,
     fixed_address: bool,
     pub(super) segments: Vec<Segment>,
     pub(super) headers: Vec<ProgramHeader>,
@@ -95,8 +95,7 @@ impl Image {
     /// Reads the image at `path`.
     ///
     /// # Errors
-    /// When it cannot be read, is not a 64-bit x86-64 program or shared object, or is truncated or
-    /// malformed.
+    /// When it cannot be read, is of no known [`Architecture`], or is malformed.
     pub fn open(path: &Path) -> Result<Self, ElfError> {
         Self::load(path, Source::open(path)?, Code::Read)
     }
@@ -133,6 +132,7 @@ impl Image {
         let mut image = Self {
             path: path.into(),
             source: Arc::new(source),
+            architecture: header.architecture,
             fixed_address: header.fixed_address,
             segments,
             headers: header.program_headers,
@@ -152,8 +152,12 @@ impl Image {
         &self.path
     }
 
-    /// Whether it is linked for one fixed address (`ET_EXEC`): then it has no relocations, and
-    /// words are addresses.
+    /// The processor that it is built for.
+    pub fn architecture(&self) -> Architecture {
+        self.architecture
+    }
+
+    /// Whether it is linked for one fixed address (`ET_EXEC`): then words are addresses.
     pub fn has_fixed_address(&self) -> bool {
         self.fixed_address
     }
