@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, ops::Range};
 
-use super::{panic_location, references::referred, registry_crate};
+use super::{by_architecture::referred, panic_location, registry_crate};
 use crate::{
     elf::{Image, VirtAddr},
     model::SourceLocation,

@@ -5,24 +5,18 @@
 //! needs symbols, unwind tables or section headers. The bytes are untrusted: a block is bounded in
 //! length, a jump table in entries, and who walks bounds the number of blocks.
 
-mod argument;
-mod awaits;
+mod aarch64;
 mod block;
-mod call;
-mod deallocator;
-mod entry;
+mod by_architecture;
 mod hint;
-mod imports;
 mod location;
+mod point;
 mod reach;
-mod references;
 mod registers;
 mod resumed;
-mod spin_wait;
-mod state_byte;
 mod state_machine;
-mod thread_words;
 mod walk;
+mod x86_64;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -30,25 +24,24 @@ use std::{
     rc::Rc,
 };
 
-pub use argument::{ArgumentPoint, argument_point};
-pub use awaits::Completion;
-use block::{Block, Exit, Op, Place, absolute_table, relative_table};
-pub use call::callee;
-pub use deallocator::deallocators;
-pub use entry::{EntryInstruction, Leads, ProbePoint, probe_point};
+use block::{Block, Exit, Op, Place, absolute_table, relative_table, short_table};
+pub use by_architecture::{
+    argument_point, callee, calls_import, deallocators, is_spin_wait, probe_point,
+};
+pub(crate) use by_architecture::{references, stores_near_constant, stores_of_argument, targets};
 pub use hint::{locations_in, near};
-pub use imports::calls_import;
 pub use location::{is_workspace, panic_location, registry_crate, short_path};
+pub use point::{EntryInstruction, Leads, ProbePoint};
 pub use reach::locations_near;
-pub(crate) use references::references;
-use references::referred;
 use registers::Registers;
 use resumed::ResumedPanics;
-pub use spin_wait::{SPIN_WAIT_BYTES, is_spin_wait};
 pub use state_machine::{Definition, StateMachines};
-pub use thread_words::ThreadPlace;
-pub(crate) use thread_words::{Store, Stored, stores_near_constant, stores_of_argument};
 use walk::{Walk, Walked};
+pub(crate) use x86_64::thread_words::{Store, Stored};
+pub use x86_64::{
+    argument::ArgumentPoint, awaits::Completion, spin_wait::SPIN_WAIT_BYTES,
+    thread_words::ThreadPlace,
+};
 
 use crate::elf::{Image, VirtAddr};
 
@@ -70,6 +63,8 @@ struct Blocks {
     kept: usize,
     /// What each function refers to, by its start: where a jump table must end at the latest.
     referred: HashMap<VirtAddr, Vec<VirtAddr>>,
+    /// The same of all functions together, of an image whose tables can only end there.
+    referred_anywhere: Option<Vec<VirtAddr>>,
     /// Whether each called function returns.
     returns: HashMap<VirtAddr, bool>,
 }
@@ -80,7 +75,7 @@ impl Blocks {
         if let Some(block) = self.blocks.get(&start) {
             return Rc::clone(block);
         }
-        let block = Rc::new(Block::decode(image, start));
+        let block = Rc::new(by_architecture::block(image, start));
         if self.kept < MAX_KEPT {
             self.kept += block.ops.len() + 1;
             self.blocks.insert(start, Rc::clone(&block));
@@ -101,8 +96,25 @@ impl Blocks {
             Exit::AbsoluteTable(table) => {
                 absolute_table(image, table, self.table_limit(image, block, table))
             }
+            Exit::ShortTable { table, base, size } => match registers.get(table) {
+                Some(table) => {
+                    let limit = self.short_table_limit(image, table);
+                    short_table(image, table, (base, size), limit)
+                }
+                None => Vec::new(),
+            },
             Exit::Return | Exit::Unknown | Exit::End => Vec::new(),
         }
+    }
+
+    /// A table of short distances ends at the latest where the next thing begins that any function
+    /// refers to: whatever lies there could be read as such a distance.
+    fn short_table_limit(&mut self, image: &Image, table: VirtAddr) -> VirtAddr {
+        let referred = self
+            .referred_anywhere
+            .get_or_insert_with(|| by_architecture::referred_anywhere(image));
+        let after = referred.partition_point(|address| *address <= table);
+        referred.get(after).copied().unwrap_or(table)
     }
 
     /// A table ends at the latest where the next thing begins that the same function refers to.
@@ -114,7 +126,7 @@ impl Blocks {
         let referred = self
             .referred
             .entry(function.start)
-            .or_insert_with(|| referred(image, &function));
+            .or_insert_with(|| by_architecture::referred(image, &function));
         let after = referred.partition_point(|address| *address <= table);
         referred.get(after).copied().unwrap_or(VirtAddr(u64::MAX))
     }

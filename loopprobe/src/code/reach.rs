@@ -36,7 +36,15 @@ pub fn locations_near(
                 Op::Address(_, address) if addresses.insert(address) => {
                     found.extend(panic_location(image, address).map(|location| (calls, location)));
                 }
-                Op::Call(Some(target)) => {
+                Op::Add(_, from, number) => {
+                    let sum = |from: VirtAddr| VirtAddr(from.0.wrapping_add_signed(number));
+                    let sum = registers.get(from).map(sum);
+                    if let Some(address) = sum.filter(|address| addresses.insert(*address)) {
+                        let location = panic_location(image, address);
+                        found.extend(location.map(|location| (calls, location)));
+                    }
+                }
+                Op::Call(Some(target), _) => {
                     if calls < max_calls {
                         queue.push_back((calls + 1, target, Registers::default()));
                     }

@@ -2,10 +2,13 @@
 
 use std::{collections::HashSet, ops::Range};
 
-use iced_x86::Register;
 use memchr::memmem;
 
-use super::{Registers, references};
+use super::{
+    Registers,
+    by_architecture::{first_and_third_argument, references},
+    registers::Gpr,
+};
 use crate::elf::{Image, VirtAddr};
 
 /// What a state machine panics with when it is polled after its end: "completion", "panicking" or
@@ -17,12 +20,14 @@ const RESUMED: &[u8] = b"`async fn` resumed after ";
 const MAX_PANIC_FUNCTION: u64 = 112;
 
 /// The panics of finished async state machines in one image.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct ResumedPanics {
     messages: HashSet<VirtAddr>,
     functions: HashSet<VirtAddr>,
     /// Whether no known function uses a message: then no walk will come to a panic.
     unused: bool,
+    /// Where the first and the third argument of a function are.
+    arguments: [Gpr; 2],
 }
 
 impl ResumedPanics {
@@ -40,6 +45,7 @@ impl ResumedPanics {
             functions: small.map(|function| function.start).collect(),
             unused: holders.is_empty(),
             messages,
+            arguments: first_and_third_argument(image),
         }
     }
 
@@ -54,13 +60,14 @@ impl ResumedPanics {
     /// `panic_const_async_fn_resumed*(&Location)`, or in older compilers `panic(message, length,
     /// &Location)`.
     pub(super) fn location(&self, target: VirtAddr, registers: &Registers) -> Option<VirtAddr> {
-        let first = registers.get(Register::RDI)?;
+        let [first, third] = self.arguments;
+        let first = registers.get(first)?;
         if self.functions.contains(&target) {
             return Some(first);
         }
         self.messages
             .contains(&first)
-            .then(|| registers.get(Register::RDX))?
+            .then(|| registers.get(third))?
     }
 }
 

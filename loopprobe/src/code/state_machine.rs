@@ -3,7 +3,10 @@
 use std::{cell::OnceCell, collections::HashMap, ops::Range};
 
 use super::{
-    Blocks, Completion, ResumedPanics, Walk, Walked, awaits::Machine, panic_location, state_byte,
+    Blocks, Completion, ResumedPanics, Walk, Walked,
+    by_architecture::{machine, state_byte},
+    panic_location,
+    x86_64::awaits::Machine,
 };
 use crate::{
     elf::{Image, VirtAddr},
@@ -100,7 +103,7 @@ impl StateMachines {
             if panics.is_empty() || self.machines.len() >= MAX_MACHINES {
                 return Vec::new();
             }
-            let machine = Machine::of(image, &mut self.blocks, panics, function);
+            let machine = machine(image, &mut self.blocks, panics, function);
             self.machines.insert(start, machine);
         }
         let machine = self.machines.get(&start).and_then(Option::as_ref);
@@ -120,7 +123,7 @@ impl StateMachines {
         let panics = self.panics.get_or_init(|| ResumedPanics::find(image));
         let walked = Walk::new(image, &mut self.blocks, panics, None).run(poll);
         self.visited += walked.visited;
-        state_byte::find(image, &mut self.blocks, poll, &walked.entries)
+        state_byte(image, &mut self.blocks, poll, &walked.entries)
     }
 
     fn look(

@@ -191,7 +191,7 @@ impl<'a> Walk<'a> {
                 Op::Store(place, size) if !place.is_static(&visit.registers) => {
                     self.store(place, size, &mut visit);
                 }
-                Op::Call(Some(target)) => {
+                Op::Call(Some(target), _) => {
                     let goes_on = self.call(distance, target, &visit);
                     if !goes_on {
                         return;

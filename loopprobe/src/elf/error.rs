@@ -27,7 +27,7 @@ pub enum ElfError {
         path: PathBuf,
     },
     /// A 32-bit or big-endian file, or one for another machine.
-    #[error("{path} is built for {machine}; loopprobe reads 64-bit x86-64 programs only")]
+    #[error("{path} is built for {machine}; loopprobe reads programs for x86_64 and aarch64 only")]
     Machine {
         /// The file.
         path: PathBuf,

@@ -1,10 +1,10 @@
-//! Reads file and program headers; only 64-bit x86-64 programs and shared objects pass.
+//! Reads file and program headers; only programs and shared objects for x86_64 and aarch64 pass.
 
 use std::path::Path;
 
 use object::elf;
 
-use super::{ElfError, VirtAddr, source::Source};
+use super::{Architecture, ElfError, VirtAddr, source::Source};
 
 const FILE_HEADER_SIZE: u64 = 64;
 const PROGRAM_HEADER_SIZE: u64 = 56;
@@ -45,6 +45,7 @@ impl ProgramHeader {
 /// The file header's part that matters: how the file is loaded.
 #[derive(Debug)]
 pub(super) struct FileHeader {
+    pub architecture: Architecture,
     /// Linked for one fixed address (`ET_EXEC`).
     pub fixed_address: bool,
     pub program_headers: Vec<ProgramHeader>,
@@ -64,17 +65,18 @@ impl FileHeader {
                 len: source.len(),
             });
         }
-        check_machine(&head, path)?;
+        let architecture = architecture(&head, path)?;
         let fixed_address = check_kind(&head, path)?;
         let program_headers = read_program_headers(source, &head, path)?;
         Ok(Self {
+            architecture,
             fixed_address,
             program_headers,
         })
     }
 }
 
-fn check_machine(head: &[u8], path: &Path) -> Result<(), ElfError> {
+fn architecture(head: &[u8], path: &Path) -> Result<Architecture, ElfError> {
     let wrong = |machine: String| {
         Err(ElfError::Machine {
             path: path.into(),
@@ -87,11 +89,11 @@ fn check_machine(head: &[u8], path: &Path) -> Result<(), ElfError> {
     if head[5] == elf::ELFDATA2MSB.0 {
         return wrong("a big-endian machine".into());
     }
-    match elf::Machine(u16_at(head, 18).unwrap_or(0)) {
-        elf::EM_X86_64 if head[4] == elf::ELFCLASS64.0 => Ok(()),
-        elf::EM_AARCH64 => wrong("aarch64 (untested, not supported yet)".into()),
-        elf::EM_RISCV => wrong("RISC-V".into()),
-        other => wrong(format!("machine {}", other.0)),
+    let machine = elf::Machine(u16_at(head, 18).unwrap_or(0));
+    match Architecture::of(machine) {
+        Some(known) if head[4] == elf::ELFCLASS64.0 => Ok(known),
+        _ if machine == elf::EM_RISCV => wrong("RISC-V".into()),
+        _ => wrong(format!("machine {}", machine.0)),
     }
 }
 

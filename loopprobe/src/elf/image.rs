@@ -10,7 +10,7 @@ use std::{
 use object::elf;
 
 use super::{
-    ElfError, FileOffset, VirtAddr,
+    Architecture, ElfError, FileOffset, VirtAddr,
     build_id::build_id,
     digest::ImageDigest,
     functions::FunctionTable,
@@ -44,6 +44,7 @@ pub struct Image {
 pub(super) struct Known {
     path: PathBuf,
     pub(super) source: Arc<Source>,
+    architecture: Architecture,
     fixed_address: bool,
     pub(super) headers: Vec<ProgramHeader>,
     build_id: Option<String>,
@@ -57,8 +58,7 @@ impl Image {
     /// Reads the image at `path`.
     ///
     /// # Errors
-    /// When it cannot be read, is not a 64-bit x86-64 program or shared object, or is truncated or
-    /// malformed.
+    /// When it cannot be read, is of no known [`Architecture`], or is malformed.
     pub fn open(path: &Path) -> Result<Self, ElfError> {
         Self::load(path, Source::open(path)?, Code::Read)
     }
@@ -96,6 +96,7 @@ impl Image {
         let known = Known {
             path: path.into(),
             source,
+            architecture: header.architecture,
             fixed_address: header.fixed_address,
             headers: header.program_headers,
             build_id: None,
@@ -129,8 +130,12 @@ impl Image {
         &self.known.path
     }
 
-    /// Whether it is linked for one fixed address (`ET_EXEC`): then it has no relocations, and
-    /// words are addresses.
+    /// The processor that it is built for.
+    pub fn architecture(&self) -> Architecture {
+        self.known.architecture
+    }
+
+    /// Whether it is linked for one fixed address (`ET_EXEC`): then words are addresses.
     pub fn has_fixed_address(&self) -> bool {
         self.known.fixed_address
     }

@@ -4,6 +4,7 @@
 //! not fit is an [`ElfError`] or absent, never a panic.
 
 mod address;
+mod architecture;
 mod build_id;
 mod debug_file;
 mod digest;
@@ -23,6 +24,7 @@ mod state;
 mod symbols;
 
 pub use address::{FileOffset, ProcAddr, VirtAddr};
+pub use architecture::Architecture;
 pub use debug_file::{DebugFileError, debug_file_places, find_debug_file, open_debug_file};
 pub use digest::ImageDigest;
 pub use error::ElfError;

@@ -5,7 +5,7 @@ use std::{borrow::Cow, ops::Range};
 use object::elf;
 
 use super::{
-    Image, VirtAddr,
+    Architecture, Image, VirtAddr,
     header::{u32_at, u64_at},
 };
 
@@ -162,9 +162,9 @@ fn read_rela(
         else {
             return;
         };
-        let base = match elf::RelocationType(info as u32) {
-            elf::R_X86_64_RELATIVE => Some(0),
-            elf::R_X86_64_64 | elf::R_X86_64_GLOB_DAT | elf::R_X86_64_JUMP_SLOT => {
+        let base = match Fills::of(image.architecture(), elf::RelocationType(info as u32)) {
+            Fills::OwnAddress => Some(0),
+            Fills::Symbol => {
                 let symbol = Symbol::at(image, dynamic, info >> 32);
                 let import = symbol.as_ref().and_then(Symbol::import);
                 found
@@ -172,15 +172,51 @@ fn read_rela(
                     .extend(import.map(|name| (VirtAddr(slot), name)));
                 symbol.and_then(|symbol| symbol.value)
             }
-            elf::R_X86_64_DTPMOD64 => {
+            Fills::Module => {
                 found.modules.push(VirtAddr(slot));
                 None
             }
-            _ => None,
+            Fills::Other => None,
         };
         if let Some(base) = base {
             let target = VirtAddr(base.wrapping_add(addend));
             found.slots.push((VirtAddr(slot), target));
+        }
+    }
+}
+
+/// What a relocation fills a word with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fills {
+    /// An address of the image, which is in the addend.
+    OwnAddress,
+    /// The address of a symbol, and the addend.
+    Symbol,
+    /// The number of a module with thread-local variables.
+    Module,
+    /// Something else: an offset in such a module, a descriptor of a thread-local variable.
+    Other,
+}
+
+impl Fills {
+    /// Source: System V ABI for x86-64, table 4.10; "ELF for the Arm 64-bit Architecture", section
+    /// 5.7.16 (2024Q3).
+    fn of(architecture: Architecture, kind: elf::RelocationType) -> Self {
+        match architecture {
+            Architecture::X86_64 => match kind {
+                elf::R_X86_64_RELATIVE => Self::OwnAddress,
+                elf::R_X86_64_64 | elf::R_X86_64_GLOB_DAT | elf::R_X86_64_JUMP_SLOT => Self::Symbol,
+                elf::R_X86_64_DTPMOD64 => Self::Module,
+                _ => Self::Other,
+            },
+            Architecture::Aarch64 => match kind {
+                elf::R_AARCH64_RELATIVE => Self::OwnAddress,
+                elf::R_AARCH64_ABS64 | elf::R_AARCH64_GLOB_DAT | elf::R_AARCH64_JUMP_SLOT => {
+                    Self::Symbol
+                }
+                elf::R_AARCH64_TLS_DTPMOD => Self::Module,
+                _ => Self::Other,
+            },
         }
     }
 }

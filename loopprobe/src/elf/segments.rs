@@ -11,12 +11,11 @@ use super::{
     source::Source,
 };
 
-/// The most bytes that loadable segments may have. The small code model of x86-64 cannot address
-/// more than 2 GiB; the largest Rust programs load a few hundred MiB.
+/// The most bytes that loadable segments may have. The largest Rust programs load a few hundred
+/// MiB.
 const MAX_LOADED: u64 = 1 << 30;
 
-/// Programs are mapped below this address (`TASK_SIZE_MAX` of x86-64 with four levels of page
-/// tables).
+/// Programs are mapped below this address: four levels of page tables on x86-64.
 const MAX_ADDRESS: u64 = 1 << 47;
 
 /// A loadable segment and its bytes.

@@ -1,20 +1,20 @@
 //! Where functions begin in code that `.eh_frame` does not describe: where it is called, and where
 //! pointers lead.
 //!
-//! Calls are found byte by byte and nothing is decoded, so bytes that only look like a call lead
-//! into the middle of functions. A start is believed if several calls or a pointer lead there, or
-//! if it looks like one. A start too many cuts a function short; one that is missing makes two
-//! functions one, which is why a call from anywhere counts.
+//! Calls are found by their first byte, and nothing else is decoded, so bytes that only look like a
+//! call lead into the middle of functions. A start is believed if several calls or a pointer lead
+//! there, or if it looks like one. A start too many cuts a function short; one that is missing
+//! makes two functions one, which is why a call from anywhere counts.
 
 use std::ops::Range;
 
-use super::{FunctionTable, Image, VirtAddr};
+use super::{Architecture, FunctionTable, Image, VirtAddr, header::u32_at};
 
 /// A start is the function of no code further away than this.
 const LONGEST: u64 = 1 << 20;
 /// More calls than this are not looked at: programs of 100 MB have about two million.
 const MAX_CALLS: usize = 1 << 22;
-/// `call rel32`.
+/// `call rel32` of x86-64.
 const CALL: u8 = 0xe8;
 
 /// Where functions begin, in ascending order.
@@ -83,25 +83,47 @@ impl Image {
 fn calls(image: &Image) -> Vec<VirtAddr> {
     let mut targets = Vec::new();
     for range in image.executable_ranges() {
+        // Most lead into the same segment.
+        let is_code = |target: &VirtAddr| range.contains(target) || image.is_code(*target);
         let mut pieces = image.pieces(range.clone(), 0, 4);
         while let Some(piece) = pieces.next() {
-            for at in memchr::memchr_iter(CALL, piece.bytes) {
-                let Some(distance) = piece.bytes[at + 1..].first_chunk::<4>() else {
-                    break;
-                };
-                let next = piece.address(at + 5).0;
-                let target = next.wrapping_add_signed(i32::from_le_bytes(*distance).into());
-                // Most lead into the same segment.
-                if range.contains(&VirtAddr(target)) || image.is_code(VirtAddr(target)) {
-                    targets.push(VirtAddr(target));
+            let room = MAX_CALLS - targets.len();
+            match image.architecture() {
+                Architecture::X86_64 => {
+                    let called = calls_x86_64(piece.bytes, piece.address(0)).filter(is_code);
+                    targets.extend(called.take(room));
                 }
-                if targets.len() == MAX_CALLS {
-                    return targets;
+                Architecture::Aarch64 => {
+                    let (own, start) = (piece.own.clone(), piece.address(piece.own.start));
+                    let called = calls_aarch64(&piece.bytes[own], start).filter(is_code);
+                    targets.extend(called.take(room));
                 }
             }
         }
     }
     targets
+}
+
+fn calls_x86_64(code: &[u8], start: VirtAddr) -> impl Iterator<Item = VirtAddr> {
+    memchr::memchr_iter(CALL, code).filter_map(move |at| {
+        let distance = code[at + 1..].first_chunk::<4>()?;
+        let next = start.0 + at as u64 + 5;
+        Some(VirtAddr(
+            next.wrapping_add_signed(i32::from_le_bytes(*distance).into()),
+        ))
+    })
+}
+
+/// `bl`: bits 31 to 26 are 100101, the others a distance in words. Source: Arm Architecture
+/// Reference Manual (DDI 0487), C6.2.
+fn calls_aarch64(code: &[u8], start: VirtAddr) -> impl Iterator<Item = VirtAddr> {
+    let words = code.chunks_exact(4).enumerate();
+    words.filter_map(move |(index, word)| {
+        let word = u32_at(word, 0).filter(|word| word >> 26 == 0b10_0101)?;
+        let distance = (word << 6).cast_signed() >> 4;
+        let at = start.0 + 4 * index as u64;
+        Some(VirtAddr(at.wrapping_add_signed(distance.into())))
+    })
 }
 
 /// Of the addresses that are called, in ascending order, those that are starts: several calls lead
@@ -110,12 +132,12 @@ fn believed(image: &Image, called: &[VirtAddr]) -> Vec<VirtAddr> {
     let mut believed = Vec::new();
     let mut by_target = called.chunk_by(|one, other| one == other).peekable();
     for range in image.executable_ranges() {
-        let mut pieces = image.pieces(range, 2, 3);
+        let mut pieces = image.pieces(range, 4, 3);
         while let Some(piece) = pieces.next() {
             let end = piece.address(piece.own.end);
             while let Some(calls) = by_target.next_if(|calls| calls[0] < end) {
                 let at = calls[0].0.wrapping_sub(piece.address(0).0) as usize;
-                if calls.len() > 1 || looks_like_start(piece.bytes, at) {
+                if calls.len() > 1 || looks_like_start(image.architecture(), piece.bytes, at) {
                     believed.push(calls[0]);
                 }
             }
@@ -125,7 +147,33 @@ fn believed(image: &Image, called: &[VirtAddr]) -> Vec<VirtAddr> {
 }
 
 /// Whether code at an index begins as functions do, or follows the end of one.
-fn looks_like_start(code: &[u8], at: usize) -> bool {
+fn looks_like_start(architecture: Architecture, code: &[u8], at: usize) -> bool {
+    match architecture {
+        Architecture::X86_64 => looks_like_start_x86_64(code, at),
+        Architecture::Aarch64 => looks_like_start_aarch64(code, at),
+    }
+}
+
+fn looks_like_start_aarch64(code: &[u8], at: usize) -> bool {
+    let Some(first) = u32_at(code, at) else {
+        return false;
+    };
+    // stp x29, x30, [sp, #-N]!; sub sp, sp, #N; paciasp; bti c.
+    let begins = first & 0xffc0_7fff == 0xa980_7bfd
+        || first & 0xff80_03ff == 0xd100_03ff
+        || matches!(first, 0xd503_233f | 0xd503_245f);
+    // ret; brk; udf; nop; b.
+    let before = at.checked_sub(4).and_then(|before| u32_at(code, before));
+    let follows = before.is_some_and(|word| {
+        matches!(word, 0xd65f_03c0 | 0xd503_201f)
+            || word & 0xffe0_001f == 0xd420_0000
+            || word >> 16 == 0
+            || word >> 26 == 0b00_0101
+    });
+    begins || follows
+}
+
+fn looks_like_start_x86_64(code: &[u8], at: usize) -> bool {
     let begins = matches!(
         code.get(at..).unwrap_or_default(),
         // push %rbp, %rbx, or %r12 to %r15; sub $N, %rsp; endbr64.

@@ -2,9 +2,10 @@
 
 use std::{cell::RefCell, collections::HashMap, rc::Rc};
 
-use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic};
-
-use crate::elf::{Image, SymbolTable, VirtAddr};
+use crate::{
+    code::targets,
+    elf::{Image, SymbolTable, VirtAddr},
+};
 
 /// Functions of the poll chain have a few KiB; the largest state machines some hundred.
 const MAX_FUNCTION: usize = 1 << 18;
@@ -45,15 +46,12 @@ impl<'a> Callees<'a> {
     }
 
     fn decode(&self, function: VirtAddr) -> Vec<VirtAddr> {
-        let code = self.image.bytes_up_to(function, self.size(function));
-        let end = function.0 + code.len() as u64;
+        let len = self.image.bytes_up_to(function, self.size(function)).len();
+        let end = function.0 + len as u64;
         let mut found = Vec::new();
-        for instruction in Decoder::with_ip(64, code, function.0, DecoderOptions::NONE) {
-            let target = self
-                .target(&instruction)
-                .filter(|to| !(function.0..end).contains(&to.0));
-            if let Some(target) = target.filter(|to| !found.contains(to) && self.image.is_code(*to))
-            {
+        for target in targets(self.image, function, len) {
+            let is_inside = (function.0..end).contains(&target.0);
+            if !is_inside && !found.contains(&target) && self.image.is_code(target) {
                 found.push(target);
             }
         }
@@ -76,25 +74,5 @@ impl<'a> Callees<'a> {
                 .unwrap_or(MAX_FUNCTION)
                 .min(MAX_FUNCTION)
         })
-    }
-
-    fn target(&self, instruction: &Instruction) -> Option<VirtAddr> {
-        match instruction.flow_control() {
-            FlowControl::Call
-            | FlowControl::UnconditionalBranch
-            | FlowControl::ConditionalBranch => Some(VirtAddr(instruction.near_branch_target())),
-            FlowControl::IndirectCall | FlowControl::IndirectBranch
-                if instruction.is_ip_rel_memory_operand() =>
-            {
-                self.image
-                    .pointer_at(VirtAddr(instruction.ip_rel_memory_address()))
-            }
-            _ if instruction.mnemonic() == Mnemonic::Lea
-                && instruction.is_ip_rel_memory_operand() =>
-            {
-                Some(VirtAddr(instruction.ip_rel_memory_address()))
-            }
-            _ => None,
-        }
     }
 }

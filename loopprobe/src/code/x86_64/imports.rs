@@ -14,7 +14,11 @@ const MAX_THUNK: u64 = 24;
 
 /// Whether the code of `function` calls a function of another file by this name, itself or through
 /// a function that does nothing before it.
-pub fn calls_import(image: &Image, function: &Range<VirtAddr>, name: &[u8]) -> bool {
+pub(in crate::code) fn calls_import(
+    image: &Image,
+    function: &Range<VirtAddr>,
+    name: &[u8],
+) -> bool {
     let len = function.end.0.saturating_sub(function.start.0);
     instructions(image, function.start, len.min(MAX_LOOKED_AT)).any(|instruction| {
         is_call_of(image, &instruction, name)

@@ -12,7 +12,7 @@ use iced_x86::{
 
 use super::value::{Address, State, ThreadPlace, Value};
 use crate::{
-    code::imports::callee,
+    code::x86_64::imports::callee,
     elf::{Image, VirtAddr},
 };
 

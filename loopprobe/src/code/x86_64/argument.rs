@@ -198,7 +198,7 @@ impl State {
 /// is one while the argument is still where its caller has put it. Other callers of that function
 /// put the same thing there, so a probe sees their calls as well. Without an emulated one it is the
 /// function's own first instruction; `None` if there is none.
-pub fn argument_point(image: &Image, entry: VirtAddr) -> Option<ArgumentPoint> {
+pub(in crate::code) fn argument_point(image: &Image, entry: VirtAddr) -> Option<ArgumentPoint> {
     let first = Passed {
         register: Register::RDI,
         offset: None,

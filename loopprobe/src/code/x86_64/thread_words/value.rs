@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use iced_x86::{Instruction, OpKind, Register};
 use serde::{Deserialize, Serialize};
 
-use crate::{code::registers::CALLER_SAVED, elf::VirtAddr};
+use crate::{code::x86_64::registers::CALLER_SAVED, elf::VirtAddr};
 
 /// Where a thread-local variable lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

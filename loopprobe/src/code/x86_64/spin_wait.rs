@@ -12,7 +12,7 @@ const MOST: usize = 24;
 
 /// Whether the instruction at `at` lies in a small loop with a `pause`, the processor's hint for
 /// such loops, that calls nothing. `code` begins [`SPIN_WAIT_BYTES`] before it.
-pub fn is_spin_wait(code: &[u8], at: ProcAddr) -> bool {
+pub(in crate::code) fn is_spin_wait(code: &[u8], at: ProcAddr) -> bool {
     let Some(from) = at.0.checked_sub(SPIN_WAIT_BYTES) else {
         return false;
     };

@@ -19,8 +19,8 @@ use self::{
     flow::{Flow, Node, Source, Step},
     values::Value,
 };
-use super::{Blocks, ResumedPanics, panic_location};
 use crate::{
+    code::{Blocks, ResumedPanics, panic_location},
     elf::{Image, VirtAddr},
     model::SourceLocation,
 };
@@ -53,14 +53,14 @@ type States = HashMap<Value, VirtAddr>;
 
 /// A function that holds state machines.
 #[derive(Debug)]
-pub(super) struct Machine {
+pub(in crate::code) struct Machine {
     flow: Flow,
     states: States,
 }
 
 impl Machine {
     /// `None` if the function holds none, or is too large.
-    pub(super) fn of(
+    pub(in crate::code) fn of(
         image: &Image,
         blocks: &mut Blocks,
         panics: &ResumedPanics,
@@ -72,7 +72,7 @@ impl Machine {
     }
 
     /// The completions of awaits in the loops that `at` lies in, those in the shortest loop first.
-    pub(super) fn completions(&self, image: &Image, at: VirtAddr) -> Vec<Completion> {
+    pub(in crate::code) fn completions(&self, image: &Image, at: VirtAddr) -> Vec<Completion> {
         let Self { flow, states } = self;
         let order = flow.loop_of(at);
         let inside: HashSet<VirtAddr> = order.iter().copied().collect();

@@ -9,9 +9,11 @@ use iced_x86::{
     Decoder, DecoderOptions, Instruction, InstructionInfoFactory, Mnemonic, OpKind, Register,
 };
 
-use super::super::{Blocks, Exit, Op, Registers, ResumedPanics, block::Block};
 use super::values::{Value, Values, results_of};
-use crate::elf::{Image, VirtAddr};
+use crate::{
+    code::{Blocks, Exit, Op, Registers, ResumedPanics, block::Block},
+    elf::{Image, VirtAddr},
+};
 
 /// Functions with more blocks are not looked at.
 const MAX_NODES: usize = 4000;
@@ -236,7 +238,7 @@ fn follow(
     node: &mut Node,
 ) -> bool {
     for op in &block.ops {
-        if let Op::Call(target) = op {
+        if let Op::Call(target, _) = op {
             if let Some(target) = target {
                 node.panic = panics.location(*target, &visit.registers);
                 if node.panic.is_some() || !blocks.returns(image, *target) {

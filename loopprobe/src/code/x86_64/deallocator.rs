@@ -30,7 +30,7 @@ const MARGIN: u32 = 4;
 /// to which it jumps. Code of the crate that chooses the allocator may call these at once.
 ///
 /// None where it was inlined into its callers or is not found.
-pub fn deallocators(image: &Image) -> Vec<VirtAddr> {
+pub(in crate::code) fn deallocators(image: &Image) -> Vec<VirtAddr> {
     let mut found: Vec<VirtAddr> = deallocator(image).into_iter().collect();
     let mut next = found.clone();
     for _ in 0..MAX_JUMPS {

@@ -7,8 +7,11 @@ use iced_x86::{
     Register,
 };
 
-use super::{Blocks, Registers, block::Place, walk::Tested};
-use crate::elf::{Image, VirtAddr};
+use super::block::place;
+use crate::{
+    code::{Blocks, Registers, block::Place, registers::Gpr, walk::Tested},
+    elf::{Image, VirtAddr},
+};
 
 /// Blocks that are looked at: state machines are tested within some dozens of `raw::poll`.
 const MAX_VISITS: usize = 2000;
@@ -40,7 +43,7 @@ struct Visit {
 
 /// How far from the first argument of `start` the byte lies that is tested at `entries`. `None`
 /// unless it is the same for all of them that are reached, and at least one is.
-pub(super) fn find(
+pub(in crate::code) fn find(
     image: &Image,
     blocks: &mut Blocks,
     start: VirtAddr,
@@ -103,8 +106,8 @@ impl StateWalk<'_> {
             if let Some(place) = memory_place(&instruction)
                 && self.entries.contains(&(block.end, place))
             {
-                let base = visit.pointers.get(place.base());
-                let displacement = place.displacement().cast_signed();
+                let base = visit.pointers.of(place.base);
+                let displacement = place.displacement.cast_signed();
                 self.found
                     .insert(base.and_then(|base| base.checked_add(displacement)));
                 return;
@@ -149,7 +152,7 @@ impl StateWalk<'_> {
 fn memory_place(instruction: &Instruction) -> Option<Place> {
     let is_memory =
         instruction.op0_kind() == OpKind::Memory || instruction.op1_kind() == OpKind::Memory;
-    is_memory.then(|| Place::of(instruction))
+    is_memory.then(|| place(instruction))
 }
 
 impl Pointers {
@@ -163,6 +166,11 @@ impl Pointers {
         if full.is_gpr64() {
             self.registers[full.number()] = value;
         }
+    }
+
+    /// The same by its number.
+    fn of(&self, register: Gpr) -> Option<i64> {
+        *self.registers.get(register.index()?)?
     }
 
     /// Whether anything is known that leads to the state.

@@ -13,7 +13,10 @@ const INSTRUCTION: usize = 7;
 /// This looks at every byte of the code and decodes nothing, so it takes milliseconds, and may
 /// rarely report bytes that only look like such an instruction. Returns (address of the instruction
 /// or of its last prefix, target).
-pub(crate) fn references(image: &Image, targets: &HashSet<VirtAddr>) -> Vec<(VirtAddr, VirtAddr)> {
+pub(in crate::code) fn references(
+    image: &Image,
+    targets: &HashSet<VirtAddr>,
+) -> Vec<(VirtAddr, VirtAddr)> {
     let Some((low, high)) = targets.iter().min().zip(targets.iter().max()) else {
         return Vec::new();
     };
@@ -47,7 +50,7 @@ pub(crate) fn references(image: &Image, targets: &HashSet<VirtAddr>) -> Vec<(Vir
 
 /// The addresses that the code in `range` refers to, ascending: what it loads with `lea`, and
 /// tables that it jumps through.
-pub(super) fn referred(image: &Image, range: &Range<VirtAddr>) -> Vec<VirtAddr> {
+pub(in crate::code) fn referred(image: &Image, range: &Range<VirtAddr>) -> Vec<VirtAddr> {
     let code = image.bytes_up_to(range.start, (range.end.0 - range.start.0) as usize);
     let target = |(index, window): (usize, &[u8])| match window {
         [0x48 | 0x4c, 0x8d, register, distance @ ..] if register & 0xc7 == 0x05 => Some(VirtAddr(

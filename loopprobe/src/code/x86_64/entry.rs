@@ -6,48 +6,16 @@ use iced_x86::{
     OpAccess, OpKind, Register,
 };
 
-use serde::{Deserialize, Serialize};
-
-use crate::elf::{Image, VirtAddr};
+use crate::{
+    code::point::{EntryInstruction, Leads, ProbePoint},
+    elf::{Image, VirtAddr},
+};
 
 /// The longest x86 instruction.
 const MAX_INSTRUCTION: usize = 15;
 /// How far a probe is moved from a function's first byte. One hop through the GOT and a handful of
 /// moves were seen.
 const MAX_STEPS: usize = 8;
-
-/// The instruction at a probe's place.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EntryInstruction {
-    /// Its mnemonic: `push`, `jmp`.
-    pub mnemonic: String,
-    /// Whether the kernel emulates it. If not, each hit costs a single step (about 16 us on a
-    /// virtual machine). Source: `arch/x86/kernel/uprobes.c`, `arch_uprobe_analyze_insn` (Linux
-    /// 6.18).
-    pub emulated: bool,
-    /// Where it leads.
-    #[serde(skip)]
-    pub leads: Leads,
-}
-
-/// Where a thread is behind an instruction.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Leads {
-    /// The next instruction, in bytes from this one; two of a conditional jump, else both are the
-    /// same.
-    pub next: [i64; 2],
-    /// How far it lowers the stack pointer, in bytes.
-    pub pushed: u32,
-}
-
-/// Where a function is probed, and what is there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProbePoint {
-    /// The address of the instruction.
-    pub address: VirtAddr,
-    /// The instruction.
-    pub instruction: EntryInstruction,
-}
 
 /// Chooses where to probe the function at `entry`, whose first argument is wanted.
 ///
@@ -56,7 +24,7 @@ pub struct ProbePoint {
 /// entry: there the return address still lies at the top of the stack, so entry and return probes
 /// work as at the entry. Without one it stays at the entry. `None` means that no instruction is
 /// there.
-pub fn probe_point(image: &Image, entry: VirtAddr) -> Option<ProbePoint> {
+pub(in crate::code) fn probe_point(image: &Image, entry: VirtAddr) -> Option<ProbePoint> {
     let first = decode(image, entry)?;
     let at = |instruction: &Instruction| ProbePoint {
         address: VirtAddr(instruction.ip()),

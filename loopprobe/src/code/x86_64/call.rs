@@ -11,7 +11,7 @@ const THROUGH_WORD: usize = 6;
 /// have it of a caller.
 ///
 /// `None` for a call through a register, and for one that leads out of the file.
-pub fn callee(image: &Image, inside: VirtAddr) -> Option<VirtAddr> {
+pub(in crate::code) fn callee(image: &Image, inside: VirtAddr) -> Option<VirtAddr> {
     let after = inside.0.checked_add(1)?;
     let start = VirtAddr(after.checked_sub(THROUGH_WORD as u64)?);
     let bytes = image.bytes_at(start, THROUGH_WORD)?;
