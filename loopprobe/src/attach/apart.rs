@@ -19,7 +19,7 @@ use std::{
         unix::net::UnixStream,
     },
     ptr,
-    sync::{PoisonError, RwLock, RwLockReadGuard, TryLockError},
+    sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError},
 };
 
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
@@ -36,11 +36,16 @@ pub(super) fn removal() -> RwLockReadGuard<'static, ()> {
 }
 
 /// Waits for a removal of probes that has begun, after calling `waiting`; returns at once if there
-/// is none.
-pub(crate) fn await_removal(waiting: impl FnOnce()) {
-    if let Err(TryLockError::WouldBlock) = REMOVAL.try_write() {
-        waiting();
-        drop(REMOVAL.write());
+/// is none. None begins as long as what it returns is held: who ends loopprobe now leaves no child
+/// behind that has copies of its descriptors.
+pub(crate) fn await_removal(waiting: impl FnOnce()) -> RwLockWriteGuard<'static, ()> {
+    match REMOVAL.try_write() {
+        Ok(none) => none,
+        Err(TryLockError::Poisoned(none)) => none.into_inner(),
+        Err(TryLockError::WouldBlock) => {
+            waiting();
+            REMOVAL.write().unwrap_or_else(PoisonError::into_inner)
+        }
     }
 }
 
@@ -300,13 +305,13 @@ mod tests {
 
     #[test]
     fn a_removal_is_waited_for() {
-        await_removal(|| panic!("there is none"));
+        drop(await_removal(|| panic!("there is none")));
         let (says, hears) = channel();
         let removal = removal();
         let waiter = std::thread::spawn({
             let says = says.clone();
             move || {
-                await_removal(|| says.send("waiting").unwrap());
+                drop(await_removal(|| says.send("waiting").unwrap()));
                 says.send("over").unwrap();
             }
         });

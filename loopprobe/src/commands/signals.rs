@@ -59,7 +59,7 @@ impl Signals {
                 return;
             }
             screen::leave();
-            await_removal(|| {
+            let _none_begins = await_removal(|| {
                 eprintln!("loopprobe: removing the probes first, which takes a moment");
             });
             std::process::exit(128 + signal as i32);
