@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf};
 
+use super::Architecture;
+
 /// Why a file cannot be used as an ELF image. Each message names the file.
 #[derive(Debug, thiserror::Error)]
 pub enum ElfError {
@@ -33,6 +35,17 @@ pub enum ElfError {
         path: PathBuf,
         /// The machine's name.
         machine: String,
+    },
+    /// A file of a process, or so it was taken, for another processor than this machine's.
+    #[error(
+        "{path} is built for {}, and this machine is {}; `loopprobe inspect` reads it, no session does",
+        found.name(), Architecture::HOST.name()
+    )]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What it is built for.
+        found: Architecture,
     },
     /// An object file, an archive member, or a core dump.
     #[error("{path} is {kind}, not a program or a shared object; give the linked file")]

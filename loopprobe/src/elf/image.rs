@@ -63,13 +63,13 @@ impl Image {
         Self::load(path, Source::open(path)?, Code::Read)
     }
 
-    /// Reads the image from an open file, such as `/proc/PID/map_files/...`; `path` is its name for
-    /// people.
+    /// Reads the image from an open file of a process of this machine, such as
+    /// `/proc/PID/map_files/...`; `path` is its name for people.
     ///
     /// # Errors
     /// As [`Image::open`].
     pub fn from_file(file: File, path: &Path) -> Result<Self, ElfError> {
-        Self::load(path, Source::from_file(file, path)?, Code::Read)
+        Self::load(path, Source::from_file(file, path)?, Code::Read)?.of_host()
     }
 
     /// The same without the bytes of its code, most of a large program, where the layout keeps code
@@ -78,7 +78,7 @@ impl Image {
     /// # Errors
     /// As [`Image::open`].
     pub fn without_code(file: File, path: &Path) -> Result<Self, ElfError> {
-        Self::load(path, Source::from_file(file, path)?, Code::LeftOut)
+        Self::load(path, Source::from_file(file, path)?, Code::LeftOut)?.of_host()
     }
 
     /// Reads the image from memory; `path` is its name for people.

@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, LazyLock, Mutex, PoisonError, Weak},
 };
 
-use super::{ElfError, FileState, Image, segments::Segment};
+use super::{Architecture, ElfError, FileState, Image, segments::Segment};
 
 /// So much of an image is in memory at most for a long time, in bytes.
 const MOST_HELD: usize = 2 << 20;
@@ -18,6 +18,17 @@ type Shared = HashMap<(FileState, PathBuf), Weak<Image>>;
 static SHARED: LazyLock<Mutex<Shared>> = LazyLock::new(Mutex::default);
 
 impl Image {
+    /// The image, if it is for this machine: nothing of another's is executed here, and its code is
+    /// not to be looked for in a process.
+    pub(super) fn of_host(self) -> Result<Self, ElfError> {
+        let found = self.architecture();
+        if found == Architecture::HOST {
+            return Ok(self);
+        }
+        let path = self.path().into();
+        Err(ElfError::Foreign { path, found })
+    }
+
     /// The same as [`Image::from_file`], but for an image that somebody holds already: of the same
     /// file, in the same state, by the same name.
     ///
@@ -91,6 +102,31 @@ mod tests {
             thread::sleep(Duration::from_millis(100));
         }
         Image::shared(File::open(&path).unwrap(), &path).unwrap()
+    }
+
+    #[test]
+    fn a_file_for_another_processor_is_read_and_is_no_processs_of_this_machine() {
+        let other = match Architecture::HOST {
+            Architecture::X86_64 => Architecture::Aarch64,
+            Architecture::Aarch64 => Architecture::X86_64,
+        };
+        let mut bytes = fs::read("/proc/self/exe").unwrap();
+        // `e_machine` of an ELF header.
+        let machine: u16 = if other == Architecture::Aarch64 {
+            183
+        } else {
+            62
+        };
+        bytes[18..20].copy_from_slice(&machine.to_le_bytes());
+        let path = std::env::temp_dir().join(format!("foreign-{}", std::process::id()));
+        fs::write(&path, bytes).unwrap();
+        let (opened, mapped) = (
+            Image::open(&path).map(|image| image.architecture()),
+            Image::from_file(File::open(&path).unwrap(), &path),
+        );
+        fs::remove_file(&path).unwrap();
+        assert_eq!(opened.unwrap(), other);
+        assert!(matches!(mapped, Err(ElfError::Foreign { found, .. }) if found == other));
     }
 
     #[test]
