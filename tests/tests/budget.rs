@@ -127,7 +127,8 @@ fn a_process_that_polls_as_fast_as_it_can_is_watched_for_a_while() -> Result<()>
     let report =
         Session::attach(target.pid(), &[&args[..], &["--interval", "1s"]].concat())?.finish()?;
     let (paused_ns, again_ns) = away(&report, Step::Watched)?;
-    let lines = lines_past(&target, again_ns)?;
+    let end_ns = report.head.start_ns + report.summary.duration_ns;
+    let lines = lines_past(&target, end_ns)?;
     was_let_be(&report, &lines, paused_ns, again_ns)?;
     let budget = report.summary.budget.as_ref().context("a budget")?;
     ensure!(
