@@ -6,7 +6,7 @@ use std::{io, time::Duration};
 use anyhow::{Context as _, Result, ensure};
 use loopprobe::{
     collect::{Observer, Options, Stop},
-    model::{Event, LongPoll, Sink, Step},
+    model::{Cause, Event, LongPoll, Sink, Step},
 };
 use loopprobe_tests::{
     session::{Report, Session},
@@ -154,6 +154,13 @@ fn a_process_that_polls_as_fast_as_it_can_is_watched_for_a_while() -> Result<()>
         seen >= 20 && missed.is_empty(),
         "{seen} seen, not once: {missed:?}"
     );
+    // Nobody is sent to stacks that were not taken.
+    let is_unknown = |poll: &&&LongPoll| {
+        let diagnosis = poll.diagnosis.as_ref();
+        diagnosis.is_some_and(|diagnosis| diagnosis.cause == Cause::Unknown)
+    };
+    let unknown = told.iter().find(is_unknown);
+    ensure!(unknown.is_none(), "{unknown:?}");
     // Nothing that was watched is anything else, but for polls that waited for a CPU.
     let is_strange = |poll: &&&LongPoll| {
         let split = poll.split.unwrap_or_default();

@@ -70,6 +70,8 @@ pub(super) struct Stacks {
     /// How much time a sample stands for.
     sample_ns: u64,
     memory: Memory,
+    /// Whether any come: not while none are taken, to keep to a budget.
+    pub are_taken: bool,
     /// What was lost on the way.
     pub lost: Lost,
 }
@@ -106,6 +108,7 @@ impl Stacks {
             turns: Turns::default(),
             sample_ns: 1_000_000_000 / u64::from(options.sample_hz.max(1)),
             memory: Memory::of(options.pid),
+            are_taken: true,
             lost: Lost::default(),
         })
     }

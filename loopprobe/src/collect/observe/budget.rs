@@ -79,6 +79,9 @@ impl Observer {
     }
 
     fn change_step(&mut self, change: Change, now: u64, sink: &mut dyn Sink) -> io::Result<()> {
+        if let Some(stacks) = &mut self.stacks {
+            stacks.are_taken = change.step == Step::Full;
+        }
         if let Some(canary) = &mut self.canary {
             canary.begin_anew(self.options.stacks && change.step == Step::Full);
         }

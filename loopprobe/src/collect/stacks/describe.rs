@@ -69,7 +69,9 @@ impl Stacks {
         if computes && !poll.block_in_place && !is_watched {
             self.ask_for_turns(&seen, poll.tid, now_ns);
         }
-        poll.diagnosis = Some(diagnosis);
+        // Where none were taken there are none to look at.
+        let is_left_out = !self.are_taken && diagnosis.cause == Cause::Unknown;
+        poll.diagnosis = (!is_left_out).then_some(diagnosis);
         poll.stacks = evidence.stacks.into_iter().map(|s| s.stack).collect();
     }
 
