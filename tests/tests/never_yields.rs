@@ -5,7 +5,7 @@ use loopprobe::model::{Cause, LongPoll};
 use loopprobe_tests::accuracy::TOLERANCE_NS;
 use loopprobe_tests::matrix::{Build, Profile};
 use loopprobe_tests::scenario::{gated, observe};
-use loopprobe_tests::share_machine;
+use loopprobe_tests::take_machine;
 use loopprobe_tests::truth::Poll;
 
 /// As the target has it.
@@ -35,7 +35,7 @@ fn ready_awaits_are_told_from_a_computation_in_a_stripped_file() -> Result<()> {
 }
 
 fn check(build: Build) -> Result<()> {
-    share_machine!();
+    take_machine!();
     let rounds = ROUNDS.to_string();
     let mut target = gated(build, "awaits", &["--rounds", &rounds])?;
     let (truth, report) = observe(&mut target, &[])?;

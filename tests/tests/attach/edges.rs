@@ -3,9 +3,9 @@
 use anyhow::{Result, ensure};
 use loopprobe::model::{LongPoll, TaskKind};
 use loopprobe_tests::accuracy::TOLERANCE_NS;
-use loopprobe_tests::halve_machine;
 use loopprobe_tests::matrix::Build;
 use loopprobe_tests::scenario::{gated, observe};
+use loopprobe_tests::take_machine;
 use loopprobe_tests::truth::Poll;
 
 /// Waits for a CPU are of some milliseconds.
@@ -48,7 +48,7 @@ fn split<'a>(
 }
 
 fn check(build: Build, args: &[&str], allowed: usize) -> Result<()> {
-    halve_machine!();
+    take_machine!();
     let mut target = gated(build, "truth", &["hogs", "--millis", "4000"])?;
     let args = [&["--threshold", "2ms"], args].concat();
     let (truth, report) = observe(&mut target, &args)?;

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use loopprobe_tests::accuracy::compare;
-use loopprobe_tests::halve_machine;
 use loopprobe_tests::matrix::{Build, Profile, Tokio, target};
 use loopprobe_tests::scenario::{THRESHOLD_NS, every_poll_is_counted, run};
 use loopprobe_tests::session::Session;
+use loopprobe_tests::take_machine;
 use loopprobe_tests::target::Target;
 
 /// In a build with stacks and symbols and in one without either.
@@ -22,7 +22,7 @@ fn measure(scenario: &str) -> Result<()> {
 }
 
 fn measure_in(build: Build, scenario: &str, args: &[&str]) -> Result<()> {
-    halve_machine!();
+    take_machine!();
     let (truth, report) = run(build, scenario, args)?;
     let what = format!("{scenario}, stripped: {}, {args:?}", build.stripped);
     let polls = compare(&truth, &report.polls, "async", THRESHOLD_NS).context(what.clone())?;
@@ -135,7 +135,7 @@ fn other_builds_are_timed_by_entries_alone() -> Result<()> {
 /// ended.
 #[test]
 fn the_last_poll_of_a_worker_is_reported_when_the_worker_has_parked() -> Result<()> {
-    halve_machine!();
+    take_machine!();
     let path = target(Build::DEFAULT, "stuck")?;
     let mut target = Target::start(
         &path,

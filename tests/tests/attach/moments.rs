@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use loopprobe_tests::accuracy::compare;
-use loopprobe_tests::halve_machine;
 use loopprobe_tests::matrix::{Build, target};
 use loopprobe_tests::scenario::{THRESHOLD_NS, every_poll_is_counted, gated, observe, since};
 use loopprobe_tests::session::Session;
+use loopprobe_tests::take_machine;
 use loopprobe_tests::target::Target;
 
 #[test]
 fn attached_before_the_runtime_starts() -> Result<()> {
-    halve_machine!();
+    take_machine!();
     let path = target(Build::DEFAULT.stripped(), "truth")?;
     let mut target = Target::start(&path, &["sleep", "--gate", "before", "--hold"])?;
     let (truth, report) = observe(&mut target, &[])?;
@@ -22,14 +22,14 @@ fn attached_before_the_runtime_starts() -> Result<()> {
 
 #[test]
 fn attached_to_several_runtimes() -> Result<()> {
-    halve_machine!();
+    take_machine!();
     let (truth, report) = observe(&mut gated(Build::DEFAULT, "truth", &["runtimes"])?, &[])?;
     compare(&truth, &report.polls, "async", THRESHOLD_NS)?.check("several runtimes")
 }
 
 #[test]
 fn a_poll_that_goes_on_is_reported_while_it_runs_and_once_more_when_it_ends() -> Result<()> {
-    halve_machine!();
+    take_machine!();
     let path = target(Build::DEFAULT.stripped(), "stuck")?;
     let mut target = Target::start(
         &path,
@@ -58,7 +58,7 @@ fn a_poll_that_goes_on_is_reported_while_it_runs_and_once_more_when_it_ends() ->
 
 #[test]
 fn a_poll_in_progress_at_the_attach_does_not_disturb_those_after_it() -> Result<()> {
-    halve_machine!();
+    take_machine!();
     let path = target(Build::DEFAULT, "truth")?;
     let mut target = Target::start(
         &path,

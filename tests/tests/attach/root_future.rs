@@ -6,7 +6,7 @@ use loopprobe_tests::accuracy::compare;
 use loopprobe_tests::matrix::Build;
 use loopprobe_tests::scenario::{THRESHOLD_NS, gated, observe, run};
 use loopprobe_tests::truth::Poll;
-use loopprobe_tests::{halve_machine, share_machine};
+use loopprobe_tests::{share_machine, take_machine};
 
 /// A root poll is what lies between two polls and the driver: the turn of the loop around it counts
 /// as well.
@@ -72,7 +72,7 @@ fn is_around(poll: &Poll, report: &LongPoll) -> bool {
 /// Without symbols a second session watches: what waits is told, between bounds, and all else as
 /// before.
 fn check_watched(args: &[&str]) -> Result<()> {
-    halve_machine!();
+    take_machine!();
     let arguments = ["root_multi", "--rounds", "60"];
     let mut target = gated(Build::DEFAULT.stripped(), "truth", &arguments)?;
     let (truth, report) = observe(&mut target, args)?;

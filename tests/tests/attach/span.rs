@@ -7,11 +7,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use loopprobe::model::LongPoll;
 use loopprobe_tests::accuracy::compare;
-use loopprobe_tests::halve_machine;
 use loopprobe_tests::hogs::Hogs;
 use loopprobe_tests::matrix::{self, Build, target};
 use loopprobe_tests::scenario::{THRESHOLD_NS, gated};
 use loopprobe_tests::session::{Report, Session};
+use loopprobe_tests::take_machine;
 use loopprobe_tests::target::Target;
 use loopprobe_tests::truth::Poll;
 
@@ -54,7 +54,7 @@ impl Span {
 
 /// Short sessions on one target that goes on polling.
 fn sessions(scenario: &str, workers: usize, count: u32, load: Load) -> Result<()> {
-    halve_machine!();
+    take_machine!();
     matrix::loopprobe()?;
     let mut target = gated(Build::DEFAULT, "truth", &[scenario, "--rounds", "1000000"])?;
     target.send("go")?;
@@ -174,7 +174,7 @@ fn on_full_cpus() -> Result<()> {
 
 #[test]
 fn all_workers_stuck() -> Result<()> {
-    halve_machine!();
+    take_machine!();
     matrix::loopprobe()?;
     let path = target(Build::DEFAULT, "stuck")?;
     for scenario in ["all_block", "all_spin"] {
@@ -193,7 +193,7 @@ fn all_workers_stuck() -> Result<()> {
 
 #[test]
 fn polls_inside_a_long_poll_take_no_more_of_a_worker() -> Result<()> {
-    halve_machine!();
+    take_machine!();
     let mut target = gated(Build::DEFAULT, "truth", &["nested", "--rounds", "1000000"])?;
     target.send("go")?;
     let report = Session::attach(target.pid(), &["--duration", "2s"])?.finish()?;
