@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use loopprobe_tests::{halve_machine, session::Session, target::Target};
+use loopprobe_tests::{session::Session, take_machine, target::Target};
 
 /// Far more than a block of 20 ms takes to come out.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -39,7 +39,7 @@ fn await_metric(address: &str, line: &str) -> Result<String> {
 
 #[test]
 fn a_block_of_loopprobes_own_comes_out_and_is_in_no_figure() -> Result<()> {
-    halve_machine!();
+    take_machine!();
     // The target's own task never blocks, and one thread polls it at a time.
     let target = Target::busy("pace", 1_000)?;
     for mode in [&[][..], &["--light"], &["--no-stacks"]] {
@@ -84,7 +84,7 @@ fn a_block_of_loopprobes_own_comes_out_and_is_in_no_figure() -> Result<()> {
 
 #[test]
 fn a_longer_threshold_has_a_longer_block() -> Result<()> {
-    halve_machine!();
+    take_machine!();
     let target = Target::busy("pace", 1_000)?;
     let session = Session::attach(target.pid(), &["--threshold", "200ms", "--duration", "3s"])?;
     let canary = session.finish()?.summary.canary.context("a check")?;
@@ -95,7 +95,7 @@ fn a_longer_threshold_has_a_longer_block() -> Result<()> {
 
 #[test]
 fn watching_says_that_there_is_no_check() -> Result<()> {
-    halve_machine!();
+    take_machine!();
     let target = Target::busy("pace", 1_000)?;
     let args = ["--mode", "watch", "--duration", "1s"];
     let summary = Session::attach(target.pid(), &args)?.finish()?.summary;

@@ -15,7 +15,6 @@ use loopprobe::model::Event;
 use loopprobe_tests::{
     daemon::{Daemon, PATIENCE, Samples},
     folder::Folder,
-    halve_machine,
     matrix::{self, Build, target},
     take_machine,
     target::Target,
@@ -38,7 +37,7 @@ fn long(samples: &Samples, pid: u32) -> f64 {
 
 #[test]
 fn processes_are_picked_up_and_let_go_up_to_the_limit() -> Result<()> {
-    halve_machine!();
+    take_machine!();
     let folder = Folder::new("serve")?;
     let first = Target::busy("block", 15_071)?;
     let second = Target::busy("block", 15_072)?;
@@ -107,7 +106,7 @@ fn processes_are_picked_up_and_let_go_up_to_the_limit() -> Result<()> {
 
 #[test]
 fn the_file_is_read_again_and_other_processes_are_chosen() -> Result<()> {
-    halve_machine!();
+    take_machine!();
     let folder = Folder::new("serve-reload")?;
     let file = folder.path().join("serve.toml");
     let write = |rounds: &[u32], threshold: &str| {
@@ -195,7 +194,7 @@ impl Drop for Group {
 
 #[test]
 fn units_and_containers_are_chosen_and_named() -> Result<()> {
-    halve_machine!();
+    take_machine!();
     let folder = Folder::new("serve-groups")?;
     let own = std::process::id();
     let unit = format!("lp-{own}.service");

@@ -12,8 +12,8 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use loopprobe_tests::{
     folder::Folder,
-    halve_machine,
     matrix::loopprobe,
+    take_machine,
     target::{Target, wait},
     unprivileged,
 };
@@ -59,7 +59,7 @@ fn until(what: &str, mut is: impl FnMut() -> Result<bool>) -> Result<()> {
 
 #[test]
 fn options_come_from_a_file_and_a_wrong_one_is_refused() -> Result<()> {
-    halve_machine!();
+    take_machine!();
     let folder = Folder::new("config")?;
     let file = folder.path().join("api.toml");
     fs::write(&file, "threshold = '1s'\nfail-over-wall = '5ms'\n")?;
@@ -121,7 +121,7 @@ fn told(socket: &UnixDatagram) -> Vec<String> {
 
 #[test]
 fn the_service_manager_is_told_and_the_file_is_read_again() -> Result<()> {
-    halve_machine!();
+    take_machine!();
     let folder = Folder::new("service")?;
     let (file, path) = (folder.path().join("api.toml"), folder.path().join("socket"));
     let alerts = folder.path().join("alerts");
@@ -196,7 +196,7 @@ fn lines(path: &Path) -> usize {
 #[test]
 fn lines_for_the_journal_have_their_priority() -> Result<()> {
     use std::os::unix::fs::MetadataExt as _;
-    halve_machine!();
+    take_machine!();
     let folder = Folder::new("journal")?;
     let path = folder.path().join("log");
     let log = File::create(&path)?;

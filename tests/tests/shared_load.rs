@@ -15,9 +15,9 @@ use loopprobe::{
     model::{Event, LongPoll, Mode, Sink, Summary},
 };
 use loopprobe_tests::{
-    halve_machine,
     matrix::Build,
     scenario::{THRESHOLD_NS, gated, since},
+    take_machine,
     target::Target,
     truth::Poll,
 };
@@ -112,7 +112,7 @@ fn long(truth: &[Poll]) -> (u64, u64) {
 
 /// Two processes of the same program, which work at the same time.
 fn check(mode: Mode) -> Result<()> {
-    halve_machine!();
+    take_machine!();
     let loads = Arc::<Loads>::default();
     let mut targets = [
         gated(Build::DEFAULT, "truth", &["short"])?,
@@ -174,7 +174,7 @@ fn two_processes_of_one_program_are_watched_apart() -> Result<()> {
 
 #[test]
 fn a_place_that_was_left_is_as_good_as_new() -> Result<()> {
-    halve_machine!();
+    take_machine!();
     // More than there are places.
     const SESSIONS: u32 = 70;
     const SHORT: Duration = Duration::from_millis(50);

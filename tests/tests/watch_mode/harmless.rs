@@ -4,14 +4,14 @@ use std::{thread, time::Duration};
 
 use anyhow::{Result, ensure};
 use loopprobe_tests::{
-    halve_machine, matrix::Build, scenario::gated, session::Session, text::changed_bytes,
+    matrix::Build, scenario::gated, session::Session, take_machine, text::changed_bytes,
 };
 
 use crate::WATCH;
 
 #[test]
 fn nothing_of_the_target_is_changed() -> Result<()> {
-    halve_machine!();
+    take_machine!();
     let mut target = gated(Build::DEFAULT, "truth", &["sleep"])?;
     let session = Session::attach(target.pid(), &WATCH)?;
     ensure!(changed_bytes(target.pid())? == 0, "the text is changed");

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use loopprobe_tests::{halve_machine, matrix::Build, scenario::gated, session::Session};
+use loopprobe_tests::{matrix::Build, scenario::gated, session::Session, take_machine};
 
 use crate::WATCH;
 
@@ -32,7 +32,7 @@ fn scraped(port: u16) -> Result<String> {
 /// Figures of all polls are left out, and not 0.
 #[test]
 fn metrics_have_what_is_known() -> Result<()> {
-    halve_machine!();
+    take_machine!();
     let mut target = gated(Build::DEFAULT, "truth", &["sleep"])?;
     let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let address = format!("127.0.0.1:{port}");

@@ -5,9 +5,9 @@ use std::{process::Command, time::Duration};
 use anyhow::{Result, ensure};
 use loopprobe::model::Event;
 use loopprobe_tests::{
-    halve_machine,
     matrix::{self, Build, target_dir},
     session::Session,
+    take_machine,
     target::Target,
 };
 
@@ -16,7 +16,7 @@ use crate::WATCH;
 /// From before the program executes, and told while it goes on.
 #[test]
 fn a_poll_of_a_program_that_was_started_is_told_while_it_waits() -> Result<()> {
-    halve_machine!();
+    take_machine!();
     let output = target_dir().join("watch-run.jsonl");
     let path = matrix::target(Build::DEFAULT, "stuck")?;
     let mut command = Command::new(matrix::loopprobe()?);
@@ -46,7 +46,7 @@ fn a_poll_of_a_program_that_was_started_is_told_while_it_waits() -> Result<()> {
 
 #[test]
 fn a_poll_from_before_the_attach_is_found() -> Result<()> {
-    halve_machine!();
+    take_machine!();
     let path = matrix::target(Build::DEFAULT, "stuck")?;
     let target = Target::start(&path, &["block", "--millis", "20000"])?;
     let mut session = Session::attach(target.pid(), &WATCH)?;

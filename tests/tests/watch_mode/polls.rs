@@ -3,10 +3,10 @@
 use anyhow::{Context as _, Result, ensure};
 use loopprobe::model::{Bounds, Cause, LongPoll, Mode, TaskKind};
 use loopprobe_tests::{
-    halve_machine,
     matrix::{Build, Profile},
     scenario::{self, THRESHOLD_NS},
     session::Report,
+    take_machine,
     truth::Poll,
 };
 
@@ -111,7 +111,7 @@ fn telling(build: Build, wanted: &Wanted) -> Result<(Vec<Poll>, Report)> {
 }
 
 fn check(build: Build, wanted: &Wanted) -> Result<()> {
-    halve_machine!();
+    take_machine!();
     let Wanted { scenario, waits } = wanted;
     let (truth, report) = telling(build, wanted)?;
     ensure!(report.head.mode == Some(Mode::Watch) && report.head.sites == 0);
@@ -225,7 +225,7 @@ fn nothing_false_is_said_of_polls_that_compute_or_nest() -> Result<()> {
 
 #[test]
 fn a_poll_that_computes_is_possible() -> Result<()> {
-    halve_machine!();
+    take_machine!();
     let (truth, report) = scenario::run(Build::DEFAULT, "cpu", &WATCH)?;
     let long = truth
         .iter()

@@ -8,16 +8,16 @@ use std::{
 
 use anyhow::{Result, ensure};
 use loopprobe_tests::{
-    halve_machine,
     matrix::{self, Build, target_dir},
     scenario::gated,
+    take_machine,
     text::changed_bytes,
 };
 
 /// A session of `serve` watches where it is told to.
 #[test]
 fn serve_watches_if_it_is_told_to() -> Result<()> {
-    halve_machine!();
+    take_machine!();
     let mut target = gated(Build::DEFAULT, "truth", &["sleep"])?;
     let output = target_dir().join("watch-serve.jsonl");
     let mut command = Command::new(matrix::loopprobe()?);
