@@ -112,6 +112,17 @@ fn names_in_errors_do_not_reach_a_terminal_as_commands() -> Result<()> {
     Ok(())
 }
 
+/// A program at work that has loaded a library of this owner's.
+fn loaded(host: &Path, library: &Path, owner: u32, rounds: u32) -> Result<Target> {
+    std::os::unix::fs::chown(library, Some(owner), Some(owner))?;
+    let rounds = rounds.to_string();
+    let mut target = Target::start(host, &[&library.to_string_lossy(), &rounds])?;
+    target.send("load")?;
+    target.until("loaded", Duration::from_secs(10))?;
+    target.send("go")?;
+    Ok(target)
+}
+
 #[test]
 fn a_library_that_its_owner_cuts_short_while_it_is_read_does_not_kill_loopprobe() -> Result<()> {
     share_machine!();
@@ -126,11 +137,7 @@ fn a_library_that_its_owner_cuts_short_while_it_is_read_does_not_kill_loopprobe(
         let copy = copy(&library, folder.path().join(format!("{round}.so")))?;
         // Of root's files blazesym gets no copy.
         let owner = if round % 2 == 0 { NOBODY } else { 0 };
-        std::os::unix::fs::chown(&copy, Some(owner), Some(owner))?;
-        let mut target = Target::start(&host, &[&copy.to_string_lossy(), "400"])?;
-        target.send("load")?;
-        target.until("loaded", Duration::from_secs(10))?;
-        target.send("go")?;
+        let target = loaded(&host, &copy, owner, 400)?;
         let mut session = Command::new(loopprobe()?)
             .args(["attach", "--pid", &target.pid().to_string()])
             .args(["--duration", "3s", "--quiet"])
@@ -188,11 +195,7 @@ fn a_library_that_is_cut_short_or_replaced_while_it_is_observed_ends_no_session(
     for (name, change) in changes {
         for owner in [NOBODY, 0] {
             let copy = copy(&library, folder.path().join(format!("{name}-{owner}.so")))?;
-            std::os::unix::fs::chown(&copy, Some(owner), Some(owner))?;
-            let mut target = Target::start(&host, &[&copy.to_string_lossy(), "1000"])?;
-            target.send("load")?;
-            target.until("loaded", Duration::from_secs(10))?;
-            target.send("go")?;
+            let target = loaded(&host, &copy, owner, 1000)?;
             let mut session = Session::attach(target.pid(), &[])?;
             // Nothing of it has a name yet, or only the first poll has.
             change(&copy)?;

@@ -8,6 +8,7 @@ mod fuzz;
 mod privileged;
 mod test;
 mod vm_test;
+mod wheels;
 mod workspace;
 
 use std::process::ExitCode;
@@ -38,6 +39,8 @@ enum Task {
     Test(test::Args),
     /// Run loopprobe on older and newer kernels, in QEMU
     VmTest(vm_test::Args),
+    /// Compare what `inspect` tells of PyPI's packages for two processors; fetches them
+    Wheels,
 }
 
 fn main() -> ExitCode {
@@ -59,5 +62,6 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Fuzz(args) => fuzz::run(&args),
         Task::Test(args) => test::run(&args),
         Task::VmTest(args) => vm_test::run(&args),
+        Task::Wheels => wheels::run(),
     }
 }

@@ -40,24 +40,19 @@ pub(crate) fn ensure_static_target() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The cargo that runs this, without what it has told this program of its own package: to the build
-/// scripts of dependencies that would be a change, and they are built again each time it does.
+/// The cargo that runs this, without what it has told this program of its own package ("Environment
+/// Variables" in the Cargo book): to the build scripts of dependencies that would be a change, and
+/// they would be built again each time.
 pub(crate) fn cargo() -> Command {
     let mut cargo = Command::new(env!("CARGO"));
-    without_package(&mut cargo);
-    cargo
-}
-
-/// Without what cargo tells a program that it runs of the program's package ("Environment
-/// Variables" in the Cargo book).
-pub(crate) fn without_package(command: &mut Command) {
     let of_package =
         |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(of_package) {
-            command.env_remove(name);
+            cargo.env_remove(name);
         }
     }
+    cargo
 }
 
 /// The Rust sources and the manifest of a crate, as paths from the workspace's folder, sorted.

@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use memmap2::{Advice, MmapMut, MmapOptions};
+use memmap2::{Advice, MmapOptions, MmapRaw};
 
 use super::source::Source;
 
@@ -27,7 +27,8 @@ const REFUSED: u8 = 2;
 ///
 /// A block is read once: whoever looks at it twice sees the same, whatever became of the file.
 pub(super) struct Pages {
-    memory: MmapMut,
+    /// Raw: no reference goes to all of it, as others are being written.
+    memory: MmapRaw,
     /// Where the part begins in the file.
     offset: u64,
     blocks: Box<[AtomicU8]>,
@@ -49,7 +50,7 @@ impl Pages {
     /// Of `len` bytes at `offset`, more than none; `None` if there are no addresses left for them.
     pub(super) fn of(offset: u64, len: usize) -> Option<Self> {
         let options = MmapOptions::new().len(len).no_reserve_swap().to_owned();
-        let memory = options.map_anon().ok()?;
+        let memory = MmapRaw::from(options.map_anon().ok()?);
         // Otherwise a block may take 2 MiB, where the machine is set so. Older kernels refuse.
         let _ = memory.advise(Advice::NoHugePage);
         let blocks = (0..len.div_ceil(BLOCK)).map(|_| AtomicU8::new(UNREAD));
@@ -133,7 +134,7 @@ impl Pages {
         // SAFETY: the range lies in the mapping, which can be written to. Its blocks are not marked
         // as read, so there is no reference to them, and who holds the lock is the only one here.
         let memory = unsafe {
-            let first = self.memory.as_ptr().cast_mut().add(start);
+            let first = self.memory.as_mut_ptr().add(start);
             std::slice::from_raw_parts_mut(first, end - start)
         };
         if !source.read_into(memory, self.offset + start as u64) {

@@ -1,20 +1,17 @@
 //! Every test, with one summary at the end.
 
 mod outcome;
-mod programs;
 
 use std::{
+    ffi::OsString,
     io::{BufRead as _, BufReader},
     process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, ensure};
 
-use self::{
-    outcome::{Counts, Outcome},
-    programs::{Program, Width},
-};
-use crate::{build_ebpf, workspace};
+use self::outcome::{Counts, Outcome};
+use crate::{build_ebpf, privileged, workspace};
 
 /// What was typed for `test`.
 #[derive(clap::Args)]
@@ -32,17 +29,9 @@ const AGAIN: usize = 2;
 /// With more failures than this nothing is run again: that is no noise.
 const MOST_AGAIN: usize = 6;
 
-/// Most of their time tests wait, for sessions to end or for a place on the machine. Of five
-/// programs at once each waits for the others' builds, and those make restless what is measured.
-const ALL: Width = Width {
-    programs: 1,
-    threads: 3,
-};
-/// What has failed is run again by itself.
-const ALONE: Width = Width {
-    programs: 1,
-    threads: 1,
-};
+/// So many integration tests run at once. Most of their time is waiting for sessions to end; those
+/// that measure wait until they have the machine for themselves (`tests/src/privileges.rs`).
+const THREADS: &str = "3";
 
 /// Runs unit tests and documentation tests as the user, then the integration tests as root.
 ///
@@ -58,30 +47,28 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     build_binary()?;
     // Some of the programs that are observed are static.
     workspace::ensure_static_target()?;
-    let programs = integration_tests()?;
-    // The tests start as root all the same: they make the user's files, and look at loopprobe from
-    // outside.
-    let prepare = |command: &mut Command| {
-        if args.unprivileged {
-            command.env("LOOPPROBE_UNPRIVILEGED", "1");
-        }
-    };
-    let outcome = programs::run(&programs, &ALL, filter, &prepare)?;
-    total.add(again(outcome, |names| {
-        let args = [&["--exact".to_owned()], names].concat();
-        programs::run(&programs, &ALONE, &args, &prepare)
+    let mut all = integration_tests(args);
+    let all = all.args(filter).args(["--", "--test-threads", THREADS]);
+    total.add(again(run_tests(all)?, |names| {
+        let mut command = integration_tests(args);
+        run_tests(
+            command
+                .args(["--", "--test-threads=1", "--exact"])
+                .args(names),
+        )
     })?);
     total.report()
 }
 
-fn integration_tests() -> anyhow::Result<Vec<Program>> {
-    programs::build(&mut cargo(&[
-        "--package",
-        "loopprobe-tests",
-        "--lib",
-        "--bins",
-        "--tests",
-    ]))
+fn integration_tests(args: &Args) -> Command {
+    let mut command = cargo(&["--package", "loopprobe-tests", "--lib", "--bins", "--tests"]);
+    as_root(&mut command);
+    if args.unprivileged {
+        // The tests start as root all the same: they make the user's files, and look at loopprobe
+        // from outside.
+        command.env("LOOPPROBE_UNPRIVILEGED", "1");
+    }
+    command
 }
 
 /// Runs what failed once more, and then what failed again.
@@ -158,6 +145,18 @@ fn build_binary() -> anyhow::Result<()> {
         .status()?;
     ensure!(status.success(), "loopprobe does not build");
     Ok(())
+}
+
+/// Cargo builds as the user, and runs what it has built through this.
+fn as_root(command: &mut Command) {
+    let prefix = privileged::prefix();
+    if !prefix.is_empty() {
+        let target = env!("XTASK_HOST").to_uppercase().replace('-', "_");
+        command.env(
+            format!("CARGO_TARGET_{target}_RUNNER"),
+            prefix.join(&OsString::from(" ")),
+        );
+    }
 }
 
 fn run_tests(command: &mut Command) -> anyhow::Result<Outcome> {

@@ -58,11 +58,6 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
-    pub(super) fn add(&mut self, other: Self) {
-        self.counts.add(other.counts);
-        self.failed.extend(other.failed);
-    }
-
     pub(super) fn read(&mut self, line: &str) {
         if let Some(more) = parse_summary(line) {
             self.counts.add(more);

@@ -23,13 +23,19 @@ fn left_out(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
     else {
         return Ok(());
     };
-    let (paused, bare) = (Measured(budget.paused_ns), Measured(budget.no_stacks_ns));
     let limit = budget.share * 100.0;
-    if budget.paused_ns + budget.no_stacks_ns > 0 {
+    if budget.paused_ns > 0 {
+        let paused = Measured(budget.paused_ns);
         writeln!(
             out,
-            "{NOTE}not looked at:{NOTE:#} {paused} of the session, and no stacks for {bare} (--max-overhead {limit}%); what happened then \
-             is in no figure"
+            "{NOTE}not looked at:{NOTE:#} {paused} of the session (--max-overhead {limit}%); what happened then is in no figure"
+        )?;
+    }
+    if budget.no_stacks_ns > 0 {
+        let bare = Measured(budget.no_stacks_ns);
+        writeln!(
+            out,
+            "{NOTE}no stacks:{NOTE:#} for {bare} of the session (--max-overhead {limit}%); long polls of that time have no call"
         )?;
     }
     if budget.watched_ns == 0 {
