@@ -227,9 +227,13 @@ pub const STACK_BYTES: usize = 32 * 1024;
 /// frames there are no loss.
 pub const STACK_HEAD: usize = 24 * 1024;
 
-/// The size of the ring buffer `STACKS`. Where it has more than a quarter of that in it, user space
-/// is woken; where more than three quarters, only polls that have sent none yet send a stack.
+/// The size of the ring buffer `STACKS` at most; user space says how large it is in the global of
+/// the same name. Where it has more than a quarter of that in it, user space is woken; where more
+/// than three quarters, only polls that have sent none yet send a stack.
 pub const STACK_RING_BYTES: u32 = 8 << 20;
+
+/// The size of the ring buffer `EVENTS` at most.
+pub const EVENT_RING_BYTES: u32 = 4 << 20;
 
 /// How many further pieces of [`STACK_BYTES`] a question's stack may have, behind its first
 /// [`STACK_HEAD`] bytes: with nothing left out, it can be walked to the end.

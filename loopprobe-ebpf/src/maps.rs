@@ -12,7 +12,10 @@ use loopprobe_common::{
     health::{Driver, Longest, MAX_DRIVERS},
     histogram::Stats,
     light::{Answered, MAX_PLACES, Place},
-    records::{MAX_BUSY, STACK_RING_BYTES, STACK_SLOTS, StackSlot},
+    records::{
+        EVENT_RING_BYTES, MAX_BUSY, STACK_RING_BYTES as MOST_STACK_RING_BYTES, STACK_SLOTS,
+        StackSlot,
+    },
     target::{MARKS, MAX_TARGETS, Own},
     thread::{self, MAX_THREADS, Owner, Thread, Waker},
     wake::{MAX_WOKEN, Woken},
@@ -99,7 +102,7 @@ static WORDS: Array<Words> = Array::with_max_entries(MAX_TARGETS * MAX_WORDS, 0)
 static LOOP_TEXT: Array<Range> = Array::with_max_entries(MAX_TARGETS * LOOP_TEXT_RANGES, 0);
 /// Records of polls and of the process: small, and none of them may be lost to stacks.
 #[map]
-pub static EVENTS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(EVENT_RING_BYTES, 0);
 /// With this a record wakes nobody: `BPF_RB_NO_WAKEUP`.
 pub const NO_WAKEUP: u64 = 1;
 /// Threads that have ended a long wait inside a poll, as the kernel numbers them: when they last
@@ -111,7 +114,7 @@ pub static HELPERS: LruHashMap<u32, u64> = LruHashMap::with_max_entries(1024, 0)
 pub static BESIDE: Array<u32> = Array::with_max_entries(MAX_TARGETS, 0);
 /// Stacks.
 #[map]
-pub static STACKS: RingBuf = RingBuf::with_byte_size(STACK_RING_BYTES, 0);
+pub static STACKS: RingBuf = RingBuf::with_byte_size(MOST_STACK_RING_BYTES, 0);
 /// A thread's slot is its id modulo the size.
 #[map]
 pub static SLOTS: Array<StackSlot> = Array::with_max_entries(STACK_SLOTS, 0);
@@ -135,6 +138,9 @@ static ROOTS_ONLY: Global<u32> = Global::new(0);
 /// none.
 #[unsafe(no_mangle)]
 static SLOW: Global<u64> = Global::new(0);
+/// The size of `STACKS`.
+#[unsafe(no_mangle)]
+static STACK_RING_BYTES: Global<u64> = Global::new(0);
 /// Always 0, which the compiler does not know.
 #[unsafe(no_mangle)]
 static NEVER: Global<u32> = Global::new(0);
@@ -194,6 +200,10 @@ pub fn is_lag() -> bool {
 
 pub fn is_roots_only() -> bool {
     ROOTS_ONLY.load() != 0
+}
+
+pub fn stack_ring_bytes() -> u64 {
+    STACK_RING_BYTES.load()
 }
 
 pub fn slow_ns() -> u64 {

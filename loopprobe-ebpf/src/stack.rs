@@ -9,8 +9,8 @@ use loopprobe_common::{
     counters::Counter,
     light::Place,
     records::{
-        Kind, QUESTION_BYTES, QUESTION_PIECES, Reason, STACK_BYTES, STACK_HEAD, STACK_RING_BYTES,
-        STACK_SLOTS, StackRecord, StackSlot,
+        Kind, QUESTION_BYTES, QUESTION_PIECES, Reason, STACK_BYTES, STACK_HEAD, STACK_SLOTS,
+        StackRecord, StackSlot,
     },
     thread::Thread,
 };
@@ -19,7 +19,7 @@ use crate::{
     arch, clock,
     copy::{copy, copy_at_once, copy_outermost},
     cost,
-    maps::{BESIDE, HELPERS, NO_WAKEUP, SLOTS, STACKS, config, count},
+    maps::{BESIDE, HELPERS, NO_WAKEUP, SLOTS, STACKS, config, count, stack_ring_bytes},
     root,
     saved::{read_user_registers, syscall_number, user_registers},
     task_struct::is_of_current,
@@ -281,12 +281,12 @@ pub fn send_of(slot: &mut StackSlot, thread: &mut Thread) {
 pub fn send(slot: &mut StackSlot, is_first: bool) -> bool {
     const AVAIL_DATA: u64 = 0; // BPF_RB_AVAIL_DATA
     const URGENT_KINDS: u32 = 1 << Kind::Question as u32 | 1 << Kind::OffCpu as u32;
-    const QUARTER: u64 = STACK_RING_BYTES as u64 / 4;
+    let quarter = stack_ring_bytes() / 4;
     let target = u32::from(slot.record.target);
     let ring = (&raw const STACKS).cast_mut().cast();
     // SAFETY: the helper only reads the ring buffer's positions (Linux 5.8).
     let waiting = unsafe { bpf_ringbuf_query(ring, AVAIL_DATA) };
-    if waiting > 3 * QUARTER && !is_first {
+    if waiting > 3 * quarter && !is_first {
         count(target, Counter::StackLost);
         return false;
     }
@@ -294,7 +294,7 @@ pub fn send(slot: &mut StackSlot, is_first: bool) -> bool {
     // more than the sample does. What a system call works on must be looked up before its
     // descriptor is closed. Without a branch: each multiplies the ways that the verifier follows.
     let is_of_kind = URGENT_KINDS >> (slot.record.kind & 31) & 1;
-    let is_much = (QUARTER.wrapping_sub(waiting) >> 63) as u32;
+    let is_much = (quarter.wrapping_sub(waiting) >> 63) as u32;
     let is_urgent = is_of_kind | slot.record.in_kernel & 1 | is_much;
     // One more is BPF_RB_FORCE_WAKEUP.
     let flags = NO_WAKEUP + core::hint::black_box(u64::from(is_urgent));

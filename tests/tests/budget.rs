@@ -1,12 +1,12 @@
 //! `--max-overhead`: what is left out when observation costs the process too much, and that it is
 //! said.
 
-use std::{io, time::Duration};
+use std::{fs, io, time::Duration};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use loopprobe::{
     collect::{Observer, Options, Stop},
-    model::{Cause, Event, LongPoll, Sink, Step},
+    model::{Cause, Event, LongPoll, Mode, Sink, Step},
 };
 use loopprobe_tests::{
     session::{Report, Session},
@@ -34,6 +34,16 @@ impl Spike {
             start_ns: at("start_ns")?,
             end_ns: at("end_ns")?,
         })
+    }
+
+    /// Whether a poll that was timed is this one.
+    fn was(self, poll: &LongPoll) -> bool {
+        const AROUND_NS: u64 = 2_000_000;
+        let end_ns = poll.start_ns + poll.duration_ns;
+        poll.start_ns <= self.start_ns
+            && poll.start_ns + AROUND_NS > self.start_ns
+            && end_ns + AROUND_NS > self.end_ns
+            && end_ns < self.end_ns + 5 * AROUND_NS
     }
 
     /// Whether a poll that was watched is this one: all of the time in which it was open for
@@ -216,6 +226,118 @@ fn where_nothing_watches_meanwhile_the_process_is_not_looked_at() -> Result<()> 
         _ => false,
     });
     ensure!(seen.is_none(), "{seen:?}");
+    Ok(())
+}
+
+/// How much CPU time a process has used: `utime` and `stime` of proc_pid_stat(5), in ticks of 10 ms.
+fn cpu_ns(pid: u32) -> Result<u64> {
+    const TICK_NS: u64 = 10_000_000;
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let (_, fields) = stat.rsplit_once(')').context("a name")?;
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    let ticks = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
+    Ok(ticks * TICK_NS)
+}
+
+/// What a session of 3 s costs, and what it says that a poll costs.
+fn price(pid: u32, mode: Mode) -> Result<(f64, f64)> {
+    let options = Options {
+        mode,
+        duration: Some(Duration::from_secs(3)),
+        ..Options::new(pid)
+    };
+    let observer = Observer::attach(&options)?;
+    let before_ns = cpu_ns(pid)?;
+    let summary = observer.run(&mut Events::default(), &Stop::new()?)?;
+    let cpu_ns = cpu_ns(pid)? - before_ns;
+    let cost = summary.cost.context("a cost")?;
+    let bare_ns = cost.probes_ns + cost.scheduler_ns;
+    Ok((bare_ns as f64 / cpu_ns as f64, cost.ns_per_poll))
+}
+
+/// A budget between what entries cost and what both ends do: the probes of returns go, and nothing
+/// else changes. Figures go on, and what blocks is told as before, but without stacks.
+#[test]
+fn where_probes_of_entries_are_within_the_budget_those_of_returns_go() -> Result<()> {
+    take_machine!();
+    // Some 10 us a poll, on both CPUs.
+    let target = Target::busy("spikes", 20_000)?;
+    let (share, both_ns) = price(target.pid(), Mode::Exact)?;
+    let (_, entry_ns) = price(target.pid(), Mode::Light)?;
+    println!("{share} of its CPU time; {both_ns} ns and {entry_ns} ns");
+    ensure!(
+        entry_ns < 0.9 * both_ns,
+        "{entry_ns} ns are not less than {both_ns}"
+    );
+    let options = Options {
+        max_overhead: Some(share * f64::midpoint(1.0, entry_ns / both_ns)),
+        duration: Some(Duration::from_secs(10)),
+        ..Options::new(target.pid())
+    };
+    let observer = Observer::attach(&options)?;
+    let start_ns = observer.session().start_ns;
+    let mut sink = Events::default();
+    let summary = observer.run(&mut sink, &Stop::new()?)?;
+    let steps: Vec<(u64, Step)> = sink
+        .0
+        .iter()
+        .filter_map(|event| match event {
+            Event::Notice(notice) => Some((notice.time_ns, notice.step?)),
+            _ => None,
+        })
+        .collect();
+    let budget = summary.budget.as_ref().context("a budget")?;
+    println!("{steps:?} {budget:?}");
+    let [(stepped_ns, Step::EntryOnly)] = steps[..] else {
+        bail!("{steps:?}");
+    };
+    ensure!(budget.step == Step::EntryOnly && budget.entry_only_ns > 3 * SECOND_NS);
+    let end_ns = start_ns + summary.duration_ns;
+    let lines = lines_past(&target, end_ns)?;
+    // Each block of that time is told once, exactly, and says nothing of a stack.
+    let by_entries = stepped_ns + SECOND_NS..end_ns - SECOND_NS;
+    let of_spikes = lines.iter().filter(|line| line["type"] == "spike");
+    let spikes: Vec<Spike> = of_spikes.map(Spike::of).collect::<Result<_>>()?;
+    let mut seen = 0;
+    for spike in spikes
+        .iter()
+        .filter(|spike| by_entries.contains(&spike.start_ns))
+    {
+        let told: Vec<&LongPoll> = sink
+            .0
+            .iter()
+            .filter_map(|event| match event {
+                Event::LongPoll(poll) if poll.ended && spike.was(poll) => Some(poll),
+                _ => None,
+            })
+            .collect();
+        ensure!(told.len() == 1, "{spike:?}: {told:?}");
+        ensure!(
+            told[0].stacks.is_empty() && told[0].bounds.is_none(),
+            "{told:?}"
+        );
+        seen += 1;
+    }
+    ensure!(seen >= 10, "{seen} seen");
+    // What was counted before the change and after it is one figure.
+    let polls_at = |at_ns: u64| {
+        let mut rates = lines.iter().filter(|line| line["type"] == "rate");
+        let line = rates.find(|line| line["at_ns"].as_u64().is_some_and(|ns| ns >= at_ns))?;
+        Some((line["at_ns"].as_u64()?, line["polls"].as_u64()?))
+    };
+    let (from, to) = (polls_at(start_ns), polls_at(end_ns));
+    let ((from_ns, from), (to_ns, to)) = (from.context("a rate")?, to.context("a rate")?);
+    let rate = (to - from) as f64 / (to_ns - from_ns) as f64;
+    let expected = rate * summary.duration_ns as f64;
+    let counted = summary.polls.context("polls")? as f64;
+    println!("{counted} polls counted, {expected} by the process's own record");
+    // Placing probes anew takes some tenths of a second on a busy machine.
+    ensure!(
+        (0.9..1.07).contains(&(counted / expected)),
+        "{counted} {expected}"
+    );
+    let canary = summary.canary.as_ref().context("a check")?;
+    ensure!(canary.checks > 0 && canary.failed == 0, "{canary:?}");
     Ok(())
 }
 

@@ -67,9 +67,8 @@ struct Running {
 impl Canary {
     /// For a session whose kernel side probes [`block`].
     pub(super) fn new(options: &Options) -> Self {
-        let wants = options.stacks || options.is_light();
         Self {
-            stacks: wants.then(|| Stacks::of_own(options).ok()).flatten(),
+            stacks: stacks(options),
             wants_stacks: options.stacks,
             running: None,
             next_ns: 0,
@@ -86,8 +85,11 @@ impl Canary {
     }
 
     /// Forgets a block that is under way: its end may not be seen, or not its stack.
-    pub(super) fn begin_anew(&mut self, wants_stacks: bool) {
+    pub(super) fn begin_anew(&mut self, options: &Options, wants_stacks: bool) {
         self.wants_stacks = wants_stacks;
+        if self.stacks.is_none() {
+            self.stacks = stacks(options);
+        }
         self.running = None;
     }
 
@@ -232,6 +234,12 @@ impl Canary {
     }
 }
 
+/// Of loopprobe's own process, where they are wanted or answers are.
+fn stacks(options: &Options) -> Option<Stacks> {
+    let wants = options.stacks || options.is_light();
+    wants.then(|| Stacks::of_own(options).ok()).flatten()
+}
+
 /// News of the check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -249,10 +257,9 @@ fn answer(
     bytes: &[u8],
     kernel: &mut Kernel,
 ) -> Result<(), AttachError> {
-    let seen = if stacks.leads_to_entry(record, bytes) {
-        answer::OPEN
-    } else {
-        answer::UNKNOWN
+    let seen = match stacks.leads_to_entry(record, bytes) {
+        true => answer::OPEN,
+        false => answer::UNKNOWN,
     };
     kernel.answer(&record.place, seen)
 }

@@ -119,9 +119,9 @@ impl Stacks {
         let _ = self.unwinder.reload();
     }
 
-    /// Entry-only timing: stacks tell whether their polls are still open.
-    pub(super) fn tell_ends(&mut self, functions: &PollFunctions) {
-        self.functions = Some(functions.clone());
+    /// With entry-only timing, stacks tell whether their polls are still open; `None` without it.
+    pub(super) fn tell_ends(&mut self, functions: Option<&PollFunctions>) {
+        self.functions = functions.cloned();
     }
 
     /// Which files hold the runtime, where that has changed.

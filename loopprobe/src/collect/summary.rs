@@ -50,8 +50,10 @@ pub(super) struct Totals {
     pub looks: Looks,
     /// Whether that is so.
     pub probes_at_times: bool,
-    /// What sessions beside this one have cost and lost.
+    /// What sessions beside this one have cost and lost, and kernel sides that this one had before.
     pub spent: (ProbeCost, Lost),
+    /// How many of the polls that are counted, and of loopprobe's own blocks, are in that cost.
+    pub billed: u64,
     /// What user space has lost.
     pub lost: Lost,
     /// loopprobe's own check.
@@ -107,7 +109,8 @@ pub(super) fn summarize(
         None => None,
     };
     let polls = all.polls;
-    let mut lost = lost(kernel, &totals)?;
+    let mut lost = totals.lost;
+    lost.add(&lost_by(kernel)?);
     let mut cost = cost(kernel, &totals, polls)?;
     lost.add(&totals.spent.1);
     if let Some(cost) = &mut cost {
@@ -202,8 +205,27 @@ fn cost(kernel: &Kernel, totals: &Totals, polls: u64) -> Result<Option<ProbeCost
         return Ok(None);
     };
     let blocks = totals.canary.as_ref().map_or(0, |canary| canary.checks);
-    let polls = polls + blocks;
+    let polls = (polls + blocks).saturating_sub(totals.billed);
     bill(kernel, prices, polls, totals.dead_time).map(Some)
+}
+
+/// Adds what a kernel side has cost and lost that goes, while its counts of polls are carried on.
+///
+/// # Errors
+///
+/// [`AttachError::Map`].
+pub(super) fn spent_by(
+    kernel: &Kernel,
+    plan: &Plan,
+    totals: &mut Totals,
+) -> Result<(), AttachError> {
+    let polls = polls(kernel, plan)?.all.polls;
+    if let Some(cost) = cost(kernel, totals, polls)? {
+        totals.spent.0.add(&cost);
+    }
+    totals.spent.1.add(&lost_by(kernel)?);
+    totals.billed = polls + totals.canary.as_ref().map_or(0, |canary| canary.checks);
+    Ok(())
 }
 
 /// What the kernel side has counted of a type.
@@ -294,10 +316,10 @@ fn uncounted_row(task: TaskType, correction: Correction) -> TaskRow {
     }
 }
 
-fn lost(kernel: &Kernel, totals: &Totals) -> Result<Lost, AttachError> {
-    let own = totals.lost;
+/// What a kernel side has lost.
+fn lost_by(kernel: &Kernel) -> Result<Lost, AttachError> {
     Ok(Lost {
-        events: own.events + kernel.counter(Counter::EventLost)?,
+        events: kernel.counter(Counter::EventLost)?,
         too_deep: kernel.counter(Counter::TooDeep)?,
         unmatched_ends: kernel.counter(Counter::UnmatchedEnd)?,
         unmatched_starts: kernel.counter(Counter::UnmatchedStart)?,
@@ -306,10 +328,10 @@ fn lost(kernel: &Kernel, totals: &Totals) -> Result<Lost, AttachError> {
         unreadable: kernel.counter(Counter::Unreadable)?,
         thread_exits: kernel.counter(Counter::ThreadExit)?,
         switches: kernel.counter(Counter::SwitchLost)?,
-        undecided: own.undecided + kernel.counter(Counter::Undecided)?,
-        stacks: own.stacks + kernel.counter(Counter::StackLost)?,
+        undecided: kernel.counter(Counter::Undecided)?,
+        stacks: kernel.counter(Counter::StackLost)?,
         wakes: kernel.counter(Counter::WakeLost)?,
-        ..own
+        ..Lost::default()
     })
 }
 

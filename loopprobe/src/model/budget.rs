@@ -11,6 +11,8 @@ pub enum Step {
     Full,
     /// No stacks are taken: long polls have no causes.
     NoStacks,
+    /// Polls are timed by their entries alone, without stacks.
+    EntryOnly,
     /// The probes are taken away: polls are watched, and told between bounds.
     Watched,
     /// The probes are taken away: nothing is seen.
@@ -19,13 +21,20 @@ pub enum Step {
 
 impl Step {
     /// All of them, the fullest first.
-    pub const ALL: [Self; 4] = [Self::Full, Self::NoStacks, Self::Watched, Self::Paused];
+    pub const ALL: [Self; 5] = [
+        Self::Full,
+        Self::NoStacks,
+        Self::EntryOnly,
+        Self::Watched,
+        Self::Paused,
+    ];
 
     /// As in the JSON.
     pub fn name(self) -> &'static str {
         match self {
             Self::Full => "full",
             Self::NoStacks => "no_stacks",
+            Self::EntryOnly => "entry_only",
             Self::Watched => "watched",
             Self::Paused => "paused",
         }
@@ -43,8 +52,11 @@ pub struct Budget {
     pub steps_down: u64,
     /// How often more was.
     pub steps_up: u64,
-    /// For how long no stacks were taken, in nanoseconds.
+    /// For how long no stacks were taken, in nanoseconds; without [`Self::entry_only_ns`].
     pub no_stacks_ns: u64,
+    /// For how long polls were timed by their entries alone, without stacks, in nanoseconds.
+    #[serde(default)]
+    pub entry_only_ns: u64,
     /// For how long polls were watched instead of timed, in nanoseconds.
     #[serde(default)]
     pub watched_ns: u64,
@@ -61,7 +73,10 @@ impl Budget {
     /// What was left out, as it is called in the metrics, and for how long, in nanoseconds.
     pub fn left_out(&self) -> [(&'static str, u64); 3] {
         [
-            ("stacks", self.no_stacks_ns),
+            (
+                "stacks",
+                self.no_stacks_ns.saturating_add(self.entry_only_ns),
+            ),
             ("timing", self.watched_ns),
             ("polls", self.paused_ns),
         ]

@@ -264,6 +264,7 @@ fn load(settings: &Settings, offsets: &TaskOffsets, sizes: &Sizes) -> Result<Ebp
     let (device, inode) = pid_namespace();
     let (light, lag) = (u32::from(settings.light), u32::from(settings.lag));
     let roots_only = u32::from(settings.roots_only);
+    let stack_ring_bytes = sizes.stack_ring_bytes();
     let level: u8 = if settings.log {
         aya_log::Level::Debug as u8
     } else {
@@ -274,6 +275,7 @@ fn load(settings: &Settings, offsets: &TaskOffsets, sizes: &Sizes) -> Result<Ebp
         .override_global("LIGHT", &light, true)
         .override_global("LAG", &lag, true)
         .override_global("ROOTS_ONLY", &roots_only, true)
+        .override_global("STACK_RING_BYTES", &stack_ring_bytes, true)
         .override_global("SLOW", &settings.slow_ns, true)
         .override_global("PID_NS_DEV", &device, true)
         .override_global("PID_NS_INO", &inode, true)

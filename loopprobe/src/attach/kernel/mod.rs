@@ -1,6 +1,7 @@
 //! The loaded kernel side, as the session of one process has it.
 
 mod batch;
+mod heir;
 mod load;
 mod loads;
 mod rows;
@@ -168,23 +169,36 @@ impl Kernel {
     ///
     /// [`AttachError::Verifier`].
     pub fn load_programs(&mut self, image: &PlannedImage) -> Result<(), AttachError> {
-        for role in self.roles(image) {
+        self.load_roles(image.probes.keys().copied())
+    }
+
+    /// Loads the programs for probes of these roles, so far as they are wanted.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachError::Verifier`].
+    pub(crate) fn load_roles(
+        &mut self,
+        roles: impl IntoIterator<Item = Role>,
+    ) -> Result<(), AttachError> {
+        for role in roles.into_iter().filter(|role| self.is_wanted(*role)) {
             self.own_load().program(role)?;
         }
         Ok(())
     }
 
-    fn roles(&self, image: &PlannedImage) -> Vec<Role> {
+    fn is_wanted(&self, role: Role) -> bool {
         let purpose = &self.own_load().purpose;
-        let wanted = |role: &Role| {
-            let is_wanted = match role {
-                Role::PollExit => !purpose.is_light(),
-                Role::ScheduleEnter => purpose.has_delays(),
-                _ => true,
-            };
-            is_wanted && image.probes.contains_key(role)
-        };
-        Role::ALL.into_iter().filter(wanted).collect()
+        match role {
+            Role::PollExit => !purpose.is_light(),
+            Role::ScheduleEnter => purpose.has_delays(),
+            _ => true,
+        }
+    }
+
+    fn roles(&self, image: &PlannedImage) -> Vec<Role> {
+        let is_there = |role: &Role| self.is_wanted(*role) && image.probes.contains_key(role);
+        Role::ALL.into_iter().filter(is_there).collect()
     }
 
     /// Places the probes of a file.

@@ -1,10 +1,10 @@
 //! How large the tables of a load are made: for one target, or for several.
 
-use aya::EbpfLoader;
+use aya::{EbpfLoader, util::nr_cpus};
 use loopprobe_common::{
     health::MAX_DRIVERS,
     light::MAX_PLACES,
-    records::{MAX_BUSY, STACK_RING_BYTES},
+    records::{EVENT_RING_BYTES, MAX_BUSY, STACK_RING_BYTES},
     target::MAX_TARGETS,
     wake::MAX_WOKEN,
 };
@@ -19,11 +19,38 @@ const PLACES_OF_EACH: u32 = MAX_PLACES / 4;
 /// How many drivers such a load follows, as many times as a load for one.
 const DRIVERS_TIMES: u32 = 16;
 
-/// The bytes of the ring buffers of a load that watches root futures alone: threads have one each,
-/// and tell little of it. Stacks wake their reader at a quarter of the full size, half of this one.
-/// Each byte is mapped twice, and counts twice for loopprobe.
-const ROOTS_EVENTS: u32 = 1 << 20;
-const ROOTS_STACKS: u32 = STACK_RING_BYTES / 2;
+/// With so many CPUs or more the ring buffers are as large as they can be, with fewer as much
+/// smaller: so many threads can fill them at once. Each of their bytes is mapped twice, and counts
+/// twice for loopprobe.
+const CPUS_OF_LARGEST_RINGS: u32 = 4;
+/// A load that watches root futures alone has as much smaller ones: threads have one each, and tell
+/// little of it.
+const ROOTS_RINGS: u32 = 4;
+
+/// The bytes of the ring buffers.
+struct Rings {
+    events: u32,
+    stacks: u32,
+}
+
+impl Rings {
+    /// Powers of two, all of them.
+    fn of(settings: &Settings, is_shared: bool) -> Self {
+        // Where it cannot be read, there is nothing to save.
+        let cpus = nr_cpus().map_or(u32::MAX, |cpus| cpus as u32);
+        let parts = match (is_shared, settings.roots_only) {
+            (true, _) => 1,
+            (false, is_roots) => {
+                let cpus = cpus.min(CPUS_OF_LARGEST_RINGS).next_power_of_two();
+                CPUS_OF_LARGEST_RINGS / cpus * if is_roots { ROOTS_RINGS } else { 1 }
+            }
+        };
+        Self {
+            events: EVENT_RING_BYTES / parts,
+            stacks: STACK_RING_BYTES / parts,
+        }
+    }
+}
 
 /// How much there is room for.
 pub(super) struct Sizes {
@@ -33,6 +60,7 @@ pub(super) struct Sizes {
     /// Places that are answered, of each target.
     pub(super) places: u32,
     drivers: u32,
+    rings: Rings,
 }
 
 impl Sizes {
@@ -45,6 +73,7 @@ impl Sizes {
             types: types + 1,
             places: MAX_PLACES,
             drivers: MAX_DRIVERS,
+            rings: Rings::of(settings, is_shared),
         };
         if !is_shared {
             return alone;
@@ -55,7 +84,13 @@ impl Sizes {
             types: alone.types + ROOM,
             places: PLACES_OF_EACH,
             drivers: DRIVERS_TIMES * MAX_DRIVERS,
+            rings: alone.rings,
         }
+    }
+
+    /// Of the ring buffer of stacks.
+    pub(super) fn stack_ring_bytes(&self) -> u64 {
+        self.rings.stacks.into()
     }
 
     /// Makes the tables so large. One that nobody asks for is as small as it can be.
@@ -74,11 +109,8 @@ impl Sizes {
             .map_max_entries("WOKEN", woken)
             .map_max_entries("DELAYS", delays)
             .map_max_entries("STATS", types)
-            .map_max_entries("WORKER_TYPES", types);
-        if settings.roots_only {
-            loader
-                .map_max_entries("EVENTS", ROOTS_EVENTS)
-                .map_max_entries("STACKS", ROOTS_STACKS);
-        }
+            .map_max_entries("WORKER_TYPES", types)
+            .map_max_entries("EVENTS", self.rings.events)
+            .map_max_entries("STACKS", self.rings.stacks);
     }
 }

@@ -8,6 +8,7 @@ use super::{
     Observer, canary,
     interval::Values,
     prepare::{Prepared, prepare, prepare_beside, prepare_closer},
+    retime::Retiming,
     settings::{config, dead_time, sample},
     snapshot::Occasions,
     span::Span,
@@ -16,9 +17,18 @@ use super::{
 use crate::{
     attach::{Drain, Messages},
     collect::{
-        ObserveError, Options, findings::Findings, head::covers_roots, health::Health,
-        images::Known, naming::Naming, polls::Polls, source::Source, stacks::Stacks, stuck::Stuck,
-        summary::Totals, workers::Workers,
+        ObserveError, Options,
+        findings::Findings,
+        head::covers_roots,
+        health::Health,
+        images::Known,
+        naming::Naming,
+        polls::Polls,
+        source::{Light, Source},
+        stacks::Stacks,
+        stuck::Stuck,
+        summary::Totals,
+        workers::Workers,
     },
     model::{Due, Mode},
 };
@@ -106,6 +116,7 @@ impl Observer {
             totals,
             canary: prepared.canary,
             budget: None,
+            retiming: Retiming::default(),
             live: Due::default(),
             health: Health::of(pid),
             values: Values::default(),
@@ -142,9 +153,7 @@ fn start(prepared: &mut Prepared) -> Result<Started, ObserveError> {
     let because_of = prepared.exact_because_of.take();
     let mut source = Source::of(options, planned, because_of)?;
     if let Some(stacks) = &mut stacks {
-        if let Some(light) = source.light() {
-            stacks.tell_ends(light.functions());
-        }
+        stacks.tell_ends(source.light().map(Light::functions));
         stacks.tell_runtimes(planned);
     }
     match &mut source {

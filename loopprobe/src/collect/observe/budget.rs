@@ -2,6 +2,7 @@
 
 use std::{io, os::fd::AsFd as _};
 
+use loopprobe_common::config::Config;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::Observer;
@@ -9,7 +10,7 @@ use crate::{
     attach::AttachError,
     clock::{nanoseconds, now_ns},
     collect::{
-        budget::{Budget, Change, Reading},
+        budget::{Budget, Change, Fallbacks, Reading},
         health::Period,
         polls::open_polls,
         stuck::Stuck,
@@ -25,6 +26,7 @@ impl Observer {
         if let Some(share) = self.options.max_overhead {
             let now = self.reading(self.span.now())?;
             self.budget = Some(Budget::new(share, now));
+            self.begin_retiming()?;
         }
         Ok(())
     }
@@ -38,6 +40,7 @@ impl Observer {
 
     /// Looks at what the last second has cost, and observes less or more from now on.
     pub(super) fn keep_budget(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
+        self.change_timing(sink)?;
         let now = self.span.now();
         if !self
             .budget
@@ -50,11 +53,13 @@ impl Observer {
         let Some(mut budget) = self.budget.take() else {
             return Ok(());
         };
-        let change = budget.look(reading, || self.can_stand_in());
+        let change = budget.look(reading, || Fallbacks {
+            entries: self.price_of_entries(),
+            watching: self.can_stand_in(),
+        });
         self.budget = Some(budget);
         if let Some(change) = change {
             self.change_step(change, now, sink)?;
-            self.tell_step(change, now, sink)?;
         }
         self.totals.budget = self.budget.as_ref().map(|budget| budget.said);
         Ok(())
@@ -79,28 +84,59 @@ impl Observer {
     }
 
     fn change_step(&mut self, change: Change, now: u64, sink: &mut dyn Sink) -> io::Result<()> {
-        if let Some(stacks) = &mut self.stacks {
-            stacks.are_taken = change.step == Step::Full;
+        if let Some(mode) = change.timing {
+            return self.begin_to_retime(mode);
         }
-        if let Some(canary) = &mut self.canary {
-            canary.begin_anew(self.options.stacks && change.step == Step::Full);
-        }
+        self.begin_step(change.step);
         match change.step {
-            Step::Paused => self.pause(now),
+            Step::Paused => self.pause(now)?,
             Step::Watched => {
                 self.pause(now)?;
-                self.begin_stand_in()
+                self.begin_stand_in()?;
             }
-            Step::NoStacks if change.cost.is_none() => {
+            Step::NoStacks | Step::EntryOnly if change.cost.is_none() => {
                 self.end_stand_in(sink)?;
                 match self.go_on(now) {
                     // Its end is noticed elsewhere.
-                    Err(_) if self.is_gone() => Ok(()),
-                    result => result.map_err(io::Error::other),
+                    Err(_) if self.is_gone() => {}
+                    result => result.map_err(io::Error::other)?,
                 }
             }
-            Step::NoStacks | Step::Full => self.configure(),
+            Step::NoStacks | Step::EntryOnly | Step::Full => self.configure()?,
         }
+        self.tell_step(change, now, sink)
+    }
+
+    fn begin_step(&mut self, step: Step) {
+        let stacks = self.options.stacks && step == Step::Full;
+        if let Some(stacks) = &mut self.stacks {
+            stacks.are_taken = step == Step::Full;
+        }
+        if let Some(canary) = &mut self.canary {
+            canary.begin_anew(&self.options, stacks);
+        }
+    }
+
+    /// Times polls otherwise, where that is to come and can be done by now.
+    fn change_timing(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
+        let Some(result) = self.retime(sink)? else {
+            return Ok(());
+        };
+        let now = self.span.now();
+        let Some(budget) = &mut self.budget else {
+            return Ok(());
+        };
+        if let Err(error) = result {
+            let step = budget.keep_timing();
+            let message = format!("polls are timed as before, in spite of the budget: {error}");
+            return tell(sink, step, now, message);
+        }
+        let Some(change) = budget.changed_timing(now) else {
+            return Ok(());
+        };
+        self.begin_step(change.step);
+        self.configure()?;
+        self.tell_step(change, now, sink)
     }
 
     /// Whether the process is gone.
@@ -110,8 +146,13 @@ impl Observer {
     }
 
     /// From now on the programs change nothing, and no probe is in the process.
-    fn pause(&mut self, now: u64) -> io::Result<()> {
+    pub(super) fn pause(&mut self, now: u64) -> io::Result<()> {
         self.configure()?;
+        let over = Config {
+            end_ns: now,
+            ..self.config()
+        };
+        self.kernel.set_config(&over).map_err(io::Error::other)?;
         self.kernel.detach();
         let threads = self.kernel.threads().map_err(io::Error::other)?;
         let cut: usize = threads
@@ -133,7 +174,7 @@ impl Observer {
     }
 
     /// Begins anew, as at an attach.
-    fn go_on(&mut self, now: u64) -> Result<(), AttachError> {
+    pub(super) fn go_on(&mut self, now: u64) -> Result<(), AttachError> {
         self.kernel.forget_threads()?;
         self.place_again()?;
         // What was scheduled before may have been polled meanwhile.
@@ -159,10 +200,16 @@ impl Observer {
         let away = format!("{over}: the probes are taken away for {seconds} s");
         let message = match (change.step, change.cost) {
             (Step::Full, _) => "stacks are taken again".to_owned(),
-            (Step::NoStacks, None) => {
+            (Step::NoStacks | Step::EntryOnly, None) => {
                 "the process is looked at again, without stacks at first".to_owned()
             }
+            (Step::NoStacks, Some(_)) if change.timing.is_some() => {
+                "both ends of polls are probed again, without stacks at first".to_owned()
+            }
             (Step::NoStacks, Some(_)) => format!("{over}: no stacks are taken from now on"),
+            (Step::EntryOnly, Some(_)) => format!(
+                "{over}: polls are timed by their entries alone from now on, and no stacks are taken"
+            ),
             (Step::Watched, _) => {
                 format!("{away}; polls are watched meanwhile, and told between bounds")
             }

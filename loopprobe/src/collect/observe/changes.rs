@@ -142,7 +142,7 @@ impl Observer {
             .reload(&self.planned, &mut self.kernel)
             .map_err(io::Error::other)?;
         if let Some(stacks) = &mut self.stacks {
-            stacks.tell_ends(light.functions());
+            stacks.tell_ends(Some(light.functions()));
         }
         Ok(())
     }

@@ -36,7 +36,7 @@ impl Observer {
         let was_paused = self
             .totals
             .budget
-            .is_some_and(|budget| budget.unprobed_ns() > 0);
+            .is_some_and(|budget| budget.unprobed_ns() > 0 || budget.entry_only_ns > 0);
         self.count_open(&threads);
         let ended = self.kernel.counter(Counter::Worker)?;
         self.totals.workers = self.workers.count(&threads, ended, self.span.start_ns);

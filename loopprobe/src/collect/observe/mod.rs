@@ -19,6 +19,7 @@ mod pool;
 mod prepare;
 mod price;
 mod records;
+mod retime;
 mod root;
 mod settings;
 mod snapshot;
@@ -40,7 +41,7 @@ use std::{
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use self::{interval::Values, snapshot::Occasions, span::Span};
+use self::{interval::Values, retime::Retiming, snapshot::Occasions, span::Span};
 use super::{
     ObserveError, Options, Stop,
     auto_threshold::Fitting,
@@ -114,6 +115,7 @@ pub struct Observer {
     canary: Option<Canary>,
     /// `None` if it may cost what it costs.
     budget: Option<Budget>,
+    retiming: Retiming,
 }
 
 impl std::fmt::Debug for Observer {
@@ -145,10 +147,10 @@ impl Observer {
         self.kernel.method() == Method::PerfEvent
     }
 
-    /// Whether samples will be begun anew while it runs, on a kernel that refuses them to
+    /// Whether samples may be begun anew while it runs, on a kernel that refuses them to
     /// CAP_PERFMON (`settings::UNSAMPLED` says it).
     pub fn samples_later(&self) -> bool {
-        self.source.closer().is_some()
+        (self.source.closer().is_some() || self.options.max_overhead.is_some())
             && process::perf_event_paranoid().is_some_and(|level| level > 2)
     }
 

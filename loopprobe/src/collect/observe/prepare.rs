@@ -194,7 +194,8 @@ fn refuse_unwatchable(images: &[Watchable]) -> Result<(), ObserveError> {
     }
 }
 
-fn settings(options: &Options, plan: &Plan) -> Settings {
+/// What the kernel side is loaded with, for these options.
+pub(super) fn settings(options: &Options, plan: &Plan) -> Settings {
     Settings {
         pid: options.pid,
         capacity: Capacity::for_plan(plan, options.program.is_some()),
@@ -211,7 +212,10 @@ fn settings(options: &Options, plan: &Plan) -> Settings {
 }
 
 /// The kernel side: one that is shared, where the caller wants that.
-fn kernel_of(options: &Options, settings: &Settings) -> Result<Kernel, AttachError> {
+///
+/// # Errors
+/// [`AttachError`].
+pub(super) fn kernel_of(options: &Options, settings: &Settings) -> Result<Kernel, AttachError> {
     match &options.loads {
         Some(loads) => loads.kernel(settings),
         None => Kernel::load(settings),

@@ -19,7 +19,11 @@ use std::{
 use loopprobe_common::records::PollRecord;
 
 pub(crate) use self::{
-    closer::Closer, light::Light, roots::WatchedRoots, stand_in::StandIn, watch::Watching,
+    closer::Closer,
+    light::{Light, untimeable},
+    roots::WatchedRoots,
+    stand_in::StandIn,
+    watch::Watching,
 };
 use super::{ObserveError, Options, poll_key::PollKey};
 use crate::{attach::PlannedImage, model::TaskType};

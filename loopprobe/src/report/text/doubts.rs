@@ -38,6 +38,14 @@ fn left_out(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
             "{NOTE}no stacks:{NOTE:#} for {bare} of the session (--max-overhead {limit}%); long polls of that time have no call"
         )?;
     }
+    if budget.entry_only_ns > 0 {
+        let by_entries = Measured(budget.entry_only_ns);
+        writeln!(
+            out,
+            "{NOTE}entries alone:{NOTE:#} timed {by_entries} of the session (--max-overhead {limit}%), without stacks; long polls of that \
+             time have no call, and may be a few microseconds shorter than told"
+        )?;
+    }
     if budget.watched_ns == 0 {
         return Ok(());
     }
