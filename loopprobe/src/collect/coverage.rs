@@ -6,9 +6,18 @@ use loopprobe_common::config::site_of_key;
 
 use crate::{attach::Plan, model::Coverage};
 
+/// What is seen of futures given to `block_on`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Roots {
+    /// Whether they are covered.
+    pub covered: bool,
+    /// For how long they were watched, where they are not, in nanoseconds.
+    pub watched_ns: u64,
+}
+
 /// A site has fired if a poll of one of its task types was counted. `fired` says of each type
 /// whether that is so.
-pub(super) fn coverage(plan: &Plan, fired: &[bool], root_future: bool) -> Coverage {
+pub(super) fn coverage(plan: &Plan, fired: &[bool], roots: Roots) -> Coverage {
     let has_fired = |index: u32| fired.get(index as usize).copied().unwrap_or(false);
     let own = plan.sites.iter().enumerate();
     let own = own.filter(|(_, site)| has_fired(site.task.index));
@@ -22,7 +31,8 @@ pub(super) fn coverage(plan: &Plan, fired: &[bool], root_future: bool) -> Covera
     Coverage {
         sites: plan.sites.len() as u64,
         sites_fired: sites.len() as u64,
-        root_future,
+        root_future: roots.covered,
+        roots_watched_ns: roots.watched_ns,
     }
 }
 
@@ -53,11 +63,11 @@ mod tests {
             ],
             ..Plan::default()
         };
-        let fired = |types: [bool; 5]| coverage(&plan, &types, true).sites_fired;
+        let fired = |types: [bool; 5]| coverage(&plan, &types, Roots::default()).sites_fired;
         assert_eq!(fired([false; 5]), 0);
         assert_eq!(fired([true, false, false, false, false]), 1);
         assert_eq!(fired([false, true, false, true, true]), 2);
         assert_eq!(fired([true; 5]), 3);
-        assert_eq!(coverage(&plan, &[], false).sites, 3);
+        assert_eq!(coverage(&plan, &[], Roots::default()).sites, 3);
     }
 }

@@ -5,7 +5,7 @@ use loopprobe_common::{counters::Counter, histogram::Stats};
 use super::{
     bill::{Prices, bill},
     corrections::{Correction, Corrections},
-    coverage::coverage,
+    coverage::{Roots, coverage},
     delays::{self, Delays},
     groups::Groups,
     quantile::quantile,
@@ -60,8 +60,8 @@ pub(super) struct Totals {
     pub canary: Option<Canary>,
     /// What was left out to keep to a budget.
     pub budget: Option<Budget>,
-    /// Whether futures given to `block_on` are covered.
-    pub root_future: bool,
+    /// What is seen of futures given to `block_on`.
+    pub roots: Roots,
 }
 
 impl Totals {
@@ -139,7 +139,7 @@ pub(super) fn summarize(
         cost,
         canary: totals.canary,
         budget: totals.budget.map(Box::new),
-        coverage: is_counted.then(|| Box::new(coverage(plan, &fired, totals.root_future))),
+        coverage: is_counted.then(|| Box::new(coverage(plan, &fired, totals.roots))),
         wake_to_poll,
         tasks: rows.into_iter().map(|row| row.task).collect(),
         groups: totals.groups.ranked(),

@@ -32,4 +32,8 @@ pub struct Coverage {
     /// Whether the futures given to `block_on` are covered, as far as that is known: not where the
     /// session's limits say otherwise.
     pub root_future: bool,
+    /// For how long those were watched that are not covered, in nanoseconds: their polls that wait
+    /// are told, between bounds.
+    #[serde(default)]
+    pub roots_watched_ns: u64,
 }

@@ -18,6 +18,7 @@ use crate::{
     attach::{Drain, Messages},
     collect::{
         ObserveError, Options,
+        coverage::Roots,
         findings::Findings,
         head::covers_roots,
         health::Health,
@@ -138,7 +139,10 @@ fn begin_totals(prepared: &Prepared) -> Totals {
         prices: Some(prepared.prices),
         canary: Some(canary::at_first(prepared.canary.as_ref())),
         probes_at_times: prepared.options.mode == Mode::Auto,
-        root_future: covers_roots(&prepared.options, &prepared.images),
+        roots: Roots {
+            covered: covers_roots(&prepared.options, &prepared.images),
+            watched_ns: 0,
+        },
         ..Totals::default()
     }
 }

@@ -36,7 +36,9 @@ impl Observer {
             record.time_ns,
             format!("process {} now runs {name}", self.options.pid),
         )?;
-        self.follow_program(record, sink)
+        self.follow_program(record, sink)?;
+        // A program may be short.
+        self.look_beside(self.span.now(), sink)
     }
 
     /// Probes what the process executes now.

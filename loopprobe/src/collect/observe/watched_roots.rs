@@ -74,12 +74,7 @@ impl Observer {
         for told in beside.heard() {
             match told {
                 Told::Poll(poll) => self.watched_root(*poll, sink)?,
-                Told::Began(session) => notice(
-                    sink,
-                    session.start_ns,
-                    "root futures of multi_thread runtimes are watched: their polls that wait are told, between bounds"
-                        .into(),
-                )?,
+                Told::Began(session) => self.roots_began(session.start_ns, sink)?,
                 Told::Dear(_) => {}
             }
         }
@@ -87,6 +82,17 @@ impl Observer {
             self.roots_are_over(sink)?;
         }
         Ok(())
+    }
+
+    fn roots_began(&mut self, now: u64, sink: &mut dyn Sink) -> io::Result<()> {
+        if let Some(roots) = self.source.roots_mut() {
+            roots.since_ns = Some(now);
+        }
+        notice(
+            sink,
+            now,
+            "root futures of multi_thread runtimes are watched: their polls that wait are told, between bounds".into(),
+        )
     }
 
     fn watched_root(&mut self, mut poll: LongPoll, sink: &mut dyn Sink) -> io::Result<()> {
@@ -111,7 +117,7 @@ impl Observer {
     }
 
     fn roots_are_over(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
-        let is_gone = self.is_gone();
+        let (is_gone, now) = (self.is_gone(), self.span.now());
         let Some(roots) = self.source.roots_mut() else {
             return Ok(());
         };
@@ -120,6 +126,9 @@ impl Observer {
         };
         for poll in beside.open.values() {
             self.totals.count_unprobed(poll);
+        }
+        if let Some(since_ns) = roots.since_ns.take() {
+            self.totals.roots.watched_ns += now.saturating_sub(since_ns);
         }
         match beside.join() {
             Ok(summary) => {

@@ -9,6 +9,8 @@ use crate::collect::{Options, beside::Beside};
 /// The session beside this one.
 pub(crate) struct WatchedRoots {
     pub beside: Option<Beside>,
+    /// Since when it watches.
+    pub since_ns: Option<u64>,
     /// Readable when it has something to tell.
     pub ready: Arc<EventFd>,
     /// Whether it has been told to end, or cannot begin.
@@ -23,6 +25,7 @@ impl WatchedRoots {
         }
         Ok(Some(Self {
             beside: None,
+            since_ns: None,
             ready: Beside::event()?,
             is_over: false,
         }))

@@ -9,7 +9,7 @@ use super::{
     width::Width,
 };
 use crate::{
-    model::{Canary, Lost, Summary, TaskKind, TaskSummary},
+    model::{Canary, Coverage, Lost, Summary, TaskKind, TaskSummary},
     report::{Count, Measured, Thresholds, clean, units, words},
 };
 
@@ -158,7 +158,13 @@ fn no_long_polls(
     thresholds: Thresholds,
     may_be: &str,
 ) -> io::Result<()> {
-    write!(out, "no polls >= {thresholds}")?;
+    let coverage = summary.coverage.as_deref();
+    let of_tasks = if coverage.is_some_and(|coverage| !coverage.root_future) {
+        " of tasks"
+    } else {
+        ""
+    };
+    write!(out, "no polls{of_tasks} >= {thresholds}")?;
     if summary.possible_long_polls.is_some() {
         write!(out, " for certain")?;
     }
@@ -182,7 +188,24 @@ fn no_long_polls(
         let threads = words::count(threads, "thread");
         write!(out, " were seen, but {threads} could not be looked at")?;
     }
-    writeln!(out, "{may_be}")
+    writeln!(out, "{may_be}")?;
+    coverage.map_or(Ok(()), |coverage| seen(out, coverage))
+}
+
+/// What silence can be about.
+fn seen(out: &mut impl Write, coverage: &Coverage) -> io::Result<()> {
+    let (fired, sites) = (coverage.sites_fired, coverage.sites);
+    let roots = match (coverage.root_future, coverage.roots_watched_ns) {
+        (true, _) => "covered".to_owned(),
+        (false, 0) => "not seen".to_owned(),
+        (false, ns) => format!("watched for {}, where they wait", Measured(ns)),
+    };
+    writeln!(
+        out,
+        "coverage: {} of {} fired; root futures {roots}",
+        Count(fired),
+        words::count(sites, "poll site")
+    )
 }
 
 fn outside(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
