@@ -25,7 +25,7 @@ impl Observer {
             messages.flush();
         }
         self.records.looked();
-        let (mut executed, mut delayed) = (None, Vec::new());
+        let mut delayed = Vec::new();
         // Not what comes meanwhile: that may be without end.
         for _ in 0..self.records.len() {
             if end_ns.is_some_and(|end_ns| now_ns() >= end_ns) {
@@ -56,15 +56,12 @@ impl Observer {
                 Some(Record::Driver(record)) => self.findings.lags.push(record),
                 Some(Record::Delay(record)) => delayed.push(record),
                 Some(Record::Busy(record)) => self.tell_busy_polls(&record, sink)?,
-                Some(Record::Process(record)) => executed = Some(record),
+                // What follows is of the program that runs from here on.
+                Some(Record::Process(record)) => self.executed(&record, sink)?,
                 None => self.totals.lost.events += 1,
             }
         }
-        self.delayed(&delayed, sink)?;
-        match executed {
-            Some(record) => self.executed(&record, sink),
-            None => Ok(()),
-        }
+        self.delayed(&delayed, sink)
     }
 
     /// A poll has ended.
