@@ -1,6 +1,5 @@
 //! Splits a poll's time into running, ready and blocked, and sees a thread park.
 
-use aya_ebpf::helpers::generated::bpf_get_current_task;
 use loopprobe_common::{counters::Counter, thread::Thread};
 
 use crate::{
@@ -8,7 +7,7 @@ use crate::{
     light::{self, Stop},
     maps::{config, count, is_light, is_over, takes_stacks},
     root, stack, task,
-    task_struct::cpu_time,
+    task_struct::current_cpu_time,
     why,
 };
 
@@ -122,9 +121,7 @@ pub fn catch_up_current(thread: &mut Thread, by_ns: impl FnOnce() -> u64) {
     }
     let by_ns = by_ns();
     if !is_over(thread.target, by_ns) {
-        // SAFETY: the helper takes nothing.
-        let task = unsafe { bpf_get_current_task() };
-        catch_up(thread.kernel_tid, thread, cpu_time(task), by_ns);
+        catch_up(thread.kernel_tid, thread, current_cpu_time(), by_ns);
     }
 }
 

@@ -3,10 +3,7 @@
 
 use core::mem::MaybeUninit;
 
-use aya_ebpf::helpers::{
-    bpf_probe_read_kernel, bpf_probe_read_user,
-    generated::{bpf_get_current_task, bpf_probe_read_user as probe_read_user},
-};
+use aya_ebpf::helpers::{bpf_probe_read_user, generated::bpf_probe_read_user as probe_read_user};
 use loopprobe_common::{
     config::UNKNOWN_TYPE,
     counters::Counter,
@@ -16,11 +13,8 @@ use loopprobe_common::{
 };
 
 use crate::{
-    maps::{
-        EVENTS, NO_WAKEUP, config, count, is_roots_only, task_flags_offset, task_fsbase_offset,
-        words,
-    },
-    task_struct::task_field,
+    maps::{EVENTS, NO_WAKEUP, config, count, is_roots_only, task_flags_offset, words},
+    task_struct::{current_thread_pointer, task_field},
     thread::{create, current_tid, known, may_be_known, visible},
 };
 
@@ -217,11 +211,7 @@ pub fn executed(target: u32) {
 /// What the current thread polls. `None` if its variables cannot be read.
 #[inline(always)]
 fn polled(target: u32, window: &mut [u64; WINDOW_WORDS]) -> Option<Polled> {
-    // SAFETY: the helper takes nothing.
-    let task = unsafe { bpf_get_current_task() };
-    // SAFETY: the helper fails on a bad address.
-    let thread_pointer =
-        unsafe { bpf_probe_read_kernel((task + task_fsbase_offset()) as *const u64) }.ok()?;
+    let thread_pointer = current_thread_pointer();
     let mut first = Polled {
         is_poll: false,
         task_id: 0,
