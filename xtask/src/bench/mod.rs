@@ -10,6 +10,7 @@ mod running;
 mod sites;
 mod start;
 mod statistics;
+mod switch;
 mod watch;
 
 use std::{fs, path::PathBuf};
@@ -47,9 +48,10 @@ enum Name {
     Start,
     /// What is remembered of files saves: `ps`, `inspect`, and until the first report
     Cache,
-    /// Watching without probes: what is left of a busy program's throughput, and what a context
-    /// switch costs
+    /// Watching without probes: what is left of a busy program's throughput
     Watch,
+    /// The same: what a context switch costs
+    Switch,
     /// Requests a second and latency of a busy web service, against other tools
     Http,
 }
@@ -70,6 +72,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             Name::Start => start::measure(args.turns, &args.pid),
             Name::Cache => cache::measure(args.turns, &args.pid),
             Name::Watch => watch::measure(args.turns),
+            Name::Switch => switch::measure(args.turns),
             Name::Http => http::measure(args.turns),
         }?;
         for figure in &measured {

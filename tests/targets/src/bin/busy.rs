@@ -1,7 +1,8 @@
 //! Polls as fast as it can (`busy`), also with a task that blocks for 40 ms every 200 ms and says
 //! so (`spikes`), blocks for a while in each poll (`block`), polls so many times a second on two
 //! workers (`pace`) or on one thread (`alone`), or computes and blocks by turns on a deep stack
-//! (`storm`), and prints its rate each second, or as often as it is told to.
+//! (`storm`), and prints its rate each second, or as often as it is told to. Or it polls nothing,
+//! and two of its threads wake each other as fast as they can (`handover`).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -88,6 +89,14 @@ async fn pace(rate: u32) {
     }
 }
 
+/// Wakes another thread, which wakes this one in turn.
+fn hand_over() {
+    let (there, here) = std::sync::mpsc::sync_channel::<()>(0);
+    let (back, again) = std::sync::mpsc::sync_channel(0);
+    std::thread::spawn(move || while here.recv().is_ok() && back.send(()).is_ok() {});
+    while there.send(()).is_ok() && again.recv().is_ok() {}
+}
+
 struct Reading {
     polls: u64,
     cpu_ns: u64,
@@ -103,13 +112,15 @@ impl Reading {
 }
 
 fn main() {
-    let options = Options::parse(&["busy", "spikes", "block", "pace", "alone", "storm"]);
+    let options = Options::parse(&[
+        "busy", "spikes", "block", "pace", "alone", "storm", "handover",
+    ]);
     control::listen();
     let runtime = multi_thread(2);
     // One task can be paced exactly.
     let tasks = match options.scenario.as_str() {
         "pace" => 1,
-        "alone" => 0,
+        "alone" | "handover" => 0,
         _ => 16,
     };
     if options.scenario == "alone" {
@@ -118,6 +129,9 @@ fn main() {
             let runtime = current_thread();
             runtime.block_on(async { tokio::spawn(pace(rate)).await.expect("no panic") });
         });
+    }
+    if options.scenario == "handover" {
+        std::thread::spawn(hand_over);
     }
     if options.scenario == "spikes" {
         runtime.spawn(spike());

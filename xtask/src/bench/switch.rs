@@ -14,11 +14,10 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 
-use super::{super::progress, BENCH, start};
-use crate::{
-    bench::{build, figure::Figure, running::Running, statistics::Spread},
-    privileged,
-};
+use super::{build, figure::Figure, progress, running::Running, statistics::Spread, watch::start};
+use crate::privileged;
+
+const BENCH: &str = "switch";
 
 /// The bar for a switch to or from a thread of the target, in nanoseconds.
 const OF_TARGET_NS: f64 = 250.0;
@@ -41,26 +40,32 @@ struct Tools {
     idle: PathBuf,
 }
 
-/// Measures each turn: others that switch, a target that parks, and one that waits inside polls.
-pub(super) fn measure(
-    loopprobe: PathBuf,
-    busy: PathBuf,
-    turns: u32,
-) -> anyhow::Result<Vec<Figure>> {
+/// Measures each turn: others that switch, a target whose threads wake each other all the time, one
+/// that parks, and one that waits inside polls.
+pub(super) fn measure(turns: u32) -> anyhow::Result<Vec<Figure>> {
     let tools = Tools {
-        loopprobe,
+        loopprobe: build::loopprobe()?,
         empty_probes: build::tool("empty_probes")?,
-        busy,
+        busy: build::target("busy")?,
         idle: build::target("idle")?,
     };
     let before = stats_enabled("1")?;
     let measured = take_turns(&tools, turns);
     stats_enabled(&before)?;
-    let [others, parked, waiting, waking] = measured?;
+    let [others, fast, parked, waiting, waking] = measured?;
     let figure = |what: &str, costs: &[f64]| Figure::new(BENCH, what, "ns", Spread::of(costs));
     Ok(vec![
         figure("a switch between two other threads", &others).at_most(OF_OTHERS_NS),
-        figure("a switch of the target's, outside of polls", &parked).at_most(OF_TARGET_NS),
+        figure(
+            "a switch of the target's, outside of polls, as fast as its threads can",
+            &fast,
+        )
+        .at_most(OF_TARGET_NS),
+        figure(
+            "a switch of the target's, outside of polls, a thousand times a second",
+            &parked,
+        )
+        .at_most(OF_TARGET_NS),
         figure(
             "a switch of the target's, half of them in a poll, with its stack",
             &waiting,
@@ -69,15 +74,16 @@ pub(super) fn measure(
     ])
 }
 
-fn take_turns(tools: &Tools, turns: u32) -> anyhow::Result<[Vec<f64>; 4]> {
-    let mut costs = [const { Vec::new() }; 4];
+fn take_turns(tools: &Tools, turns: u32) -> anyhow::Result<[Vec<f64>; 5]> {
+    let mut costs = [const { Vec::new() }; 5];
     for turn in 1..=turns {
-        progress(&format!("watch: switches, turn {turn} of {turns}"));
+        progress(&format!("switch: turn {turn} of {turns}"));
         let others = of_others(tools)?;
         costs[0].push(others.switch.mean()?);
-        costs[1].push(of_target(tools, ["pace", "1000"], &others)?);
-        costs[2].push(of_target(tools, ["block", "200"], &others)?);
-        costs[3].push(others.wake.mean()?);
+        costs[1].push(of_target(tools, ["handover", "0"], &others)?);
+        costs[2].push(of_target(tools, ["pace", "1000"], &others)?);
+        costs[3].push(of_target(tools, ["block", "200"], &others)?);
+        costs[4].push(others.wake.mean()?);
     }
     Ok(costs)
 }

@@ -1,7 +1,4 @@
-//! Watching without probes: what it takes of a busy program's throughput, and what a context switch
-//! costs more.
-
-mod switch;
+//! Watching without probes: what it takes of a busy program's throughput.
 
 use std::{path::PathBuf, process::Command};
 
@@ -98,7 +95,6 @@ pub(super) fn measure(turns: u32) -> anyhow::Result<Vec<Figure>> {
         }
         figures.extend(rows(&seen));
     }
-    figures.extend(switch::measure(loopprobe, busy, turns)?);
     Ok(figures)
 }
 
@@ -121,7 +117,7 @@ fn see(state: State, loopprobe: &PathBuf, target: &Running, seen: &mut Seen) -> 
 }
 
 /// A session that has begun.
-fn start(loopprobe: &PathBuf, pid: u32, args: &[String]) -> anyhow::Result<Running> {
+pub(super) fn start(loopprobe: &PathBuf, pid: u32, args: &[String]) -> anyhow::Result<Running> {
     let mut command = privileged::command(loopprobe);
     command.args(["attach", "--format", "json", "--pid", &pid.to_string()]);
     let session = Running::start(command.args(args))?;
