@@ -13,6 +13,7 @@ mod database;
 mod dns;
 mod drop;
 mod file_io;
+mod fits;
 mod frozen;
 mod fsync;
 mod instead;

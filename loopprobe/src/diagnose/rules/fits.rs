@@ -1,0 +1,54 @@
+//! Situations in which the advice of a cause does not fit.
+
+use crate::{
+    diagnose::{
+        Moment, Object, blame::blamed, moment::names, operation::Operation, syscall::Waits,
+    },
+    model::Role,
+};
+
+/// The standard library receives from a socket only while it starts a process: what became of
+/// `exec`. What it computes is the start's too.
+pub(super) fn is_start(moment: &Moment<'_>) -> bool {
+    let is_starts =
+        |name: &str| name.contains("process::Command::spawn") || name.contains("posix_spawn");
+    let is_childs = moment.operation == Some(Operation::Child);
+    matches!(moment.syscall.map(|call| call.number), Some(56..=58 | 435))
+        || names(moment.frames).any(is_starts)
+        || is_childs && (moment.is_on_cpu() || moment.waits() == Some(Waits::Socket))
+}
+
+/// By the system call, by a pipe that a child writes to, or by a name.
+pub(super) fn is_wait_for_child(moment: &Moment<'_>) -> bool {
+    let is_pipe_of_child = |object: &Object| matches!(object, Object::Pipe(pipe) if pipe.child);
+    matches!(moment.waits(), Some(Waits::Child | Waits::Poll))
+        || names(moment.frames).any(|name| name.contains("process::"))
+        || moment.operation != Some(Operation::Child) && moment.objects().any(is_pipe_of_child)
+}
+
+/// Whether the call that is to blame has entered an interpreter.
+pub(super) fn is_in_guest(moment: &Moment<'_>) -> bool {
+    let inside = blamed(moment.frames).unwrap_or(moment.frames.len());
+    let mut inside = moment.frames[..inside].iter();
+    inside.any(|frame| frame.role.guest().is_some())
+}
+
+/// A nap that neither `std::thread::sleep` nor the program itself takes: a function of C stands
+/// between that is not the C library's.
+pub(super) fn is_nap_of_c(moment: &Moment<'_>) -> bool {
+    let deep = moment.frames.iter().take_while(|frame| {
+        matches!(frame.role, Role::C | Role::Dependency) && frame.function.is_some()
+    });
+    let mut names = deep.filter_map(|frame| frame.function.as_deref());
+    names.any(|name| !name.contains("::") && !crate::symbolize::is_c_name(name))
+}
+
+/// Whether below what is to blame a logger stands.
+pub(super) fn is_below_logger(moment: &Moment<'_>) -> bool {
+    let inside = blamed(moment.frames).map_or(0, |own| own + 1);
+    let is_loggers = |frame: &crate::model::Frame| {
+        let hint = frame.near.as_ref().map_or("", |near| near.file.as_str());
+        frame.role == Role::Logging || hint.contains("/tracing-") || hint.contains("/slog-async-")
+    };
+    moment.frames[..inside].iter().any(is_loggers)
+}
