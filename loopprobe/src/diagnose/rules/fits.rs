@@ -18,6 +18,12 @@ pub(super) fn is_start(moment: &Moment<'_>) -> bool {
         || is_childs && (moment.is_on_cpu() || moment.waits() == Some(Waits::Socket))
 }
 
+/// A new process is a child's matter, whichever call makes it.
+pub(super) fn is_thread_start(moment: &Moment<'_>) -> bool {
+    moment.waits() == Some(Waits::Start)
+        && moment.calls(&["pthread_create", "std::thread::", "std::sys::thread::"])
+}
+
 /// By the system call, by a pipe that a child writes to, or by a name.
 pub(super) fn is_wait_for_child(moment: &Moment<'_>) -> bool {
     let is_pipe_of_child = |object: &Object| matches!(object, Object::Pipe(pipe) if pipe.child);

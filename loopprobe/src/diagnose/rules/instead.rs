@@ -1,6 +1,8 @@
 //! Advice for situations that the advice of their cause does not fit.
 
-use super::fits::{is_below_logger, is_in_guest, is_nap_of_c, is_start, is_wait_for_child};
+use super::fits::{
+    is_below_logger, is_in_guest, is_nap_of_c, is_start, is_thread_start, is_wait_for_child,
+};
 use crate::{
     diagnose::{
         Moment, Object, descriptors::is_misused, moment::names, operation::Operation,
@@ -26,6 +28,9 @@ const CALLBACK: &str = "an interpreter runs here (Python, JavaScript), and the t
 const MAY_BE_JAVASCRIPT: &str = "without a name, in a file that holds V8";
 const PERHAPS_CALLBACK: &str = "if JavaScript runs here, make the callback shorter or give its work to a worker; if it is Rust, move the computation to tokio::task::spawn_blocking";
 const IN_GUEST: &str = "below code that an interpreter runs (CPython, V8)";
+
+const A_THREAD_IS_STARTED: &str = "a thread is started";
+const KEEP_THREADS: &str = "starting threads takes the time: start fewer of them, and keep them for what comes later (a pool, tokio::task::spawn_blocking)";
 
 /// Of one cause the first that applies wins. `docs/causes.md` shows this table; a test keeps them
 /// equal.
@@ -233,6 +238,12 @@ pub const INSTEAD: &[Instead] = &[
     },
     Instead {
         cause: Cause::Unknown,
+        when: A_THREAD_IS_STARTED,
+        applies: is_thread_start,
+        advice: KEEP_THREADS,
+    },
+    Instead {
+        cause: Cause::Unknown,
         when: "blocked in a system call",
         applies: |moment| moment.is_blocked() && moment.syscall.is_some(),
         advice: "the thread waits in the system call that the evidence names: call it in tokio::task::spawn_blocking or, if it is about a descriptor, await that with tokio::io::unix::AsyncFd",
@@ -284,6 +295,12 @@ pub const INSTEAD: &[Instead] = &[
         when: "most samples are in memcpy or memmove",
         applies: |moment| moment.copies,
         advice: "it copies much memory at once: share it (Arc, bytes::Bytes) instead of cloning it, or move the work to tokio::task::spawn_blocking",
+    },
+    Instead {
+        cause: Cause::Cpu,
+        when: A_THREAD_IS_STARTED,
+        applies: is_thread_start,
+        advice: KEEP_THREADS,
     },
     Instead {
         cause: Cause::Cpu,

@@ -1,0 +1,49 @@
+//! Waits of libraries and of the kernel that look like something else.
+
+use super::*;
+
+/// A stack with these arguments of its system call.
+fn call(inner: &[&str], number: i64, args: [u64; 6]) -> StackEvidence {
+    let mut found = blocked(inner, number, None, 20_000_000);
+    found.syscall = found.syscall.map(|call| RawSyscall { args, ..call });
+    found
+}
+
+/// The same of a thread on its CPU.
+fn working(inner: &[&str], number: i64) -> StackEvidence {
+    let mut found = call(inner, number, [1; 6]);
+    found.stack.kind = StackKind::OnCpu;
+    found
+}
+
+fn computed(found: StackEvidence) -> crate::model::Diagnosis {
+    diagnose(&PollEvidence {
+        stacks: vec![found],
+        ..PollEvidence::default()
+    })
+}
+
+#[test]
+fn a_thread_that_is_started_is_no_process() {
+    const CLONE_THREAD: u64 = 0x1_0000;
+    let spawn = "std::thread::lifecycle::spawn_unchecked";
+    let thread = diagnosis(call(&["clone3", spawn], libc::SYS_clone3, [1; 6]));
+    assert_eq!(thread.cause, Cause::Unknown);
+    assert!(thread.advice.starts_with("starting threads"), "{thread:?}");
+    let thread = computed(working(
+        &["__clone3", "pthread_create@@GLIBC_2.34"],
+        libc::SYS_clone3,
+    ));
+    assert_eq!(thread.cause, Cause::Cpu);
+    assert!(thread.advice.starts_with("starting threads"), "{thread:?}");
+    let thread = diagnosis(call(&["__clone"], libc::SYS_clone, [CLONE_THREAD; 6]));
+    assert_eq!(thread.cause, Cause::Unknown);
+    for inner in ["__spawnix", "std::sys::process::unix::unix::Command::spawn"] {
+        let process = diagnosis(call(&["clone3", inner], libc::SYS_clone3, [1; 6]));
+        assert_eq!(process.cause, Cause::Child, "{inner}");
+        assert!(process.advice.starts_with("starting a process"));
+    }
+    // A lock below a start is no join.
+    let lock = diagnosis(call(&["syscall", spawn], libc::SYS_futex, [1; 6]));
+    assert!(!lock.evidence.contains_key("wait"), "{lock:?}");
+}
