@@ -47,3 +47,23 @@ fn a_thread_that_is_started_is_no_process() {
     let lock = diagnosis(call(&["syscall", spawn], libc::SYS_futex, [1; 6]));
     assert!(!lock.evidence.contains_key("wait"), "{lock:?}");
 }
+
+#[test]
+fn a_library_that_spins_before_it_sleeps_is_not_the_programs_spinning() {
+    for (inner, cause) in [
+        ("crossbeam_channel::channel::Sender::send", Cause::Channel),
+        (
+            "rayon_core::registry::WorkerThread::wait_until_cold",
+            Cause::ThreadWait,
+        ),
+        ("app::wait_for_flag", Cause::Spin),
+    ] {
+        let inner = &["__sched_yield", inner][..];
+        let mut found = call(inner, libc::SYS_sched_yield, [0; 6]);
+        found.stack.kind = StackKind::OnCpu;
+        assert_eq!(computed(found).cause, cause, "{inner:?}");
+    }
+    let mut found = on_cpu(&["crossbeam_channel::channel::Sender::send"], 5);
+    found.spins = true;
+    assert_eq!(computed(found).cause, Cause::Channel);
+}
