@@ -94,6 +94,12 @@ impl RawSyscall {
         }
     }
 
+    /// Whether it is a wait for a futex that ends by itself.
+    pub(crate) fn has_limit(&self) -> bool {
+        // FUTEX_WAIT and FUTEX_WAIT_BITSET without their flags (include/uapi/linux/futex.h).
+        self.number == 202 && matches!(self.args[1] & 127, 0 | 9) && self.args[3] != 0
+    }
+
     /// What it waits for, where that is known.
     pub(crate) fn waits(&self) -> Option<Waits> {
         Some(match self.number {

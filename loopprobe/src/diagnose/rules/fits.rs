@@ -32,6 +32,11 @@ pub(super) fn is_wait_for_child(moment: &Moment<'_>) -> bool {
         || moment.operation != Some(Operation::Child) && moment.objects().any(is_pipe_of_child)
 }
 
+/// Whether a wait with a time limit may have lasted until then.
+pub(super) fn may_have_run_out(moment: &Moment<'_>) -> bool {
+    moment.is_blocked() && !moment.woken && moment.syscall.is_some_and(|call| call.has_limit())
+}
+
 /// Whether the call that is to blame has entered an interpreter.
 pub(super) fn is_in_guest(moment: &Moment<'_>) -> bool {
     let inside = blamed(moment.frames).unwrap_or(moment.frames.len());

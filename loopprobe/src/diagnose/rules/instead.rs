@@ -2,6 +2,7 @@
 
 use super::fits::{
     is_below_logger, is_in_guest, is_nap_of_c, is_start, is_thread_start, is_wait_for_child,
+    may_have_run_out,
 };
 use crate::{
     diagnose::{
@@ -29,6 +30,8 @@ const MAY_BE_JAVASCRIPT: &str = "without a name, in a file that holds V8";
 const PERHAPS_CALLBACK: &str = "if JavaScript runs here, make the callback shorter or give its work to a worker; if it is Rust, move the computation to tokio::task::spawn_blocking";
 const IN_GUEST: &str = "below code that an interpreter runs (CPython, V8)";
 
+const WITH_A_LIMIT: &str = "with a time limit, and no thread was seen to end it";
+const RAN_OUT: &str = "this wait has a time limit, and no thread was seen to end it before: if only time was to pass, use tokio::time::sleep(..).await, else what tokio::sync has for it inside tokio::time::timeout";
 const A_THREAD_IS_STARTED: &str = "a thread is started";
 const KEEP_THREADS: &str = "starting threads takes the time: start fewer of them, and keep them for what comes later (a pool, tokio::task::spawn_blocking)";
 
@@ -162,6 +165,12 @@ pub const INSTEAD: &[Instead] = &[
         advice: "the logger's queue is full, since its thread does not get rid of the lines: see what reads the program's output, log less, or let the logger drop lines (tracing_appender's lossy) or keep more of them",
     },
     Instead {
+        cause: Cause::Channel,
+        when: WITH_A_LIMIT,
+        applies: may_have_run_out,
+        advice: RAN_OUT,
+    },
+    Instead {
         cause: Cause::Spin,
         when: "it keeps its CPU meanwhile",
         applies: |moment| moment.spins,
@@ -223,6 +232,12 @@ pub const INSTEAD: &[Instead] = &[
         when: "for the thread of reqwest::blocking",
         applies: |moment| moment.operation == Some(Operation::ThreadWait("reqwest's own thread")),
         advice: "use reqwest's async client instead of reqwest::blocking",
+    },
+    Instead {
+        cause: Cause::ThreadWait,
+        when: WITH_A_LIMIT,
+        applies: may_have_run_out,
+        advice: RAN_OUT,
     },
     Instead {
         cause: Cause::ThreadWait,

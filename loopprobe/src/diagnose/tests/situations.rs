@@ -67,3 +67,31 @@ fn a_library_that_spins_before_it_sleeps_is_not_the_programs_spinning() {
     found.spins = true;
     assert_eq!(computed(found).cause, Cause::Channel);
 }
+
+#[test]
+fn a_wait_with_a_limit_that_nobody_ended_may_be_for_time_alone() {
+    const TIMED: [u64; 6] = [1, 128 | 9, 0, 0x7000, 0, u32::MAX as u64];
+    let of = |inner: &str, args| call(&["syscall", inner], libc::SYS_futex, args);
+    for (inner, cause) in [
+        ("std::thread::park_timeout", Cause::ThreadWait),
+        ("std::sync::mpmc::list::Channel::recv", Cause::Channel),
+    ] {
+        let mut found = of(inner, TIMED);
+        let timed = diagnosis(found.clone());
+        assert_eq!(timed.cause, cause);
+        assert!(timed.advice.starts_with("this wait has a time limit"));
+        found.waker = Some(Waker {
+            tid: 7,
+            name: "producer".to_owned(),
+            frames: Vec::new(),
+            looped_ns: 0,
+            work: None,
+        });
+        let woken = diagnosis(found);
+        assert!(!woken.advice.contains("time limit"), "{woken:?}");
+        let mut forever = TIMED;
+        forever[3] = 0;
+        let forever = diagnosis(of(inner, forever));
+        assert!(!forever.advice.contains("time limit"), "{forever:?}");
+    }
+}
