@@ -24,6 +24,15 @@ pub(super) fn is_thread_start(moment: &Moment<'_>) -> bool {
         && moment.calls(&["pthread_create", "std::thread::", "std::sys::thread::"])
 }
 
+/// Whether a database may wait until another connection lets go of a lock: libraries take naps
+/// until then.
+pub(in crate::diagnose) fn may_wait_for_others(moment: &Moment<'_>) -> bool {
+    matches!(
+        moment.waits(),
+        Some(Waits::Time | Waits::FileLock | Waits::Futex | Waits::Semaphore | Waits::Yield)
+    )
+}
+
 /// By the system call, by a pipe that a child writes to, or by a name.
 pub(super) fn is_wait_for_child(moment: &Moment<'_>) -> bool {
     let is_pipe_of_child = |object: &Object| matches!(object, Object::Pipe(pipe) if pipe.child);

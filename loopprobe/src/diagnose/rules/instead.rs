@@ -2,7 +2,7 @@
 
 use super::fits::{
     is_below_logger, is_in_guest, is_nap_of_c, is_start, is_thread_start, is_wait_for_child,
-    may_have_run_out,
+    may_have_run_out, may_wait_for_others,
 };
 use crate::{
     diagnose::{
@@ -93,6 +93,18 @@ pub const INSTEAD: &[Instead] = &[
         when: "nothing tells whether the process is being started or waited for (in a stripped file)",
         applies: |moment| !is_wait_for_child(moment),
         advice: "a child process is started here, or waited for: a wait is awaited with tokio::process::Command; the start blocks by that too, and belongs into tokio::task::spawn_blocking if it is slow",
+    },
+    Instead {
+        cause: Cause::Database,
+        when: "it waits for the disk",
+        applies: |moment| moment.waits() == Some(Waits::Sync),
+        advice: "each commit waits until it is on the disk: put more into one transaction, and call the database in tokio::task::spawn_blocking or from a thread of its own",
+    },
+    Instead {
+        cause: Cause::Database,
+        when: "it is not in a nap or a wait for somebody else",
+        applies: |moment| !may_wait_for_others(moment),
+        advice: "call the database in tokio::task::spawn_blocking or from a thread of its own",
     },
     Instead {
         cause: Cause::Pipe,

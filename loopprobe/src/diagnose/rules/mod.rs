@@ -33,6 +33,7 @@ mod thread_wait;
 mod throttled;
 mod unknown;
 
+pub(super) use fits::may_wait_for_others;
 pub(super) use instead::advice;
 pub use instead::{INSTEAD, Instead};
 

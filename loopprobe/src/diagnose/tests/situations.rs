@@ -95,3 +95,31 @@ fn a_wait_with_a_limit_that_nobody_ended_may_be_for_time_alone() {
         assert!(!forever.advice.contains("time limit"), "{forever:?}");
     }
 }
+
+#[test]
+fn a_commit_that_waits_for_the_disk_waits_for_no_other_connection() {
+    let of = |number| {
+        diagnose(&PollEvidence {
+            stacks: vec![blocked(
+                &["fsync", "unixSync", "sqlite3_step"],
+                number,
+                file("/var/a.db-journal"),
+                20_000_000,
+            )],
+            databases: vec![Database {
+                path: "/var/a.db".to_owned(),
+                holders: vec!["importer (812)".to_owned()],
+            }],
+            ..PollEvidence::default()
+        })
+    };
+    let commit = of(libc::SYS_fsync);
+    assert_eq!(commit.cause, Cause::Database);
+    assert!(!commit.evidence.contains_key("holder"), "{commit:?}");
+    assert!(commit.advice.starts_with("each commit waits"), "{commit:?}");
+    let read = of(libc::SYS_pread64);
+    assert!(!read.advice.contains("other connections"), "{read:?}");
+    let nap = of(libc::SYS_clock_nanosleep);
+    assert_eq!(nap.evidence["holder"], "importer (812)");
+    assert!(nap.advice.contains("other connections"), "{nap:?}");
+}
