@@ -8,20 +8,36 @@ use crate::{
 };
 
 /// The standard library receives from a socket only while it starts a process: what became of
-/// `exec`. What it computes is the start's too.
+/// `exec`. What it computes may be about a child's output.
 pub(super) fn is_start(moment: &Moment<'_>) -> bool {
-    let is_starts =
-        |name: &str| name.contains("process::Command::spawn") || name.contains("posix_spawn");
+    let is_starts = |name: &str| {
+        let is_spawn = name.contains("process::") && name.ends_with("::spawn");
+        is_spawn || name.contains("process::Command::spawn") || name.contains("posix_spawn")
+    };
     let is_childs = moment.operation == Some(Operation::Child);
+    let is_output = matches!(
+        moment.waits(),
+        None | Some(Waits::Descriptor | Waits::Poll | Waits::Child | Waits::MemoryMap)
+    );
     matches!(moment.syscall.map(|call| call.number), Some(56..=58 | 435))
         || names(moment.frames).any(is_starts)
-        || is_childs && (moment.is_on_cpu() || moment.waits() == Some(Waits::Socket))
+        || is_childs && moment.is_on_cpu() && !is_output
+        || is_childs && moment.waits() == Some(Waits::Socket)
 }
 
 /// A new process is a child's matter, whichever call makes it.
 pub(super) fn is_thread_start(moment: &Moment<'_>) -> bool {
     moment.waits() == Some(Waits::Start)
         && moment.calls(&["pthread_create", "std::thread::", "std::sys::thread::"])
+}
+
+/// Whether it writes what a child is to read.
+pub(super) fn feeds_child(moment: &Moment<'_>) -> bool {
+    let is_its = |object: &Object| matches!(object, Object::Pipe(pipe) if !pipe.reads);
+    let writes = moment.syscall.is_some_and(|call| !call.reads());
+    writes
+        && moment.waits() == Some(Waits::Descriptor)
+        && (moment.objects().any(is_its) || moment.calls(&["process::ChildStdin"]))
 }
 
 /// Whether a database may wait until another connection lets go of a lock: libraries take naps
@@ -61,6 +77,17 @@ pub(super) fn is_nap_of_c(moment: &Moment<'_>) -> bool {
     });
     let mut names = deep.filter_map(|frame| frame.function.as_deref());
     names.any(|name| !name.contains("::") && !crate::symbolize::is_c_name(name))
+}
+
+/// Whether it is neither standard output nor error.
+pub(super) fn is_no_output(object: &Object) -> bool {
+    let fd = match object {
+        Object::Pipe(pipe) => pipe.fd,
+        Object::Terminal { fd, .. } => Some(*fd),
+        Object::Socket(socket) => socket.fd,
+        _ => None,
+    };
+    fd.is_some_and(|fd| !matches!(fd, 1 | 2))
 }
 
 /// Whether below what is to blame a logger stands.

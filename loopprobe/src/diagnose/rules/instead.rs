@@ -1,8 +1,8 @@
 //! Advice for situations that the advice of their cause does not fit.
 
 use super::fits::{
-    is_below_logger, is_in_guest, is_nap_of_c, is_start, is_thread_start, is_wait_for_child,
-    may_have_run_out, may_wait_for_others,
+    feeds_child, is_below_logger, is_in_guest, is_nap_of_c, is_no_output, is_start,
+    is_thread_start, is_wait_for_child, may_have_run_out, may_wait_for_others,
 };
 use crate::{
     diagnose::{
@@ -90,6 +90,12 @@ pub const INSTEAD: &[Instead] = &[
     },
     Instead {
         cause: Cause::Child,
+        when: "it writes to a pipe that a child reads",
+        applies: feeds_child,
+        advice: "the child does not read as fast as it is written to: write to it through tokio::process (ChildStdin), or in tokio::task::spawn_blocking",
+    },
+    Instead {
+        cause: Cause::Child,
         when: "nothing tells whether the process is being started or waited for (in a stripped file)",
         applies: |moment| !is_wait_for_child(moment),
         advice: "a child process is started here, or waited for: a wait is awaited with tokio::process::Command; the start blocks by that too, and belongs into tokio::task::spawn_blocking if it is slow",
@@ -116,11 +122,20 @@ pub const INSTEAD: &[Instead] = &[
         cause: Cause::Pipe,
         when: "it reads",
         applies: |moment| {
-            moment
-                .objects()
-                .any(|object| matches!(object, Object::Pipe(pipe) if pipe.reads))
+            let reads = moment.syscall.is_some_and(|call| call.reads());
+            moment.objects().any(|object| match object {
+                Object::Pipe(pipe) => pipe.reads,
+                Object::Terminal { .. } => reads,
+                _ => false,
+            })
         },
         advice: "nothing came from the other end: read with tokio::net::unix::pipe or tokio::process, or in tokio::task::spawn_blocking",
+    },
+    Instead {
+        cause: Cause::Pipe,
+        when: "it writes to another descriptor than standard output and error, and not a log",
+        applies: |moment| moment.objects().all(is_no_output) && !is_below_logger(moment),
+        advice: "whoever reads the other end does not keep up: make the reader drain it, and write with tokio::net::unix::pipe or, to a terminal, tokio::io::unix::AsyncFd, or in tokio::task::spawn_blocking",
     },
     Instead {
         cause: Cause::FileIo,

@@ -123,3 +123,43 @@ fn a_commit_that_waits_for_the_disk_waits_for_no_other_connection() {
     assert_eq!(nap.evidence["holder"], "importer (812)");
     assert!(nap.advice.contains("other connections"), "{nap:?}");
 }
+
+#[test]
+fn who_writes_to_a_child_is_not_told_to_await_its_output() {
+    let writes = |fd, child, inner: &[&str]| {
+        let mut found = blocked(inner, libc::SYS_write, pipe(fd, child), 20_000_000);
+        let waits = diagnosis(found.clone());
+        if child {
+            assert_eq!(waits.cause, Cause::Child);
+            found.stack.kind = StackKind::OnCpu;
+            assert_eq!(computed(found).advice, waits.advice);
+        }
+        waits.advice
+    };
+    let stdin = "std::process::ChildStdin::write";
+    for inner in [&["write", stdin][..], &["write"]] {
+        let advice = writes(9, true, inner);
+        assert!(advice.starts_with("the child does not read"), "{advice}");
+    }
+    let printed = writes(1, false, &["write"]);
+    assert!(printed.contains("every task that prints"), "{printed}");
+    let other = writes(9, false, &["write"]);
+    assert!(other.contains("tokio::net::unix::pipe"), "{other}");
+    // What comes from a child in large pieces is computed with below its functions, too.
+    let output = computed(on_cpu(&["memcpy", "std::process::Command::output"], 5));
+    assert!(
+        output.advice.starts_with("use tokio::process"),
+        "{output:?}"
+    );
+}
+
+#[test]
+fn a_terminal_that_is_read_has_nobody_who_does_not_keep_up() {
+    let terminal = Some(Object::Terminal {
+        fd: 0,
+        path: "/dev/pts/3".to_owned(),
+    });
+    let found = diagnosis(blocked(&["read"], libc::SYS_read, terminal, 20_000_000));
+    assert_eq!(found.cause, Cause::Pipe);
+    assert!(found.advice.starts_with("nothing came"), "{found:?}");
+}
