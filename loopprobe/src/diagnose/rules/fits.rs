@@ -4,7 +4,7 @@ use crate::{
     diagnose::{
         Moment, Object, blame::blamed, moment::names, operation::Operation, syscall::Waits,
     },
-    model::Role,
+    model::{Frame, Role},
 };
 
 /// The standard library receives from a socket only while it starts a process: what became of
@@ -69,6 +69,12 @@ pub(super) fn is_in_guest(moment: &Moment<'_>) -> bool {
     inside.any(|frame| frame.role.guest().is_some())
 }
 
+/// What Tokio's own functions wait in that block: not always `block_on`.
+pub(super) fn is_tokios_park(moment: &Moment<'_>) -> bool {
+    let of_others = ["futures_executor::", "futures_lite::", "pollster::"];
+    moment.waits() == Some(Waits::Futex) && !moment.calls(&of_others) && moment.calls(&["tokio::"])
+}
+
 /// A nap that neither `std::thread::sleep` nor the program itself takes: a function of C stands
 /// between that is not the C library's.
 pub(super) fn is_nap_of_c(moment: &Moment<'_>) -> bool {
@@ -88,6 +94,18 @@ pub(super) fn is_no_output(object: &Object) -> bool {
         _ => None,
     };
     fd.is_some_and(|fd| !matches!(fd, 1 | 2))
+}
+
+/// By name or, where it has none, by the source that it refers to.
+pub(super) fn is_stds_sleep(frames: &[Frame]) -> bool {
+    let is_near = |frame: &Frame| {
+        let hint = frame.near.as_ref();
+        hint.is_some_and(|near| near.file.contains("/library/std/src/"))
+    };
+    let is_named =
+        |frame: &Frame| names(std::slice::from_ref(frame)).any(|name| name.starts_with("std::"));
+    let inside = &frames[..blamed(frames).unwrap_or(frames.len())];
+    inside.iter().any(|frame| is_named(frame) || is_near(frame))
 }
 
 /// Whether below what is to blame a logger stands.

@@ -1,14 +1,11 @@
 //! Advice for situations that the advice of their cause does not fit.
 
 use super::fits::{
-    feeds_child, is_below_logger, is_in_guest, is_nap_of_c, is_no_output, is_start,
-    is_thread_start, is_wait_for_child, may_have_run_out, may_wait_for_others,
+    feeds_child, is_below_logger, is_in_guest, is_nap_of_c, is_no_output, is_start, is_stds_sleep,
+    is_thread_start, is_tokios_park, is_wait_for_child, may_have_run_out, may_wait_for_others,
 };
 use crate::{
-    diagnose::{
-        Moment, Object, descriptors::is_misused, moment::names, operation::Operation,
-        syscall::Waits,
-    },
+    diagnose::{Moment, Object, descriptors::is_misused, operation::Operation, syscall::Waits},
     model::Cause,
 };
 
@@ -163,13 +160,12 @@ pub const INSTEAD: &[Instead] = &[
     },
     Instead {
         cause: Cause::Sleep,
-        when: "by usleep or sleep of the C library",
+        when: "nothing tells that std::thread::sleep is called",
         applies: |moment| {
-            let mut names = names(moment.frames);
-            names.any(|name| matches!(name, "usleep" | "sleep" | "thrd_sleep"))
-                && !moment.calls(&["std::thread::", "std::sys::"])
+            !moment.syscall.is_some_and(|call| call.is_empty_poll())
+                && !is_stds_sleep(moment.frames)
         },
-        advice: "use tokio::time::sleep(..).await instead of the C library's sleep or, if a library of C naps here until something else happens, call that in tokio::task::spawn_blocking",
+        advice: "use tokio::time::sleep(..).await instead of std::thread::sleep or the C library's or, if a library naps here until something else happens, call that in tokio::task::spawn_blocking",
     },
     Instead {
         cause: Cause::Sleep,
@@ -184,6 +180,12 @@ pub const INSTEAD: &[Instead] = &[
             moment.waits() == Some(Waits::Epoll) && moment.operation != Some(Operation::Loop)
         },
         advice: "an epoll instance is waited for inside a poll: have Tokio wait for its descriptors (tokio::io::unix::AsyncFd), or turn that event loop on a thread of its own",
+    },
+    Instead {
+        cause: Cause::NestedBlockOn,
+        when: "in a futex below Tokio's code",
+        applies: is_tokios_park,
+        advice: "await the future instead of block_on, and what blocking_recv, blocking_lock and the like wait for, or run it in tokio::task::spawn_blocking",
     },
     Instead {
         cause: Cause::Channel,
@@ -225,7 +227,7 @@ pub const INSTEAD: &[Instead] = &[
         cause: Cause::Lock,
         when: "the lock is standard output's or error's",
         applies: |moment| super::lock::owner(moment.frames) == Some("standard output or error"),
-        advice: "another thread holds the lock while it writes: see what reads the program's output, and write logs from a thread of their own (tracing_appender::non_blocking and the like)",
+        advice: "another thread holds the lock, as it does while it writes: see what reads the program's output, and write logs from a thread of their own (tracing_appender::non_blocking and the like)",
     },
     Instead {
         cause: Cause::Lock,
@@ -331,6 +333,12 @@ pub const INSTEAD: &[Instead] = &[
         when: IN_GUEST,
         applies: is_in_guest,
         advice: CALLBACK,
+    },
+    Instead {
+        cause: Cause::Cpu,
+        when: "below a logger",
+        applies: is_below_logger,
+        advice: "making log lines takes the time: log less here, or let fewer levels through",
     },
     Instead {
         cause: Cause::Cpu,

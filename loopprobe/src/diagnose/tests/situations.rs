@@ -163,3 +163,33 @@ fn a_terminal_that_is_read_has_nobody_who_does_not_keep_up() {
     assert_eq!(found.cause, Cause::Pipe);
     assert!(found.advice.starts_with("nothing came"), "{found:?}");
 }
+
+#[test]
+fn whose_nap_it_is_must_be_known_before_the_standard_library_is_named() {
+    let nap = |inner: &[&str]| diagnosis(call(inner, libc::SYS_clock_nanosleep, [0; 6])).advice;
+    let std = nap(&["clock_nanosleep", "std::thread::functions::sleep"]);
+    assert!(std.ends_with("instead of std::thread::sleep"), "{std}");
+    let unknown = nap(&["clock_nanosleep"]);
+    assert!(unknown.contains("if a library naps here"), "{unknown}");
+}
+
+#[test]
+fn making_log_lines_is_no_work_for_rayon() {
+    let mut found = on_cpu(
+        &["core::fmt::write", "tracing_core::event::Event::dispatch"],
+        5,
+    );
+    found.stack.frames[1].role = Role::Logging;
+    let found = computed(found);
+    assert_eq!(found.cause, Cause::Cpu);
+    assert!(found.advice.starts_with("making log lines"), "{found:?}");
+}
+
+#[test]
+fn tokios_blocking_functions_are_not_all_block_on() {
+    let advice = |inner: &str| diagnosis(call(&["syscall", inner], libc::SYS_futex, [1; 6])).advice;
+    let tokio = advice("tokio::runtime::park::CachedParkThread::park");
+    assert!(tokio.contains("blocking_recv"), "{tokio}");
+    let futures = advice("futures_executor::local_pool::block_on");
+    assert!(!futures.contains("blocking_recv"), "{futures}");
+}
