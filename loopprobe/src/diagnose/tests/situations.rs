@@ -193,3 +193,12 @@ fn tokios_blocking_functions_are_not_all_block_on() {
     let futures = advice("futures_executor::local_pool::block_on");
     assert!(!futures.contains("blocking_recv"), "{futures}");
 }
+
+#[test]
+fn a_file_below_the_standard_librarys_inner_functions_is_one() {
+    let copy = computed(working(
+        &["copy_file_range", "std::sys::fs::copy"],
+        libc::SYS_copy_file_range,
+    ));
+    assert_eq!(copy.cause, Cause::FileIo);
+}
