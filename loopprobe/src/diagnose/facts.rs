@@ -138,14 +138,14 @@ fn woken_by(waker: &Waker, cause: Cause) -> String {
         .map(|work| (blocking_call(&work.frames), work.ns / 1_000_000))
     {
         Some((Some(call), ms)) => format!(
-            "{thread}, which computed for {ms} ms meanwhile, mostly in {}",
+            "{thread}, which computed for at least {ms} ms meanwhile, mostly in {}",
             call.function
         ),
-        Some((None, ms)) => format!("{thread}, which computed for {ms} ms meanwhile"),
+        Some((None, ms)) => format!("{thread}, which computed for at least {ms} ms meanwhile"),
         None if waker.looped_ns >= LEAST_LOOPED_NS => {
             let ms = waker.looped_ns / 1_000_000;
             format!(
-                "{thread}, which waited for {ms} ms meanwhile in its own event loop, for I/O or a timer"
+                "{thread}, which waited for at least {ms} ms meanwhile in its own event loop, for I/O or a timer"
             )
         }
         None => thread,
