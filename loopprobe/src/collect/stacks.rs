@@ -1,6 +1,7 @@
 //! Stacks of long polls: unwound as they come, named only when their poll turns out to be long.
 
 mod describe;
+mod looks;
 mod own;
 mod record;
 mod seen;
@@ -16,15 +17,16 @@ use std::{
 
 use loopprobe_common::records::{Kind, StackRecord, TakerRecord};
 
+pub(super) use self::{
+    looks::Looks,
+    record::{in_page_fault, raw_stack, registers, syscall},
+    seen::{Left, SeenStack},
+};
 use self::{
     record::is_at_entry,
     seen::{MAX_STACKS, Seen, Taken},
     turns::Turns,
     wakers::Beside,
-};
-pub(super) use self::{
-    record::{raw_stack, registers, syscall},
-    seen::{Left, SeenStack},
 };
 use super::{
     Options,
@@ -39,7 +41,7 @@ use crate::{
     model::{LongPoll, Lost, Outcome},
     process::{ProcessError, Status},
     symbolize::{PerfMap, Symbolizer},
-    unwind::{Means, Memory, PollFunctions, Unwinder, Unwound},
+    unwind::{Memory, PollFunctions, Unwinder, Unwound},
 };
 
 /// Stacks whose poll has ended below the threshold are dropped after this long.
@@ -352,27 +354,14 @@ impl Stacks {
         self.describe(poll, so_far, now_ns);
     }
 
-    /// Adds stack and diagnosis to a poll that was open before the attach.
-    pub(super) fn explain_stuck(&mut self, poll: &mut LongPoll, seen: SeenStack, now_ns: u64) {
-        let split = poll.split.unwrap_or_default();
-        let object = seen.syscall.and_then(|call| self.objects.resolve(&call));
-        let seen = Seen {
-            outcome: Means::of(&seen.frames).outcome(),
-            frames: seen.frames,
-            syscall: seen.syscall,
-            object,
-            start_ns: poll.start_ns,
-            blocked_ns: if seen.on_cpu { 0 } else { split.blocked_ns },
-            runnable_ns: 0,
-            samples: u32::from(seen.on_cpu),
-            page_fault: seen.syscall.is_none() && !seen.on_cpu,
-            halt: None,
-            waker: None,
-        };
-        let taken = Taken {
-            stacks: vec![seen],
-            ..Taken::default()
-        };
+    /// Adds stacks and diagnosis to a poll that was open before the attach.
+    pub(super) fn explain_stuck(&mut self, poll: &mut LongPoll, looks: Looks, now_ns: u64) {
+        let blocked_ns = poll.split.map_or(0, |split| split.blocked_ns);
+        let mut taken = Taken::default();
+        for look in looks.stacks() {
+            let object = look.syscall.and_then(|call| self.objects.resolve(&call));
+            taken.add(look.stands_for(object, poll.start_ns, blocked_ns));
+        }
         self.describe(poll, taken, now_ns);
     }
 }

@@ -17,7 +17,7 @@ pub(super) use self::waiting::{Waiting, is_waiting};
 use super::{
     looked::{Looked, is_clean, threads},
     naming::Named,
-    stacks::{SeenStack, Stacks, raw_stack},
+    stacks::{Looks, SeenStack, Stacks, in_page_fault, raw_stack, syscall},
 };
 use crate::{
     attach::{Kernel, PlannedImage},
@@ -68,7 +68,7 @@ struct StuckPoll {
     reported: bool,
     /// When it was last seen, for a thread that computes.
     sampled_ns: Option<u64>,
-    seen: SeenStack,
+    looks: Looks,
 }
 
 impl Stuck {
@@ -160,11 +160,7 @@ impl Stuck {
                 continue;
             }
             if let Some((poll, frames)) = self.note(tid, &waiting.raw, stacks) {
-                let seen = SeenStack {
-                    frames,
-                    syscall: waiting.syscall,
-                    on_cpu: false,
-                };
+                let seen = SeenStack::waiting(frames, waiting.syscall);
                 self.insert(tid, poll, seen, None);
             }
         }
@@ -216,13 +212,14 @@ impl Stuck {
         };
         let seen = SeenStack {
             frames,
-            syscall: None,
+            syscall: syscall(record),
             on_cpu: true,
+            page_fault: in_page_fault(record),
         };
         match self.open.get_mut(&record.tid) {
             Some(known) if is_same(&known.poll, &poll) => {
                 known.sampled_ns = Some(now_ns);
-                known.seen = seen;
+                known.looks.add(seen);
             }
             _ => self.insert(record.tid, poll, seen, Some(now_ns)),
         }
@@ -265,11 +262,7 @@ impl Stuck {
                 Look::Poll(poll, frames) if is_same(&known, &poll) => {
                     let stuck = self.open.get_mut(&tid)?;
                     stuck.sampled_ns = None;
-                    stuck.seen = SeenStack {
-                        frames,
-                        syscall,
-                        on_cpu: false,
-                    };
+                    stuck.looks.add(SeenStack::waiting(frames, syscall));
                     None
                 }
                 Look::Poll(..) | Look::Nothing => Some(now_ns),
@@ -285,14 +278,15 @@ impl Stuck {
     }
 
     fn insert(&mut self, tid: u32, poll: OpenPoll, seen: SeenStack, sampled_ns: Option<u64>) {
-        let times = Times::of(self.pid, tid);
+        let late_ns = sampled_ns.map_or(0, |now_ns| now_ns.saturating_sub(self.attach_ns));
+        let times = Times::of(self.pid, tid).late_by(late_ns);
         let stuck = StuckPoll {
             poll,
             times,
             next_report_ns: self.attach_ns + PATIENCE_NS,
             reported: false,
             sampled_ns,
-            seen,
+            looks: Looks::of(seen),
         };
         self.open.insert(tid, stuck);
     }

@@ -8,7 +8,7 @@ use super::{
     descriptors::is_misused,
     object::{Pipe, Socket},
     operation::Operation,
-    rules::lock,
+    rules::{lock, may_wait_for_others},
     syscall::Waits,
 };
 use crate::{
@@ -60,7 +60,7 @@ pub(crate) fn facts(
         add(&mut facts, "awaits", awaits(looped, ns));
     }
     if cause == Cause::Database {
-        of_databases(&mut facts, evidence);
+        of_databases(&mut facts, evidence, may_wait_for_others(&moment));
     }
     for object in moment.objects() {
         of_object(&mut facts, cause, object, &moment);
@@ -138,14 +138,14 @@ fn woken_by(waker: &Waker, cause: Cause) -> String {
         .map(|work| (blocking_call(&work.frames), work.ns / 1_000_000))
     {
         Some((Some(call), ms)) => format!(
-            "{thread}, which computed for {ms} ms meanwhile, mostly in {}",
+            "{thread}, which computed for at least {ms} ms meanwhile, mostly in {}",
             call.function
         ),
-        Some((None, ms)) => format!("{thread}, which computed for {ms} ms meanwhile"),
+        Some((None, ms)) => format!("{thread}, which computed for at least {ms} ms meanwhile"),
         None if waker.looped_ns >= LEAST_LOOPED_NS => {
             let ms = waker.looped_ns / 1_000_000;
             format!(
-                "{thread}, which waited for {ms} ms meanwhile in its own event loop, for I/O or a timer"
+                "{thread}, which waited for at least {ms} ms meanwhile in its own event loop, for I/O or a timer"
             )
         }
         None => thread,
@@ -214,11 +214,11 @@ fn of_cause(facts: &mut Facts, cause: Cause, moment: &Moment<'_>) {
     }
 }
 
-/// The database files that somebody has locked; where nobody has, the only one.
-fn of_databases(facts: &mut Facts, evidence: &PollEvidence) {
-    let locked = |database: &&Database| !database.holders.is_empty();
+/// The database files that somebody has locked, where that may be waited for; else the only one.
+fn of_databases(facts: &mut Facts, evidence: &PollEvidence, waits: bool) {
+    let locked = |database: &&Database| waits && !database.holders.is_empty();
     match &evidence.databases[..] {
-        [only] if only.holders.is_empty() => add(facts, "path", &only.path),
+        [only] if !waits || only.holders.is_empty() => add(facts, "path", &only.path),
         several => {
             if let Some(database) = several.iter().find(locked) {
                 add(facts, "path", &database.path);

@@ -35,6 +35,8 @@ pub struct Moment<'a> {
     pub never_yields: bool,
     /// Whether it copied memory: of a whole poll, for most of the time that has this cause.
     pub copies: bool,
+    /// Whether the thread that ended the wait is known.
+    pub woken: bool,
     /// Whose operation it was in, as the frames tell.
     pub(crate) operation: Option<Operation>,
 }
@@ -55,6 +57,7 @@ impl<'a> Moment<'a> {
             copies: copies(found),
             preempted_by_itself: false,
             may_be_javascript: found.may_be_javascript,
+            woken: found.waker.is_some(),
             operation: whose(found),
         }
     }
@@ -74,6 +77,7 @@ impl<'a> Moment<'a> {
             copies: false,
             preempted_by_itself: false,
             may_be_javascript: false,
+            woken: false,
             operation: None,
         }
     }

@@ -117,7 +117,7 @@ const FUNCTIONS: &[(&str, Operation)] = &[
     ("std::thread::JoinHandle", ThreadWait("join")),
     ("std::thread::JoinInner", ThreadWait("join")),
     ("std::thread::join_handle", ThreadWait("join")),
-    ("std::thread::lifecycle", ThreadWait("join")),
+    ("std::thread::lifecycle::JoinInner", ThreadWait("join")),
     ("std::sys::thread::unix::Thread::join", ThreadWait("join")),
     (
         "std::sys::pal::unix::thread::Thread::join",

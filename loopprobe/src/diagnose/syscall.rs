@@ -34,8 +34,10 @@ pub(crate) enum Waits {
     Semaphore,
     /// A lock on the file in its first argument.
     FileLock,
-    /// A child process.
+    /// A child process, or that one is made.
     Child,
+    /// A new thread or, by `clone3`, perhaps a process.
+    Start,
     /// Any of several file descriptors, given as `struct pollfd`.
     Poll,
     /// Any of several file descriptors, given otherwise.
@@ -92,6 +94,12 @@ impl RawSyscall {
         }
     }
 
+    /// Whether it is a wait for a futex that ends by itself.
+    pub(crate) fn has_limit(&self) -> bool {
+        // FUTEX_WAIT and FUTEX_WAIT_BITSET without their flags (include/uapi/linux/futex.h).
+        self.number == 202 && matches!(self.args[1] & 127, 0 | 9) && self.args[3] != 0
+    }
+
     /// What it waits for, where that is known.
     pub(crate) fn waits(&self) -> Option<Waits> {
         Some(match self.number {
@@ -119,7 +127,10 @@ impl RawSyscall {
             202 | 449 | 455 => Waits::Futex,
             65 | 220 => Waits::Semaphore,
             72 | 73 => Waits::FileLock,
-            56..=58 | 61 | 247 | 435 => Waits::Child,
+            // CLONE_THREAD (include/uapi/linux/sched.h); clone3 has its flags in memory.
+            56 if self.args[0] & 0x1_0000 != 0 => Waits::Start,
+            435 => Waits::Start,
+            56..=58 | 61 | 247 => Waits::Child,
             7 | 271 => Waits::Poll,
             // select, pselect6, io_getevents, io_pgetevents, io_uring_enter.
             23 | 270 | 208 | 333 | 426 => Waits::Events,

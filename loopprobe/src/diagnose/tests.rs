@@ -3,6 +3,7 @@
 mod blame;
 mod fitting;
 mod own_time;
+mod situations;
 mod stripped;
 mod table;
 mod waits;

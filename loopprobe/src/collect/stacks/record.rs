@@ -22,6 +22,13 @@ pub(crate) fn syscall(record: &StackRecord) -> Option<RawSyscall> {
     RawSyscall::of_thread(record.syscall, record.args)
 }
 
+/// Whether a sample found its thread in the kernel without a system call: for memory that is not
+/// there yet.
+pub(crate) fn in_page_fault(record: &StackRecord) -> bool {
+    let at_probe = is_at_entry(record) || RawSyscall::is_of_probe(record.syscall);
+    record.in_kernel != 0 && syscall(record).is_none() && !at_probe
+}
+
 /// The stack in a record: in one piece or, of a large one, its innermost and its outermost part.
 pub(crate) fn raw_stack(record: &StackRecord, bytes: &[u8]) -> RawStack {
     let above = record.registers.sp > record.entry_sp;

@@ -11,7 +11,7 @@ use crate::{
     },
     diagnose::{Halt, Object, RawSyscall, Taker},
     model::Outcome,
-    unwind::RawFrame,
+    unwind::{Means, RawFrame},
 };
 
 /// Different stacks kept of one poll; more are counted as lost.
@@ -166,13 +166,44 @@ impl Seen {
     }
 }
 
-/// The stack of a poll that began before the attach, when it was last looked at.
+/// The stack of a poll that began before the attach, at one look at it.
 #[derive(Clone, Debug)]
 pub(in crate::collect) struct SeenStack {
     /// Innermost first, up to the poll function.
     pub(in crate::collect) frames: Vec<RawFrame>,
-    /// The system call that the thread waits in; `None` if it computes.
+    /// The system call that the thread was in; `None` in its own code.
     pub(in crate::collect) syscall: Option<RawSyscall>,
     /// Whether it was on a CPU.
     pub(in crate::collect) on_cpu: bool,
+    /// Whether it was in the kernel for a page fault.
+    pub(in crate::collect) page_fault: bool,
+}
+
+impl SeenStack {
+    /// Of a thread that waits.
+    pub(in crate::collect) fn waiting(frames: Vec<RawFrame>, syscall: Option<RawSyscall>) -> Self {
+        Self {
+            page_fault: syscall.is_none(),
+            frames,
+            syscall,
+            on_cpu: false,
+        }
+    }
+
+    /// As a stack of its poll: a sample, or what all of the blocked time was spent on.
+    pub(super) fn stands_for(self, object: Option<Object>, start_ns: u64, blocked_ns: u64) -> Seen {
+        Seen {
+            outcome: Means::of(&self.frames).outcome(),
+            frames: self.frames,
+            syscall: self.syscall,
+            object,
+            start_ns,
+            blocked_ns: if self.on_cpu { 0 } else { blocked_ns },
+            runnable_ns: 0,
+            samples: u32::from(self.on_cpu),
+            page_fault: self.page_fault,
+            halt: None,
+            waker: None,
+        }
+    }
 }

@@ -151,12 +151,12 @@ impl Stuck {
             split: Some(
                 stuck
                     .times
-                    .split(self.pid, tid, duration_ns, stuck.seen.on_cpu),
+                    .split(self.pid, tid, duration_ns, stuck.looks.is_on_cpu()),
             ),
             diagnosis: None,
             stacks: Vec::new(),
         };
-        stacks.explain_stuck(&mut poll, stuck.seen.clone(), until_ns);
+        stacks.explain_stuck(&mut poll, stuck.looks.clone(), until_ns);
         advise(&mut poll, stuck.poll.runtime);
         poll
     }

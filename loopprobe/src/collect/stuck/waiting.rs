@@ -23,7 +23,12 @@ const COPY_BYTES: usize = 64 * 1024;
 pub(super) struct Times {
     on_cpu_ns: u64,
     runnable_ns: u64,
+    /// How long before them the time began.
+    late_ns: u64,
 }
+
+/// The kernel adds to a running thread's time on a CPU at its ticks; the longest are 10 ms apart.
+const TICK_NS: u64 = 10_000_000;
 
 impl Times {
     pub(super) fn of(pid: u32, tid: u32) -> Self {
@@ -35,7 +40,13 @@ impl Times {
         Self {
             on_cpu_ns: words.next().unwrap_or(0),
             runnable_ns: words.next().unwrap_or(0),
+            late_ns: 0,
         }
+    }
+
+    /// Read so long after the time that they are to tell of began.
+    pub(super) fn late_by(self, late_ns: u64) -> Self {
+        Self { late_ns, ..self }
     }
 
     /// Where the time since then went. Without times, the thread did all along what it was seen
@@ -47,15 +58,24 @@ impl Times {
             .saturating_sub(self.runnable_ns)
             .min(duration_ns);
         let rest = duration_ns - runnable_ns;
-        let on_cpu_ns = if on_cpu {
-            rest
-        } else {
-            now.on_cpu_ns.saturating_sub(self.on_cpu_ns).min(rest)
-        };
+        let on_cpu_ns = self
+            .on_cpu_until(now, on_cpu)
+            .map_or(rest, |ns| ns.min(rest));
         Split {
             on_cpu_ns,
             runnable_ns,
             blocked_ns: rest - on_cpu_ns,
+        }
+    }
+
+    /// How long the thread was on a CPU: where it is there now, before the first of these times
+    /// too. `None` is all along.
+    fn on_cpu_until(self, now: Self, on_cpu: bool) -> Option<u64> {
+        let measured_ns = now.on_cpu_ns.saturating_sub(self.on_cpu_ns);
+        match (on_cpu, now.on_cpu_ns) {
+            (true, 0) => None,
+            (true, _) => Some(measured_ns + self.late_ns + TICK_NS),
+            (false, _) => Some(measured_ns),
         }
     }
 }
@@ -107,4 +127,23 @@ pub(in crate::collect) fn is_waiting(pid: u32, tid: u32) -> bool {
 
 pub(super) fn thread_exists(pid: u32, tid: u32) -> bool {
     fs::exists(format!("/proc/{pid}/task/{tid}")).unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_is_on_its_cpu_now_may_have_waited_before() {
+        let at = |on_cpu_ns| Times {
+            on_cpu_ns,
+            ..Times::default()
+        };
+        let first = at(5_000_000).late_by(3_000_000);
+        let now = at(25_000_000);
+        assert_eq!(first.on_cpu_until(now, true), Some(33_000_000));
+        assert_eq!(first.on_cpu_until(now, false), Some(20_000_000));
+        // A kernel without these times.
+        assert_eq!(at(0).on_cpu_until(at(0), true), None);
+    }
 }

@@ -16,12 +16,15 @@ pub(super) const RULE: Rule = Rule {
     applies: is_file,
 };
 
+/// The standard library's functions of files.
+pub(super) const STDS: &[&str] = &["std::fs::", "std::sys::fs::"];
+
 fn is_file(moment: &Moment<'_>) -> bool {
     match (moment.waits(), moment.object) {
         (Some(Waits::Path(_)), _) => true,
         (Some(Waits::Descriptor), Some(Object::File { .. })) => true,
         // The file has been closed meanwhile, and its descriptor is another's by now.
-        (Some(Waits::Descriptor), None | Some(Object::Socket(_))) => moment.calls(&["std::fs::"]),
+        (Some(Waits::Descriptor), None | Some(Object::Socket(_))) => moment.calls(STDS),
         _ => false,
     }
 }

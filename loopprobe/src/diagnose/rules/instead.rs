@@ -1,11 +1,12 @@
 //! Advice for situations that the advice of their cause does not fit.
 
+use super::fits::{
+    feeds_child, is_below_logger, is_in_guest, is_nap_of_c, is_no_output, is_start, is_stds_sleep,
+    is_thread_start, is_tokios_park, is_wait_for_child, may_have_run_out, may_wait_for_others,
+};
 use crate::{
-    diagnose::{
-        Moment, Object, blame::blamed, descriptors::is_misused, moment::names,
-        operation::Operation, syscall::Waits,
-    },
-    model::{Cause, Role},
+    diagnose::{Moment, Object, descriptors::is_misused, operation::Operation, syscall::Waits},
+    model::Cause,
 };
 
 /// One row of the table: what to do instead of what the cause's own row says.
@@ -25,6 +26,11 @@ const CALLBACK: &str = "an interpreter runs here (Python, JavaScript), and the t
 const MAY_BE_JAVASCRIPT: &str = "without a name, in a file that holds V8";
 const PERHAPS_CALLBACK: &str = "if JavaScript runs here, make the callback shorter or give its work to a worker; if it is Rust, move the computation to tokio::task::spawn_blocking";
 const IN_GUEST: &str = "below code that an interpreter runs (CPython, V8)";
+
+const WITH_A_LIMIT: &str = "with a time limit, and no thread was seen to end it";
+const RAN_OUT: &str = "this wait has a time limit, and no thread was seen to end it before: if only time was to pass, use tokio::time::sleep(..).await, else what tokio::sync has for it inside tokio::time::timeout";
+const A_THREAD_IS_STARTED: &str = "a thread is started";
+const KEEP_THREADS: &str = "starting threads takes the time: start fewer of them, and keep them for what comes later (a pool, tokio::task::spawn_blocking)";
 
 /// Of one cause the first that applies wins. `docs/causes.md` shows this table; a test keeps them
 /// equal.
@@ -81,9 +87,27 @@ pub const INSTEAD: &[Instead] = &[
     },
     Instead {
         cause: Cause::Child,
+        when: "it writes to a pipe that a child reads",
+        applies: feeds_child,
+        advice: "the child does not read as fast as it is written to: write to it through tokio::process (ChildStdin), or in tokio::task::spawn_blocking",
+    },
+    Instead {
+        cause: Cause::Child,
         when: "nothing tells whether the process is being started or waited for (in a stripped file)",
         applies: |moment| !is_wait_for_child(moment),
         advice: "a child process is started here, or waited for: a wait is awaited with tokio::process::Command; the start blocks by that too, and belongs into tokio::task::spawn_blocking if it is slow",
+    },
+    Instead {
+        cause: Cause::Database,
+        when: "it waits for the disk",
+        applies: |moment| moment.waits() == Some(Waits::Sync),
+        advice: "each commit waits until it is on the disk: put more into one transaction, and call the database in tokio::task::spawn_blocking or from a thread of its own",
+    },
+    Instead {
+        cause: Cause::Database,
+        when: "it is not in a nap or a wait for somebody else",
+        applies: |moment| !may_wait_for_others(moment),
+        advice: "call the database in tokio::task::spawn_blocking or from a thread of its own",
     },
     Instead {
         cause: Cause::Pipe,
@@ -95,11 +119,20 @@ pub const INSTEAD: &[Instead] = &[
         cause: Cause::Pipe,
         when: "it reads",
         applies: |moment| {
-            moment
-                .objects()
-                .any(|object| matches!(object, Object::Pipe(pipe) if pipe.reads))
+            let reads = moment.syscall.is_some_and(|call| call.reads());
+            moment.objects().any(|object| match object {
+                Object::Pipe(pipe) => pipe.reads,
+                Object::Terminal { .. } => reads,
+                _ => false,
+            })
         },
         advice: "nothing came from the other end: read with tokio::net::unix::pipe or tokio::process, or in tokio::task::spawn_blocking",
+    },
+    Instead {
+        cause: Cause::Pipe,
+        when: "it writes to another descriptor than standard output and error, and not a log",
+        applies: |moment| moment.objects().all(is_no_output) && !is_below_logger(moment),
+        advice: "whoever reads the other end does not keep up: make the reader drain it, and write with tokio::net::unix::pipe or, to a terminal, tokio::io::unix::AsyncFd, or in tokio::task::spawn_blocking",
     },
     Instead {
         cause: Cause::FileIo,
@@ -127,13 +160,12 @@ pub const INSTEAD: &[Instead] = &[
     },
     Instead {
         cause: Cause::Sleep,
-        when: "by usleep or sleep of the C library",
+        when: "nothing tells that std::thread::sleep is called",
         applies: |moment| {
-            let mut names = names(moment.frames);
-            names.any(|name| matches!(name, "usleep" | "sleep" | "thrd_sleep"))
-                && !moment.calls(&["std::thread::", "std::sys::"])
+            !moment.syscall.is_some_and(|call| call.is_empty_poll())
+                && !is_stds_sleep(moment.frames)
         },
-        advice: "use tokio::time::sleep(..).await instead of the C library's sleep or, if a library of C naps here until something else happens, call that in tokio::task::spawn_blocking",
+        advice: "use tokio::time::sleep(..).await instead of std::thread::sleep or the C library's or, if a library naps here until something else happens, call that in tokio::task::spawn_blocking",
     },
     Instead {
         cause: Cause::Sleep,
@@ -150,10 +182,22 @@ pub const INSTEAD: &[Instead] = &[
         advice: "an epoll instance is waited for inside a poll: have Tokio wait for its descriptors (tokio::io::unix::AsyncFd), or turn that event loop on a thread of its own",
     },
     Instead {
+        cause: Cause::NestedBlockOn,
+        when: "in a futex below Tokio's code",
+        applies: is_tokios_park,
+        advice: "await the future instead of block_on, and what blocking_recv, blocking_lock and the like wait for, or run it in tokio::task::spawn_blocking",
+    },
+    Instead {
         cause: Cause::Channel,
         when: "below a logger",
         applies: is_below_logger,
         advice: "the logger's queue is full, since its thread does not get rid of the lines: see what reads the program's output, log less, or let the logger drop lines (tracing_appender's lossy) or keep more of them",
+    },
+    Instead {
+        cause: Cause::Channel,
+        when: WITH_A_LIMIT,
+        applies: may_have_run_out,
+        advice: RAN_OUT,
     },
     Instead {
         cause: Cause::Spin,
@@ -183,7 +227,7 @@ pub const INSTEAD: &[Instead] = &[
         cause: Cause::Lock,
         when: "the lock is standard output's or error's",
         applies: |moment| super::lock::owner(moment.frames) == Some("standard output or error"),
-        advice: "another thread holds the lock while it writes: see what reads the program's output, and write logs from a thread of their own (tracing_appender::non_blocking and the like)",
+        advice: "another thread holds the lock, as it does while it writes: see what reads the program's output, and write logs from a thread of their own (tracing_appender::non_blocking and the like)",
     },
     Instead {
         cause: Cause::Lock,
@@ -220,6 +264,12 @@ pub const INSTEAD: &[Instead] = &[
     },
     Instead {
         cause: Cause::ThreadWait,
+        when: WITH_A_LIMIT,
+        applies: may_have_run_out,
+        advice: RAN_OUT,
+    },
+    Instead {
+        cause: Cause::ThreadWait,
         when: "nothing tells what for",
         applies: |moment| moment.operation.is_none(),
         advice: "another thread had to do something first, and nothing tells what: to let go of a lock, to signal a condition variable, to answer; symbols (--debug-file) may; wait with what tokio::sync has for it, or in tokio::task::spawn_blocking",
@@ -229,6 +279,12 @@ pub const INSTEAD: &[Instead] = &[
         when: "mostly by other threads of the process",
         applies: |moment| moment.preempted_by_itself,
         advice: "other threads of this process had the CPU, which is not this code's fault: have fewer of them at work at a time (worker threads, rayon, the blocking pool), or give the process more CPUs",
+    },
+    Instead {
+        cause: Cause::Unknown,
+        when: A_THREAD_IS_STARTED,
+        applies: is_thread_start,
+        advice: KEEP_THREADS,
     },
     Instead {
         cause: Cause::Unknown,
@@ -280,9 +336,21 @@ pub const INSTEAD: &[Instead] = &[
     },
     Instead {
         cause: Cause::Cpu,
+        when: "below a logger",
+        applies: is_below_logger,
+        advice: "making log lines takes the time: log less here, or let fewer levels through",
+    },
+    Instead {
+        cause: Cause::Cpu,
         when: "most samples are in memcpy or memmove",
         applies: |moment| moment.copies,
         advice: "it copies much memory at once: share it (Arc, bytes::Bytes) instead of cloning it, or move the work to tokio::task::spawn_blocking",
+    },
+    Instead {
+        cause: Cause::Cpu,
+        when: A_THREAD_IS_STARTED,
+        applies: is_thread_start,
+        advice: KEEP_THREADS,
     },
     Instead {
         cause: Cause::Cpu,
@@ -291,52 +359,6 @@ pub const INSTEAD: &[Instead] = &[
         advice: "the kernel works here, in the system call that the evidence names: ask it for less at once, or call it in tokio::task::spawn_blocking",
     },
 ];
-
-/// The standard library receives from a socket only while it starts a process: what became of
-/// `exec`. What it computes is the start's too.
-fn is_start(moment: &Moment<'_>) -> bool {
-    let is_starts =
-        |name: &str| name.contains("process::Command::spawn") || name.contains("posix_spawn");
-    let is_childs = moment.operation == Some(Operation::Child);
-    matches!(moment.syscall.map(|call| call.number), Some(56..=58 | 435))
-        || names(moment.frames).any(is_starts)
-        || is_childs && (moment.is_on_cpu() || moment.waits() == Some(Waits::Socket))
-}
-
-/// By the system call, by a pipe that a child writes to, or by a name.
-fn is_wait_for_child(moment: &Moment<'_>) -> bool {
-    let is_pipe_of_child = |object: &Object| matches!(object, Object::Pipe(pipe) if pipe.child);
-    matches!(moment.waits(), Some(Waits::Child | Waits::Poll))
-        || names(moment.frames).any(|name| name.contains("process::"))
-        || moment.operation != Some(Operation::Child) && moment.objects().any(is_pipe_of_child)
-}
-
-/// Whether the call that is to blame has entered an interpreter.
-fn is_in_guest(moment: &Moment<'_>) -> bool {
-    let inside = blamed(moment.frames).unwrap_or(moment.frames.len());
-    let mut inside = moment.frames[..inside].iter();
-    inside.any(|frame| frame.role.guest().is_some())
-}
-
-/// A nap that neither `std::thread::sleep` nor the program itself takes: a function of C stands
-/// between that is not the C library's.
-fn is_nap_of_c(moment: &Moment<'_>) -> bool {
-    let deep = moment.frames.iter().take_while(|frame| {
-        matches!(frame.role, Role::C | Role::Dependency) && frame.function.is_some()
-    });
-    let mut names = deep.filter_map(|frame| frame.function.as_deref());
-    names.any(|name| !name.contains("::") && !crate::symbolize::is_c_name(name))
-}
-
-/// Whether below what is to blame a logger stands.
-fn is_below_logger(moment: &Moment<'_>) -> bool {
-    let inside = blamed(moment.frames).map_or(0, |own| own + 1);
-    let is_loggers = |frame: &crate::model::Frame| {
-        let hint = frame.near.as_ref().map_or("", |near| near.file.as_str());
-        frame.role == Role::Logging || hint.contains("/tracing-") || hint.contains("/slog-async-")
-    };
-    moment.frames[..inside].iter().any(is_loggers)
-}
 
 /// The advice for a cause in a situation.
 pub(crate) fn advice(cause: Cause, moment: &Moment<'_>) -> &'static str {

@@ -13,6 +13,7 @@ mod database;
 mod dns;
 mod drop;
 mod file_io;
+mod fits;
 mod frozen;
 mod fsync;
 mod instead;
@@ -32,6 +33,7 @@ mod thread_wait;
 mod throttled;
 mod unknown;
 
+pub(super) use fits::may_wait_for_others;
 pub(super) use instead::advice;
 pub use instead::{INSTEAD, Instead};
 

@@ -16,6 +16,9 @@ pub(super) const RULE: Rule = Rule {
     applies: is_network,
 };
 
+/// The standard library's functions of sockets.
+const STDS: &[&str] = &["std::net::", "std::os::unix::net::", "std::sys::net::"];
+
 fn is_network(moment: &Moment<'_>) -> bool {
     let socket = || {
         moment
@@ -26,11 +29,11 @@ fn is_network(moment: &Moment<'_>) -> bool {
         Some(Waits::Socket) => true,
         // Below a function of files, the file has been closed meanwhile, and its descriptor is a
         // connection's by now.
-        Some(Waits::Descriptor) if socket() => !moment.calls(&["std::fs::"]),
-        Some(Waits::Descriptor) => {
-            moment.object.is_none() && moment.calls(&["std::net::", "std::os::unix::net::"])
+        Some(Waits::Descriptor) if socket() => !moment.calls(super::file_io::STDS),
+        Some(Waits::Descriptor) => moment.object.is_none() && moment.calls(STDS),
+        Some(Waits::Poll | Waits::Events) => {
+            socket() || moment.calls(STDS) || moment.calls(&["TcpStream"])
         }
-        Some(Waits::Poll | Waits::Events) => socket() || moment.calls(&["std::net::", "TcpStream"]),
         _ => false,
     }
 }

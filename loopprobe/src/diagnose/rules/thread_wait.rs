@@ -1,6 +1,6 @@
 //! In futex for no lock: park, join, condition variable, barrier, or nothing tells what.
 
-use super::{Colour, Rule};
+use super::{Colour, Rule, spin::is_spinning};
 use crate::{
     diagnose::{operation::Operation, syscall::Waits},
     model::Cause,
@@ -17,5 +17,6 @@ pub(super) const RULE: Rule = Rule {
         moment.is_blocked()
             && moment.waits() == Some(Waits::Futex)
             && !matches!(moment.operation, Some(Operation::Lock(_)))
+            || moment.operation == Some(Operation::ThreadWait("rayon")) && is_spinning(moment)
     },
 };

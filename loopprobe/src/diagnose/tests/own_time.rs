@@ -97,7 +97,7 @@ fn what_was_a_polls_own_keeps_the_advice_for_its_situation() {
     assert!(
         found
             .advice
-            .contains("another thread holds the lock while it writes"),
+            .contains("another thread holds the lock, as it does while it writes"),
         "{}",
         found.advice
     );

@@ -101,7 +101,7 @@ fn what_the_thread_did_that_ended_a_wait_is_said() {
             ns: 7_500_000,
         }),
     });
-    let expected = "pool-0 (12), which computed for 7 ms meanwhile, mostly in app::helper";
+    let expected = "pool-0 (12), which computed for at least 7 ms meanwhile, mostly in app::helper";
     assert_eq!(diagnosis(found).evidence["waker"], expected);
 }
 

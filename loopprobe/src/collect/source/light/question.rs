@@ -94,6 +94,7 @@ fn is_no_parking(record: &StackRecord) -> bool {
                     | Waits::Time
                     | Waits::FileLock
                     | Waits::Child
+                    | Waits::Start
             )
         )
 }
