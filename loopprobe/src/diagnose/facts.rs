@@ -10,6 +10,7 @@ use super::{
     operation::Operation,
     rules::{lock, may_wait_for_others},
     syscall::Waits,
+    time::time,
 };
 use crate::{
     code::short_path,
@@ -135,19 +136,17 @@ fn woken_by(waker: &Waker, cause: Cause) -> String {
     match waker
         .work
         .as_ref()
-        .map(|work| (blocking_call(&work.frames), work.ns / 1_000_000))
+        .map(|work| (blocking_call(&work.frames), time(work.ns)))
     {
-        Some((Some(call), ms)) => format!(
-            "{thread}, which computed for at least {ms} ms meanwhile, mostly in {}",
+        Some((Some(call), time)) => format!(
+            "{thread}, which computed for at least {time} meanwhile, mostly in {}",
             call.function
         ),
-        Some((None, ms)) => format!("{thread}, which computed for at least {ms} ms meanwhile"),
-        None if waker.looped_ns >= LEAST_LOOPED_NS => {
-            let ms = waker.looped_ns / 1_000_000;
-            format!(
-                "{thread}, which waited for at least {ms} ms meanwhile in its own event loop, for I/O or a timer"
-            )
-        }
+        Some((None, time)) => format!("{thread}, which computed for at least {time} meanwhile"),
+        None if waker.looped_ns >= LEAST_LOOPED_NS => format!(
+            "{thread}, which waited for at least {} meanwhile in its own event loop, for I/O or a timer",
+            time(waker.looped_ns)
+        ),
         None => thread,
     }
 }

@@ -24,6 +24,7 @@ mod syscall;
 mod syscall_names;
 #[cfg(test)]
 mod tests;
+mod time;
 mod verdict;
 
 pub(crate) use blame::blocking_call;

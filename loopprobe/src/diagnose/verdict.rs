@@ -10,6 +10,7 @@ use super::{
     moment::copies,
     rules,
     syscall::Waits,
+    time::time,
 };
 use crate::model::{Blocked, Cause, Diagnosis, Frame, Outcome, Role, Split, StackKind};
 
@@ -118,10 +119,13 @@ fn advice(
     let (_, heaviest) = heaviest_call(&stacks);
     let heaviest = heaviest.map(|found| moment_of(found, &stacks));
     let own_advice = advice_of(own, evidence, heaviest);
-    let (own_ms, most_ms) = (own_ns / 1_000_000, most_ns / 1_000_000);
-    let label = own.rule().label;
+    let mostly = match most_ns {
+        0 => String::new(),
+        ns => format!(", {} of them {}", time(ns), own.rule().label),
+    };
     format!(
-        "{own_ms} ms of it were the code's own, {most_ms} ms of them {label}: {own_advice}; for the rest, {advice}"
+        "{} of it were the code's own{mostly}: {own_advice}; for the rest, {advice}",
+        time(own_ns)
     )
 }
 

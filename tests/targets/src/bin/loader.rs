@@ -3,6 +3,7 @@
 //! `loader` takes the library's path from the variable `PLUGIN`, and loads and runs it after `go`.
 
 #[path = "../../host/src/plugin.rs"]
+#[allow(dead_code)] // It opens the library, and calls nothing in it by these names.
 mod plugin;
 
 use std::time::Duration;

@@ -4,6 +4,7 @@
 //! The variable `PLUGIN` names the library.
 
 #[path = "../../host/src/plugin.rs"]
+#[allow(dead_code)] // It opens the library, and calls nothing in it by these names.
 mod plugin;
 
 use targets::control::{self, Options};
