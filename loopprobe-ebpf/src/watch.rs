@@ -1,8 +1,6 @@
 //! Polls without probes: at each switch and sample of one of the target's threads, what its own
 //! variables say that it polls.
 
-use core::mem::MaybeUninit;
-
 use aya_ebpf::helpers::{bpf_probe_read_user, generated::bpf_probe_read_user as probe_read_user};
 use loopprobe_common::{
     config::UNKNOWN_TYPE,
@@ -248,7 +246,9 @@ fn polled_by(
     };
     let size = words.window;
     if size == 0 || size > size_of_val(window) as u64 {
-        return polled_apart(words, task_id_at);
+        let read = read_apart(words.budget_distance, task_id_at);
+        return (read.failed == 0)
+            .then(|| Polled::of(words, read.has_budget as u8, read.tag, read.task_id));
     }
     let from = task_id_at.wrapping_sub(words.before);
     // SAFETY: the helper writes no more than that to `window`, and fails on a bad address.
@@ -267,27 +267,36 @@ fn polled_by(
     Some(Polled::of(words, has_budget, tag, task_id))
 }
 
+/// What was read word by word. All of it is written always: the verifier of Linux 5.15 does not
+/// know what an `Option` on the stack leaves out.
+#[derive(Clone, Copy)]
+struct Apart {
+    failed: u64,
+    has_budget: u64,
+    tag: u64,
+    task_id: u64,
+}
+
 /// The same where the words lie far from each other. Reading user memory is dear, however little.
 #[inline(never)]
-fn polled_apart(words: &Words, task_id_at: u64) -> Option<Polled> {
-    let budget_at = task_id_at.wrapping_add(words.budget_distance);
-    // SAFETY: the helper fails on a bad address.
-    let has_budget = unsafe { bpf_probe_read_user(budget_at as *const u8) }.ok()?;
-    let mut pair = MaybeUninit::<[u64; 2]>::uninit();
-    // SAFETY: the helper writes the given size to `pair`, zeros if the address is bad.
+fn read_apart(budget_distance: u64, task_id_at: u64) -> Apart {
+    let budget_at = task_id_at.wrapping_add(budget_distance);
+    let (mut has_budget, mut pair) = (0_u8, [0_u64; 2]);
+    // SAFETY: the helper writes the given size, zeros if the address is bad.
     let failed = unsafe {
-        probe_read_user(
-            pair.as_mut_ptr().cast(),
-            size_of_val(&pair) as u32,
-            task_id_at.wrapping_sub(8) as *const _,
-        )
+        probe_read_user((&raw mut has_budget).cast(), 1, budget_at as *const _)
+            | probe_read_user(
+                pair.as_mut_ptr().cast(),
+                size_of_val(&pair) as u32,
+                task_id_at.wrapping_sub(8) as *const _,
+            )
     };
-    if failed != 0 {
-        return None;
+    Apart {
+        failed: failed as u64,
+        has_budget: has_budget.into(),
+        tag: pair[0],
+        task_id: pair[1],
     }
-    // SAFETY: the helper has filled it.
-    let [tag, task_id] = unsafe { pair.assume_init() };
-    Some(Polled::of(words, has_budget, tag, task_id))
 }
 
 /// Where the current thread keeps its task's number. The inner `None`: its module's block has not
