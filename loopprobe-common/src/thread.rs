@@ -149,6 +149,9 @@ pub struct Thread {
     pub driver_from_ns: u64,
     /// See there.
     pub driver_to_ns: u64,
+    /// The stack pointer in its last wait below [`Thread::PARKS`]. A signal interrupts such a wait,
+    /// and it goes on.
+    pub park_sp: u64,
     /// What is seen of its poll where it is watched instead of probed. Behind all that a probe
     /// touches.
     pub watch: Watch,
@@ -182,6 +185,10 @@ impl Thread {
     pub const CANARY: u32 = 1 << 14;
     /// It polls tasks, and only threads that do not are watched.
     pub const ASIDE: u32 = 1 << 15;
+    /// A probe sees it park where it does so in a futex, which other waits do too.
+    pub const PARKS: u32 = 1 << 16;
+    /// It has passed that probe and not waited since.
+    pub const PARKING: u32 = 1 << 17;
 
     /// Whether it has polled a task since a session began. The outermost poll stays in its place
     /// when it has ended.

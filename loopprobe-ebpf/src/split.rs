@@ -45,7 +45,7 @@ pub fn switch_out(tid: u32, thread: &mut Thread, voluntary: bool, preempted: u64
             stack::keep(tid, thread, now);
         }
     } else if root::has_root(thread) {
-        if stack::waits_for_events(thread.flags & Thread::EPOLL == 0) {
+        if stack::parks(thread) {
             root::end(thread);
             thread.flags |= Thread::PARKED;
             health::park(thread, now);

@@ -155,14 +155,30 @@ pub fn send_kept(tid: u32, thread: &mut Thread, unsent_ns: u64, now: u64) {
     cost::each(thread.target, Part::Stack, start_ns);
 }
 
-/// Whether the current thread, which goes off its CPU, waits for events as an event loop does.
+/// Whether the current thread, which goes off its CPU with a loop of its own, waits for events as
+/// a loop does: in `epoll_wait` or, without an I/O driver, in a futex. A lock and a channel wait in
+/// a futex too; where its parking is probed, only the wait after the probe is the loop's.
 #[inline(never)]
-pub fn waits_for_events(futex_too: bool) -> bool {
+pub fn parks(thread: &mut Thread) -> bool {
     let Some(regs) = user_registers() else {
         return false;
     };
     let syscall = arch::syscall(&regs);
-    arch::is_epoll(syscall) || (futex_too && syscall == arch::SYS_FUTEX)
+    if arch::is_epoll(syscall) {
+        return true;
+    }
+    if syscall != arch::SYS_FUTEX || thread.flags & Thread::EPOLL != 0 {
+        return false;
+    }
+    if thread.flags & (Thread::PARKS | Thread::LOCAL) != Thread::PARKS {
+        return true;
+    }
+    let sp = arch::registers(&regs).sp;
+    if thread.flags & Thread::PARKING != 0 {
+        thread.flags &= !Thread::PARKING;
+        thread.park_sp = sp;
+    }
+    sp == thread.park_sp
 }
 
 /// The poll or the root future's turn that is open on a thread.

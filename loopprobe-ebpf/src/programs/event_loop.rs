@@ -67,14 +67,17 @@ fn try_epoll_enter(ctx: &ProbeContext) -> Option<()> {
     Some(())
 }
 
-/// `tokio::runtime::park::Inner::park` is called: a thread in `block_on` of a multi_thread runtime
-/// has polled its future.
+/// `park` or `park_timeout` of `tokio::runtime::park::Inner` is called: a thread in `block_on` of a
+/// multi_thread runtime has polled its future.
 #[uprobe]
 pub fn park_enter(ctx: ProbeContext) -> u32 {
     own_stack::of_thread(&ctx);
     if let Some(thread) = current() {
         cost::count(thread.target, Part::Loop);
         turn(thread, Thread::BLOCK_ON);
+        if thread.depth == 0 {
+            thread.flags |= Thread::PARKS | Thread::PARKING;
+        }
     }
     0
 }

@@ -30,7 +30,7 @@ pub enum Role {
     BlockingEnter,
     /// The entry of `epoll_wait`.
     EpollEnter,
-    /// The entry of `tokio::runtime::park::Inner::park`.
+    /// The entry of `tokio::runtime::park::Inner::park` and of `park_timeout`.
     ParkEnter,
     /// The entry of `CachedParkThread::block_on`.
     BlockOnEnter,

@@ -59,6 +59,12 @@ fn a_blocking_root_future_of_a_multi_thread_runtime_is_reported_or_declared_unco
     Ok(())
 }
 
+/// The thread parks in a futex, and a lock, a channel or a condition variable waits in one too.
+#[test]
+fn a_root_future_that_waits_in_a_futex_is_not_parked() -> Result<()> {
+    check(Build::DEFAULT, "root_waits")
+}
+
 /// Of a wait the target itself learns a little later than the scheduler.
 const CLOSE_NS: u64 = 300_000;
 

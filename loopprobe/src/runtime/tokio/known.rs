@@ -33,7 +33,10 @@ pub(super) fn loop_marks(image: &Image, symbols: &SymbolTable) -> LoopMarks {
     let is_park = |name: &str| {
         matches!(
             plain(name).as_str(),
-            "tokio::runtime::park::Inner::park" | "tokio::park::thread::Inner::park"
+            "tokio::runtime::park::Inner::park"
+                | "tokio::runtime::park::Inner::park_timeout"
+                | "tokio::park::thread::Inner::park"
+                | "tokio::park::thread::Inner::park_timeout"
         )
     };
     let is_block_on = |name: &str| {

@@ -12,7 +12,7 @@ use tokio::task::{JoinSet, LocalSet};
 /// Milliseconds, in turn: on both sides of the default threshold, close to it and far from it.
 const STEPS: [u64; 10] = [1, 12, 4, 20, 8, 11, 2, 35, 9, 15];
 
-const SCENARIOS: [&str; 19] = [
+const SCENARIOS: [&str; 20] = [
     "sleep",
     "cpu",
     "nested",
@@ -23,6 +23,7 @@ const SCENARIOS: [&str; 19] = [
     "current_thread",
     "root",
     "root_multi",
+    "root_waits",
     "fleeting",
     "short",
     "runtimes",
@@ -51,8 +52,9 @@ fn main() {
         "local_set" => run(&multi(), &options, local_tasks("local_set", rounds)),
         "join_set" => run(&multi(), &options, join_set(rounds)),
         "current_thread" => run(&current(), &options, sleepers(rounds)),
-        "root" => run(&current(), &options, root(rounds)),
-        "root_multi" => run(&multi(), &options, root(rounds)),
+        "root" => run(&current(), &options, root(rounds, block_ms)),
+        "root_multi" => run(&multi(), &options, root(rounds, block_ms)),
+        "root_waits" => run(&multi(), &options, root(rounds, wait_ms)),
         "fleeting" => run(&multi(), &options, fleeting(rounds)),
         "short" => run(&multi(), &options, short(rounds)),
         "deep" => run(&multi(), &options, deep_tasks(rounds)),
@@ -222,9 +224,9 @@ async fn fleeting(rounds: u32) {
 }
 
 /// The root future itself blocks, beside a task that only ticks.
-async fn root(rounds: u32) {
+async fn root(rounds: u32, work: fn(u64)) {
     let ticker = truth::spawn("ticker", steps(rounds, 0, |_| ()));
-    steps(rounds, 1, block_ms).await;
+    steps(rounds, 1, work).await;
     ticker.await.expect("no panic");
 }
 
