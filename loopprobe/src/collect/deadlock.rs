@@ -18,10 +18,13 @@ pub(super) fn tell(poll: &mut LongPoll, polling: &HashSet<u32>) -> bool {
         return false;
     }
     if let Some(count) = all_wait(poll.pid, poll.tid, polling) {
-        let words = format!(
-            "possible: all {count} threads named {} wait like this one, and no thread of the process runs",
-            poll.thread
-        );
+        let words = match count {
+            1 => "possible: no thread of the process runs".to_owned(),
+            _ => format!(
+                "possible: all {count} threads named {} wait like this one, and no thread of the process runs",
+                poll.thread
+            ),
+        };
         diagnosis.evidence.insert("deadlock".to_owned(), words);
         return true;
     }

@@ -47,6 +47,11 @@ impl Polls {
     /// A poll that has ended.
     pub(super) fn ended(&mut self, record: &PollRecord, plan: &Plan) -> LongPoll {
         self.next_report.remove(&(record.tid, record.poll.start_ns));
+        self.of_record(record, plan)
+    }
+
+    /// The same, also where it may still be open.
+    pub(super) fn of_record(&mut self, record: &PollRecord, plan: &Plan) -> LongPoll {
         let root = record.kind == Kind::Root as u16;
         let dead_ns = if root { 0 } else { self.dead_time.total_ns() };
         let duration_ns = record

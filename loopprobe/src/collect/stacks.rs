@@ -15,7 +15,7 @@ use std::{
     fs::File,
 };
 
-use loopprobe_common::records::{Kind, StackRecord, TakerRecord};
+use loopprobe_common::records::{Kind, StackRecord, StackSlot, TakerRecord};
 
 pub(super) use self::{
     looks::Looks,
@@ -136,6 +136,13 @@ impl Stacks {
         self.polls
             .get(&key)
             .map_or_else(Gap::default, |taken| taken.gap.clone())
+    }
+
+    /// Where a thread is now whose stack is kept.
+    pub(super) fn place(&mut self, slot: &StackSlot) -> Place {
+        let bytes = &slot.bytes[..(slot.record.len as usize).min(slot.bytes.len())];
+        let unwound = self.unwinder.unwind(raw_stack(&slot.record, bytes));
+        self.runtime.place(&unwound)
     }
 
     /// Drops what was seen of a poll.

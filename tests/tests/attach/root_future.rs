@@ -1,7 +1,7 @@
 //! The future given to `block_on` is no task, but it blocks the loop as well.
 
-use anyhow::{Context as _, Result, ensure};
-use loopprobe::model::{LongPoll, TaskKind};
+use anyhow::{Context as _, Result, bail, ensure};
+use loopprobe::model::{Cause, LongPoll, TaskKind};
 use loopprobe_tests::accuracy::compare;
 use loopprobe_tests::matrix::Build;
 use loopprobe_tests::scenario::{THRESHOLD_NS, gated, observe, run};
@@ -63,6 +63,32 @@ fn a_blocking_root_future_of_a_multi_thread_runtime_is_reported_or_declared_unco
 #[test]
 fn a_root_future_that_waits_in_a_futex_is_not_parked() -> Result<()> {
     check(Build::DEFAULT, "root_waits")
+}
+
+/// One that hangs may never end, and is told while it waits.
+#[test]
+fn a_root_future_that_hangs_is_told_while_it_does() -> Result<()> {
+    share_machine!();
+    let (truth, report) = run(Build::DEFAULT, "root_hangs", &[])?;
+    let roots = report
+        .polls
+        .iter()
+        .filter(|poll| poll.task.kind == TaskKind::Root);
+    let (ended, open): (Vec<&LongPoll>, Vec<_>) = roots.partition(|poll| poll.ended);
+    let [open] = open[..] else {
+        bail!("told {} times: {open:?}", open.len());
+    };
+    ensure!(
+        (1_000_000_000..2_500_000_000).contains(&open.duration_ns),
+        "{open:?}"
+    );
+    let cause = open.diagnosis.as_ref().map(|diagnosis| diagnosis.cause);
+    ensure!(cause == Some(Cause::ThreadWait), "{open:?}");
+    let end = ended.iter().find(|poll| poll.start_ns == open.start_ns);
+    ensure!(end.is_some(), "its end is not told: {ended:?}");
+    let roots = compare(&truth, &report.polls, "root", THRESHOLD_NS)?;
+    ensure!(roots.matched > 0, "{roots:?}");
+    Ok(())
 }
 
 /// Of a wait the target itself learns a little later than the scheduler.

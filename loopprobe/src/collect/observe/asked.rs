@@ -44,7 +44,11 @@ impl Observer {
     /// The open polls that are due to be reported, with what is known of them so far.
     pub(super) fn due(&mut self, threads: &[(u32, Thread)], now: u64) -> Vec<LongPoll> {
         match &self.source {
-            Source::Probes(_) => self.probed_due(threads, now),
+            Source::Probes(_) => {
+                let mut due = self.probed_due(threads, now);
+                due.extend(self.due_roots(threads, now));
+                due
+            }
             Source::Watching(_) => self.watched_due(threads),
         }
     }

@@ -12,7 +12,7 @@ use tokio::task::{JoinSet, LocalSet};
 /// Milliseconds, in turn: on both sides of the default threshold, close to it and far from it.
 const STEPS: [u64; 10] = [1, 12, 4, 20, 8, 11, 2, 35, 9, 15];
 
-const SCENARIOS: [&str; 20] = [
+const SCENARIOS: [&str; 21] = [
     "sleep",
     "cpu",
     "nested",
@@ -24,6 +24,7 @@ const SCENARIOS: [&str; 20] = [
     "root",
     "root_multi",
     "root_waits",
+    "root_hangs",
     "fleeting",
     "short",
     "runtimes",
@@ -55,6 +56,7 @@ fn main() {
         "root" => run(&current(), &options, root(rounds, block_ms)),
         "root_multi" => run(&multi(), &options, root(rounds, block_ms)),
         "root_waits" => run(&multi(), &options, root(rounds, wait_ms)),
+        "root_hangs" => run(&multi(), &options, hang()),
         "fleeting" => run(&multi(), &options, fleeting(rounds)),
         "short" => run(&multi(), &options, short(rounds)),
         "deep" => run(&multi(), &options, deep_tasks(rounds)),
@@ -221,6 +223,12 @@ async fn fleeting(rounds: u32) {
         let task = truth::spawn("fleeting", steps(1, i, block_ms));
         task.await.expect("no panic");
     }
+}
+
+/// The root future parks first, and then waits for long.
+async fn hang() {
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    wait_ms(2_500);
 }
 
 /// The root future itself blocks, beside a task that only ticks.
