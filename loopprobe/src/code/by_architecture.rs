@@ -49,6 +49,16 @@ pub fn probe_point(image: &Image, entry: VirtAddr) -> Option<ProbePoint> {
     }
 }
 
+/// Whether a probe there costs little enough for a function that a loop calls at each turn: where
+/// the kernel emulates the instruction. On aarch64 hardly any function begins with such a one, and
+/// a step over another has to do.
+pub fn is_cheap(image: &Image, point: &ProbePoint) -> bool {
+    match image.architecture() {
+        Architecture::X86_64 => point.instruction.emulated,
+        Architecture::Aarch64 => true,
+    }
+}
+
 /// Follows the first argument of `function` through the functions that it hands its work to, to an
 /// instruction that every call comes to once and that is cheap to probe.
 pub fn argument_point(image: &Image, function: VirtAddr) -> Option<ArgumentPoint> {

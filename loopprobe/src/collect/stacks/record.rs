@@ -47,15 +47,5 @@ pub(crate) fn raw_stack(record: &StackRecord, bytes: &[u8]) -> RawStack {
 
 /// The registers that an unwinder wants.
 pub(crate) fn registers(regs: &records::Registers) -> Registers {
-    let [_, bx, _, _, _, _, _, _, _, _, r12, r13, r14, r15] = regs.general;
-    Registers {
-        ip: regs.ip,
-        sp: regs.sp,
-        bp: regs.bp,
-        bx,
-        r12,
-        r13,
-        r14,
-        r15,
-    }
+    Registers::of_record(regs)
 }
