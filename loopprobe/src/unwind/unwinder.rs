@@ -321,16 +321,20 @@ fn has_information(frame: &RawFrame) -> bool {
         .is_some_and(|module| module.is_covered(module.virt(frame.address)))
 }
 
-/// Bytes of code from an address on: of a module's file, or of the process's memory where code was
-/// generated. Returns how many.
+/// Bytes of code from an address on: of a module's file, or of the process's memory where there is
+/// none. Returns how many.
 fn code(modules: &Modules, memory: Option<Memory>, address: ProcAddr, bytes: &mut [u8]) -> usize {
-    let Some(module) = modules.at(address) else {
-        let generated = modules.is_generated(address);
-        return memory
-            .filter(|_| generated)
-            .map_or(0, |memory| memory.read(address, bytes));
+    let is_code = match modules.at(address) {
+        Some(module) if module.file().is_some() => {
+            return module.code(module.virt(address), bytes);
+        }
+        // The vDSO, which no file holds.
+        Some(_) => true,
+        None => modules.is_generated(address),
     };
-    module.code(module.virt(address), bytes)
+    memory
+        .filter(|_| is_code)
+        .map_or(0, |memory| memory.read(address, bytes))
 }
 
 /// A store that starts anew when it has grown large.

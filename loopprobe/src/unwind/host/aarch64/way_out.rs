@@ -84,6 +84,10 @@ pub(in crate::unwind) fn way_out(
                     }
                     goes_on = false;
                 }
+                // A procedure linkage table's: the function that it leads to returns for it.
+                Kind::JumpThrough(16 | 17) if state == first && !is_caller => {
+                    return state.way_out();
+                }
                 Kind::Jump(target) => {
                     queue.push_back((target.0, state));
                     goes_on = false;
@@ -210,6 +214,17 @@ mod tests {
         assert_eq!((way.return_address, way.frame), (ReturnAddress::InLink, 0));
         // As a caller it would return to where the call does.
         assert_eq!(found(&[0xd400_0001, 0xd65f_03c0], true), None);
+    }
+
+    #[test]
+    fn what_a_linkage_table_leads_to_returns_for_it() {
+        // adrp x16, 0x1000; ldr x17, [x16, #8]; add x16, x16, #8; br x17
+        let code = [0x9000_0010, 0xf940_0611, 0x9100_2210, 0xd61f_0220];
+        let way = found(&code, false).expect("a way out");
+        assert_eq!((way.return_address, way.frame), (ReturnAddress::InLink, 0));
+        assert_eq!(found(&code, true), None);
+        // br x8
+        assert_eq!(found(&[0xd61f_0100], false), None);
     }
 
     #[test]
