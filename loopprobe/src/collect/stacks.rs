@@ -17,7 +17,7 @@ use std::{
 use loopprobe_common::records::{Kind, StackRecord, TakerRecord};
 
 use self::{
-    record::is_at_entry,
+    record::{begins_call, is_at_entry},
     seen::{MAX_STACKS, Seen, Taken},
     turns::Turns,
     wakers::Beside,
@@ -314,7 +314,10 @@ impl Stacks {
                 end_ns.saturating_sub(ready_ns)
             },
             samples: u32::from(sample),
-            page_fault: !at_probe && syscall.is_none() && (!sample || record.in_kernel != 0),
+            page_fault: !at_probe
+                && syscall.is_none()
+                && (!sample || record.in_kernel != 0)
+                && !begins_call(record, &self.memory),
             halt,
             waker: None,
         }
