@@ -81,9 +81,9 @@ pub struct Registers {
     pub ip: u64,
     /// Stack pointer.
     pub sp: u64,
-    /// Base pointer.
+    /// Frame pointer.
     pub bp: u64,
-    /// rax, rbx, rcx, rdx, rsi, rdi, r8 to r15.
+    /// rax, rbx, rcx, rdx, rsi, rdi, r8 to r15; on aarch64 x30, x19 to x28, x0 to x2.
     pub general: [u64; 14],
 }
 

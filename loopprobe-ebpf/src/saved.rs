@@ -53,7 +53,8 @@ pub fn syscall_number() -> Option<i64> {
     // SAFETY: the helpers give the current task's saved registers, and fail on a bad address.
     unsafe {
         let saved = bpf_task_pt_regs(bpf_get_current_task_btf()) as u64;
-        let place = (saved + arch::SYSCALL_OFFSET) as *const i64;
-        aya_ebpf::helpers::bpf_probe_read_kernel(place).ok()
+        let place = (saved + arch::SYSCALL_OFFSET) as *const arch::SyscallNumber;
+        let number = aya_ebpf::helpers::bpf_probe_read_kernel(place).ok()?;
+        Some(i64::from(number))
     }
 }

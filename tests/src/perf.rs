@@ -132,15 +132,14 @@ impl Sampler {
         if word(0) == 0 {
             return None;
         }
+        let mut saved = [0; Registers::SAVED];
+        saved[..5].copy_from_slice(&[word(1), word(5), word(6), word(7), word(8)]);
         let regs = Registers {
-            bx: word(1),
             bp: word(2),
             sp: word(3),
             ip: word(4),
-            r12: word(5),
-            r13: word(6),
-            r14: word(7),
-            r15: word(8),
+            saved,
+            ..Registers::default()
         };
         let size = word(9);
         let copied = if size == 0 { 0 } else { word(10 + size / 8) };

@@ -27,7 +27,7 @@ struct Cli {
 enum Task {
     /// Measure what loopprobe costs, against other tools, in one run
     Bench(bench::Args),
-    /// Build the kernel side from source into loopprobe/bpf, with its manifest
+    /// Build the kernel side from source into loopprobe/bpf, once a processor, with its manifest
     BuildEbpf(build_ebpf::Args),
     /// Show loopprobe at work on a small web service, and end
     Demo(demo::Args),

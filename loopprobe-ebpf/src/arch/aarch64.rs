@@ -1,4 +1,4 @@
-//! Registers and system calls of aarch64. Compiled, never run.
+//! Registers and system calls of aarch64.
 
 use aya_ebpf::bindings::pt_regs;
 use loopprobe_common::records::Registers;
@@ -83,6 +83,9 @@ pub fn syscall(regs: &Saved) -> i64 {
     i64::from(regs.syscall)
 }
 
+/// What holds the number of the system call.
+pub type SyscallNumber = i32;
+
 /// Where the number of the system call lies in the saved registers.
 pub const SYSCALL_OFFSET: u64 = core::mem::offset_of!(Saved, syscall) as u64;
 
@@ -109,25 +112,36 @@ pub fn registers(regs: &Saved) -> Registers {
     }
 }
 
-/// Code that the kernel lends to a process for its probes.
+/// Code that the kernel lends to a process for its probes, all in one page.
 pub enum Lent {
     /// None of it.
     No,
     /// What a probed function returns to.
-    #[expect(dead_code, reason = "not told apart on this processor")]
     Return,
     /// A probed instruction, on its own.
-    #[expect(dead_code, reason = "not told apart on this processor")]
     Instruction,
-    /// What a probed `nop` calls.
-    #[expect(dead_code, reason = "not told apart on this processor")]
+    /// What a probed instruction calls.
+    #[expect(dead_code, reason = "there is no such code on this processor")]
     Call,
 }
 
-/// Whether an address is in such code: not looked at here.
+/// Whether an address is in such code, by what the page begins with: the breakpoint of uprobes
+/// (`BRK64_OPCODE_UPROBES`, `arch/arm64/include/asm/debug-monitors.h`) that probed functions return
+/// to (`arch_uretprobe_trampoline` in `kernel/events/uprobes.c`), and behind it slots of an
+/// instruction each (`UPROBE_XOL_SLOT_BYTES`; Linux 5.15 to 6.18).
 #[inline(always)]
-pub fn lent(_address: u64) -> Lent {
-    Lent::No
+pub fn lent(address: u64) -> Lent {
+    const PAGE: u64 = 4096;
+    const SLOT: u64 = 4;
+    const BREAKPOINT: u32 = 0xd420_00a0;
+    let page = address & !(PAGE - 1);
+    // SAFETY: the helper fails on a bad address.
+    let first = unsafe { aya_ebpf::helpers::bpf_probe_read_user(page as *const u32) };
+    match first {
+        Ok(BREAKPOINT) if address - page >= SLOT => Lent::Instruction,
+        Ok(BREAKPOINT) => Lent::Return,
+        _ => Lent::No,
+    }
 }
 
 /// The part that uprobes see too.

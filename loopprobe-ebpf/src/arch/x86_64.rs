@@ -87,6 +87,9 @@ pub fn syscall(regs: &Saved) -> i64 {
     regs.orig_rax as i64
 }
 
+/// What holds the number of the system call.
+pub type SyscallNumber = i64;
+
 /// Where the number of the system call lies in the saved registers.
 pub const SYSCALL_OFFSET: u64 = core::mem::offset_of!(Saved, orig_rax) as u64;
 

@@ -22,7 +22,7 @@ const EXECUTED: u32 = 4;
 const WITH_TIME: u64 = 1 << 2;
 const FD_CLOEXEC: u64 = 8;
 /// `PERF_EVENT_IOC_REFRESH`: enables the event for so many times more.
-const REFRESH: libc::c_ulong = 0x2402;
+const REFRESH: libc::Ioctl = 0x2402;
 /// `PERF_RECORD_SAMPLE`.
 const SAMPLE: u32 = 9;
 /// Where `data_head` lies in `struct perf_event_mmap_page`.

@@ -8,7 +8,7 @@ use loopprobe_common::config::{
 
 use super::{Probe, Role, schedule};
 use crate::{
-    code::{Leads, probe_point},
+    code::{Leads, is_cheap, probe_point},
     elf::{FileOffset, Image, VirtAddr},
     model::{TaskKind, TaskType},
     process::ImageFile,
@@ -279,12 +279,8 @@ fn layout(index: usize, served: &ServedType) -> TaskLayout {
 
 /// Where `epoll_wait` can be probed cheaply in an image that defines it.
 pub fn epoll_offset(image: &Image, address: VirtAddr) -> Option<FileOffset> {
-    let point = probe_point(image, address)?;
-    point
-        .instruction
-        .emulated
-        .then(|| image.file_offset(point.address))
-        .flatten()
+    let point = probe_point(image, address).filter(|point| is_cheap(image, point))?;
+    image.file_offset(point.address)
 }
 
 #[cfg(test)]

@@ -49,6 +49,16 @@ pub fn probe_point(image: &Image, entry: VirtAddr) -> Option<ProbePoint> {
     }
 }
 
+/// Whether a probe there costs little enough for a function that a loop calls at each turn: where
+/// the kernel emulates the instruction. On aarch64 hardly any function begins with such a one, and
+/// a step over another has to do.
+pub fn is_cheap(image: &Image, point: &ProbePoint) -> bool {
+    match image.architecture() {
+        Architecture::X86_64 => point.instruction.emulated,
+        Architecture::Aarch64 => true,
+    }
+}
+
 /// Follows the first argument of `function` through the functions that it hands its work to, to an
 /// instruction that every call comes to once and that is cheap to probe.
 pub fn argument_point(image: &Image, function: VirtAddr) -> Option<ArgumentPoint> {
@@ -148,6 +158,17 @@ pub fn is_spin_wait(code: &[u8], at: ProcAddr) -> bool {
         Architecture::X86_64 => x86_64::spin_wait::is_spin_wait(code, at),
         // The hint for such loops, `isb` or `yield`, is no sign of one there alone.
         Architecture::Aarch64 => false,
+    }
+}
+
+/// Whether the code in front of where a thread entered the kernel asks for a system call, of which
+/// the kernel may not have noted the number: on aarch64 interrupts come before that (`el0_svc` in
+/// `arch/arm64/kernel/entry-common.c`, Linux 6.12), on x86_64 they do not.
+pub fn asks_kernel(before: &[u8]) -> bool {
+    const SVC_0: u32 = 0xd400_0001;
+    match Architecture::HOST {
+        Architecture::X86_64 => false,
+        Architecture::Aarch64 => before.ends_with(&SVC_0.to_le_bytes()),
     }
 }
 

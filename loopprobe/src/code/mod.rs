@@ -5,7 +5,7 @@
 //! needs symbols, unwind tables or section headers. The bytes are untrusted: a block is bounded in
 //! length, a jump table in entries, and who walks bounds the number of blocks.
 
-mod aarch64;
+pub(crate) mod aarch64;
 mod block;
 mod by_architecture;
 mod hint;
@@ -26,7 +26,8 @@ use std::{
 
 use block::{Block, Exit, Op, Place, absolute_table, relative_table, short_table};
 pub use by_architecture::{
-    argument_point, callee, calls_import, deallocators, is_spin_wait, probe_point,
+    argument_point, asks_kernel, callee, calls_import, deallocators, is_cheap, is_spin_wait,
+    probe_point,
 };
 pub(crate) use by_architecture::{references, stores_near_constant, stores_of_argument, targets};
 pub use hint::{locations_in, near};

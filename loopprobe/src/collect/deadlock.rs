@@ -4,9 +4,6 @@ use std::{collections::HashSet, fs};
 
 use crate::model::{Cause, LongPoll};
 
-/// `futex` on x86_64.
-const FUTEX: &str = "202";
-
 /// Adds to a poll that waits for a lock, or for another thread, that all its like do so too and
 /// nothing of the process runs, if that is so; says whether it is. `polling` are the threads with
 /// an open poll. Not a proof: a thread that sleeps may hold the lock.
@@ -35,6 +32,7 @@ pub(super) fn tell(poll: &mut LongPoll, polling: &HashSet<u32>) -> bool {
 /// no thread runs or waits for a disk.
 fn all_wait(pid: u32, tid: u32, polling: &HashSet<u32>) -> Option<usize> {
     let name = name(pid, tid)?;
+    let futex = libc::SYS_futex.to_string();
     let mut count = 0;
     for entry in fs::read_dir(format!("/proc/{pid}/task")).ok()? {
         let other: u32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
@@ -42,7 +40,7 @@ fn all_wait(pid: u32, tid: u32, polling: &HashSet<u32>) -> Option<usize> {
             return None;
         }
         if self::name(pid, other)? == name {
-            let waits = polling.contains(&other) && syscall(pid, other)? == FUTEX;
+            let waits = polling.contains(&other) && syscall(pid, other)? == futex;
             count += waits.then_some(1)?;
         }
     }

@@ -117,7 +117,7 @@ fn wakes(plan: &Plan) -> Option<String> {
     let slow = plan.slow_schedule_points;
     if plan.schedule_points == 0 {
         return Some(
-            "how long tasks wait from their wake to their poll is not known: where this program schedules them was not found (it              is from Tokio 1.23 on)"
+            "how long tasks wait from their wake to their poll is not known: where this program schedules them was not found (it is from Tokio 1.23 on, on x86-64)"
                 .into(),
         );
     }

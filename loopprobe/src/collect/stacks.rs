@@ -23,7 +23,7 @@ pub(super) use self::{
     seen::{Left, SeenStack},
 };
 use self::{
-    record::is_at_entry,
+    record::{begins_call, is_at_entry},
     seen::{MAX_STACKS, Seen, Taken},
     turns::Turns,
     wakers::Beside,
@@ -323,7 +323,10 @@ impl Stacks {
                 end_ns.saturating_sub(ready_ns)
             },
             samples: u32::from(sample),
-            page_fault: !at_probe && syscall.is_none() && (!sample || record.in_kernel != 0),
+            page_fault: !at_probe
+                && syscall.is_none()
+                && (!sample || record.in_kernel != 0)
+                && !begins_call(record, &self.memory),
             halt,
             waker: None,
         }

@@ -21,6 +21,7 @@ mod rules;
 mod sockets;
 mod stat;
 mod syscall;
+mod syscall_generic;
 mod syscall_names;
 #[cfg(test)]
 mod tests;

@@ -1,15 +1,17 @@
-//! What each system call of x86_64 waits for, and in which of its arguments that stands.
+//! What each system call waits for, and in which of its arguments that stands. Numbers are those of
+//! x86_64, whatever the processor.
 
 use serde::{Deserialize, Serialize};
 
-use super::syscall_names;
+use super::{syscall_generic, syscall_names};
+use crate::elf::Architecture;
 
 /// A system call as the thread entered it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RawSyscall {
     /// Its number on x86_64 (`arch/x86/entry/syscalls/syscall_64.tbl`).
     pub number: u32,
-    /// Its arguments: `rdi`, `rsi`, `rdx`, `r10`, `r8`, `r9`.
+    /// Its arguments, in their order.
     pub args: [u64; 6],
 }
 
@@ -55,10 +57,14 @@ pub(crate) enum Waits {
 const OF_PROBES: [i64; 2] = [335, 336];
 
 impl RawSyscall {
-    /// The system call of a thread; `None` for -1, which is none, and for those that a probe makes,
-    /// which the program did not.
+    /// The system call of a thread, by its number on this machine; `None` for -1, which is none,
+    /// and for those that a probe makes, which the program did not.
     pub fn of_thread(number: i64, args: [u64; 6]) -> Option<Self> {
         let number = u32::try_from(number).ok()?;
+        let number = match Architecture::HOST {
+            Architecture::X86_64 => number,
+            Architecture::Aarch64 => syscall_generic::on_x86_64(number),
+        };
         (!Self::is_of_probe(i64::from(number))).then_some(Self { number, args })
     }
 
@@ -69,8 +75,8 @@ impl RawSyscall {
 
     /// The call's name; `syscall_N` for a number that is not known.
     pub fn name(&self) -> String {
-        syscall_names::name(self.number)
-            .map_or_else(|| format!("syscall_{}", self.number), str::to_owned)
+        let own = self.number & !syscall_generic::UNKNOWN;
+        syscall_names::name(self.number).map_or_else(|| format!("syscall_{own}"), str::to_owned)
     }
 
     /// Whether a thread waits in it for events or for another thread, as one with nothing to do

@@ -12,6 +12,14 @@ pub(crate) fn name(number: u32) -> Option<&'static str> {
     known.copied()
 }
 
+/// The number of the system call with a name.
+pub(super) fn number(name: &str) -> Option<u32> {
+    let at = |names: &[&str]| names.iter().position(|known| *known == name);
+    at(FROM_0)
+        .map(|at| at as u32)
+        .or_else(|| Some(SECOND + at(SINCE_424)? as u32))
+}
+
 /// One after the other.
 #[rustfmt::skip]
 const FROM_0: &[&str] = &[

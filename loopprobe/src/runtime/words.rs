@@ -40,6 +40,9 @@ pub enum NotWatchable {
     /// The runtime has no such words.
     #[error("this runtime keeps nothing by which a thread can be watched")]
     Runtime,
+    /// How code for this processor keeps thread-local words is not read.
+    #[error("where code for aarch64 keeps the task that a thread polls is not known")]
+    Processor,
     /// The version is too old.
     #[error("before Tokio 1.23 a task's type does not tell where its number lies")]
     TooOld,

@@ -239,10 +239,20 @@ fn ask(
         .unwrap_or_default();
     let known = addresses.iter().zip(symbols);
     let named = known.filter_map(|(address, symbol)| match symbol {
+        Symbolized::Sym(symbol) if is_mark(&symbol.name) => None,
         Symbolized::Sym(symbol) => Some((*address, functions(module, *address, &symbol))),
         Symbolized::Unknown(_) => None,
     });
     named.collect()
+}
+
+/// Whether a symbol of aarch64 only says that code or data begins there. Source: "ELF for the Arm
+/// 64-bit Architecture" (2024Q3), mapping symbols.
+fn is_mark(symbol: &str) -> bool {
+    let rest = ["$x", "$d"]
+        .iter()
+        .find_map(|mark| symbol.strip_prefix(mark));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 fn key(frame: &RawFrame) -> Option<(u32, VirtAddr)> {

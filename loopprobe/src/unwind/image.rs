@@ -12,6 +12,7 @@ use object::{
 use super::{
     bounded,
     headers::{Headers, Sections},
+    host,
     section::{Section, SharedBytes},
     source::ByteSource,
 };
@@ -222,7 +223,10 @@ impl CallFrames {
             }
             (None, _) => return,
         };
-        self.eh_frame = read_shared(source, offset, size).map(|bytes| Section { address, bytes });
+        self.eh_frame = read(source, offset, size).map(|bytes| Section {
+            address,
+            bytes: SharedBytes::from(&*host::call_frames(bytes)),
+        });
         self.eh_frame_hdr = header.filter(|_| start == Some(address));
         if self.eh_frame_hdr.is_none() {
             // All of it is indexed when the module is added, so all of it is looked through.
@@ -245,11 +249,14 @@ fn eh_frame_start(header: &Section) -> Option<u64> {
 }
 
 fn read_shared(source: &(impl ByteSource + ?Sized), offset: u64, size: u64) -> Option<SharedBytes> {
+    Some(SharedBytes::from(read(source, offset, size)?.as_slice()))
+}
+
+fn read(source: &(impl ByteSource + ?Sized), offset: u64, size: u64) -> Option<Vec<u8>> {
     if size == 0 || size > MAX_UNWIND_BYTES {
         return None;
     }
-    let bytes = source.read(offset, usize::try_from(size).ok()?)?;
-    Some(SharedBytes::from(bytes.as_slice()))
+    source.read(offset, usize::try_from(size).ok()?)
 }
 
 #[cfg(test)]

@@ -7,23 +7,19 @@
 //! at the stack pointer with which the poll began; everything else has a name of its own.
 
 mod bounded;
-mod calls;
 mod end;
-mod flow;
 mod frame;
 mod headers;
+mod host;
 mod image;
 mod module;
 mod modules;
 mod open_poll;
 mod raw;
-mod reach;
 mod section;
 mod shared;
 mod source;
-mod unguided;
 mod unwinder;
-mod way_out;
 
 pub use crate::process::Memory;
 pub use frame::{Means, RawFrame, Unwound};

@@ -7,10 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use framehop::{ExplicitModuleSectionInfo, Unwinder as _, x86_64::UnwinderX86_64};
+use framehop::{ExplicitModuleSectionInfo, Unwinder as _};
 
 use super::{
-    Module,
+    Module, host,
     section::{Section, SharedBytes},
 };
 use crate::{
@@ -21,11 +21,6 @@ use crate::{
 /// How long an unknown address must wait before the mappings are read again: code that is generated
 /// at run time has no module and would otherwise cause a read a stack.
 const RELOAD_INTERVAL: Duration = Duration::from_millis(250);
-/// Where the kernel puts the page `[uprobes]` unless something is there: the last one that a
-/// program may have (`xol_add_vma` in `kernel/events/uprobes.c`, Linux 6.18, with x86_64's
-/// `TASK_SIZE`). The page comes with the first return probe that fires, so a stack may show it
-/// before the mappings have been read again.
-const UPROBES: Range<u64> = 0x7fff_ffff_e000..0x7fff_ffff_f000;
 /// More modules than any process maps in earnest.
 const MAX_MODULES: usize = 4096;
 
@@ -39,7 +34,7 @@ pub(crate) struct Modules {
     uprobes: Vec<Range<ProcAddr>>,
     next_id: u32,
     last_read: Instant,
-    pub framehop: UnwinderX86_64<SharedBytes>,
+    pub framehop: host::Unwinder,
     /// Those that framehop knows, by number: those that were on a stack.
     described: HashSet<u32>,
 }
@@ -69,7 +64,7 @@ impl Modules {
             uprobes: Vec::new(),
             next_id: 0,
             last_read: Instant::now(),
-            framehop: UnwinderX86_64::new(),
+            framehop: host::unwinder(),
             described: HashSet::new(),
         }
     }
@@ -99,9 +94,13 @@ impl Modules {
             .is_some_and(|range| range.contains(&address))
     }
 
-    /// Whether an address lies in a page that the kernel has added for probes.
+    /// Whether an address lies in a page that the kernel has added for probes. The page comes with
+    /// the first return probe that fires, so a stack may show it before the mappings have been read
+    /// again.
     pub(super) fn is_uprobe(&self, address: ProcAddr) -> bool {
-        UPROBES.contains(&address.0) || self.uprobes.iter().any(|page| page.contains(&address))
+        let mut usual = host::UPROBES.iter();
+        usual.any(|(start, end)| (*start..*end).contains(&address.0))
+            || self.uprobes.iter().any(|page| page.contains(&address))
     }
 
     /// Makes sure that a module that was mapped meanwhile is known; within the limit on how often

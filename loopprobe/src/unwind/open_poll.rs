@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Memory, Module, RawFrame, RawStack, Unwound,
-    reach::{Functions, Reach},
+    host::{self, CALL_PUSHES, Functions, Reach},
 };
 use crate::{
     elf::{ProcAddr, VirtAddr},
@@ -203,7 +203,7 @@ impl PollFunctions {
             Some(OpenPoll {
                 frame: index,
                 module: module.id(),
-                entry_sp: ProcAddr(cfa.0.wrapping_sub(8)),
+                entry_sp: ProcAddr(cfa.0.wrapping_sub(CALL_PUSHES)),
                 task,
                 runtime: function.image.runtime(),
                 keys: function.keys.clone(),
@@ -307,23 +307,9 @@ fn body(module: &Module, site: &Site) -> VirtAddr {
         .map_or(address, |function| function.start)
 }
 
-/// `push %rbp; mov %rsp,%rbp; pop %rbp`: a frame that is made and given up at once.
-const EMPTY_FRAME: [u8; 5] = [0x55, 0x48, 0x89, 0xe5, 0x5d];
-
-/// The target of a direct jump at an address, perhaps behind a frame that is empty.
+/// The target of a direct jump at an address.
 fn jump_target(module: &Module, address: VirtAddr) -> Option<VirtAddr> {
-    let mut code = [0; 10];
+    let mut code = [0; host::JUMP_BYTES];
     let read = module.code(address, &mut code);
-    let code = code.get(..read)?;
-    let (skipped, jump) = match code.strip_prefix(&EMPTY_FRAME) {
-        Some(jump) => (EMPTY_FRAME.len() as u64, jump),
-        None => (0, code),
-    };
-    let (length, distance) = match *jump {
-        [0xe9, a, b, c, d, ..] => (5, i64::from(i32::from_le_bytes([a, b, c, d]))),
-        [0xeb, distance, ..] => (2, i64::from(distance.cast_signed())),
-        _ => return None,
-    };
-    let next = address.0.wrapping_add(skipped + length);
-    Some(VirtAddr(next.wrapping_add_signed(distance)))
+    host::jump_target(code.get(..read)?, address)
 }

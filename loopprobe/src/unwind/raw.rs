@@ -2,36 +2,43 @@
 
 use std::fmt;
 
+use loopprobe_common::records;
+
+use super::host;
 use crate::elf::ProcAddr;
 
-/// The user registers of a thread (x86_64).
+/// The user registers of a thread.
 ///
-/// Unwinding reads `ip`, `sp` and `bp`; a registers' source that has no more leaves the others
-/// zero. The callee-saved ones may hold the task header of an open poll.
+/// Unwinding reads `ip`, `sp`, `bp` and `link`; a registers' source that has no more leaves the
+/// others zero. The callee-saved ones may hold the task header of an open poll.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Registers {
     /// Instruction pointer.
     pub ip: u64,
     /// Stack pointer.
     pub sp: u64,
-    /// `rbp`.
+    /// Frame pointer: `rbp`, `x29`.
     pub bp: u64,
-    /// `rbx`.
-    pub bx: u64,
-    /// `r12`.
-    pub r12: u64,
-    /// `r13`.
-    pub r13: u64,
-    /// `r14`.
-    pub r14: u64,
-    /// `r15`.
-    pub r15: u64,
+    /// Where a call on aarch64 leaves its return address: `x30`.
+    pub link: u64,
+    /// The others that a called function must restore: `rbx`, `r12` to `r15`; `x19` to `x28`.
+    pub saved: [u64; Registers::SAVED],
 }
 
 impl Registers {
-    /// The registers that a called function must restore, `rbp` included.
-    pub(crate) fn callee_saved(&self) -> [u64; 6] {
-        [self.bp, self.bx, self.r12, self.r13, self.r14, self.r15]
+    /// As many as the processor with the most has.
+    pub const SAVED: usize = 10;
+
+    /// Those that the kernel side has sent.
+    pub(crate) fn of_record(regs: &records::Registers) -> Self {
+        host::registers(regs)
+    }
+
+    /// What the registers hold that a called function must restore, the frame pointer included.
+    pub(crate) fn callee_saved(&self) -> impl Iterator<Item = u64> {
+        std::iter::once(self.bp)
+            .chain(self.saved)
+            .filter(|value| *value != 0)
     }
 }
 
@@ -48,9 +55,9 @@ pub struct RawStack {
     /// A copy of its outermost part, up to the return address at `entry_sp`, where `bytes` do not
     /// reach that far.
     pub outermost: Vec<u8>,
-    /// The stack pointer at the first instruction of the poll function, so that its return address
-    /// was at `[entry_sp]` and its CFA is `entry_sp + 8`. `None` where the poll's beginning was not
-    /// seen.
+    /// The stack pointer at the first instruction of the poll function. On x86-64 its return
+    /// address was at `[entry_sp]`, and its CFA is `entry_sp + 8`; on aarch64 its CFA is
+    /// `entry_sp`. `None` where the poll's beginning was not seen.
     pub entry_sp: Option<ProcAddr>,
 }
 

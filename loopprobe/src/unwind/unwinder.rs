@@ -2,18 +2,16 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use framehop::{
-    FrameAddress, Unwinder as _,
-    x86_64::{CacheX86_64, UnwindRegsX86_64},
-};
+use framehop::{FrameAddress, Unwinder as _};
 
 use super::{
     Means, Memory, Module, RawFrame, RawStack, Unwound,
-    calls::{MAX_CALL, ends_with_call},
     end::{End, Goal},
+    host::{
+        self, CALL_LENGTHS, CALL_PUSHES, RETURN_CODE_PUSHES, Regs, Stuck, WayOut, ends_with_call,
+        way_out,
+    },
     modules::Modules,
-    unguided::{Caller, Standing, Stuck, caller},
-    way_out::{WayOut, way_out},
 };
 use crate::{
     elf::{ProcAddr, VirtAddr},
@@ -34,7 +32,7 @@ pub struct Unwinder {
     modules: Modules,
     /// The process's, if there is one.
     memory: Option<Memory>,
-    cache: CacheX86_64,
+    cache: host::Cache,
     /// What there is of unwind information for an address of a module.
     covers: HashMap<(u32, VirtAddr), Cover>,
     /// Of addresses without any: how the code there returns, and whether a call lies in front.
@@ -71,7 +69,7 @@ impl Unwinder {
         Self {
             modules,
             memory,
-            cache: CacheX86_64::new(),
+            cache: host::cache(),
             covers: HashMap::new(),
             ways_out: HashMap::new(),
             calls: HashMap::new(),
@@ -143,7 +141,7 @@ impl Unwinder {
         read: impl Fn(u64) -> Option<u64>,
         frames: &mut Vec<RawFrame>,
     ) -> End {
-        let mut regs = UnwindRegsX86_64::new(raw.regs.ip, raw.regs.sp, raw.regs.bp);
+        let mut regs = host::unwind_registers(&raw.regs);
         let mut address = FrameAddress::from_instruction_pointer(raw.regs.ip);
         // The word at the entry need not have been copied, and the walk does not follow it.
         let read = |at| match goal {
@@ -166,7 +164,7 @@ impl Unwinder {
                 Err(end) => return end,
             };
             let cfa = regs.sp();
-            let Some(slot) = cfa.checked_sub(8).filter(|_| cfa > last_cfa) else {
+            let Some(entered) = cfa.checked_sub(CALL_PUSHES).filter(|_| cfa > last_cfa) else {
                 return End::Astray;
             };
             last_cfa = cfa;
@@ -175,7 +173,7 @@ impl Unwinder {
                 frame.by = by;
             }
             if let Goal::Entry(entry) = goal {
-                match slot.cmp(&entry) {
+                match entered.cmp(&entry) {
                     std::cmp::Ordering::Less => {}
                     std::cmp::Ordering::Equal => return End::Arrived,
                     std::cmp::Ordering::Greater => return End::Beyond,
@@ -213,7 +211,7 @@ impl Unwinder {
     fn guided(
         &mut self,
         address: FrameAddress,
-        regs: &mut UnwindRegsX86_64,
+        regs: &mut Regs,
         read: &impl Fn(u64) -> Option<u64>,
         goal: Goal,
     ) -> Result<(u64, Means), End> {
@@ -230,29 +228,17 @@ impl Unwinder {
     fn unguided(
         &mut self,
         address: FrameAddress,
-        regs: &mut UnwindRegsX86_64,
+        regs: &mut Regs,
         read: &impl Fn(u64) -> Option<u64>,
         goal: Goal,
     ) -> Result<(u64, Means), End> {
         let way_out = self.way_out(ProcAddr(address.address()), address.is_return_address());
-        let standing = Standing {
-            sp: regs.sp(),
-            bp: regs.bp(),
-        };
-        let mut is_proven = |slot, word| match goal {
-            Goal::Entry(entry) if slot == entry => true,
+        let mut is_proven = |entered, word| match goal {
+            Goal::Entry(entry) if entered == entry => true,
             _ => self.follows_call(ProcAddr(word)),
         };
-        match caller(standing, way_out, read, &mut is_proven) {
-            Ok(Caller {
-                return_address,
-                sp,
-                bp,
-                by,
-            }) => {
-                *regs = UnwindRegsX86_64::new(return_address, sp, bp);
-                Ok((return_address, by))
-            }
+        match host::step(regs, way_out, read, &mut is_proven) {
+            Ok(step) => Ok(step),
             // A frame pointer into the part that was not copied; beyond the entry it is none.
             Err(Stuck::Unread(at)) if matches!(goal, Goal::Entry(entry) if at < entry) => {
                 Err(End::Unread(at))
@@ -298,8 +284,8 @@ impl Unwinder {
         let modules = &self.modules;
         let memory = self.memory;
         let look = || {
-            (2..=MAX_CALL).rev().any(|len| {
-                let mut before = [0; MAX_CALL];
+            CALL_LENGTHS.rev().any(|len| {
+                let mut before = [0; *CALL_LENGTHS.end()];
                 let before = &mut before[..len];
                 let start = ProcAddr(address.0.saturating_sub(len as u64));
                 code(modules, memory, start, before) == len && ends_with_call(before)
@@ -335,16 +321,20 @@ fn has_information(frame: &RawFrame) -> bool {
         .is_some_and(|module| module.is_covered(module.virt(frame.address)))
 }
 
-/// Bytes of code from an address on: of a module's file, or of the process's memory where code was
-/// generated. Returns how many.
+/// Bytes of code from an address on: of a module's file, or of the process's memory where there is
+/// none. Returns how many.
 fn code(modules: &Modules, memory: Option<Memory>, address: ProcAddr, bytes: &mut [u8]) -> usize {
-    let Some(module) = modules.at(address) else {
-        let generated = modules.is_generated(address);
-        return memory
-            .filter(|_| generated)
-            .map_or(0, |memory| memory.read(address, bytes));
+    let is_code = match modules.at(address) {
+        Some(module) if module.file().is_some() => {
+            return module.code(module.virt(address), bytes);
+        }
+        // The vDSO, which no file holds.
+        Some(_) => true,
+        None => modules.is_generated(address),
     };
-    module.code(module.virt(address), bytes)
+    memory
+        .filter(|_| is_code)
+        .map_or(0, |memory| memory.read(address, bytes))
 }
 
 /// A store that starts anew when it has grown large.
@@ -355,13 +345,11 @@ fn bounded<T>(store: &mut HashMap<(u32, VirtAddr), T>) -> &mut HashMap<(u32, Vir
     store
 }
 
-/// Whether a thread stands at its poll's own probe: the code for return probes saves three
-/// registers (`uretprobe_trampoline_entry` in `arch/x86/kernel/uprobes.c`, Linux 6.18).
+/// Whether a thread stands at its poll's own probe, or in the code for return probes.
 fn is_at_entry(raw: &RawStack) -> bool {
-    const SAVED: u64 = 3 * 8;
     raw.entry_sp.is_some_and(|entry| {
-        let behind = entry.0.saturating_add(8);
-        (behind.saturating_sub(SAVED)..=behind).contains(&raw.regs.sp)
+        let behind = entry.0.saturating_add(CALL_PUSHES);
+        (behind.saturating_sub(RETURN_CODE_PUSHES)..=behind).contains(&raw.regs.sp)
     })
 }
 
@@ -376,7 +364,7 @@ mod tests {
     fn at_probe(sp: u64) -> Unwound {
         Unwinder::of_modules(Vec::new()).unwind(RawStack {
             regs: Registers {
-                ip: 0x7fff_ffff_e001,
+                ip: host::UPROBES[0].0 + 1,
                 sp,
                 ..Registers::default()
             },
@@ -388,7 +376,7 @@ mod tests {
 
     #[test]
     fn a_probes_page_is_no_frame() {
-        let own = at_probe(ENTRY + 8 - 24);
+        let own = at_probe(ENTRY + CALL_PUSHES - RETURN_CODE_PUSHES);
         assert!(own.frames.is_empty());
         assert_eq!(own.outcome, Outcome::Complete);
         let of_another = at_probe(ENTRY - 0x100);

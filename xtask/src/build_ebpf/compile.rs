@@ -8,16 +8,21 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 
-use super::toolchain::Toolchain;
+use super::{Object, toolchain::Toolchain};
+use crate::workspace;
 
 /// Loads everywhere that aya does: little-endian, as all supported machines are.
 const TARGET: &str = "bpfel-unknown-none";
 
-/// Compiles the eBPF crate and gives the stripped object.
-pub(super) fn object(root: &Path, toolchain: &Toolchain) -> anyhow::Result<Vec<u8>> {
-    let target_dir = root.join("target/ebpf");
+/// Compiles the eBPF crate for one processor and gives the stripped object.
+pub(super) fn object(
+    root: &Path,
+    toolchain: &Toolchain,
+    object: &Object,
+) -> anyhow::Result<Vec<u8>> {
+    let target_dir = root.join("target").join(object.folder);
     let status = Command::new(&toolchain.cargo)
         .args([
             "build",
@@ -32,7 +37,7 @@ pub(super) fn object(root: &Path, toolchain: &Toolchain) -> anyhow::Result<Vec<u
         .current_dir(root)
         .env("RUSTC", &toolchain.rustc)
         .env("RUSTC_BOOTSTRAP", "1")
-        .env("CARGO_ENCODED_RUSTFLAGS", flags(root, toolchain))
+        .env("CARGO_ENCODED_RUSTFLAGS", flags(root, toolchain, object))
         .env("CARGO_PROFILE_RELEASE_DEBUG", "none")
         .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
         // A developer's own cargo settings must not change what the verifier sees.
@@ -53,8 +58,9 @@ pub(super) fn object(root: &Path, toolchain: &Toolchain) -> anyhow::Result<Vec<u
     stripped(&built)
 }
 
-/// Keeps this machine's folders out of the object: the kernel side's log records carry file names.
-fn flags(root: &Path, toolchain: &Toolchain) -> OsString {
+/// The processor; and this machine's folders are kept out of the object: the kernel side's log
+/// records carry file names.
+fn flags(root: &Path, toolchain: &Toolchain, object: &Object) -> OsString {
     let cargo_home = env::var_os("CARGO_HOME")
         .map(PathBuf::from)
         .or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")));
@@ -63,16 +69,17 @@ fn flags(root: &Path, toolchain: &Toolchain) -> OsString {
         (toolchain.library.clone(), "library"),
     ];
     prefixes.extend(cargo_home.map(|home| (home, "cargo")));
-    let flags: Vec<OsString> = prefixes
-        .into_iter()
-        .map(|(from, to)| {
-            let mut flag = OsString::from("--remap-path-prefix=");
-            flag.push(from);
-            flag.push("=/");
-            flag.push(to);
-            flag
-        })
-        .collect();
+    let architecture = object
+        .architecture
+        .map(|name| format!("--cfg=bpf_target_arch=\"{name}\"").into());
+    let prefixes = prefixes.into_iter().map(|(from, to)| {
+        let mut flag = OsString::from("--remap-path-prefix=");
+        flag.push(from);
+        flag.push("=/");
+        flag.push(to);
+        flag
+    });
+    let flags: Vec<OsString> = prefixes.chain(architecture).collect();
     // Cargo's separator between encoded flags.
     flags.join(std::ffi::OsStr::new("\x1f"))
 }
@@ -80,7 +87,7 @@ fn flags(root: &Path, toolchain: &Toolchain) -> OsString {
 /// Drops debug information, which no loader needs and which would make the committed file large.
 fn stripped(built: &Path) -> anyhow::Result<Vec<u8>> {
     let out = built.with_extension("stripped");
-    let strip = strip_program()?;
+    let strip = workspace::strip_program()?;
     let status = Command::new(&strip)
         .arg("-g")
         .arg("-o")
@@ -88,24 +95,4 @@ fn stripped(built: &Path) -> anyhow::Result<Vec<u8>> {
         .status()?;
     ensure!(status.success(), "{} failed", strip.display());
     fs::read(&out).with_context(|| format!("cannot read {}", out.display()))
-}
-
-/// `llvm-strip` under any of the names that distributions give it.
-fn strip_program() -> anyhow::Result<PathBuf> {
-    let versioned = (14..=30)
-        .rev()
-        .map(|version| format!("llvm-strip-{version}"));
-    let names: Vec<String> = std::iter::once("llvm-strip".to_owned())
-        .chain(versioned)
-        .collect();
-    let folders: Vec<PathBuf> =
-        env::split_paths(&env::var_os("PATH").unwrap_or_default()).collect();
-    let found = names
-        .iter()
-        .flat_map(|name| folders.iter().map(move |folder| folder.join(name)))
-        .find(|path| path.is_file());
-    let Some(found) = found else {
-        bail!("llvm-strip is not on PATH; on Debian: apt-get install llvm");
-    };
-    Ok(found)
 }

@@ -1,4 +1,4 @@
-//! The SHA-256 of each source and of the object, by which a stale object shows.
+//! The SHA-256 of each source and of the objects, by which a stale object shows.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,27 +10,27 @@ use std::{
 use anyhow::{Context as _, ensure};
 use sha2::{Digest as _, Sha256};
 
-use super::OBJECT;
+use super::OBJECTS;
 use crate::workspace::{self, source_files};
 
-/// The crates whose sources make the object.
+/// The crates whose sources make the objects.
 const CRATES: [&str; 2] = ["loopprobe-ebpf", "loopprobe-common"];
 
 const PACKAGE: &str = "# package ";
 
-/// What an object was built from, in a form that `sha256sum --check` reads.
+/// What the objects were built from, in a form that `sha256sum --check` reads.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Manifest {
-    /// Hashes by path: the sources and the object.
+    /// Hashes by path: the sources and the objects.
     files: BTreeMap<String, String>,
-    /// The dependencies that end up in the object, as `name vVERSION`.
+    /// The dependencies that end up in the objects, as `name vVERSION`.
     packages: BTreeSet<String>,
 }
 
 impl Manifest {
     /// Hashes what lies in the work tree now.
     pub(super) fn of_tree(root: &Path) -> anyhow::Result<Self> {
-        let mut paths = vec![OBJECT.to_owned()];
+        let mut paths: Vec<String> = OBJECTS.iter().map(|one| one.path.to_owned()).collect();
         for name in CRATES {
             paths.extend(source_files(root, name)?);
         }
@@ -75,7 +75,7 @@ impl Manifest {
     /// The manifest's text.
     pub(super) fn to_string(&self, toolchain: &str) -> String {
         let mut text = format!(
-            "# What loopprobe.bpf.o was built from. Written by `cargo xtask build-ebpf`, checked by `--check`.\n\
+            "# What the objects here were built from. Written by `cargo xtask build-ebpf`, checked by `--check`.\n\
              # toolchain {toolchain}\n"
         );
         for package in &self.packages {

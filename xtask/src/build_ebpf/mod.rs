@@ -1,5 +1,5 @@
-//! Builds the kernel side. The object is committed, because users have a stable Rust and no eBPF
-//! toolchain; its manifest proves that it belongs to the sources beside it.
+//! Builds the kernel side, once a processor. The objects are committed, because users have a stable
+//! Rust and no eBPF toolchain; their manifest proves that they belong to the sources beside it.
 
 mod compile;
 mod manifest;
@@ -12,20 +12,41 @@ use anyhow::{Context as _, bail};
 use self::{manifest::Manifest, toolchain::Toolchain};
 use crate::workspace;
 
-/// Where the object lies, from the workspace's folder.
-const OBJECT: &str = "loopprobe/bpf/loopprobe.bpf.o";
-/// Where its manifest lies.
+/// An object for one processor.
+struct Object {
+    /// Where it lies, from the workspace's folder.
+    path: &'static str,
+    /// The processor by the name that aya-ebpf and the kernel side's `arch` know; `None` for their
+    /// default, x86_64.
+    architecture: Option<&'static str>,
+    /// The folder below `target` that it is built in.
+    folder: &'static str,
+}
+
+const OBJECTS: [Object; 2] = [
+    Object {
+        path: "loopprobe/bpf/loopprobe.bpf.o",
+        architecture: None,
+        folder: "ebpf",
+    },
+    Object {
+        path: "loopprobe/bpf/loopprobe.aarch64.bpf.o",
+        architecture: Some("aarch64"),
+        folder: "ebpf-aarch64",
+    },
+];
+/// Where their manifest lies.
 const MANIFEST: &str = "loopprobe/bpf/loopprobe.bpf.manifest";
 
 /// What was typed for `build-ebpf`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Build nothing; fail if the object does not belong to the sources
+    /// Build nothing; fail if an object does not belong to the sources
     #[arg(long)]
     check: bool,
 }
 
-/// Builds or checks the object.
+/// Builds or checks the objects.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if args.check { check() } else { build() }
 }
@@ -34,19 +55,21 @@ fn build() -> anyhow::Result<()> {
     let root = workspace::root();
     let toolchain = Toolchain::find()?;
     eprintln!("building with {}", toolchain.description);
-    let built = compile::object(&root, &toolchain)?;
-    let object = root.join(OBJECT);
-    if let Some(folder) = object.parent() {
-        fs::create_dir_all(folder)?;
+    for object in &OBJECTS {
+        let built = compile::object(&root, &toolchain, object)?;
+        let path = root.join(object.path);
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        fs::write(&path, &built).with_context(|| format!("cannot write {}", path.display()))?;
+        eprintln!("wrote {} ({} bytes)", object.path, built.len());
     }
-    fs::write(&object, &built).with_context(|| format!("cannot write {}", object.display()))?;
     let manifest = Manifest::of_tree(&root)?.to_string(&toolchain.description);
     fs::write(root.join(MANIFEST), manifest)?;
-    eprintln!("wrote {OBJECT} ({} bytes) and its manifest", built.len());
     Ok(())
 }
 
-/// Fails if the committed object does not belong to the sources beside it.
+/// Fails if a committed object does not belong to the sources beside it.
 pub(crate) fn check() -> anyhow::Result<()> {
     let root = workspace::root();
     let path = root.join(MANIFEST);
@@ -58,11 +81,13 @@ pub(crate) fn check() -> anyhow::Result<()> {
     })?;
     let differences = Manifest::parse(&committed).differences(&Manifest::of_tree(&root)?);
     if differences.is_empty() {
-        eprintln!("{OBJECT} belongs to its sources");
+        for object in &OBJECTS {
+            eprintln!("{} belongs to its sources", object.path);
+        }
         return Ok(());
     }
     bail!(
-        "{OBJECT} is stale: {} changed; run `cargo xtask build-ebpf` and commit both files",
+        "the kernel side's objects are stale: {} changed; run `cargo xtask build-ebpf` and commit what it wrote",
         differences.join(", ")
     );
 }

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use super::architecture::Architecture;
+
 /// A kernel that a distribution offers as a package.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Kernel {
@@ -10,8 +12,8 @@ pub(super) struct Kernel {
     /// The part of an archive that holds it.
     pub suite: Suite,
     /// The package that depends on the newest one of its kind: the smallest that a virtual machine
-    /// can use.
-    pub package: &'static str,
+    /// can use; Debian's have the processor's name behind it.
+    package: &'static str,
 }
 
 /// A part of a distribution's archive.
@@ -45,11 +47,24 @@ pub(super) const KERNELS: [Kernel; 5] = [
 ];
 
 impl Kernel {
+    /// Whether there is one for a processor: Ubuntu keeps others than x86_64's in another archive.
+    pub(super) fn is_for(&self, architecture: Architecture) -> bool {
+        architecture == Architecture::X86_64 || matches!(self.suite.archive, Archive::Debian)
+    }
+
+    /// Its package for a processor.
+    pub(super) fn package(&self, architecture: Architecture) -> String {
+        match self.suite.archive {
+            Archive::Debian => format!("{}-{}", self.package, architecture.distribution()),
+            Archive::Ubuntu => self.package.to_owned(),
+        }
+    }
+
     const fn debian(name: &'static str, suite: &'static str) -> Self {
         Self {
             name,
             suite: Suite::debian(suite),
-            package: "linux-image-cloud-amd64",
+            package: "linux-image-cloud",
         }
     }
 
@@ -75,7 +90,7 @@ impl Suite {
     }
 
     /// Its line in a list of sources. `ubuntu_keys` is where the file of Ubuntu's keys lies.
-    pub(super) fn source(self, ubuntu_keys: &Path) -> String {
+    pub(super) fn source(self, architecture: Architecture, ubuntu_keys: &Path) -> String {
         let (keys, address) = match self.archive {
             Archive::Debian => (
                 Path::new("/usr/share/keyrings/debian-archive-keyring.gpg"),
@@ -84,6 +99,7 @@ impl Suite {
             Archive::Ubuntu => (ubuntu_keys, "http://archive.ubuntu.com/ubuntu"),
         };
         let (name, keys) = (self.name, keys.display());
-        format!("deb [arch=amd64 signed-by={keys}] {address} {name} main\n")
+        let architecture = architecture.distribution();
+        format!("deb [arch={architecture} signed-by={keys}] {address} {name} main\n")
     }
 }

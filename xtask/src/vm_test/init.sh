@@ -7,8 +7,8 @@ mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 mount -t tmpfs tmpfs /tmp
-stty -F /dev/ttyS1 raw
-exec >/dev/ttyS1 2>&1
+stty -F "$OUTPUT" raw
+exec >"$OUTPUT" 2>&1
 cd /tmp || exit
 
 show() {
@@ -86,8 +86,9 @@ echo "doctor $?" >exits
 show doctor doctor
 show doctor/exits exits
 
-for scenario in sleep current_thread root cpu light watch auto; do
+for scenario in $(echo "$SCENARIOS" | tr , ' '); do
     work=$scenario
+    program=truth
     rounds=8
     options=
     [ $scenario = sleep ] && options=--lag
@@ -95,7 +96,8 @@ for scenario in sleep current_thread root cpu light watch auto; do
     [ $scenario = watch ] && work=sleep && options='--mode watch'
     # Long enough for a look to begin, and to see something.
     [ $scenario = auto ] && work=cpu && rounds=300 && options='--mode auto'
-    start truth $work --gate inside --hold --rounds $rounds
+    [ $scenario = stripped ] && work=sleep && program=truth-stripped
+    start $program $work --gate inside --hold --rounds $rounds
     echo go >&3
     wait_for '"end"' truth
     detach $scenario
@@ -105,6 +107,23 @@ options=
 start stuck block --millis 60000
 wait_for '"long_poll"' events
 detach stuck
+
+# Where threads cannot be watched, that must be said.
+case ",$SCENARIOS," in
+*,watch,*) ;;
+*)
+    stuck block --millis 60000 >truth &
+    target=$!
+    wait_for '"ready"' truth
+    for mode in watch auto; do
+        loopprobe attach --pid $target --mode $mode --duration 1s >events 2>errors
+        echo "loopprobe $?" >exits
+        show refused-$mode/errors errors
+        show refused-$mode/exits exits
+    done
+    kill $target
+    ;;
+esac
 
 echo "### done"
 poweroff -f

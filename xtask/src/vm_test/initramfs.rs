@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    ffi::{OsStr, OsString},
     fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
@@ -56,13 +57,37 @@ impl Initramfs {
         self.entry(path, PROGRAM, content)
     }
 
-    /// Adds a program of this machine to `/bin`, and the libraries that it needs.
+    /// Adds a program to `/bin`.
     pub(super) fn program(&mut self, program: &Path) -> anyhow::Result<()> {
-        let read = |path: &Path| fs::read(path).with_context(|| path.display().to_string());
         let name = program.file_name().context("a program has a name")?;
         self.file(&Path::new("/bin").join(name), &read(program)?)?;
+        Ok(())
+    }
+
+    /// Adds the libraries that a program of this machine needs.
+    pub(super) fn libraries(&mut self, program: &Path) -> anyhow::Result<()> {
         for library in libraries(program)? {
             self.file(&library, &read(&library)?)?;
+        }
+        Ok(())
+    }
+
+    /// Adds the C library that a compiler for another processor links programs with.
+    pub(super) fn foreign_library(&mut self, compiler: &str, loader: &str) -> anyhow::Result<()> {
+        let loader = Path::new(loader);
+        let folder = loader.parent().context("a loader lies in a folder")?;
+        let loader = loader.file_name().unwrap_or_default();
+        for name in ["libc.so.6", "libm.so.6", "libgcc_s.so.1"]
+            .map(OsStr::new)
+            .into_iter()
+            .chain([loader])
+        {
+            let mut option = OsString::from("-print-file-name=");
+            option.push(name);
+            let output = Command::new(compiler).arg(option).output();
+            let said = output.with_context(|| format!("{compiler} does not run"))?;
+            let path = String::from_utf8_lossy(&said.stdout).trim().to_owned();
+            self.file(&folder.join(name), &read(Path::new(&path))?)?;
         }
         Ok(())
     }
@@ -83,6 +108,10 @@ impl Initramfs {
         entry.write_all(content)?;
         entry.finish().map(drop)
     }
+}
+
+fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    fs::read(path).with_context(|| path.display().to_string())
 }
 
 /// The shared libraries of a program, and its loader.

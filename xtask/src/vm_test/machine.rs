@@ -10,68 +10,64 @@ use std::{
 
 use anyhow::{Context as _, bail};
 
-/// The program.
-const QEMU: &str = "qemu-system-x86_64";
-/// A guest needs about a minute by emulation; several on a machine that does other things too.
-const PATIENCE: Duration = Duration::from_mins(10);
+use super::architecture::Architecture;
+
+/// A guest needs about a minute by emulation, one for aarch64 three; many on a machine that does
+/// other things too.
+const PATIENCE: Duration = Duration::from_mins(20);
+
+/// Where the kernel's messages go.
+const CONSOLE: &str = "console.log";
+/// Where the rest goes.
+const OUTPUT: &str = "output.log";
 
 /// Fails if QEMU is not there.
-pub(super) fn check() -> anyhow::Result<()> {
-    let version = Command::new(QEMU)
+pub(super) fn check(architecture: Architecture) -> anyhow::Result<()> {
+    let qemu = architecture.qemu();
+    let version = Command::new(qemu)
         .arg("--version")
         .stdout(Stdio::null())
         .status();
     match version {
         Ok(status) if status.success() => Ok(()),
-        _ => bail!("{QEMU} does not run; on Debian: sudo apt-get install qemu-system-x86"),
+        _ => bail!(
+            "{qemu} does not run; on Debian: sudo apt-get install {}",
+            architecture.qemu_package()
+        ),
     }
 }
 
 /// Boots a kernel with a file system and waits until it powers off. What the guest printed is in
 /// `folder`: the kernel's messages in `console.log`, the rest in `output.log`, which this returns.
 pub(super) fn run(
+    architecture: Architecture,
     kernel: &Path,
     initramfs: &Path,
     folder: &Path,
     kvm: bool,
 ) -> anyhow::Result<String> {
-    let (console, output) = (folder.join("console.log"), folder.join("output.log"));
+    let (console, output) = (folder.join(CONSOLE), folder.join(OUTPUT));
     let mut command = Command::new("nice");
     command
-        .arg(QEMU)
-        .args(["-machine", "q35"])
+        .arg(architecture.qemu())
+        .args(["-machine", architecture.machine()])
         .args(if kvm {
             ["-accel", "kvm", "-cpu", "host"]
         } else {
-            // QEMU 7.2 has been seen to double fault in the allocator's `cmpxchg16b`, which kernels
-            // do without.
-            ["-accel", "tcg", "-cpu", "max,-cx16"]
+            ["-accel", "tcg", "-cpu", architecture.processor()]
         })
         .args(["-smp", "2", "-m", "1536", "-nodefaults", "-no-reboot"])
         .args(["-display", "none"])
-        .args(["-serial", &format!("file:{}", console.display())])
-        .args(["-serial", &format!("file:{}", output.display())])
+        .args(architecture.lines(&console, &output))
         .arg("-kernel")
         .arg(kernel)
         .arg("-initrd")
         .arg(initramfs)
-        .args([
-            "-append",
-            // Preempted wherever it can be, and ended by the first fault of its own.
-            "console=ttyS0 loglevel=6 preempt=full oops=panic panic=-1 no_timer_check",
-        ])
+        .args(["-append", &command_line(architecture)])
         .stdin(Stdio::null());
     let guest = Guest(command.spawn().context("cannot run nice")?);
     let in_time = guest.wait()?;
-    let said = fs::read(&console).unwrap_or_default();
-    if let Some(fault) = fault(&String::from_utf8_lossy(&said)) {
-        bail!(
-            "the kernel found a fault: {fault}; see {}",
-            console.display()
-        );
-    }
-    let text = fs::read(&output).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text).into_owned();
+    let text = said(folder)?;
     if !in_time {
         let last: Vec<&str> = text.lines().rev().take(3).collect();
         bail!(
@@ -80,6 +76,34 @@ pub(super) fn run(
         );
     }
     Ok(text)
+}
+
+/// What a guest printed into `folder`.
+///
+/// # Errors
+/// If its kernel found a fault.
+pub(super) fn said(folder: &Path) -> anyhow::Result<String> {
+    let read = |name: &str| {
+        let bytes = fs::read(folder.join(name)).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    if let Some(fault) = fault(&read(CONSOLE)) {
+        let console = folder.join(CONSOLE);
+        bail!(
+            "the kernel found a fault: {fault}; see {}",
+            console.display()
+        );
+    }
+    Ok(read(OUTPUT))
+}
+
+/// What the kernel is told: preempted wherever it can be, and ended by the first fault of its own.
+fn command_line(architecture: Architecture) -> String {
+    format!(
+        "{} SCENARIOS={} loglevel=6 preempt=full oops=panic panic=-1",
+        architecture.line_names(),
+        architecture.scenarios().join(",")
+    )
 }
 
 /// The first line with which a kernel says that something went wrong in it.
@@ -106,7 +130,7 @@ impl Guest {
         while Instant::now() < end {
             if let Some(status) = self.0.try_wait()? {
                 if !status.success() {
-                    bail!("{QEMU} ended with {status}");
+                    bail!("QEMU ended with {status}");
                 }
                 return Ok(true);
             }

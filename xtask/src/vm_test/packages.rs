@@ -9,22 +9,33 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 
-use super::distribution::Suite;
+use super::{architecture::Architecture, distribution::Suite};
 
 /// One suite's packages.
 pub(super) struct Packages {
+    architecture: Architecture,
     suite: Suite,
     folder: PathBuf,
 }
 
 impl Packages {
     /// Fetches the suite's list of packages.
-    pub(super) fn list(suite: Suite, ubuntu_keys: &Path, folder: PathBuf) -> anyhow::Result<Self> {
+    pub(super) fn list(
+        architecture: Architecture,
+        suite: Suite,
+        ubuntu_keys: &Path,
+        folder: PathBuf,
+    ) -> anyhow::Result<Self> {
         for part in ["lists/partial", "cache/archives/partial", "packages"] {
             fs::create_dir_all(folder.join(part))?;
         }
-        fs::write(folder.join("sources.list"), suite.source(ubuntu_keys))?;
-        let packages = Self { suite, folder };
+        let source = suite.source(architecture, ubuntu_keys);
+        fs::write(folder.join("sources.list"), source)?;
+        let packages = Self {
+            architecture,
+            suite,
+            folder,
+        };
         packages.run("apt-get", &["--quiet", "update"])?;
         Ok(packages)
     }
@@ -81,6 +92,8 @@ impl Packages {
             format!("Dir::State::lists={folder}/lists"),
             format!("Dir::Cache={folder}/cache"),
             "Dir::State::status=/dev/null".to_owned(),
+            format!("APT::Architecture={}", self.architecture.distribution()),
+            format!("APT::Architectures={}", self.architecture.distribution()),
             "Acquire::Languages=none".to_owned(),
             "Acquire::Retries=2".to_owned(),
             // Else a suite that cannot be reached is only a warning.

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
-use super::output::Output;
+use super::{architecture::Architecture, output::Output};
 
 /// The default threshold.
 const THRESHOLD_NS: u64 = 10_000_000;
@@ -18,6 +18,8 @@ const WORST_NS: u64 = 100_000_000;
 /// With fewer polls nothing is shown.
 const FEWEST: usize = 4;
 
+/// The session on a target without symbols.
+const STRIPPED: &str = "stripped";
 /// The session that is asked for wakes as well.
 const LAG: &str = "sleep";
 /// The session that places no probe.
@@ -63,7 +65,7 @@ impl Scenario {
 }
 
 /// What was found wrong, a line each.
-pub(super) fn failures(output: &Output) -> Vec<String> {
+pub(super) fn failures(architecture: Architecture, output: &Output) -> Vec<String> {
     let mut failures = Vec::new();
     let mut note = |what: &str, result: anyhow::Result<()>| {
         if let Err(error) = result {
@@ -71,11 +73,19 @@ pub(super) fn failures(output: &Output) -> Vec<String> {
         }
     };
     note("doctor", doctor(output));
-    for scenario in &SCENARIOS {
-        note(scenario.name, session(output, scenario));
+    let there_are = |name: &&str| architecture.scenarios().contains(name);
+    for scenario in SCENARIOS.iter().filter(|one| there_are(&one.name)) {
+        note(scenario.name, session(architecture, output, scenario));
         note(scenario.name, harmless(output, scenario.name));
     }
-    note("stuck", stuck(output));
+    note(STRIPPED, stripped(output));
+    note(STRIPPED, harmless(output, STRIPPED));
+    note("stuck", stuck(architecture, output));
+    if !architecture.scenarios().contains(&WATCH) {
+        for mode in [WATCH, AUTO] {
+            note(mode, refused(output, mode));
+        }
+    }
     failures
 }
 
@@ -87,7 +97,7 @@ fn doctor(output: &Output) -> anyhow::Result<()> {
 
 /// Every long poll is reported, nothing else is, and most of them have the right length, cause and
 /// stack.
-fn session(output: &Output, scenario: &Scenario) -> anyhow::Result<()> {
+fn session(architecture: Architecture, output: &Output, scenario: &Scenario) -> anyhow::Result<()> {
     let name = scenario.name;
     let events = output.json(&format!("{name}/events"))?;
     let of_type = |kind: &'static str| events.iter().filter(move |event| event["type"] == kind);
@@ -140,9 +150,9 @@ fn session(output: &Output, scenario: &Scenario) -> anyhow::Result<()> {
         poll["call"]["function"] == scenario.call
     })?;
     most(&reported, "stack", |poll| {
-        frames(poll, "complete").any(|frame| frame == "truth::steps")
+        frames(architecture, poll).any(|frame| frame == "truth::steps")
     })?;
-    counted(name, head, summary)
+    counted(architecture, name, head, summary)
 }
 
 /// Whether no probe is placed at first.
@@ -166,7 +176,12 @@ fn look(events: &[Value]) -> anyhow::Result<(u64, u64)> {
 }
 
 /// Polls are counted where they are probed, and nothing is lost.
-fn counted(name: &str, head: &Value, summary: &Value) -> anyhow::Result<()> {
+fn counted(
+    architecture: Architecture,
+    name: &str,
+    head: &Value,
+    summary: &Value,
+) -> anyhow::Result<()> {
     ensure!(
         is_watched(name) || number(summary, "polls") > 0,
         "no polls: {summary}"
@@ -175,7 +190,7 @@ fn counted(name: &str, head: &Value, summary: &Value) -> anyhow::Result<()> {
         !is_watched(name) || summary["polls"].is_null() && head["mode"] == name,
         "not watched: {head}, {summary}"
     );
-    if name == LAG {
+    if name == LAG && architecture.has_wakes() {
         let delays = &summary["wake_to_poll"];
         let (seen, unseen) = (number(delays, "count"), number(delays, "unseen"));
         ensure!(seen > 4 * unseen && seen > 0, "wakes: {delays}");
@@ -247,10 +262,14 @@ fn most(polls: &[&Value], what: &str, good: impl Fn(&Value) -> bool) -> anyhow::
     Ok(())
 }
 
-/// The functions on the first of a poll's stacks that ends as wanted.
-fn frames<'a>(poll: &'a Value, outcome: &str) -> impl Iterator<Item = &'a str> {
+/// The functions on the first of a poll's stacks that is complete, or, where the vDSO has no call
+/// frame information, was searched.
+fn frames(architecture: Architecture, poll: &Value) -> impl Iterator<Item = &str> {
+    let is_whole = |outcome: &Value| {
+        outcome == "complete" || outcome == "searched" && !architecture.describes_vdso()
+    };
     let stacks = poll["stacks"].as_array().map_or(&[][..], Vec::as_slice);
-    let stack = stacks.iter().find(|stack| stack["outcome"] == outcome);
+    let stack = stacks.iter().find(|stack| is_whole(&stack["outcome"]));
     stack
         .and_then(|stack| stack["frames"].as_array())
         .into_iter()
@@ -285,18 +304,53 @@ fn harmless(output: &Output, name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Without symbols, tasks that sleep too long are named by where their futures are defined.
+fn stripped(output: &Output) -> anyhow::Result<()> {
+    let events = output.json("stripped/events")?;
+    let polls: Vec<&Value> = events
+        .iter()
+        .filter(|event| event["type"] == "long_poll" && event["cause"] == "sleep")
+        .collect();
+    ensure!(
+        polls.len() >= FEWEST,
+        "only {} long polls: {}",
+        polls.len(),
+        output.text("stripped/errors")
+    );
+    let source = include_str!("../../../tests/targets/src/bin/truth.rs");
+    let mut lines = source.lines();
+    let line = lines.position(|line| line.starts_with("async fn steps("));
+    let name = line.map(|line| format!("src/bin/truth.rs:{}", line + 1));
+    most(&polls, "name", |poll| {
+        let task = &poll["task"];
+        task["name_source"] == "location" && task["name"].as_str() == name.as_deref()
+    })
+}
+
 /// A poll that is stuck already is reported with the call that it is stuck in.
-fn stuck(output: &Output) -> anyhow::Result<()> {
+fn stuck(architecture: Architecture, output: &Output) -> anyhow::Result<()> {
     let events = output.json("stuck/events")?;
     let poll = events
         .iter()
         .find(|event| event["since_before_attach"] == true)
         .with_context(|| format!("not seen: {}", output.text("stuck/errors")))?;
     ensure!(poll["cause"] == "sleep", "another cause: {poll}");
-    let mut frames = frames(poll, "complete");
+    let mut frames = frames(architecture, poll);
     ensure!(
         frames.any(|frame| frame == "std::thread::functions::sleep"),
         "another stack: {poll}"
+    );
+    Ok(())
+}
+
+/// A mode that is not for this processor is refused, with what to use in its place.
+fn refused(output: &Output, mode: &str) -> anyhow::Result<()> {
+    let said = output.text(&format!("refused-{mode}/errors"));
+    let exit = output.value(&format!("refused-{mode}/exits"), "loopprobe");
+    let names_another = said.contains("`--mode exact`") && said.contains("`--mode light`");
+    ensure!(
+        exit == Some("1") && names_another,
+        "ended with {exit:?}: {said}"
     );
     Ok(())
 }

@@ -5,7 +5,7 @@ pub(super) mod call;
 mod constants;
 pub(super) mod entry;
 pub(super) mod imports;
-mod instruction;
+pub(crate) mod instruction;
 pub(super) mod references;
 
 use std::ops::Range;

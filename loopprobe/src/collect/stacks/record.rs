@@ -3,8 +3,10 @@
 use loopprobe_common::records::{self, STACK_BYTES, STACK_HEAD, StackRecord};
 
 use crate::{
+    code::asks_kernel,
     diagnose::RawSyscall,
     elf::ProcAddr,
+    process::Memory,
     unwind::{RawStack, Registers},
 };
 
@@ -15,6 +17,14 @@ pub(super) fn is_at_entry(record: &StackRecord) -> bool {
     const PUSHED: u64 = 8;
     let below = record.entry_sp.wrapping_sub(record.registers.sp);
     record.entry_sp != 0 && below <= PUSHED
+}
+
+/// Whether a thread has entered the kernel for a system call that the record does not know.
+pub(super) fn begins_call(record: &StackRecord, memory: &Memory) -> bool {
+    let mut before = [0; 4];
+    let from = record.registers.ip.saturating_sub(before.len() as u64);
+    let read = memory.read(ProcAddr(from), &mut before);
+    asks_kernel(&before[..read])
 }
 
 /// The system call in a record.
@@ -54,15 +64,5 @@ pub(crate) fn raw_stack(record: &StackRecord, bytes: &[u8]) -> RawStack {
 
 /// The registers that an unwinder wants.
 pub(crate) fn registers(regs: &records::Registers) -> Registers {
-    let [_, bx, _, _, _, _, _, _, _, _, r12, r13, r14, r15] = regs.general;
-    Registers {
-        ip: regs.ip,
-        sp: regs.sp,
-        bp: regs.bp,
-        bx,
-        r12,
-        r13,
-        r14,
-        r15,
-    }
+    Registers::of_record(regs)
 }

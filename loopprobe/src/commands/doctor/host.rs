@@ -3,9 +3,12 @@
 use std::{fs, path::Path};
 
 use super::check::Check;
-use crate::process::{
-    capabilities::{self, Needed},
-    perf_event_paranoid,
+use crate::{
+    elf::Architecture,
+    process::{
+        capabilities::{self, Needed},
+        perf_event_paranoid,
+    },
 };
 
 pub(super) fn checks() -> Vec<Check> {
@@ -23,10 +26,14 @@ fn machine() -> Check {
     const NAME: &str = "machine";
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let finding = format!("{}, Linux {}", std::env::consts::ARCH, kernel.trim());
-    if cfg!(target_arch = "x86_64") {
-        Check::good(NAME, finding)
-    } else {
-        Check::bad(NAME, finding, "no command helps: only x86_64 is supported")
+    match Architecture::HOST {
+        Architecture::X86_64 => Check::good(NAME, finding),
+        Architecture::Aarch64 => Check::note(
+            NAME,
+            format!(
+                "{finding}; here `--mode watch` and `--mode auto` do not work, nor does `--lag`"
+            ),
+        ),
     }
 }
 

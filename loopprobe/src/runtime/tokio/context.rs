@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     code::{Store, Stored, ThreadPlace, stores_near_constant, stores_of_argument},
-    elf::{Image, VirtAddr},
+    elf::{Architecture, Image, VirtAddr},
     runtime::{
         ImageFacts,
         words::{NotWatchable, Votes, WatchWords, distance},
@@ -32,6 +32,9 @@ const MAX_DISTANCE: i64 = 64;
 /// # Errors
 /// Why they are not found.
 pub(super) fn find(image: &Image, facts: &ImageFacts) -> Result<WatchWords, NotWatchable> {
+    if image.architecture() == Architecture::Aarch64 {
+        return Err(NotWatchable::Processor);
+    }
     let (task_id, has_tag, task_id_votes) = find_task_id(image, facts)?;
     let (budget, budget_votes) = find_budget(image, task_id)?;
     Ok(WatchWords {

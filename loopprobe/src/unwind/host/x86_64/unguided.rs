@@ -5,9 +5,9 @@
 
 use super::{
     flow::{Base, FramePointer, Place},
-    frame::Means,
     way_out::WayOut,
 };
+use crate::unwind::{frame::Means, host::Stuck};
 
 /// A frame as it stands.
 #[derive(Clone, Copy, Debug)]
@@ -23,15 +23,6 @@ pub(crate) struct Caller {
     pub sp: u64,
     pub bp: u64,
     pub by: Means,
-}
-
-/// Why there is no step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stuck {
-    /// A frame pointer leads to a word that was not copied.
-    Unread(u64),
-    /// Nothing proves itself.
-    Unproven,
 }
 
 /// The caller of a frame in code without call frame information. `read` gives words of the stack;

@@ -10,6 +10,7 @@ use iced_x86::{
 };
 
 use super::flow::{Base, FramePointer, Place, Pointers};
+use crate::unwind::host::Reach;
 
 /// How many instructions are read at most; poll functions with a large inlined future have some
 /// thousand.
@@ -35,20 +36,8 @@ const FRAME: FramePointer = FramePointer::At(Place {
     offset: -8,
 });
 
-/// The code of a function, as far as it can be told.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Reach {
-    /// By address; none overlaps another.
-    pub pieces: Vec<Range<u64>>,
-    /// Whether a jump's targets could not be told, or there was too much of it: it may have more.
-    pub partial: bool,
-    /// Other functions to which it jumps in place of a call: their frames take the place of its
-    /// own.
-    pub tails: BTreeSet<u64>,
-}
-
 /// Reads functions of one image. `read` gives its bytes.
-pub(crate) struct Functions<R> {
+pub(in crate::unwind) struct Functions<R> {
     read: R,
     info: InstructionInfoFactory,
     /// Whether a function that is called may return.
@@ -59,7 +48,7 @@ pub(crate) struct Functions<R> {
 
 impl<R: Fn(u64, &mut [u8]) -> usize> Functions<R> {
     /// For one image.
-    pub(super) fn of(read: R) -> Self {
+    pub(in crate::unwind) fn of(read: R) -> Self {
         Self {
             read,
             info: InstructionInfoFactory::new(),
@@ -92,7 +81,7 @@ impl<R: Fn(u64, &mut [u8]) -> usize> Functions<R> {
     }
 
     /// Follows a function with frame pointers from its first instruction.
-    pub(super) fn reach(&mut self, start: u64) -> Reach {
+    pub(in crate::unwind) fn reach(&mut self, start: u64) -> Reach {
         let walk = Walk::new(self, start, MAX_INSTRUCTIONS, true).run();
         Reach {
             partial: walk.partial,

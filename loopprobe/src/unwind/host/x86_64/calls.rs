@@ -3,12 +3,12 @@
 use iced_x86::{Decoder, DecoderOptions};
 
 /// The longest call: a prefix, an opcode, two bytes of operand form, and a distance.
-pub(crate) const MAX_CALL: usize = 8;
+pub(super) const MAX_CALL: usize = 8;
 /// The shortest.
-const MIN_CALL: usize = 2;
+pub(super) const MIN_CALL: usize = 2;
 
 /// Whether `before`, the code in front of an address, can be read as a call that ends there.
-pub(crate) fn ends_with_call(before: &[u8]) -> bool {
+pub(in crate::unwind) fn ends_with_call(before: &[u8]) -> bool {
     (MIN_CALL..=MAX_CALL.min(before.len())).any(|len| {
         let mut decoder = Decoder::new(64, &before[before.len() - len..], DecoderOptions::NONE);
         let instruction = decoder.decode();

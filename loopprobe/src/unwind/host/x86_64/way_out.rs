@@ -20,7 +20,7 @@ const MAX_LENGTH: usize = 15;
 
 /// How a function returns from where it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct WayOut {
+pub(in crate::unwind) struct WayOut {
     /// Where the return address lies.
     pub return_address: Place,
     /// The caller's frame pointer.
@@ -30,7 +30,7 @@ pub(crate) struct WayOut {
 /// Finds the shortest way from `start` to a return. `is_caller` says that a call is under way
 /// there, so that the function's frame cannot be empty: the stack pointer is a multiple of 16 at a
 /// call. `read` gives bytes of code.
-pub(crate) fn way_out(
+pub(in crate::unwind) fn way_out(
     start: u64,
     is_caller: bool,
     read: impl Fn(u64, &mut [u8]) -> usize,
