@@ -109,13 +109,7 @@ pub(super) fn summarize(
         None => None,
     };
     let polls = all.polls;
-    let mut lost = totals.lost;
-    lost.add(&lost_by(kernel)?);
-    let mut cost = cost(kernel, &totals, polls)?;
-    lost.add(&totals.spent.1);
-    if let Some(cost) = &mut cost {
-        cost.add(&totals.spent.0);
-    }
+    let (cost, lost) = spent(kernel, &totals, polls)?;
     let rows = rows(merge(tasks), totals.corrections);
     let long_ns: u64 = rows.iter().map(|row| row.long_ns).sum();
     let is_counted = totals.possible.is_none();
@@ -197,6 +191,22 @@ fn polls<'a>(kernel: &Kernel, plan: &'a Plan) -> Result<Polls<'a>, AttachError> 
         });
     }
     Ok(polls)
+}
+
+/// What the session has cost and lost in all.
+fn spent(
+    kernel: &Kernel,
+    totals: &Totals,
+    polls: u64,
+) -> Result<(Option<ProbeCost>, Lost), AttachError> {
+    let mut cost = cost(kernel, totals, polls)?;
+    if let Some(cost) = &mut cost {
+        cost.add(&totals.spent.0);
+    }
+    let mut lost = totals.lost;
+    lost.add(&lost_by(kernel)?);
+    lost.add(&totals.spent.1);
+    Ok((cost, lost))
 }
 
 /// Blocks of loopprobe's own are paid for too.

@@ -64,10 +64,7 @@ pub(in crate::unwind) fn way_out(
     let mut queue = VecDeque::from([(start, first)]);
     let (mut seen, mut left) = (HashSet::new(), MAX_INSTRUCTIONS);
     let mut bytes = [0; WINDOW];
-    while let Some((at, mut state)) = queue.pop_front() {
-        if left == 0 {
-            return None;
-        }
+    while let Some((at, mut state)) = queue.pop_front().filter(|_| left > 0) {
         if !seen.insert(at) {
             continue;
         }
