@@ -196,7 +196,8 @@ fn no_long_polls(
 fn seen(out: &mut impl Write, coverage: &Coverage) -> io::Result<()> {
     let (fired, sites) = (coverage.sites_fired, coverage.sites);
     let roots = match (coverage.root_future, coverage.roots_watched_ns) {
-        (true, _) => "covered".to_owned(),
+        // One that waits since before the attach makes no turn.
+        (true, _) => "covered from their next turn on".to_owned(),
         (false, 0) => "not seen".to_owned(),
         (false, ns) => format!("watched for {}, where they wait", Measured(ns)),
     };
