@@ -1,6 +1,6 @@
 //! Locks that were handed to futures which are not polled any more.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::{MOST_IDS, awaits};
 use crate::{
@@ -39,7 +39,11 @@ impl Locks {
     pub(super) fn look(&mut self, census: &Census, now_ns: u64, least_ns: u64) -> Vec<Futurelock> {
         let mut before = std::mem::take(&mut self.0);
         let mut found = Vec::new();
-        for unclaimed in &census.unclaimed {
+        // A move leaves a copy of a future behind, of which no task is known.
+        let of_tasks = census.unclaimed.iter().filter(|other| other.task.is_some());
+        let known: HashSet<ProcAddr> = of_tasks.map(|other| other.semaphore).collect();
+        let is_copy = |other: &Unclaimed| other.task.is_none() && known.contains(&other.semaphore);
+        for unclaimed in census.unclaimed.iter().filter(|other| !is_copy(other)) {
             let task = unclaimed.task.map(|index| &census.tasks[index]);
             // It is about to be polled, and then takes what it was handed.
             if task.is_some_and(|task| task.state != TaskState::Idle) {
@@ -113,6 +117,28 @@ mod tests {
             }],
             ..Census::default()
         }
+    }
+
+    #[test]
+    fn what_a_move_has_left_of_a_future_is_not_told_beside_it() {
+        let mut locks = Locks::default();
+        let mut idle = census(TaskState::Idle);
+        idle.unclaimed.push(Unclaimed {
+            future: ProcAddr(9),
+            task: None,
+            ..idle.unclaimed[0].clone()
+        });
+        locks.look(&idle, 100, 50);
+        let found = locks.look(&idle, 200, 50);
+        assert_eq!(
+            found.iter().map(|lock| lock.id).collect::<Vec<_>>(),
+            [Some(8)]
+        );
+        // Of another lock it may be a root future's.
+        idle.unclaimed[1].semaphore = ProcAddr(5);
+        locks.look(&idle, 300, 50);
+        let found = locks.look(&idle, 400, 50);
+        assert_eq!(found.iter().map(|lock| lock.id).collect::<Vec<_>>(), [None]);
     }
 
     #[test]
