@@ -163,12 +163,12 @@ pub fn is_spin_wait(code: &[u8], at: ProcAddr) -> bool {
 
 /// Whether the code in front of where a thread entered the kernel asks for a system call, of which
 /// the kernel may not have noted the number: on aarch64 interrupts come before that (`el0_svc` in
-/// `arch/arm64/kernel/entry-common.c`, Linux 6.12), on x86_64 they do not.
-pub fn asks_kernel(before: &[u8]) -> bool {
+/// `arch/arm64/kernel/entry-common.c`, Linux 6.12), on x86_64 they do not, and nothing is read.
+pub fn asks_kernel(before: impl FnOnce() -> Option<[u8; 4]>) -> bool {
     const SVC_0: u32 = 0xd400_0001;
     match Architecture::HOST {
         Architecture::X86_64 => false,
-        Architecture::Aarch64 => before.ends_with(&SVC_0.to_le_bytes()),
+        Architecture::Aarch64 => before() == Some(SVC_0.to_le_bytes()),
     }
 }
 

@@ -19,11 +19,10 @@ use loopprobe_common::records::{Kind, StackRecord, StackSlot, TakerRecord};
 
 pub(super) use self::{
     looks::Looks,
-    record::{in_page_fault, raw_stack, registers, syscall},
+    record::{bytes_of, in_page_fault, raw_stack, registers, syscall},
     seen::{Left, SeenStack},
 };
 use self::{
-    record::{begins_call, is_at_entry},
     seen::{MAX_STACKS, Seen, Taken},
     turns::Turns,
     wakers::Beside,
@@ -37,7 +36,7 @@ use super::{
 };
 use crate::{
     attach::PlannedImage,
-    diagnose::{CpuQuota, Descriptors, Halt, Objects, RawSyscall, SeenFile, Taker},
+    diagnose::{CpuQuota, Descriptors, Halt, Objects, SeenFile, Taker},
     model::{LongPoll, Lost, Outcome},
     process::{ProcessError, Status},
     symbolize::{PerfMap, Symbolizer},
@@ -140,8 +139,9 @@ impl Stacks {
 
     /// Where a thread is now whose stack is kept.
     pub(super) fn place(&mut self, slot: &StackSlot) -> Place {
-        let bytes = &slot.bytes[..(slot.record.len as usize).min(slot.bytes.len())];
-        let unwound = self.unwinder.unwind(raw_stack(&slot.record, bytes));
+        let unwound = self
+            .unwinder
+            .unwind(raw_stack(&slot.record, bytes_of(slot)));
         self.runtime.place(&unwound)
     }
 
@@ -293,9 +293,7 @@ impl Stacks {
         };
         let object = syscall.and_then(|call| self.objects.resolve_seen(&call, file));
         let sample = record.kind == Kind::Sample as u16;
-        let at_probe = is_at_entry(record)
-            || RawSyscall::is_of_probe(record.syscall)
-            || unwound.frames.is_empty();
+        let page_fault = !unwound.frames.is_empty() && in_page_fault(record, &self.memory);
         let halt = (!sample)
             .then(|| Halt::of(&record.reason, syscall.is_some()))
             .flatten();
@@ -323,10 +321,7 @@ impl Stacks {
                 end_ns.saturating_sub(ready_ns)
             },
             samples: u32::from(sample),
-            page_fault: !at_probe
-                && syscall.is_none()
-                && (!sample || record.in_kernel != 0)
-                && !begins_call(record, &self.memory),
+            page_fault,
             halt,
             waker: None,
         }

@@ -214,7 +214,7 @@ impl Stuck {
             frames,
             syscall: syscall(record),
             on_cpu: true,
-            page_fault: in_page_fault(record),
+            page_fault: in_page_fault(record, &self.memory),
         };
         match self.open.get_mut(&record.tid) {
             Some(known) if is_same(&known.poll, &poll) => {

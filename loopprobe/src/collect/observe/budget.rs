@@ -126,9 +126,9 @@ impl Observer {
         let Some(budget) = &mut self.budget else {
             return Ok(());
         };
-        if let Err(error) = result {
+        if let Err(why) = result {
             let step = budget.keep_timing();
-            let message = format!("polls are timed as before, in spite of the budget: {error}");
+            let message = format!("polls are timed as before, in spite of the budget: {why}");
             return tell(sink, step, now, message);
         }
         let Some(change) = budget.changed_timing(now) else {

@@ -8,7 +8,8 @@ use super::Observer;
 use crate::{
     clock::nanoseconds,
     collect::{
-        advice::advise, deadlock, look::Look, poll_key::PollKey, polls::open_polls, stuck::Stuck,
+        advice::advise, deadlock, look::Look, poll_key::PollKey, polls::open_polls,
+        stacks::bytes_of, stuck::Stuck,
     },
     model::{Event, LongPoll, Notice, Sink},
 };
@@ -173,10 +174,7 @@ impl Observer {
             return;
         };
         let slot = self.kernel.stack_of(kernel_tid, thread, key.1);
-        let current = slot.as_ref().map(|slot| {
-            let len = (slot.record.len as usize).min(slot.bytes.len());
-            (&slot.record, &slot.bytes[..len])
-        });
+        let current = slot.as_ref().map(|slot| (&slot.record, bytes_of(slot)));
         stacks.explain_open(key, poll, current, now);
         let index = task_type(thread, key).map_or(usize::MAX, |index| index as usize);
         if let Some((runtime, _)) = self.plan.served.get(index) {

@@ -136,33 +136,31 @@ impl Observer {
     }
 
     /// Times polls otherwise from now on, if what does so has been loaded. Those that are open are
-    /// cut off; no other is missed but while probes are placed anew. `None` if it has not been, an
-    /// error of the kernel side's if it cannot be.
-    pub(super) fn retime(
-        &mut self,
-        sink: &mut dyn Sink,
-    ) -> io::Result<Option<Result<(), AttachError>>> {
+    /// cut off; no other is missed but while probes are placed anew. `None` if it has not been;
+    /// or else why it cannot be.
+    pub(super) fn retime(&mut self, sink: &mut dyn Sink) -> io::Result<Option<Result<(), String>>> {
         let Some(heir) = &self.retiming.heir else {
             return Ok(None);
         };
         let loaded = match heir.try_recv() {
             Err(TryRecvError::Empty) => return Ok(None),
-            Err(TryRecvError::Disconnected) => Err(AttachError::Object("it panicked".to_owned())),
-            Ok(loaded) => loaded,
+            Err(TryRecvError::Disconnected) => Err("loading what does so failed".to_owned()),
+            Ok(loaded) => loaded.map_err(|error| error.to_string()),
         };
         self.retiming.heir = None;
-        let written = loaded.and_then(|mut heir| {
-            if !heir.kernel.has_room(&self.plan) {
-                return Err(AttachError::Object("a table is too small".to_owned()));
-            }
-            heir.kernel
-                .write_tables(&self.plan, PlanSize::default())
-                .map(|()| heir)
-        });
-        match written {
+        match loaded.and_then(|heir| self.prepared(heir)) {
             Ok(heir) => self.change_over(heir, sink).map(Ok).map(Some),
-            Err(error) => Ok(Some(Err(error))),
+            Err(why) => Ok(Some(Err(why))),
         }
+    }
+
+    /// With what is to be probed by now: libraries may have been loaded meanwhile.
+    fn prepared(&self, mut heir: Heir) -> Result<Heir, String> {
+        if !heir.kernel.has_room(&self.plan) {
+            return Err("there is no room for the libraries that were loaded meanwhile".to_owned());
+        }
+        let written = heir.kernel.write_tables(&self.plan, PlanSize::default());
+        written.map(|()| heir).map_err(|error| error.to_string())
     }
 
     fn change_over(&mut self, heir: Heir, sink: &mut dyn Sink) -> io::Result<()> {

@@ -11,7 +11,10 @@ use loopprobe_common::{
 use super::{Observer, light::key};
 use crate::{
     clock::nanoseconds,
-    collect::gap::{Bounds, Gap, Part, Place},
+    collect::{
+        gap::{Bounds, Gap, Part, Place},
+        stacks::bytes_of,
+    },
     model::{Event, LongPoll, Sink},
 };
 
@@ -156,11 +159,6 @@ impl Observer {
         }
         Ok(whole.duration_ns.saturating_sub(inside_ns))
     }
-}
-
-/// The bytes of a stack that is kept.
-fn bytes_of(slot: &StackSlot) -> &[u8] {
-    &slot.bytes[..(slot.record.len as usize).min(slot.bytes.len())]
 }
 
 /// What the thread has of a gap now. Its end is not known, so it counts only as far as stacks

@@ -15,6 +15,7 @@ use crate::{
         poll_key::PollKey,
         polls::root_type,
         source::watch::{Owner, Proven, Watching, hi_ns, proven, proven_so_far, words_of},
+        stacks::bytes_of,
     },
     model::{CurrentPoll, Event, LongPoll, Sink, TaskKind, TaskType, Worker},
 };
@@ -230,10 +231,8 @@ impl Observer {
         let mut owner = None;
         if let Some(stacks) = &mut self.stacks {
             let polls = self.source.watching().and_then(Watching::polls);
-            let current = slot.as_ref().zip(polls).map(|(slot, polls)| {
-                let len = (slot.record.len as usize).min(slot.bytes.len());
-                (&slot.record, &slot.bytes[..len], polls)
-            });
+            let current = slot.as_ref().zip(polls);
+            let current = current.map(|(slot, polls)| (&slot.record, bytes_of(slot), polls));
             owner = stacks.explain_watched_open(key, &mut poll, proven, current, now_ns);
         }
         let watching = self.source.watching();

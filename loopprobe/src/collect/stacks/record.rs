@@ -1,6 +1,6 @@
 //! What a record of the kernel side holds, as the unwinder and the diagnosis want it.
 
-use loopprobe_common::records::{self, STACK_BYTES, STACK_HEAD, StackRecord};
+use loopprobe_common::records::{self, Kind, STACK_BYTES, STACK_HEAD, StackRecord, StackSlot};
 
 use crate::{
     code::asks_kernel,
@@ -19,24 +19,30 @@ pub(super) fn is_at_entry(record: &StackRecord) -> bool {
     record.entry_sp != 0 && below <= PUSHED
 }
 
-/// Whether a thread has entered the kernel for a system call that the record does not know.
-pub(super) fn begins_call(record: &StackRecord, memory: &Memory) -> bool {
-    let mut before = [0; 4];
-    let from = record.registers.ip.saturating_sub(before.len() as u64);
-    let read = memory.read(ProcAddr(from), &mut before);
-    asks_kernel(&before[..read])
-}
-
 /// The system call in a record.
 pub(crate) fn syscall(record: &StackRecord) -> Option<RawSyscall> {
     RawSyscall::of_thread(record.syscall, record.args)
 }
 
-/// Whether a sample found its thread in the kernel without a system call: for memory that is not
-/// there yet.
-pub(crate) fn in_page_fault(record: &StackRecord) -> bool {
+/// Whether a thread was in the kernel without a system call: for memory that is not there yet.
+pub(crate) fn in_page_fault(record: &StackRecord, memory: &Memory) -> bool {
     let at_probe = is_at_entry(record) || RawSyscall::is_of_probe(record.syscall);
-    record.in_kernel != 0 && syscall(record).is_none() && !at_probe
+    let in_kernel = record.in_kernel != 0 || record.kind == Kind::OffCpu as u16;
+    in_kernel && syscall(record).is_none() && !at_probe && !begins_call(record, memory)
+}
+
+/// Whether a thread has entered the kernel for a system call that the record does not know.
+fn begins_call(record: &StackRecord, memory: &Memory) -> bool {
+    asks_kernel(|| {
+        let mut before = [0; 4];
+        let from = record.registers.ip.checked_sub(before.len() as u64)?;
+        (memory.read(ProcAddr(from), &mut before) == before.len()).then_some(before)
+    })
+}
+
+/// The bytes of a stack that is kept.
+pub(crate) fn bytes_of(slot: &StackSlot) -> &[u8] {
+    &slot.bytes[..(slot.record.len as usize).min(slot.bytes.len())]
 }
 
 /// The stack in a record: in one piece or, of a large one, its innermost and its outermost part.
