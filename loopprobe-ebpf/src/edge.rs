@@ -30,6 +30,9 @@ const CALLERS: u64 = 64 << 10;
 /// The current thread goes off its CPU although it could go on, with a poll open.
 #[inline(always)]
 pub fn preempted(thread: &mut Thread, now: u64) {
+    if light::is_settling(thread) {
+        return;
+    }
     // What lies deep on the program's stack is gone before polls are ended.
     if let Some(sp) = see(thread, now) {
         leave(thread, sp, now);

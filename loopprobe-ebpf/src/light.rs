@@ -13,7 +13,7 @@ use crate::{
     ending::{drop_missed, tally},
     event::{self, End},
     health,
-    maps::{ANSWERS, config, count},
+    maps::{ANSWERS, config, count, is_light},
     root, saved, stack,
     verifier::forget_ways,
 };
@@ -77,6 +77,30 @@ fn mask(all: bool) -> u64 {
 #[inline(always)]
 fn is_worker_in_one(thread: &Thread) -> bool {
     (thread.depth == 1) & (thread.flags & (Thread::SHARED | Thread::LOCAL) == Thread::SHARED)
+}
+
+/// Runs what ends or begins polls of the thread at a probe. If the thread is preempted meanwhile, in
+/// the middle of it, the program of that switch leaves the polls alone ([`is_settling`]): seen with
+/// `preempt=full`, where one poll was ended twice, and the depth fell below 0.
+#[inline(always)]
+pub fn at_probe<R>(thread: &mut Thread, work: impl FnOnce(&mut Thread) -> R) -> R {
+    if !is_light() {
+        return work(thread);
+    }
+    let mark = &raw mut thread.is_settling;
+    // SAFETY: the field is the thread's. The compiler may not move or drop the two: another program
+    // reads the field between them.
+    unsafe { mark.write_volatile(1) };
+    let result = work(thread);
+    // SAFETY: as above.
+    unsafe { mark.write_volatile(0) };
+    result
+}
+
+/// Whether the current thread, which goes off its CPU, was about to end or begin polls.
+#[inline(always)]
+pub fn is_settling(thread: &Thread) -> bool {
+    thread.is_settling != 0
 }
 
 /// Ends the polls that lie at or below `sp`: an inner poll's stack pointer is always below the

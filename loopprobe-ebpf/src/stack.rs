@@ -22,7 +22,7 @@ use crate::{
     maps::{BESIDE, HELPERS, NO_WAKEUP, SLOTS, STACKS, config, count, stack_ring_bytes},
     root,
     saved::{read_user_registers, syscall_number, user_registers},
-    task_struct::is_of_current,
+    task_struct::{is_current_exiting, is_of_current},
     thread::{Visible, current_tid, visible},
     why,
 };
@@ -277,7 +277,7 @@ pub fn fill(slot: &mut StackSlot, kind: Kind, who: &Visible, open: &Open, now: u
     let is_polls_own = kind as u16 != Kind::Scan as u16
         && kind as u16 != Kind::Waker as u16
         && kind as u16 != Kind::Beside as u16;
-    if record.len == 0 && is_polls_own {
+    if record.len == 0 && is_polls_own && !is_current_exiting() {
         count(who.target, Counter::Unreadable);
     }
     Some(())

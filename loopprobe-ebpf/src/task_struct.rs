@@ -2,7 +2,13 @@
 
 use aya_ebpf::helpers::{bpf_probe_read_kernel, generated::bpf_get_current_task_btf};
 
-use crate::maps::{task_cpu_time_offset, task_fsbase_offset, task_state_offset, task_tgid_offset};
+use crate::maps::{
+    task_cpu_time_offset, task_flags_offset, task_fsbase_offset, task_state_offset,
+    task_tgid_offset,
+};
+
+/// A task gives back what it has, its memory first (`PF_EXITING` in `include/linux/sched.h`).
+const PF_EXITING: u32 = 4;
 
 /// A 32-bit field of a `task_struct`.
 #[inline(always)]
@@ -45,6 +51,14 @@ pub fn current_cpu_time() -> u64 {
 pub fn current_state() -> u32 {
     // SAFETY: the offset is that of `unsigned int __state` (Linux 5.14 and later).
     unsafe { of_current(task_state_offset()) }
+}
+
+/// Whether the current thread is at its end: it never runs the user's code again, and soon has no
+/// memory that could be read (`do_exit` in `kernel/exit.c`).
+#[inline(always)]
+pub fn is_current_exiting() -> bool {
+    // SAFETY: the offset is that of `unsigned int flags`.
+    unsafe { of_current::<u32>(task_flags_offset()) & PF_EXITING != 0 }
 }
 
 /// Where the current thread keeps its variables, as its registers say.

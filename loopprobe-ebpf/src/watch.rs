@@ -11,13 +11,10 @@ use loopprobe_common::{
 };
 
 use crate::{
-    maps::{EVENTS, NO_WAKEUP, config, count, is_roots_only, task_flags_offset, words},
-    task_struct::{current_thread_pointer, task_field},
+    maps::{EVENTS, NO_WAKEUP, config, count, is_roots_only, words},
+    task_struct::{current_thread_pointer, is_current_exiting},
     thread::{create, current_tid, known, may_be_known, visible},
 };
-
-/// `PF_EXITING` in `include/linux/sched.h`.
-const PF_EXITING: u32 = 4;
 
 /// The state of the current thread, whose task is `task`, if it is a target's; made on first use.
 #[inline(always)]
@@ -30,8 +27,7 @@ pub fn current(task: u64) -> Option<&'static mut Thread> {
     }
     visible()?;
     // A thread that is at its end still goes off its CPU once; its state is gone by then.
-    let flags = task_field(task, task_flags_offset())?;
-    if flags & PF_EXITING != 0 {
+    if is_current_exiting() {
         return None;
     }
     create(tid)

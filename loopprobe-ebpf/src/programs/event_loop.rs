@@ -56,7 +56,7 @@ fn try_epoll_enter(ctx: &ProbeContext) -> Option<()> {
         split::catch_up_current(thread, now);
         let now = now();
         if !is_over(target, now) {
-            light::settle(thread, &stop, now);
+            light::at_probe(thread, |thread| light::settle(thread, &stop, now));
         }
     }
     turn(thread, Thread::EPOLL);

@@ -41,9 +41,15 @@ pub fn poll_enter(ctx: ProbeContext) -> u32 {
 
 #[inline(always)]
 fn try_poll_enter(ctx: &ProbeContext) -> Option<()> {
-    let (cookie, site) = site(ctx)?;
-    let header: u64 = ctx.arg(0)?;
+    let site = site(ctx)?;
     let thread = current()?;
+    light::at_probe(thread, |thread| begin(ctx, site, thread))
+}
+
+#[inline(always)]
+fn begin(ctx: &ProbeContext, site: (u64, &'static Site), thread: &mut Thread) -> Option<()> {
+    let (cookie, site) = site;
+    let header: u64 = ctx.arg(0)?;
     let target = thread.target;
     split::catch_up_current(thread, now);
     cost::probe(thread);
@@ -223,7 +229,7 @@ fn try_blocking_enter(ctx: &ProbeContext) -> Option<()> {
     if is_light() {
         // SAFETY: the context's registers are the thread's at the probe.
         let sp = arch::stack_pointer(unsafe { &*ctx.regs });
-        light::close(thread, sp, now);
+        light::at_probe(thread, |thread| light::close(thread, sp, now));
     }
     thread.flags &= !Thread::WORKER;
     if thread.depth == 0 {

@@ -24,7 +24,7 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
             return 0;
         }
         if is_light() {
-            light::close(thread, u64::MAX, now);
+            light::at_probe(thread, |thread| light::close(thread, u64::MAX, now));
         }
         if thread.depth > 0 {
             count(thread.target, Counter::ThreadExit);

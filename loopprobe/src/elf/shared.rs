@@ -95,13 +95,15 @@ mod tests {
 
     use super::*;
 
-    fn own() -> Arc<Image> {
-        let path = fs::canonicalize("/proc/self/exe").unwrap();
+    /// The own file. Images of another name are others, so each test has a name for itself.
+    fn own(name: &str) -> Arc<Image> {
+        let path = Path::new(name);
+        let opened = || File::open(path).unwrap();
         // The linker may have written it just now.
-        while !FileState::at(&path).unwrap().is_settled() {
+        while !FileState::of_open(&opened()).unwrap().is_settled() {
             thread::sleep(Duration::from_millis(100));
         }
-        Image::shared(File::open(&path).unwrap(), &path).unwrap()
+        Image::shared(opened(), path).unwrap()
     }
 
     #[test]
@@ -131,6 +133,7 @@ mod tests {
 
     #[test]
     fn an_image_that_is_held_is_not_read_again() {
+        let own = || own("/proc/thread-self/exe");
         let (first, second) = (own(), own());
         assert!(Arc::ptr_eq(&first, &second));
         let gone = Arc::downgrade(&first);
@@ -141,6 +144,7 @@ mod tests {
 
     #[test]
     fn one_of_which_much_is_held_is_lightened_for_all() {
+        let own = || own("/proc/self/exe");
         let first = own();
         let second = Arc::clone(&first);
         assert!(Arc::ptr_eq(&first.lightened(), &first));
