@@ -6,10 +6,39 @@ use loopprobe_common::records::{STACK_BYTES, STACK_HEAD};
 /// Copies up to `wanted` bytes from the user's `address`; returns how many.
 #[inline(always)]
 pub fn copy(bytes: &mut [u8; STACK_BYTES], address: u64, wanted: u64) -> u32 {
-    match copy_at_once(bytes, address, wanted) {
+    match copy_known(bytes, address, wanted) {
         Some(len) => len,
         None => copy_to_end(bytes, address),
     }
+}
+
+/// The same, where it is known that so much is there: but for the page at `address`, which the
+/// thread may just be about to use for the first time. It reads as zeros then, as it would to the
+/// thread.
+#[inline(always)]
+pub fn copy_known(bytes: &mut [u8; STACK_BYTES], address: u64, wanted: u64) -> Option<u32> {
+    copy_at_once(bytes, address, wanted).or_else(|| copy_behind_page(bytes, address, wanted))
+}
+
+/// Zeros in place of what is left of the first page, and what follows.
+#[inline(never)]
+fn copy_behind_page(bytes: &mut [u8; STACK_BYTES], address: u64, wanted: u64) -> Option<u32> {
+    let first = core::hint::black_box(PAGE as u64 - address % PAGE as u64) as usize;
+    let mut rest = core::hint::black_box(wanted.saturating_sub(first as u64)) as usize;
+    if rest > STACK_BYTES - PAGE {
+        rest = STACK_BYTES - PAGE;
+    }
+    if first > PAGE || rest == 0 {
+        return None;
+    }
+    // The helper writes zeros where it fails.
+    copy_piece(bytes, 0, first, address);
+    let place = bytes.get_mut(first..first + rest)?;
+    let from = address + first as u64;
+    // SAFETY: the helper writes `rest` bytes, which fit, and fails on a bad address.
+    let failed =
+        unsafe { bpf_probe_read_user(place.as_mut_ptr().cast(), rest as u32, from as *const _) };
+    (failed == 0).then_some((first + rest) as u32)
 }
 
 /// The same, if all of them can be read. The verifier follows every way through [`copy_to_end`],

@@ -17,7 +17,7 @@ use loopprobe_common::{
 
 use crate::{
     arch, clock,
-    copy::{copy, copy_at_once, copy_outermost},
+    copy::{copy, copy_at_once, copy_known, copy_outermost},
     cost,
     maps::{BESIDE, HELPERS, NO_WAKEUP, SLOTS, STACKS, config, count, stack_ring_bytes},
     root,
@@ -265,7 +265,7 @@ pub fn fill(slot: &mut StackSlot, kind: Kind, who: &Visible, open: &Open, now: u
     // A question's stack reaches to an entry that is known, so all of it can be read, unless it has
     // been paged out.
     record.len = if kind as u16 == Kind::Question as u16 {
-        copy_at_once(&mut slot.bytes, sp, wanted).unwrap_or(0)
+        copy_known(&mut slot.bytes, sp, wanted).unwrap_or(0)
     } else {
         copy(&mut slot.bytes, sp, wanted)
     };

@@ -58,7 +58,9 @@ pub fn look(thread: &mut Thread, now: u64) {
     let was_open = thread.depth > 0;
     let Some(polled) = polled(thread.target, &mut thread.watch.window) else {
         // What it polled may go on, or not.
-        count(thread.target, Counter::Unreadable);
+        if !is_current_exiting() {
+            count(thread.target, Counter::Unreadable);
+        }
         lose_sight(thread, now);
         return;
     };

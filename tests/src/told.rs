@@ -51,9 +51,28 @@ impl Pair {
         location.is_some_and(|at| self.truth["file"] == at.file && self.truth["line"] == at.line)
     }
 
+    /// Whether a library has wrapped the program's own future.
+    pub fn is_wrapped(&self) -> bool {
+        self.truth["wrapper"].is_string()
+    }
+
+    /// Whether the task is told by what the library has wrapped.
+    pub fn is_told_by_content(&self) -> bool {
+        self.is_wrapped() && self.seen.location.is_some() && !self.is_wrapper()
+    }
+
+    /// Whether the task is told as the library's wrapper: no lie, but all such tasks are.
+    fn is_wrapper(&self) -> bool {
+        let location = self.seen.location.as_ref();
+        self.is_wrapped() && location.is_some_and(|at| self.truth["wrapper"] == at.file)
+    }
+
     /// Whether all is right that loopprobe says of the task's type: its place, if any is told, and
     /// its name, which is the whole type, or the outermost async function or block in it.
     pub fn is_right(&self) -> bool {
+        if self.is_wrapper() {
+            return true;
+        }
         let at = self.seen.location.as_ref();
         let place = at.is_none_or(|at| at.column.is_none() || self.location_is_right());
         place && (self.seen.name_source == NameSource::Location || self.name_is_right())

@@ -225,6 +225,9 @@ fn mirror(from: &Path, to: &Path) -> Result<()> {
         let path = entry?.path();
         let name = path.file_name().context("an entry has a name")?;
         if path.is_dir() {
+            if name == OsStr::new("src") {
+                remove_gone(&path, &to.join(name))?;
+            }
             if name != OsStr::new("target") {
                 mirror(&path, &to.join(name))?;
             }
@@ -233,6 +236,25 @@ fn mirror(from: &Path, to: &Path) -> Result<()> {
             if fs::read(to.join(name)).ok().as_deref() != Some(&text) {
                 fs::write(to.join(name), text)?;
             }
+        }
+    }
+    Ok(())
+}
+
+/// Removes sources that are gone: they would be programs of their own to cargo.
+fn remove_gone(from: &Path, to: &Path) -> Result<()> {
+    if !to.is_dir() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(to)? {
+        let path = entry?.path();
+        let original = from.join(path.file_name().context("an entry has a name")?);
+        if path.is_dir() && original.is_dir() {
+            remove_gone(&original, &path)?;
+        } else if path.is_dir() {
+            fs::remove_dir_all(path)?;
+        } else if !original.is_file() {
+            fs::remove_file(path)?;
         }
     }
     Ok(())

@@ -80,6 +80,34 @@ fn recall(pairs: &[Pair]) -> usize {
     100 * known / defined.len()
 }
 
+/// Of the tasks that a library has wrapped, how many are told by what it wraps, in percent; all of
+/// these must be told right.
+fn content(what: &str, pairs: &[Pair]) -> usize {
+    let wrapped: Vec<_> = pairs.iter().filter(|pair| pair.is_wrapped()).collect();
+    let told: Vec<_> = wrapped
+        .iter()
+        .filter(|pair| pair.is_told_by_content())
+        .collect();
+    for pair in &told {
+        assert!(pair.location_is_right(), "{what}: {}", pair.describe());
+    }
+    100 * told.len() / wrapped.len()
+}
+
+#[test]
+fn what_a_library_wraps_is_told() -> Result<()> {
+    let _place = place()?;
+    for profile in [Profile::Release, Profile::V0, Profile::Fat] {
+        for stripped in [false, true] {
+            let pairs = wrappers(profile, stripped)?;
+            let percent = content(&format!("{profile:?}"), &pairs);
+            println!("{profile:?}, stripped {stripped}: {percent} % by content");
+            assert!(percent >= 70, "{profile:?}, {stripped}: {percent} %");
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn no_certain_name_of_a_wrapped_future_is_wrong() -> Result<()> {
     let _place = place()?;

@@ -36,7 +36,7 @@ pub use point::{EntryInstruction, Leads, ProbePoint};
 pub use reach::locations_near;
 use registers::Registers;
 use resumed::ResumedPanics;
-pub use state_machine::{Definition, StateMachines};
+pub use state_machine::{Definition, StateMachines, Wrapped};
 use walk::{Walk, Walked};
 pub(crate) use x86_64::thread_words::{Store, Stored};
 pub use x86_64::{

@@ -5,7 +5,7 @@ use std::{cell::OnceCell, collections::HashMap, ops::Range};
 use super::{
     Blocks, Completion, ResumedPanics, Walk, Walked,
     by_architecture::{machine, state_byte},
-    panic_location,
+    is_workspace, panic_location,
     x86_64::awaits::Machine,
 };
 use crate::{
@@ -16,6 +16,8 @@ use crate::{
 /// How many blocks are looked at in one image, over all walks: a thousand task types need up to
 /// three million.
 const MAX_VISITED: usize = 1 << 23;
+/// How many wrappers are looked into, one in the other.
+const MAX_WRAPPERS: usize = 4;
 /// How many functions' loops are looked at, of an image.
 const MAX_MACHINES: usize = 512;
 
@@ -30,6 +32,15 @@ pub struct Definition {
     pub certain: bool,
 }
 
+/// An async function or block of the program's own workspace, in those of its dependencies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wrapped {
+    /// Where it is defined; certain if the others lead to it alone.
+    pub definition: Definition,
+    /// Where those around it are, outermost first.
+    pub wrappers: Vec<SourceLocation>,
+}
+
 /// The async functions and blocks of one image, known without symbols: the compiler turns each into
 /// a state machine whose poll function ends in a panic, with the definition's location, when it is
 /// polled after its end.
@@ -42,6 +53,7 @@ pub struct StateMachines {
     blocks: Blocks,
     outermost: HashMap<VirtAddr, Option<Definition>>,
     within: HashMap<VirtAddr, Option<Definition>>,
+    wrapped: HashMap<VirtAddr, Option<Wrapped>>,
     states: HashMap<VirtAddr, Option<u32>>,
     /// Functions whose loops were asked for.
     machines: HashMap<VirtAddr, Option<Machine>>,
@@ -58,6 +70,18 @@ impl StateMachines {
         let definition = self.look(image, poll, None);
         self.outermost.insert(poll, definition.clone());
         definition
+    }
+
+    /// The async function or block of the program's own workspace that lies in one of a dependency's:
+    /// what the function at `poll` polls where a library wraps what it is given to spawn. `None`
+    /// where the outermost one is no dependency's, or not certain, or several are as near.
+    pub fn wrapped(&mut self, image: &Image, poll: VirtAddr) -> Option<Wrapped> {
+        if let Some(known) = self.wrapped.get(&poll) {
+            return known.clone();
+        }
+        let wrapped = self.look_into(image, poll);
+        self.wrapped.insert(poll, wrapped.clone());
+        wrapped
     }
 
     /// The async function or block whose code `function` holds: the outermost one, if others are
@@ -124,6 +148,39 @@ impl StateMachines {
         let walked = Walk::new(image, &mut self.blocks, panics, None).run(poll);
         self.visited += walked.visited;
         state_byte(image, &mut self.blocks, poll, &walked.entries)
+    }
+
+    fn look_into(&mut self, image: &Image, poll: VirtAddr) -> Option<Wrapped> {
+        let outermost = self.outermost(image, poll).filter(|found| found.certain)?;
+        if is_workspace(&outermost.location.file) {
+            return None;
+        }
+        let (mut passed, mut wrappers, mut is_certain) = (Vec::new(), Vec::new(), true);
+        while wrappers.len() <= MAX_WRAPPERS && self.visited < MAX_VISITED {
+            let panics = self.panics.get_or_init(|| ResumedPanics::find(image));
+            let walk = Walk::new(image, &mut self.blocks, panics, None).past(&passed);
+            let walked = walk.run(poll);
+            self.visited += walked.visited;
+            let (first, others) = walked.found.split_first()?;
+            // Of two that are as near, either may be meant.
+            if others.iter().any(|other| other.tests <= first.tests) {
+                return None;
+            }
+            let location = panic_location(image, first.location)?;
+            is_certain &= walked.is_alone;
+            if is_workspace(&location.file) {
+                return Some(Wrapped {
+                    definition: Definition {
+                        location,
+                        certain: is_certain,
+                    },
+                    wrappers,
+                });
+            }
+            passed.push(first.location);
+            wrappers.push(location);
+        }
+        None
     }
 
     fn look(

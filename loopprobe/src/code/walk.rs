@@ -6,7 +6,7 @@ use std::{
     ops::Range,
 };
 
-use super::{Blocks, Op, Place, Registers, ResumedPanics};
+use super::{Blocks, Op, Place, Registers, ResumedPanics, registers::Gpr};
 use crate::elf::{Image, VirtAddr};
 
 /// The lengths of steps. Only their order matters: a jump leads on in the same state machine, a
@@ -80,6 +80,8 @@ pub(super) struct Walk<'a> {
     panics: &'a ResumedPanics,
     /// If given, calls are not followed, and jumps only within this function.
     within: Option<Range<VirtAddr>>,
+    /// State machines that lie around the one that is looked for: none of them is it.
+    around: &'a [VirtAddr],
     visits: Vec<Visit>,
     queue: BinaryHeap<Reverse<(u32, usize)>>,
     /// Blocks, and whether they are inside the first state machine, and past it.
@@ -115,6 +117,7 @@ impl<'a> Walk<'a> {
             blocks,
             panics,
             within,
+            around: &[],
             visits: Vec::new(),
             queue: BinaryHeap::new(),
             seen: HashSet::new(),
@@ -125,13 +128,20 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// Passes these state machines by, outermost first, given by their panic locations: the first one
+    /// is then what the last of them polls.
+    pub(super) fn past(self, around: &'a [VirtAddr]) -> Self {
+        Self { around, ..self }
+    }
+
     /// Walks from `start`.
     pub(super) fn run(mut self, start: VirtAddr) -> Walked {
         self.walk(start);
         let mut visited = self.seen.len();
         let mut is_alone = false;
         // Without a test of its own, or with two, there is nothing to be certain of.
-        let is_candidate = self.found.first().is_some_and(|first| first.tests == 1);
+        let tests = 1 + self.around.len() as u32;
+        let is_candidate = self.found.first().is_some_and(|first| first.tests == tests);
         if is_candidate && !self.entries.is_empty() {
             is_alone = self.is_alone(start);
             visited += self.seen.len();
@@ -200,6 +210,9 @@ impl<'a> Walk<'a> {
                 _ => {}
             }
             op.apply(&mut visit.registers);
+            if let Op::Address(register, _) | Op::Add(register, ..) = *op {
+                self.boxed(distance, register, &visit);
+            }
         }
         let function = self.image.function_at(visit.at);
         for target in self.blocks.targets(self.image, &block, &visit.registers) {
@@ -244,6 +257,27 @@ impl<'a> Walk<'a> {
         true
     }
 
+    /// The address of a vtable is taken in the code of a wrapper: it may box what it is given (`dyn
+    /// Future`), and then polls that by its vtable.
+    fn boxed(&mut self, distance: u32, register: Gpr, visit: &Visit) {
+        let wrappers = self.around.len();
+        let is_wrapper = wrappers > 0 && visit.tests as usize >= wrappers;
+        if !is_wrapper || self.within.is_some() || visit.inside.is_some() {
+            return;
+        }
+        let vtable = visit.registers.get(register);
+        if let Some(poll) = vtable.and_then(|vtable| boxed_poll(self.image, vtable)) {
+            let callee = Visit {
+                at: poll,
+                registers: Registers::default(),
+                tested: None,
+                inside: None,
+                ..visit.clone()
+            };
+            self.enqueue(distance + CALL, callee);
+        }
+    }
+
     /// A byte is tested: it may be the state of the first state machine.
     fn test(&self, test: Tested, visit: &mut Visit) {
         let (_, place) = test;
@@ -283,6 +317,9 @@ impl<'a> Walk<'a> {
         let Some(location) = self.panics.location(target, &visit.registers) else {
             return false;
         };
+        if self.around.contains(&location) {
+            return true;
+        }
         let is_first = self
             .found
             .first()
@@ -315,4 +352,18 @@ impl<'a> Walk<'a> {
             self.queue.push(Reverse((distance, self.visits.len() - 1)));
         }
     }
+}
+
+/// The first method of a trait object's vtable: behind the drop glue, the size and the alignment
+/// (`compiler/rustc_middle/src/ty/vtable.rs`, Rust 1.39 to 1.97).
+fn boxed_poll(image: &Image, vtable: VirtAddr) -> Option<VirtAddr> {
+    const LARGEST: u64 = 1 << 20;
+    const COARSEST: u64 = 1 << 12;
+    let at = |word: u64| vtable.0.checked_add(8 * word).map(VirtAddr);
+    let align = image.u64_at(at(2)?)?;
+    let is_vtable =
+        image.u64_at(at(1)?)? <= LARGEST && align.is_power_of_two() && align <= COARSEST;
+    let poll = image.pointer_at(at(3)?).filter(|_| is_vtable)?;
+    let function = image.function_at(poll)?;
+    (function.start == poll).then_some(poll)
 }

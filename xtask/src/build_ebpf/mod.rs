@@ -5,7 +5,11 @@ mod compile;
 mod manifest;
 mod toolchain;
 
-use std::fs;
+use std::{
+    fs,
+    panic::resume_unwind,
+    thread::{self, ScopedJoinHandle},
+};
 
 use anyhow::{Context as _, bail};
 
@@ -55,8 +59,17 @@ fn build() -> anyhow::Result<()> {
     let root = workspace::root();
     let toolchain = Toolchain::find()?;
     eprintln!("building with {}", toolchain.description);
-    for object in &OBJECTS {
-        let built = compile::object(&root, &toolchain, object)?;
+    // Most of each is one crate, `core`, on one processor.
+    let built = thread::scope(|scope| {
+        let (root, toolchain) = (&root, &toolchain);
+        let build = |object| scope.spawn(move || compile::object(root, toolchain, object));
+        let builds: Vec<_> = OBJECTS.iter().map(build).collect();
+        builds
+            .into_iter()
+            .map(join)
+            .collect::<anyhow::Result<Vec<_>>>()
+    })?;
+    for (object, built) in OBJECTS.iter().zip(built) {
         let path = root.join(object.path);
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
@@ -67,6 +80,10 @@ fn build() -> anyhow::Result<()> {
     let manifest = Manifest::of_tree(&root)?.to_string(&toolchain.description);
     fs::write(root.join(MANIFEST), manifest)?;
     Ok(())
+}
+
+fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 /// Fails if a committed object does not belong to the sources beside it.

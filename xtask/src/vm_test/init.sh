@@ -95,7 +95,7 @@ for scenario in $(echo "$SCENARIOS" | tr , ' '); do
     [ $scenario = light ] && work=sleep && options=--light
     [ $scenario = watch ] && work=sleep && options='--mode watch'
     # Long enough for a look to begin, and to see something.
-    [ $scenario = auto ] && work=cpu && rounds=300 && options='--mode auto'
+    [ $scenario = auto ] && work=cpu && rounds=600 && options='--mode auto'
     [ $scenario = stripped ] && work=sleep && program=truth-stripped
     start $program $work --gate inside --hold --rounds $rounds
     echo go >&3

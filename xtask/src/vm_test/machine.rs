@@ -54,7 +54,12 @@ pub(super) fn run(
         .args(if kvm {
             ["-accel", "kvm", "-cpu", "host"]
         } else {
-            ["-accel", "tcg,thread=single", "-cpu", architecture.processor()]
+            [
+                "-accel",
+                "tcg,thread=single",
+                "-cpu",
+                architecture.processor(),
+            ]
         })
         .args(["-smp", "2", "-m", "1536", "-nodefaults", "-no-reboot"])
         .args(["-display", "none"])

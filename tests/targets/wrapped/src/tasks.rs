@@ -21,6 +21,9 @@ use crate::futures::{
 };
 use crate::wrappers::{Either, Flagged, Held, Named, Plain, Timed, Twin};
 
+/// The library's source.
+const LIBRARY: &str = "spawner-1.0.0/src/lib.rs";
+
 const LONG: Duration = Duration::from_secs(600);
 
 tokio::task_local! {
@@ -38,12 +41,31 @@ impl Place<'_> {
         F: Future + Send + 'static,
         F::Output: Debug + Send + 'static,
     {
+        self.spawn_of(label, ("wrapped/src/futures.rs", SOURCE), "null", future);
+    }
+
+    /// The same in a wrapper that is an async function of a library's, in that file.
+    fn hand_over<F>(&self, label: &str, future: F)
+    where
+        F: Future + Send + 'static,
+        F::Output: Debug + Send + 'static,
+    {
+        let own = ("wrapped/src/futures.rs", SOURCE);
+        self.spawn_of(label, own, &format!("\"{LIBRARY}\""), future);
+    }
+
+    /// The same with a definition in this file, and a wrapper in that one.
+    fn spawn_of<F>(&self, label: &str, (file, source): (&str, &str), wrapper: &str, future: F)
+    where
+        F: Future + Send + 'static,
+        F::Output: Debug + Send + 'static,
+    {
         let Place(runtime, flavor) = self;
         let id = TaskId::default();
         id.learn(&runtime.spawn(future));
-        let line = line_of(SOURCE, label).map_or("null".to_owned(), |line| line.to_string());
+        let line = line_of(source, label).map_or("null".to_owned(), |line| line.to_string());
         control::say(&format!(
-            r#"{{"type":"task","label":"{label}","kind":"async","runtime":"{flavor}","task_id":{},"type_name":"{}","file":"wrapped/src/futures.rs","line":{line}}}"#,
+            r#"{{"type":"task","label":"{label}","kind":"async","runtime":"{flavor}","task_id":{},"type_name":"{}","file":"{file}","line":{line},"wrapper":{wrapper}}}"#,
             id.get(),
             type_name::<F>().replace('"', "'"),
         ));
@@ -120,6 +142,22 @@ impl Place<'_> {
     }
 }
 
+/// What a library puts around futures of this program's, or of its own.
+fn hand_over(place: &Place<'_>) {
+    place.hand_over("alpha", spawner::counted(alpha()));
+    place.hand_over("beta", spawner::counted(beta()));
+    place.hand_over("gamma", spawner::counted(Plain(gamma())));
+    place.hand_over("beta", spawner::counted_twice(beta()));
+    place.hand_over("gamma", spawner::counted_twice(gamma()));
+    place.hand_over("alpha", spawner::cancellable(alpha()));
+    place.hand_over("gamma", spawner::cancellable(gamma()));
+    let library = (LIBRARY, spawner::SOURCE);
+    place.spawn_of("both", library, "null", spawner::both(alpha(), beta()));
+    place.spawn_of("both", library, "null", spawner::both(gamma(), alpha()));
+    let manual = spawner::counted(Manual::new());
+    place.spawn_of("counted", library, "null", manual);
+}
+
 fn populate(place: &Place<'_>) {
     let _inside = place.0.enter();
     place.wrap_all("alpha", alpha);
@@ -144,6 +182,7 @@ fn populate(place: &Place<'_>) {
         ),
     );
     place.spawn("alpha", Either(Manual::new(), alpha()));
+    hand_over(place);
 }
 
 /// Runtimes with all the tasks; they live as long as the value.

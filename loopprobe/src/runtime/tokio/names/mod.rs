@@ -17,6 +17,7 @@ mod rust_path;
 mod scheduler;
 mod slots;
 mod symbols;
+mod wrapped;
 
 use std::{
     cell::RefCell,
@@ -85,6 +86,7 @@ pub(super) fn resolve(context: &Context<'_>) -> Vec<Option<TaskName>> {
     }
     scheduler::share(context.vtables, &mut best);
     agreement::hold(context, &mut best);
+    wrapped::name_by_content(context, &mut best);
     name_by_location(context.vtables, &mut best);
     best
 }

@@ -48,17 +48,18 @@ fn short(type_name: &str, kind: TaskKind, depth: usize) -> String {
     if depth > MAX_DEPTH {
         return "…".into();
     }
-    let segments = split_top(type_name, "::");
-    let last_is_body = segments
-        .iter()
-        .rev()
-        .find(|s| !s.starts_with('<'))
-        .is_some_and(|s| is_body(s));
-    if last_is_body {
-        body_name(&segments, kind, depth)
+    if is_future_body(type_name) {
+        body_name(&split_top(type_name, "::"), kind, depth)
     } else {
         plain_name(type_name, kind, depth)
     }
+}
+
+/// Whether a type is the body of a closure, async fn or async block, and nothing around it.
+pub(super) fn is_future_body(type_name: &str) -> bool {
+    let segments = split_top(type_name, "::");
+    let mut names = segments.iter().rev().filter(|s| !s.starts_with('<'));
+    names.next().is_some_and(|s| is_body(s))
 }
 
 /// Whether a path segment stands for the body of a closure, async fn or async block.
