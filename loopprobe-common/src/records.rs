@@ -220,12 +220,15 @@ pub struct StackRecord {
 }
 
 /// How many bytes of a stack are kept at most. Measured: 8 KiB covers 87 % of the stacks in polls,
-/// 32 KiB all.
-pub const STACK_BYTES: usize = 32 * 1024;
+/// 32 KiB all but those of programs whose async functions nest deep (rolldown's take 36 to 96).
+pub const STACK_BYTES: usize = 128 * 1024;
 
 /// How many of them are the innermost ones when not all fit. What lies between is lost; large
 /// frames there are no loss.
-pub const STACK_HEAD: usize = 24 * 1024;
+pub const STACK_HEAD: usize = 112 * 1024;
+
+/// How many bytes are kept of a stack of which it is not known where it ends.
+pub const OPEN_STACK_BYTES: usize = 32 * 1024;
 
 /// The size of the ring buffer `STACKS` at most; user space says how large it is in the global of
 /// the same name. Where it has more than a quarter of that in it, user space is woken; where more
@@ -237,13 +240,13 @@ pub const EVENT_RING_BYTES: u32 = 4 << 20;
 
 /// How many further pieces of [`STACK_BYTES`] a question's stack may have, behind its first
 /// [`STACK_HEAD`] bytes: with nothing left out, it can be walked to the end.
-pub const QUESTION_PIECES: u64 = 7;
+pub const QUESTION_PIECES: u64 = 1;
 
 /// How deep a question's stack may be to be copied without gaps.
 pub const QUESTION_BYTES: u64 = STACK_HEAD as u64 + QUESTION_PIECES * STACK_BYTES as u64;
 
 /// How many threads can have a stack kept at a time.
-pub const STACK_SLOTS: u32 = 256;
+pub const STACK_SLOTS: u32 = 128;
 
 /// A thread's slot; an element of the map `SLOTS`.
 #[repr(C)]

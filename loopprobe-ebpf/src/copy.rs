@@ -1,9 +1,10 @@
 //! Copies of the user's memory, as much of it as can be read.
 
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
-use loopprobe_common::records::{STACK_BYTES, STACK_HEAD};
+use loopprobe_common::records::{OPEN_STACK_BYTES, STACK_BYTES, STACK_HEAD};
 
-/// Copies up to `wanted` bytes from the user's `address`; returns how many.
+/// Copies `wanted` bytes from the user's `address`, where it is known that so much is there; returns
+/// how many. If not all of it can be read, as much as a stack has of which the end is not known.
 #[inline(always)]
 pub fn copy(bytes: &mut [u8; STACK_BYTES], address: u64, wanted: u64) -> u32 {
     match copy_known(bytes, address, wanted) {
@@ -12,9 +13,18 @@ pub fn copy(bytes: &mut [u8; STACK_BYTES], address: u64, wanted: u64) -> u32 {
     }
 }
 
-/// The same, where it is known that so much is there: but for the page at `address`, which the
-/// thread may just be about to use for the first time. It reads as zeros then, as it would to the
-/// thread.
+/// Copies what there is of a stack of which the end is not known.
+#[inline(always)]
+pub fn copy_open(bytes: &mut [u8; STACK_BYTES], address: u64) -> u32 {
+    match copy_at_once(bytes, address, OPEN_STACK_BYTES as u64) {
+        Some(len) => len,
+        None => copy_to_end(bytes, address),
+    }
+}
+
+/// Copies all of it or nothing: the verifier follows every way through [`copy_to_end`], which is
+/// dear. The page at `address` may be missing: the thread is just about to use it for the first time
+/// then, and it reads as zeros, as it would to the thread.
 #[inline(always)]
 pub fn copy_known(bytes: &mut [u8; STACK_BYTES], address: u64, wanted: u64) -> Option<u32> {
     copy_at_once(bytes, address, wanted).or_else(|| copy_behind_page(bytes, address, wanted))
@@ -41,8 +51,7 @@ fn copy_behind_page(bytes: &mut [u8; STACK_BYTES], address: u64, wanted: u64) ->
     (failed == 0).then_some((first + rest) as u32)
 }
 
-/// The same, if all of them can be read. The verifier follows every way through [`copy_to_end`],
-/// which is dear.
+/// Copies so many bytes, [`STACK_BYTES`] at most.
 #[inline(always)]
 pub fn copy_at_once(bytes: &mut [u8; STACK_BYTES], address: u64, wanted: u64) -> Option<u32> {
     let mut len = core::hint::black_box(wanted);
@@ -76,25 +85,29 @@ pub fn copy_outermost(bytes: &mut [u8; STACK_BYTES], end: u64) {
 /// The size of a page: memory ends with one.
 const PAGE: usize = 4096;
 
-/// Copies what is left of a stack that ends within [`STACK_BYTES`]: to the page's end, then by ever
-/// smaller pieces.
+/// Copies what is left of a stack that ends within [`OPEN_STACK_BYTES`]: to the page's end, then by
+/// ever smaller pieces. The first page may be missing, as above.
 #[inline(never)]
 fn copy_to_end(bytes: &mut [u8; STACK_BYTES], address: u64) -> u32 {
     let first = core::hint::black_box(PAGE as u64 - address % PAGE as u64) as usize;
-    let mut copied = copy_piece(bytes, 0, first, address);
-    let mut piece = STACK_BYTES / 2;
-    while piece >= PAGE && copied != 0 {
+    let is_there = copy_piece(bytes, 0, first, address) != 0;
+    let mut copied = first;
+    let mut piece = OPEN_STACK_BYTES / 2;
+    while piece >= PAGE {
         copied += copy_piece(bytes, core::hint::black_box(copied), piece, address);
         piece /= 2;
+    }
+    if !is_there && copied == first {
+        return 0;
     }
     copied as u32
 }
 
-/// Copies `len` bytes, at most half of the stack's, from `at` behind the user's `address`; returns
-/// how many.
+/// Copies `len` bytes, at most half of an open stack's, from `at` behind the user's `address`;
+/// returns how many.
 #[inline(always)]
 fn copy_piece(bytes: &mut [u8; STACK_BYTES], at: usize, len: usize, address: u64) -> usize {
-    if at > STACK_BYTES / 2 + STACK_BYTES / 4 + STACK_BYTES / 8 || len > STACK_BYTES / 2 {
+    if at > OPEN_STACK_BYTES || len > OPEN_STACK_BYTES / 2 {
         return 0;
     }
     let Some(place) = bytes.get_mut(at..at + len) else {

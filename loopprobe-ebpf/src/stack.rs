@@ -17,7 +17,7 @@ use loopprobe_common::{
 
 use crate::{
     arch, clock,
-    copy::{copy, copy_at_once, copy_known, copy_outermost},
+    copy::{copy, copy_at_once, copy_known, copy_open, copy_outermost},
     cost,
     maps::{BESIDE, HELPERS, NO_WAKEUP, SLOTS, STACKS, config, count, stack_ring_bytes},
     root,
@@ -257,14 +257,11 @@ pub fn fill(slot: &mut StackSlot, kind: Kind, who: &Visible, open: &Open, now: u
     record.args = arch::arguments(regs);
     record.registers = arch::registers(regs);
     // The return address of the poll lies at its entry stack pointer, so it is copied too.
-    let wanted = if whole {
-        STACK_BYTES as u64
-    } else {
-        (entry_sp + 8).wrapping_sub(sp)
-    };
-    // A question's stack reaches to an entry that is known, so all of it can be read, unless it has
-    // been paged out.
-    record.len = if kind as u16 == Kind::Question as u16 {
+    let wanted = (entry_sp + 8).wrapping_sub(sp);
+    record.len = if whole {
+        copy_open(&mut slot.bytes, sp)
+    } else if kind as u16 == Kind::Question as u16 {
+        // All of it can be read, unless it has been paged out.
         copy_known(&mut slot.bytes, sp, wanted).unwrap_or(0)
     } else {
         copy(&mut slot.bytes, sp, wanted)
