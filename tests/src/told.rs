@@ -9,8 +9,8 @@ use std::path::Path;
 use anyhow::{Context as _, Result, ensure};
 use loopprobe::elf::{Image, ProcAddr};
 use loopprobe::model::{NameSource, TaskType};
-use loopprobe::runtime::ServedType;
 use loopprobe::runtime::tokio::{BoxedFutures, ProcessMemory, discover};
+use loopprobe::runtime::{ServedType, TaskRef};
 use serde_json::Value;
 
 use crate::confined::confined;
@@ -202,10 +202,19 @@ fn find(pid: u32, file: &Path, mut truth: HashMap<u64, Value>) -> Result<Vec<Pai
         let Some(truth) = id.and_then(|id| truth.remove(&id)) else {
             continue;
         };
-        let boxed = served
-            .ask_memory
-            .then(|| boxes.name(&memory, served, header))
-            .flatten();
+        let boxed = if served.ask_memory {
+            boxes.name(&memory, served, header)
+        } else if served.may_wrap() {
+            let task = TaskRef {
+                served,
+                header,
+                id: truth["task_id"].as_u64().unwrap_or_default(),
+                beginning: Default::default(),
+            };
+            boxes.wrapped(&memory, &task)
+        } else {
+            None
+        };
         pairs.push(Pair {
             truth,
             scheduler: served.scheduler,

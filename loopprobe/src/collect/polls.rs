@@ -164,6 +164,7 @@ impl Polls {
             let task = TaskRef {
                 served,
                 header: ProcAddr(poll.header),
+                id: poll.task_id,
                 beginning: poll.stage,
             };
             self.instances.name(*runtime, &task)

@@ -33,6 +33,7 @@ impl Types {
             let task = TaskRef {
                 served,
                 header,
+                id: 0,
                 beginning: Default::default(),
             };
             if let Some(told) = instances.name(runtime, &task) {

@@ -208,6 +208,8 @@ pub struct TaskRef<'a> {
     pub served: &'a ServedType,
     /// Its header: the first argument of the site's function.
     pub header: ProcAddr,
+    /// Its number; 0 if that is not known.
+    pub id: u64,
     /// What lay behind its id when its turn began, or zeros: a turn that completes its task leaves
     /// nothing of it.
     pub beginning: [u64; STAGE_WORDS],

@@ -1,9 +1,9 @@
 //! Where a runtime is probed, and what each place tells.
 
 use crate::{
-    code::{ArgumentPoint, EntryInstruction},
+    code::{ArgumentPoint, EntryInstruction, is_workspace},
     elf::{FileOffset, VirtAddr},
-    model::TaskType,
+    model::{TaskKind, TaskType},
 };
 
 /// A function that is called once for each turn of a task, or once for each closure.
@@ -61,6 +61,14 @@ pub struct ServedType {
 }
 
 impl ServedType {
+    /// Whether it is an async function or block of a dependency's, which may be a wrapper around what
+    /// the program gave it, in a box.
+    pub fn may_wrap(&self) -> bool {
+        let file = self.task.location.as_ref().map(|at| &at.file);
+        let is_async = self.task.kind == TaskKind::Async && self.task.certain;
+        is_async && file.is_some_and(|file| !is_workspace(file))
+    }
+
     /// The only type of a site whose tasks have no header ([`Site::has_header`]). Each of them may
     /// be another one by what its memory says.
     pub fn without_header(function: VirtAddr, task: TaskType) -> Self {

@@ -1,4 +1,4 @@
-//! Names for tasks whose type is only `Pin<Box<dyn Future>>`.
+//! Names for tasks whose type is only `Pin<Box<dyn Future>>`, or a library's wrapper around one.
 
 use loopprobe_common::thread::STAGE_WORDS;
 
@@ -37,8 +37,12 @@ impl RuntimeInstance for Boxes {
         let _ = self.futures.refresh();
     }
 
-    /// The type of the future in the box of a polled task, if it is one.
+    /// The type of the future in the box of a polled task, or in a library's wrapper, if it is one.
     fn name(&mut self, task: &TaskRef<'_>) -> Option<TaskType> {
+        if !task.served.ask_memory {
+            let memory = AtEntry::nothing_of(self.memory);
+            return self.futures.wrapped(&memory, task);
+        }
         let stage = u64::from(task.served.id_offset).checked_add(8)?;
         let memory = AtEntry {
             stage: ProcAddr(task.header.0.checked_add(stage)?),
@@ -55,6 +59,17 @@ struct AtEntry {
     stage: ProcAddr,
     words: [u64; STAGE_WORDS],
     now: Memory,
+}
+
+impl AtEntry {
+    /// As the memory is now, all of it.
+    fn nothing_of(now: Memory) -> Self {
+        Self {
+            stage: ProcAddr(0),
+            words: [0; STAGE_WORDS],
+            now,
+        }
+    }
 }
 
 impl ProcessMemory for AtEntry {

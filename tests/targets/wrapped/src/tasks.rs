@@ -151,6 +151,8 @@ fn hand_over(place: &Place<'_>) {
     place.hand_over("gamma", spawner::counted_twice(gamma()));
     place.hand_over("alpha", spawner::cancellable(alpha()));
     place.hand_over("gamma", spawner::cancellable(gamma()));
+    place.hand_over("alpha", spawner::counted(boxed(alpha())));
+    place.hand_over("beta", spawner::counted_twice(boxed(beta())));
     let library = (LIBRARY, spawner::SOURCE);
     place.spawn_of("both", library, "null", spawner::both(alpha(), beta()));
     place.spawn_of("both", library, "null", spawner::both(gamma(), alpha()));

@@ -7,15 +7,17 @@ use std::{
 
 use super::{TaskName, location, symbols, task_type};
 use crate::{
-    code::{Definition, StateMachines},
+    code::{Definition, StateMachines, is_workspace},
     elf::{Image, ProcAddr, SymbolTable, VirtAddr},
     model::{NameSource, TaskKind, TaskType},
     process::{ImageFile, Maps, ProcessError},
-    runtime::ServedType,
+    runtime::{ServedType, TaskRef},
 };
 
 /// How many words of a future are searched for a box.
 const MAX_WORDS: usize = 16;
+/// How many words of a wrapper's state are.
+const MAX_STATE_WORDS: usize = 64;
 /// Boxes in boxes: middleware stacks reach three or four.
 const MAX_DEPTH: usize = 4;
 /// No future on the heap is larger.
@@ -110,6 +112,42 @@ impl BoxedFutures {
         Some(task_type(name, TaskKind::Async))
     }
 
+    /// The type of the future of the program's own that a task of a library's type holds in a box: the
+    /// only such box in its state. Likely at best, for what it holds may not be what it polls.
+    ///
+    /// The task may have ended, and its memory be another's: its number tells.
+    pub fn wrapped(&mut self, memory: &impl ProcessMemory, task: &TaskRef<'_>) -> Option<TaskType> {
+        let number = task.header.0.checked_add(task.served.id_offset.into())?;
+        let is_there = task.id != 0 && word(memory, ProcAddr(number)) == Some(task.id);
+        let stage = u64::from(task.served.id_offset) + WORD;
+        let len = u64::from(task.served.size).checked_sub(stage)?;
+        if !is_there {
+            return None;
+        }
+        let mut bytes = [0; MAX_STATE_WORDS * WORD as usize];
+        let wanted = usize::try_from(len).map_or(bytes.len(), |len| len.min(bytes.len()));
+        let at = ProcAddr(task.header.0.checked_add(stage)?);
+        let read = memory.read(at, &mut bytes[..wanted]);
+        let words = words(&bytes[..read]);
+        let pairs = words.windows(2);
+        let mut found: Vec<TaskName> = pairs
+            .filter_map(|pair| self.boxed(memory, ProcAddr(pair[0]), ProcAddr(pair[1]), MAX_DEPTH))
+            .filter(|name| {
+                name.location
+                    .as_ref()
+                    .is_some_and(|at| is_workspace(&at.file))
+            })
+            .collect();
+        found.dedup();
+        let [name] = &mut found[..] else {
+            return None;
+        };
+        name.certain = false;
+        // The task has not become another one meanwhile.
+        (word(memory, ProcAddr(number)) == Some(task.id))
+            .then(|| task_type(name.clone(), TaskKind::Async))
+    }
+
     /// The first box among `len` bytes of memory whose future has a name.
     fn boxed_in(
         &mut self,
@@ -124,10 +162,7 @@ impl BoxedFutures {
         let mut bytes = [0; MAX_WORDS * WORD as usize];
         let wanted = usize::try_from(len).map_or(bytes.len(), |len| len.min(bytes.len()));
         let read = memory.read(at, &mut bytes[..wanted]);
-        let words: Vec<_> = bytes[..read]
-            .chunks_exact(WORD as usize)
-            .filter_map(|word| Some(u64::from_le_bytes(word.try_into().ok()?)))
-            .collect();
+        let words = words(&bytes[..read]);
         let mut pairs = words.windows(2).enumerate();
         let (index, mut name) = pairs.find_map(|(index, pair)| {
             let name = self.boxed(memory, ProcAddr(pair[0]), ProcAddr(pair[1]), depth)?;
@@ -188,6 +223,18 @@ impl BoxedFutures {
         let address = self.modules[index].image.address(offset)?;
         Some((index, address))
     }
+}
+
+fn words(bytes: &[u8]) -> Vec<u64> {
+    let words = bytes.chunks_exact(WORD as usize);
+    words
+        .filter_map(|word| Some(u64::from_le_bytes(word.try_into().ok()?)))
+        .collect()
+}
+
+fn word(memory: &impl ProcessMemory, at: ProcAddr) -> Option<u64> {
+    let mut bytes = [0; WORD as usize];
+    (memory.read(at, &mut bytes) == bytes.len()).then(|| u64::from_le_bytes(bytes))
 }
 
 impl Module {
