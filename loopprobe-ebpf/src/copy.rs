@@ -1,7 +1,7 @@
 //! Copies of the user's memory, as much of it as can be read.
 
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
-use loopprobe_common::records::{OPEN_STACK_BYTES, STACK_BYTES, STACK_HEAD};
+use loopprobe_common::records::{STACK_BYTES, STACK_HEAD, STACK_PIECE_BYTES};
 
 /// Copies `wanted` bytes from the user's `address`, where it is known that so much is there; returns
 /// how many. If not all of it can be read, as much as a stack has of which the end is not known.
@@ -9,21 +9,29 @@ use loopprobe_common::records::{OPEN_STACK_BYTES, STACK_BYTES, STACK_HEAD};
 pub fn copy(bytes: &mut [u8; STACK_BYTES], address: u64, wanted: u64) -> u32 {
     match copy_known(bytes, address, wanted) {
         Some(len) => len,
-        None => copy_to_end(bytes, address),
+        None => copy_open(bytes, address, STACK_PIECE_BYTES),
     }
 }
 
-/// Copies what there is of a stack of which the end is not known.
-#[inline(always)]
-pub fn copy_open(bytes: &mut [u8; STACK_BYTES], address: u64) -> u32 {
-    match copy_at_once(bytes, address, OPEN_STACK_BYTES as u64) {
-        Some(len) => len,
-        None => copy_to_end(bytes, address),
+/// Copies what there is of a stack of which the end is not known, up to `most` bytes and a piece
+/// more: by large pieces, and the last by ever smaller ones.
+#[inline(never)]
+pub fn copy_open(bytes: &mut [u8; STACK_BYTES], address: u64, most: usize) -> u32 {
+    let mut copied = 0;
+    for _ in 0..STACK_BYTES / STACK_PIECE_BYTES {
+        let at = core::hint::black_box(copied);
+        if copied >= most || copy_piece(bytes, at, STACK_PIECE_BYTES, address) == 0 {
+            break;
+        }
+        copied += STACK_PIECE_BYTES;
     }
+    if copied < most {
+        copied += copy_to_end(bytes, core::hint::black_box(copied), address);
+    }
+    copied as u32
 }
 
-/// Copies all of it or nothing: the verifier follows every way through [`copy_to_end`], which is
-/// dear. The page at `address` may be missing: the thread is just about to use it for the first time
+/// Copies all of it or nothing: the verifier follows every way through [`copy_open`], which is dear. The page at `address` may be missing: the thread is just about to use it for the first time
 /// then, and it reads as zeros, as it would to the thread.
 #[inline(always)]
 pub fn copy_known(bytes: &mut [u8; STACK_BYTES], address: u64, wanted: u64) -> Option<u32> {
@@ -85,29 +93,34 @@ pub fn copy_outermost(bytes: &mut [u8; STACK_BYTES], end: u64) {
 /// The size of a page: memory ends with one.
 const PAGE: usize = 4096;
 
-/// Copies what is left of a stack that ends within [`OPEN_STACK_BYTES`]: to the page's end, then by
-/// ever smaller pieces. The first page may be missing, as above.
-#[inline(never)]
-fn copy_to_end(bytes: &mut [u8; STACK_BYTES], address: u64) -> u32 {
+/// Copies what is left of a stack from `at` behind `address` on, if it ends within a large piece: to
+/// the page's end, then by ever smaller pieces; returns how much. The first page of all may be
+/// missing, as above.
+#[inline(always)]
+fn copy_to_end(bytes: &mut [u8; STACK_BYTES], at: usize, address: u64) -> usize {
     let first = core::hint::black_box(PAGE as u64 - address % PAGE as u64) as usize;
-    let is_there = copy_piece(bytes, 0, first, address) != 0;
-    let mut copied = first;
-    let mut piece = OPEN_STACK_BYTES / 2;
-    while piece >= PAGE {
-        copied += copy_piece(bytes, core::hint::black_box(copied), piece, address);
-        piece /= 2;
-    }
-    if !is_there && copied == first {
+    let is_there = copy_piece(bytes, at, first, address) != 0;
+    if !is_there && at > 0 {
         return 0;
     }
-    copied as u32
+    let mut copied = first;
+    let mut piece = STACK_PIECE_BYTES / 2;
+    while piece >= PAGE {
+        copied += copy_piece(bytes, core::hint::black_box(at + copied), piece, address);
+        piece /= 2;
+    }
+    if is_there || copied > first {
+        copied
+    } else {
+        0
+    }
 }
 
-/// Copies `len` bytes, at most half of an open stack's, from `at` behind the user's `address`;
-/// returns how many.
+/// Copies `len` bytes, a large piece at most, from `at` behind the user's `address`; returns how
+/// many.
 #[inline(always)]
 fn copy_piece(bytes: &mut [u8; STACK_BYTES], at: usize, len: usize, address: u64) -> usize {
-    if at > OPEN_STACK_BYTES || len > OPEN_STACK_BYTES / 2 {
+    if at > STACK_BYTES - STACK_PIECE_BYTES || len > STACK_PIECE_BYTES {
         return 0;
     }
     let Some(place) = bytes.get_mut(at..at + len) else {

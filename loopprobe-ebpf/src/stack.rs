@@ -9,8 +9,8 @@ use loopprobe_common::{
     counters::Counter,
     light::Place,
     records::{
-        Kind, QUESTION_BYTES, QUESTION_PIECES, Reason, STACK_BYTES, STACK_HEAD, STACK_SLOTS,
-        StackRecord, StackSlot,
+        Kind, QUESTION_BYTES, QUESTION_PIECES, Reason, STACK_BYTES, STACK_HEAD, STACK_PIECE_BYTES,
+        STACK_SLOTS, StackRecord, StackSlot,
     },
     thread::Thread,
 };
@@ -256,10 +256,20 @@ pub fn fill(slot: &mut StackSlot, kind: Kind, who: &Visible, open: &Open, now: u
     record.syscall = arch::syscall(regs);
     record.args = arch::arguments(regs);
     record.registers = arch::registers(regs);
+    // A scan, and a look at a thread beside polls, take threads as they are, also one that has just
+    // been started and has no stack yet.
+    let is_polls_own = kind as u16 != Kind::Scan as u16
+        && kind as u16 != Kind::Waker as u16
+        && kind as u16 != Kind::Beside as u16;
     // The return address of the poll lies at its entry stack pointer, so it is copied too.
     let wanted = (entry_sp + 8).wrapping_sub(sp);
     record.len = if whole {
-        copy_open(&mut slot.bytes, sp)
+        let most = if is_polls_own {
+            STACK_BYTES
+        } else {
+            STACK_PIECE_BYTES
+        };
+        copy_open(&mut slot.bytes, sp, most)
     } else if kind as u16 == Kind::Question as u16 {
         // All of it can be read, unless it has been paged out.
         copy_known(&mut slot.bytes, sp, wanted).unwrap_or(0)
@@ -269,11 +279,6 @@ pub fn fill(slot: &mut StackSlot, kind: Kind, who: &Visible, open: &Open, now: u
     if !whole && wanted > STACK_BYTES as u64 {
         copy_outermost(&mut slot.bytes, entry_sp + 8);
     }
-    // A scan, and a look at a thread beside polls, take threads as they are, also one that has just
-    // been started and has no stack yet.
-    let is_polls_own = kind as u16 != Kind::Scan as u16
-        && kind as u16 != Kind::Waker as u16
-        && kind as u16 != Kind::Beside as u16;
     if record.len == 0 && is_polls_own && !is_current_exiting() {
         count(who.target, Counter::Unreadable);
     }

@@ -12,9 +12,14 @@ use anyhow::{Context as _, bail};
 
 use super::architecture::Architecture;
 
-/// A guest needs about a minute by emulation, one for aarch64 three; many on a machine that does
-/// other things too.
+/// A guest needs about two minutes by emulation; many on a machine that does other things too.
 const PATIENCE: Duration = Duration::from_mins(20);
+
+/// One thread of the host's plays all processors in turn. With a thread for each, QEMU 7.2 lets one
+/// execute what another has just replaced: kernels that patch their own code (each tracepoint that is
+/// switched on does that) stopped with `int3`, one of them before its first program ran, or stood
+/// still.
+const ONE_AT_A_TIME: &str = "tcg,thread=single";
 
 /// Where the kernel's messages go.
 const CONSOLE: &str = "console.log";
@@ -54,12 +59,7 @@ pub(super) fn run(
         .args(if kvm {
             ["-accel", "kvm", "-cpu", "host"]
         } else {
-            [
-                "-accel",
-                "tcg,thread=single",
-                "-cpu",
-                architecture.processor(),
-            ]
+            ["-accel", ONE_AT_A_TIME, "-cpu", architecture.processor()]
         })
         .args(["-smp", "2", "-m", "1536", "-nodefaults", "-no-reboot"])
         .args(["-display", "none"])
