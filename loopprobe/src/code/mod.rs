@@ -8,6 +8,7 @@
 pub(crate) mod aarch64;
 mod block;
 mod by_architecture;
+mod dyn_vtable;
 mod hint;
 mod location;
 mod point;
@@ -30,6 +31,7 @@ pub use by_architecture::{
     probe_point,
 };
 pub(crate) use by_architecture::{references, stores_near_constant, stores_of_argument, targets};
+pub use dyn_vtable::DynVtable;
 pub use hint::{locations_in, near};
 pub use location::{is_workspace, panic_location, registry_crate, short_path};
 pub use point::{EntryInstruction, Leads, ProbePoint};

@@ -158,7 +158,7 @@ impl StateMachines {
         let (mut passed, mut wrappers, mut is_certain) = (Vec::new(), Vec::new(), true);
         while wrappers.len() <= MAX_WRAPPERS && self.visited < MAX_VISITED {
             let panics = self.panics.get_or_init(|| ResumedPanics::find(image));
-            let walk = Walk::new(image, &mut self.blocks, panics, None).past(&passed);
+            let walk = Walk::new(image, &mut self.blocks, panics, None).around(&passed);
             let walked = walk.run(poll);
             self.visited += walked.visited;
             let (first, others) = walked.found.split_first()?;

@@ -6,7 +6,7 @@ use std::{
     ops::Range,
 };
 
-use super::{Blocks, Op, Place, Registers, ResumedPanics, registers::Gpr};
+use super::{Blocks, DynVtable, Op, Place, Registers, ResumedPanics, registers::Gpr};
 use crate::elf::{Image, VirtAddr};
 
 /// The lengths of steps. Only their order matters: a jump leads on in the same state machine, a
@@ -130,7 +130,7 @@ impl<'a> Walk<'a> {
 
     /// Passes these state machines by, outermost first, given by their panic locations: the first one
     /// is then what the last of them polls.
-    pub(super) fn past(self, around: &'a [VirtAddr]) -> Self {
+    pub(super) fn around(self, around: &'a [VirtAddr]) -> Self {
         Self { around, ..self }
     }
 
@@ -266,9 +266,9 @@ impl<'a> Walk<'a> {
             return;
         }
         let vtable = visit.registers.get(register);
-        if let Some(poll) = vtable.and_then(|vtable| boxed_poll(self.image, vtable)) {
+        if let Some(vtable) = vtable.and_then(|vtable| DynVtable::at(self.image, vtable)) {
             let callee = Visit {
-                at: poll,
+                at: vtable.method,
                 registers: Registers::default(),
                 tested: None,
                 inside: None,
@@ -352,18 +352,4 @@ impl<'a> Walk<'a> {
             self.queue.push(Reverse((distance, self.visits.len() - 1)));
         }
     }
-}
-
-/// The first method of a trait object's vtable: behind the drop glue, the size and the alignment
-/// (`compiler/rustc_middle/src/ty/vtable.rs`, Rust 1.39 to 1.97).
-fn boxed_poll(image: &Image, vtable: VirtAddr) -> Option<VirtAddr> {
-    const LARGEST: u64 = 1 << 20;
-    const COARSEST: u64 = 1 << 12;
-    let at = |word: u64| vtable.0.checked_add(8 * word).map(VirtAddr);
-    let align = image.u64_at(at(2)?)?;
-    let is_vtable =
-        image.u64_at(at(1)?)? <= LARGEST && align.is_power_of_two() && align <= COARSEST;
-    let poll = image.pointer_at(at(3)?).filter(|_| is_vtable)?;
-    let function = image.function_at(poll)?;
-    (function.start == poll).then_some(poll)
 }

@@ -7,7 +7,7 @@ use std::{
 
 use super::{TaskName, location, symbols, task_type};
 use crate::{
-    code::{Definition, StateMachines, is_workspace},
+    code::{Definition, DynVtable, StateMachines, is_workspace},
     elf::{Image, ProcAddr, SymbolTable, VirtAddr},
     model::{NameSource, TaskKind, TaskType},
     process::{ImageFile, Maps, ProcessError},
@@ -20,9 +20,6 @@ const MAX_WORDS: usize = 16;
 const MAX_STATE_WORDS: usize = 64;
 /// Boxes in boxes: middleware stacks reach three or four.
 const MAX_DEPTH: usize = 4;
-/// No future on the heap is larger.
-const MAX_SIZE: u64 = 1 << 26;
-const MAX_ALIGN: u64 = 1 << 12;
 const WORD: u64 = 8;
 
 /// Reads the target's memory.
@@ -56,14 +53,6 @@ struct Module {
     image: Arc<Image>,
     symbols: SymbolTable,
     machines: StateMachines,
-}
-
-/// The start of a trait object's vtable: drop glue (or none), size, alignment, then the methods.
-/// `Future` has one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct DynVtable {
-    size: u64,
-    poll: VirtAddr,
 }
 
 impl BoxedFutures {
@@ -184,14 +173,14 @@ impl BoxedFutures {
     ) -> Option<TaskName> {
         let (index, address) = self.module_at(vtable)?;
         let module = &mut self.modules[index];
-        let found = dyn_vtable(&module.image, address)?;
+        let found = DynVtable::at(&module.image, address)?;
         if found.size > 0 && memory.read(data, &mut [0; 1]) == 0 {
             return None;
         }
         let named = self
             .names
             .entry(vtable)
-            .or_insert_with(|| module.name(found.poll));
+            .or_insert_with(|| module.name(found.method));
         match named {
             Some(name) => Some(name.clone()),
             None => self.boxed_in(memory, data, found.size, depth + 1),
@@ -303,28 +292,6 @@ fn symbol_name(
         location: definition
             .filter(|definition| definition.certain)
             .map(|definition| definition.location.clone()),
-    })
-}
-
-/// Source: `compiler/rustc_middle/src/ty/vtable.rs`, `COMMON_VTABLE_ENTRIES`; the order of the
-/// methods is the trait's.
-fn dyn_vtable(image: &Image, address: VirtAddr) -> Option<DynVtable> {
-    let slot = |index: u64| Some(VirtAddr(address.0.checked_add(index * WORD)?));
-    let code = |index| {
-        image
-            .pointer_at(slot(index)?)
-            .filter(|target| image.is_code(*target))
-    };
-    let plain = |index| image.u64_at(slot(index)?).filter(|_| code(index).is_none());
-    if code(0).is_none() && plain(0)? != 0 {
-        return None;
-    }
-    let (size, align) = (plain(1)?, plain(2)?);
-    let credible =
-        size <= MAX_SIZE && align.is_power_of_two() && align <= MAX_ALIGN && size % align == 0;
-    credible.then_some(DynVtable {
-        size,
-        poll: code(3)?,
     })
 }
 
