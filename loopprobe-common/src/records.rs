@@ -227,8 +227,8 @@ pub const STACK_BYTES: usize = 128 * 1024;
 /// frames there are no loss.
 pub const STACK_HEAD: usize = 112 * 1024;
 
-/// How many bytes are read at a time of a stack of which it is not known where it ends, and how many
-/// in all where it is no poll's or root future's own: a waker's, say.
+/// How many bytes are read at a time of a stack of which it is not known where it ends, and how
+/// many in all where it is no poll's or root future's own: a waker's, say.
 pub const STACK_PIECE_BYTES: usize = 32 * 1024;
 
 /// The size of the ring buffer `STACKS` at most; user space says how large it is in the global of

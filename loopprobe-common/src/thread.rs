@@ -103,8 +103,8 @@ pub struct Thread {
     /// Blocked time in the innermost poll of which no stack has been sent: of waits shorter than
     /// `min_block_ns`.
     pub unsent_ns: u64,
-    /// Not 0 while a program at a probe looks for polls to end, with entry-only timing. Kernels that
-    /// preempt programs run that of the switch meanwhile, which would end them a second time.
+    /// Not 0 while a program at a probe looks for polls to end, with entry-only timing. Kernels
+    /// that preempt programs run that of the switch meanwhile, which would end them a second time.
     pub is_settling: u64,
     /// When the innermost poll returned, if it has [`OpenPoll::RETURNED`].
     pub returned_ns: u64,

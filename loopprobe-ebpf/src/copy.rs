@@ -3,8 +3,9 @@
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use loopprobe_common::records::{STACK_BYTES, STACK_HEAD, STACK_PIECE_BYTES};
 
-/// Copies `wanted` bytes from the user's `address`, where it is known that so much is there; returns
-/// how many. If not all of it can be read, as much as a stack has of which the end is not known.
+/// Copies `wanted` bytes from the user's `address`, where it is known that so much is there;
+/// returns how many. If not all of it can be read, as much as a stack has of which the end is not
+/// known.
 #[inline(always)]
 pub fn copy(bytes: &mut [u8; STACK_BYTES], address: u64, wanted: u64) -> u32 {
     match copy_known(bytes, address, wanted) {
@@ -31,8 +32,9 @@ pub fn copy_open(bytes: &mut [u8; STACK_BYTES], address: u64, most: usize) -> u3
     copied as u32
 }
 
-/// Copies all of it or nothing: the verifier follows every way through [`copy_open`], which is dear. The page at `address` may be missing: the thread is just about to use it for the first time
-/// then, and it reads as zeros, as it would to the thread.
+/// Copies all of it or nothing: the verifier follows every way through [`copy_open`], which is
+/// dear. The page at `address` may be missing: the thread is just about to use it for the first
+/// time then, and it reads as zeros, as it would to the thread.
 #[inline(always)]
 pub fn copy_known(bytes: &mut [u8; STACK_BYTES], address: u64, wanted: u64) -> Option<u32> {
     copy_at_once(bytes, address, wanted).or_else(|| copy_behind_page(bytes, address, wanted))
@@ -93,8 +95,8 @@ pub fn copy_outermost(bytes: &mut [u8; STACK_BYTES], end: u64) {
 /// The size of a page: memory ends with one.
 const PAGE: usize = 4096;
 
-/// Copies what is left of a stack from `at` behind `address` on, if it ends within a large piece: to
-/// the page's end, then by ever smaller pieces; returns how much. The first page of all may be
+/// Copies what is left of a stack from `at` behind `address` on, if it ends within a large piece:
+/// to the page's end, then by ever smaller pieces; returns how much. The first page of all may be
 /// missing, as above.
 #[inline(always)]
 fn copy_to_end(bytes: &mut [u8; STACK_BYTES], at: usize, address: u64) -> usize {

@@ -79,9 +79,9 @@ fn is_worker_in_one(thread: &Thread) -> bool {
     (thread.depth == 1) & (thread.flags & (Thread::SHARED | Thread::LOCAL) == Thread::SHARED)
 }
 
-/// Runs what ends or begins polls of the thread at a probe. If the thread is preempted meanwhile, in
-/// the middle of it, the program of that switch leaves the polls alone ([`is_settling`]): seen with
-/// `preempt=full`, where one poll was ended twice, and the depth fell below 0.
+/// Runs what ends or begins polls of the thread at a probe. If the thread is preempted meanwhile,
+/// in the middle of it, the program of that switch leaves the polls alone ([`is_settling`]): seen
+/// with `preempt=full`, where one poll was ended twice, and the depth fell below 0.
 #[inline(always)]
 pub fn at_probe<R>(thread: &mut Thread, work: impl FnOnce(&mut Thread) -> R) -> R {
     if !is_light() {

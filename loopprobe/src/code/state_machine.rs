@@ -72,9 +72,10 @@ impl StateMachines {
         definition
     }
 
-    /// The async function or block of the program's own workspace that lies in one of a dependency's:
-    /// what the function at `poll` polls where a library wraps what it is given to spawn. `None`
-    /// where the outermost one is no dependency's, or not certain, or several are as near.
+    /// The async function or block of the program's own workspace that lies in one of a
+    /// dependency's: what the function at `poll` polls where a library wraps what it is given to
+    /// spawn. `None` where the outermost one is no dependency's, or not certain, or several are as
+    /// near.
     pub fn wrapped(&mut self, image: &Image, poll: VirtAddr) -> Option<Wrapped> {
         if let Some(known) = self.wrapped.get(&poll) {
             return known.clone();

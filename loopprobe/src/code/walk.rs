@@ -128,8 +128,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Passes these state machines by, outermost first, given by their panic locations: the first one
-    /// is then what the last of them polls.
+    /// Passes these state machines by, outermost first, given by their panic locations: the first
+    /// one is then what the last of them polls.
     pub(super) fn around(self, around: &'a [VirtAddr]) -> Self {
         Self { around, ..self }
     }

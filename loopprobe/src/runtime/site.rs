@@ -61,8 +61,8 @@ pub struct ServedType {
 }
 
 impl ServedType {
-    /// Whether it is an async function or block of a dependency's, which may be a wrapper around what
-    /// the program gave it, in a box.
+    /// Whether it is an async function or block of a dependency's, which may be a wrapper around
+    /// what the program gave it, in a box.
     pub fn may_wrap(&self) -> bool {
         let file = self.task.location.as_ref().map(|at| &at.file);
         let is_async = self.task.kind == TaskKind::Async && self.task.certain;

@@ -16,9 +16,9 @@ use super::architecture::Architecture;
 const PATIENCE: Duration = Duration::from_mins(20);
 
 /// One thread of the host's plays all processors in turn. With a thread for each, QEMU 7.2 lets one
-/// execute what another has just replaced: kernels that patch their own code (each tracepoint that is
-/// switched on does that) stopped with `int3`, one of them before its first program ran, or stood
-/// still.
+/// execute what another has just replaced: kernels that patch their own code (each tracepoint that
+/// is switched on does that) stopped with `int3`, one of them before its first program ran, or
+/// stood still.
 const ONE_AT_A_TIME: &str = "tcg,thread=single";
 
 /// Where the kernel's messages go.

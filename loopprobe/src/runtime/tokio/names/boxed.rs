@@ -101,8 +101,8 @@ impl BoxedFutures {
         Some(task_type(name, TaskKind::Async))
     }
 
-    /// The type of the future of the program's own that a task of a library's type holds in a box: the
-    /// only such box in its state. Likely at best, for what it holds may not be what it polls.
+    /// The type of the future of the program's own that a task of a library's type holds in a box:
+    /// the only such box in its state. Likely at best, for what it holds may not be what it polls.
     ///
     /// The task may have ended, and its memory be another's: its number tells.
     pub fn wrapped(&mut self, memory: &impl ProcessMemory, task: &TaskRef<'_>) -> Option<TaskType> {

@@ -1,6 +1,6 @@
-//! Tasks that a library spawns for the program: a wrapper around what it was given is the same async
-//! block for all of them, so they are named by what it wraps. Without symbols that is often only
-//! likely.
+//! Tasks that a library spawns for the program: a wrapper around what it was given is the same
+//! async block for all of them, so they are named by what it wraps. Without symbols that is often
+//! only likely.
 
 use super::{Context, TaskName, location, readable::is_future_body, rust_path::split_top};
 use crate::{
@@ -12,8 +12,8 @@ use crate::{
 /// Names that nest deeper are not taken apart.
 const MAX_DEPTH: usize = 32;
 
-/// Names each type of an async function or block of a dependency's by the first one of the program's
-/// own workspace that it polls.
+/// Names each type of an async function or block of a dependency's by the first one of the
+/// program's own workspace that it polls.
 pub(super) fn name_by_content(context: &Context<'_>, names: &mut [Option<TaskName>]) {
     let mut machines = context.machines.borrow_mut();
     let mut wrapped = |vtable: &RawVtable| {
