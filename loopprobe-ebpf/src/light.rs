@@ -84,17 +84,21 @@ fn is_worker_in_one(thread: &Thread) -> bool {
 /// with `preempt=full`, where one poll was ended twice, and the depth fell below 0.
 #[inline(always)]
 pub fn at_probe<R>(thread: &mut Thread, work: impl FnOnce(&mut Thread) -> R) -> R {
-    if !is_light() {
-        return work(thread);
+    if is_light() {
+        mark(thread, 1);
     }
-    let mark = &raw mut thread.is_settling;
-    // SAFETY: the field is the thread's. The compiler may not move or drop the two: another program
-    // reads the field between them.
-    unsafe { mark.write_volatile(1) };
     let result = work(thread);
-    // SAFETY: as above.
-    unsafe { mark.write_volatile(0) };
+    if is_light() {
+        mark(thread, 0);
+    }
     result
+}
+
+#[inline(always)]
+fn mark(thread: &mut Thread, is_settling: u64) {
+    // SAFETY: the field is the thread's. The compiler may not move or drop the write: another
+    // program reads the field before the next one.
+    unsafe { (&raw mut thread.is_settling).write_volatile(is_settling) };
 }
 
 /// Whether the current thread, which goes off its CPU, was about to end or begin polls.
