@@ -204,7 +204,7 @@ fn find(pid: u32, file: &Path, mut truth: HashMap<u64, Value>) -> Result<Vec<Pai
         };
         let boxed = if served.ask_memory {
             boxes.name(&memory, served, header)
-        } else if served.may_wrap() {
+        } else if served.is_wrapper {
             let task = TaskRef {
                 served,
                 header,

@@ -34,6 +34,7 @@ struct TypeNames {
     scheduler: String,
     is_local: bool,
     ask_memory: bool,
+    is_wrapper: bool,
     task: TaskType,
 }
 
@@ -101,6 +102,7 @@ impl TypeNames {
             scheduler: served.scheduler.to_owned(),
             is_local: served.is_local,
             ask_memory: served.ask_memory,
+            is_wrapper: served.is_wrapper,
             task: served.task.clone(),
         }
     }
@@ -117,6 +119,7 @@ impl TypeNames {
         served.scheduler = word(runtime, &self.scheduler)?;
         served.is_local = self.is_local;
         served.ask_memory = self.ask_memory;
+        served.is_wrapper = self.is_wrapper;
         served.task = self.task.clone();
         Some(())
     }

@@ -36,7 +36,7 @@ impl Instances {
 
     /// The type that the memory tells of a task of `runtime`, if its own says too little.
     pub fn name(&mut self, runtime: &dyn Runtime, task: &TaskRef<'_>) -> Option<TaskType> {
-        if !task.served.ask_memory && !task.served.may_wrap() {
+        if !task.served.ask_memory && !task.served.is_wrapper {
             return None;
         }
         let known = self.0.iter_mut().find(|(name, _)| *name == runtime.name());

@@ -1,9 +1,9 @@
 //! Where a runtime is probed, and what each place tells.
 
 use crate::{
-    code::{ArgumentPoint, EntryInstruction, is_workspace},
+    code::{ArgumentPoint, EntryInstruction},
     elf::{FileOffset, VirtAddr},
-    model::{TaskKind, TaskType},
+    model::TaskType,
 };
 
 /// A function that is called once for each turn of a task, or once for each closure.
@@ -56,19 +56,14 @@ pub struct ServedType {
     /// Whether the type alone says too little, so that the process's memory is asked
     /// ([`super::RuntimeInstance::name`]).
     pub ask_memory: bool,
+    /// Whether it is a library's wrapper around what it was given to spawn, which may be a box:
+    /// then the memory tells more too.
+    pub is_wrapper: bool,
     /// What is known of it from the file.
     pub task: TaskType,
 }
 
 impl ServedType {
-    /// Whether it is an async function or block of a dependency's, which may be a wrapper around
-    /// what the program gave it, in a box.
-    pub fn may_wrap(&self) -> bool {
-        let file = self.task.location.as_ref().map(|at| &at.file);
-        let is_async = self.task.kind == TaskKind::Async && self.task.certain;
-        is_async && file.is_some_and(|file| !is_workspace(file))
-    }
-
     /// The only type of a site whose tasks have no header ([`Site::has_header`]). Each of them may
     /// be another one by what its memory says.
     pub fn without_header(function: VirtAddr, task: TaskType) -> Self {
@@ -81,6 +76,7 @@ impl ServedType {
             scheduler: "unknown",
             is_local: false,
             ask_memory: true,
+            is_wrapper: false,
             task,
         }
     }

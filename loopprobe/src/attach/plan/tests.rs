@@ -70,6 +70,7 @@ fn image(names: [&str; 3]) -> Arc<dyn RuntimeImage> {
         ServedType {
             // A name tells whether the memory is asked.
             ask_memory: name.is_empty(),
+            is_wrapper: false,
             ..ServedType::without_header(VirtAddr(0x1000), task)
         }
     });

@@ -13,9 +13,9 @@ use super::{
     vtable::{self, RawVtable, VtableLayout},
 };
 use crate::{
-    code::probe_point,
+    code::{is_workspace, probe_point},
     elf::{Image, Sections, SymbolTable, VirtAddr},
-    model::{NameSource, TaskKind, TaskType},
+    model::{NameSource, SourceLocation, TaskKind, TaskType},
     runtime::{
         DiscoverError, ImageFacts, LoopMarks, ServedType, Site, SiteRole,
         detect::installed_debug_file,
@@ -278,7 +278,31 @@ fn sites(
         }
         site.types.push(served);
     }
-    sites.into_values().collect()
+    let mut sites: Vec<Site> = sites.into_values().collect();
+    mark_wrappers(&mut sites);
+    sites
+}
+
+/// Marks the types of a dependency's async function or block that has more of them than there are
+/// schedulers: it is generic, and what it is given may be a box.
+fn mark_wrappers(sites: &mut [Site]) {
+    const SCHEDULERS: usize = 3;
+    let mut counts: HashMap<SourceLocation, usize> = HashMap::new();
+    let types = || sites.iter().flat_map(|site| &site.types);
+    for location in types().filter_map(of_dependency) {
+        *counts.entry(location.clone()).or_default() += 1;
+    }
+    for served in sites.iter_mut().flat_map(|site| &mut site.types) {
+        let count = of_dependency(served).and_then(|location| counts.get(location));
+        served.is_wrapper = count.is_some_and(|count| *count > SCHEDULERS);
+    }
+}
+
+/// Where the async function or block of a dependency's is that a type certainly is.
+fn of_dependency(served: &ServedType) -> Option<&SourceLocation> {
+    let is_async = served.task.kind == TaskKind::Async && served.task.certain;
+    let location = served.task.location.as_ref().filter(|_| is_async)?;
+    (!is_workspace(&location.file)).then_some(location)
 }
 
 fn served(
@@ -302,6 +326,7 @@ fn served(
         scheduler: scheduler.word(),
         is_local: scheduler.is_local(),
         ask_memory: may_be_boxed(&task),
+        is_wrapper: false,
         task,
     }
 }
