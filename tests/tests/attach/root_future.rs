@@ -75,7 +75,8 @@ fn a_root_future_that_hangs_is_told_while_it_does() -> Result<()> {
         .iter()
         .filter(|poll| poll.task.kind == TaskKind::Root);
     let (ended, open): (Vec<&LongPoll>, Vec<_>) = roots.partition(|poll| poll.ended);
-    let [open] = open[..] else {
+    // It is told again when it has taken twice as long, which on a busy machine it may.
+    let (1 | 2, Some(open)) = (open.len(), open.first()) else {
         bail!("told {} times: {open:?}", open.len());
     };
     ensure!(
