@@ -36,7 +36,7 @@ pub fn copy_open(bytes: &mut [u8; STACK_BYTES], address: u64, most: usize) -> u3
 /// dear. The page at `address` may be missing: the thread is just about to use it for the first
 /// time then, and it reads as zeros, as it would to the thread.
 #[inline(always)]
-pub fn copy_known(bytes: &mut [u8; STACK_BYTES], address: u64, wanted: u64) -> Option<u32> {
+fn copy_known(bytes: &mut [u8; STACK_BYTES], address: u64, wanted: u64) -> Option<u32> {
     copy_at_once(bytes, address, wanted).or_else(|| copy_behind_page(bytes, address, wanted))
 }
 

@@ -17,7 +17,7 @@ use loopprobe_common::{
 
 use crate::{
     arch, clock,
-    copy::{copy, copy_at_once, copy_known, copy_open, copy_outermost},
+    copy::{copy, copy_at_once, copy_open, copy_outermost},
     cost,
     maps::{BESIDE, HELPERS, NO_WAKEUP, SLOTS, STACKS, config, count, stack_ring_bytes},
     root,
@@ -271,8 +271,9 @@ pub fn fill(slot: &mut StackSlot, kind: Kind, who: &Visible, open: &Open, now: u
         };
         copy_open(&mut slot.bytes, sp, most)
     } else if kind as u16 == Kind::Question as u16 {
-        // All of it can be read, unless it has been paged out.
-        copy_known(&mut slot.bytes, sp, wanted).unwrap_or(0)
+        // All of it can be read, unless it has been paged out. What is missing is not guessed: an
+        // answer may end the poll.
+        copy_at_once(&mut slot.bytes, sp, wanted).unwrap_or(0)
     } else {
         copy(&mut slot.bytes, sp, wanted)
     };
