@@ -6,6 +6,7 @@ mod block_in_place;
 mod blocking_pool;
 mod contract;
 mod counts;
+mod deep;
 mod edges;
 mod endings;
 mod flood;

@@ -92,11 +92,7 @@ impl BoxedFutures {
         served: &ServedType,
         header: ProcAddr,
     ) -> Option<TaskType> {
-        // Source: `tokio/src/runtime/task/core.rs`: `Core` is scheduler, task id, (spawn location,)
-        // stage.
-        let stage = u64::from(served.id_offset) + WORD;
-        let len = u64::from(served.size).checked_sub(stage)?;
-        let at = ProcAddr(header.0.checked_add(stage)?);
+        let (at, len) = state(served, header)?;
         let name = self.boxed_in(memory, at, len, 0)?;
         Some(task_type(name, TaskKind::Async))
     }
@@ -106,25 +102,19 @@ impl BoxedFutures {
     ///
     /// The task may have ended, and its memory be another's: its number tells.
     pub fn wrapped(&mut self, memory: &impl ProcessMemory, task: &TaskRef<'_>) -> Option<TaskType> {
-        let number = task.header.0.checked_add(task.served.id_offset.into())?;
-        let is_there = task.id != 0 && word(memory, ProcAddr(number)) == Some(task.id);
-        let stage = u64::from(task.served.id_offset) + WORD;
-        let len = u64::from(task.served.size).checked_sub(stage)?;
-        if !is_there {
+        let number = ProcAddr(task.header.0.checked_add(task.served.id_offset.into())?);
+        let is_there = || task.id != 0 && words(memory, number, WORD, 1) == [task.id];
+        if !is_there() {
             return None;
         }
-        let mut bytes = [0; MAX_STATE_WORDS * WORD as usize];
-        let wanted = usize::try_from(len).map_or(bytes.len(), |len| len.min(bytes.len()));
-        let at = ProcAddr(task.header.0.checked_add(stage)?);
-        let read = memory.read(at, &mut bytes[..wanted]);
-        let words = words(&bytes[..read]);
-        let pairs = words.windows(2);
-        let mut found: Vec<TaskName> = pairs
+        let (at, len) = state(task.served, task.header)?;
+        let words = words(memory, at, len, MAX_STATE_WORDS);
+        let mut found: Vec<TaskName> = words
+            .windows(2)
             .filter_map(|pair| self.boxed(memory, ProcAddr(pair[0]), ProcAddr(pair[1]), MAX_DEPTH))
             .filter(|name| {
-                name.location
-                    .as_ref()
-                    .is_some_and(|at| is_workspace(&at.file))
+                let location = name.location.as_ref();
+                location.is_some_and(|at| is_workspace(&at.file))
             })
             .collect();
         found.dedup();
@@ -133,8 +123,7 @@ impl BoxedFutures {
         };
         name.certain = false;
         // The task has not become another one meanwhile.
-        (word(memory, ProcAddr(number)) == Some(task.id))
-            .then(|| task_type(name.clone(), TaskKind::Async))
+        is_there().then(|| task_type(name.clone(), TaskKind::Async))
     }
 
     /// The first box among `len` bytes of memory whose future has a name.
@@ -148,10 +137,7 @@ impl BoxedFutures {
         if depth == MAX_DEPTH {
             return None;
         }
-        let mut bytes = [0; MAX_WORDS * WORD as usize];
-        let wanted = usize::try_from(len).map_or(bytes.len(), |len| len.min(bytes.len()));
-        let read = memory.read(at, &mut bytes[..wanted]);
-        let words = words(&bytes[..read]);
+        let words = words(memory, at, len, MAX_WORDS);
         let mut pairs = words.windows(2).enumerate();
         let (index, mut name) = pairs.find_map(|(index, pair)| {
             let name = self.boxed(memory, ProcAddr(pair[0]), ProcAddr(pair[1]), depth)?;
@@ -214,16 +200,24 @@ impl BoxedFutures {
     }
 }
 
-fn words(bytes: &[u8]) -> Vec<u64> {
-    let words = bytes.chunks_exact(WORD as usize);
+/// Where a task keeps its future, and how many bytes that takes.
+///
+/// Source: `tokio/src/runtime/task/core.rs`: `Core` is scheduler, task id, (spawn location,) stage.
+fn state(served: &ServedType, header: ProcAddr) -> Option<(ProcAddr, u64)> {
+    let stage = u64::from(served.id_offset) + WORD;
+    let len = u64::from(served.size).checked_sub(stage)?;
+    Some((ProcAddr(header.0.checked_add(stage)?), len))
+}
+
+/// The words among the `len` bytes at an address, as many as can be read, `most` at most.
+fn words(memory: &impl ProcessMemory, at: ProcAddr, len: u64, most: usize) -> Vec<u64> {
+    let count = usize::try_from(len / WORD).map_or(most, |count| count.min(most));
+    let mut bytes = vec![0; count * WORD as usize];
+    let read = memory.read(at, &mut bytes);
+    let words = bytes[..read].chunks_exact(WORD as usize);
     words
         .filter_map(|word| Some(u64::from_le_bytes(word.try_into().ok()?)))
         .collect()
-}
-
-fn word(memory: &impl ProcessMemory, at: ProcAddr) -> Option<u64> {
-    let mut bytes = [0; WORD as usize];
-    (memory.read(at, &mut bytes) == bytes.len()).then(|| u64::from_le_bytes(bytes))
 }
 
 impl Module {

@@ -48,7 +48,7 @@ impl<'a> Reader<'a> {
                 }
                 dw::DW_TAG_variant_part => {
                     let discr = child.entry().attr_value(dw::DW_AT_discr);
-                    structure.discriminant = self.discriminant(unit, discr);
+                    structure.discriminant = self.discriminant(index, unit, discr);
                     let mut variants = child.children();
                     while let Ok(Some(variant)) = variants.next() {
                         let is_variant = variant.entry().tag() == dw::DW_TAG_variant;
@@ -73,6 +73,7 @@ impl<'a> Reader<'a> {
 
     fn discriminant(
         &self,
+        index: usize,
         unit: UnitRef<'_, Slice<'a>>,
         discr: Option<AttributeValue<Slice<'a>>>,
     ) -> Option<Discriminant> {
@@ -81,11 +82,7 @@ impl<'a> Reader<'a> {
         };
         let member = unit.entry(member).ok()?;
         let offset = number(&member.attr_value(dw::DW_AT_data_member_location)?)?;
-        let AttributeValue::UnitRef(of_type) = member.attr_value(dw::DW_AT_type)? else {
-            return None;
-        };
-        let of_type = unit.entry(of_type).ok()?;
-        let size = number(&of_type.attr_value(dw::DW_AT_byte_size)?)?;
+        let size = self.byte_size(self.type_of(index, &member)?)?;
         (1..=8)
             .contains(&size)
             .then_some(Discriminant { offset, size })
@@ -97,17 +94,27 @@ impl<'a> Reader<'a> {
         unit: UnitRef<'_, Slice<'a>>,
         entry: &Entry<'a>,
     ) -> Option<Member> {
-        let of_type = match entry.attr_value(dw::DW_AT_type) {
-            Some(AttributeValue::UnitRef(offset)) => Some((index, offset)),
-            Some(AttributeValue::DebugInfoRef(offset)) => self.elsewhere(offset),
-            _ => None,
-        };
         Some(Member {
             name: string(unit, entry, dw::DW_AT_name)?,
             offset: number(&entry.attr_value(dw::DW_AT_data_member_location)?)?,
-            of_type,
+            of_type: self.type_of(index, entry),
             location: location(unit, entry),
         })
+    }
+
+    fn byte_size(&self, (index, offset): Place) -> Option<u64> {
+        let unit = self.dwarf.unit(*self.headers.get(index)?).ok()?;
+        let entry = unit.entry(offset).ok()?;
+        number(&entry.attr_value(dw::DW_AT_byte_size)?)
+    }
+
+    /// The type of an entry of the unit `index`. Link-time optimisation leaves it in another unit.
+    fn type_of(&self, index: usize, entry: &Entry<'a>) -> Option<Place> {
+        match entry.attr_value(dw::DW_AT_type)? {
+            AttributeValue::UnitRef(offset) => Some((index, offset)),
+            AttributeValue::DebugInfoRef(offset) => self.elsewhere(offset),
+            _ => None,
+        }
     }
 
     /// A type of another unit.

@@ -9,18 +9,20 @@
 //! number of live tasks and of all so far. `pool`: closures on the blocking pools. `leaks`: tasks
 //! that become more, and others that do not. `shutdown`: runtimes that end while a closure runs.
 
-use std::io::BufRead as _;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+mod counted;
+mod growing;
+mod pools;
+
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use targets::control::{self, Options};
 use targets::truth::TaskId;
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
 use tokio::task::LocalSet;
 
 static STOP: AtomicBool = AtomicBool::new(false);
-static ALIVE: AtomicU64 = AtomicU64::new(0);
 
 fn say(handle: &impl std::fmt::Debug, name: &str, kind: &str, state: &str, loop_of: &str) {
     say_await(handle, name, kind, state, loop_of, "null");
@@ -52,7 +54,7 @@ fn lines(name: &str, number: &str) -> Vec<usize> {
         ("waits_at", "5") => vec!["await_5", "for_ever"],
         _ => Vec::new(),
     };
-    let marked = |label: &&str| targets::source::line_of(include_str!("crowd.rs"), label);
+    let marked = |label: &&str| targets::source::line_of(include_str!("main.rs"), label);
     labels.iter().filter_map(marked).collect()
 }
 
@@ -244,229 +246,19 @@ fn crowd() {
     multi.shutdown_background();
 }
 
-fn many(count: u64) {
-    let runtime = targets::runtime::multi_thread(2);
-    for seed in 0..count {
-        drop(runtime.spawn(waits_for_ever(seed)));
-    }
-    std::thread::sleep(Duration::from_millis(500));
-    control::ready();
-    runtime.block_on(control::go());
-    runtime.shutdown_background();
-}
-
-/// Tasks of two kinds that live for some polls.
-async fn comes_and_goes(seed: u64) -> u64 {
-    for _ in 0..seed % 5 {
-        tokio::task::yield_now().await;
-    }
-    ALIVE.fetch_sub(1, Ordering::Relaxed);
-    seed
-}
-
-async fn spawns(handle: Handle) -> u64 {
-    let mut seed = 0;
-    while !STOP.load(Ordering::Relaxed) {
-        while ALIVE.load(Ordering::Relaxed) < 100 {
-            seed += 1;
-            ALIVE.fetch_add(1, Ordering::Relaxed);
-            drop(handle.spawn(comes_and_goes(seed)));
-        }
-        tokio::task::yield_now().await;
-    }
-    seed
-}
-
-fn churn(idle: u64) {
-    let runtime = targets::runtime::multi_thread(2);
-    for seed in 0..idle {
-        drop(runtime.spawn(waits_for_ever(seed)));
-    }
-    drop(runtime.spawn(spawns(runtime.handle().clone())));
-    std::thread::sleep(Duration::from_millis(300));
-    control::ready();
-    for _ in std::io::stdin().lock().lines().map_while(Result::ok) {
-        // The idle ones, the one that spawns, and those that come and go, which are a hundred at
-        // most.
-        let alive = idle + 1 + ALIVE.load(Ordering::Relaxed);
-        control::say(&format!(r#"{{"type":"alive","tasks":{alive}}}"#));
-    }
-    STOP.store(true, Ordering::Relaxed);
-    runtime.shutdown_background();
-}
-
-async fn yields() {
-    loop {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
-/// Three workers; four threads for closures, of which two are kept busy and one waits, and at the
-/// next line all four are and five closures wait; then a runtime on one thread with a closure of
-/// its own.
-fn pool() {
-    let multi = Builder::new_multi_thread()
-        .worker_threads(3)
-        .max_blocking_threads(4)
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    drop(multi.spawn(yields()));
-    for _ in 0..2 {
-        drop(multi.spawn_blocking(blocks));
-    }
-    let short = multi.spawn_blocking(|| std::thread::sleep(Duration::from_millis(50)));
-    multi.block_on(short).expect("a closure");
-    control::ready();
-    let current = Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(7)
-        .build()
-        .expect("a runtime");
-    let mut lines = std::io::stdin().lock().lines();
-    lines.next();
-    for _ in 0..7 {
-        drop(multi.spawn_blocking(blocks));
-    }
-    lines.next();
-    drop(current.spawn(yields()));
-    drop(current.spawn_blocking(blocks));
-    current.block_on(async {
-        tokio::time::sleep(Duration::from_secs(5)).await;
-    });
-    STOP.store(true, Ordering::Relaxed);
-    multi.shutdown_background();
-    current.shutdown_background();
-}
-
-async fn passes() {
-    tokio::time::sleep(Duration::from_millis(300)).await;
-}
-
-/// Tasks that never end come one by one, beside as many others that end, and many that came at the
-/// beginning.
-fn leaks() {
-    let runtime = targets::runtime::multi_thread(2);
-    for hours in 0..500 {
-        drop(runtime.spawn(is_notified(std::sync::Arc::default())));
-        drop(runtime.spawn(sleeps(hours)));
-    }
-    control::ready();
-    for _ in 0..12_000 {
-        drop(runtime.spawn(waits_at(3)));
-        drop(runtime.spawn(passes()));
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    runtime.shutdown_background();
-}
-
-/// Two runtimes with a closure each: one is ended in the background, the other one is dropped two
-/// seconds later, which takes three.
-fn shutdown() {
-    let runtimes = [(); 2].map(|()| targets::runtime::multi_thread(2));
-    for runtime in &runtimes {
-        drop(runtime.spawn(yields()));
-    }
-    let [background, waits] = runtimes;
-    drop(background.spawn_blocking(blocks));
-    static ENDS: AtomicBool = AtomicBool::new(false);
-    drop(waits.spawn_blocking(|| {
-        while !ENDS.load(Ordering::Relaxed) {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }));
-    std::thread::sleep(Duration::from_millis(100));
-    control::ready();
-    std::io::stdin().lock().lines().next();
-    background.shutdown_background();
-    std::thread::sleep(Duration::from_secs(2));
-    STOP.store(true, Ordering::Relaxed);
-    std::thread::sleep(Duration::from_millis(100));
-    control::say(r#"{"type":"drops"}"#);
-    std::thread::spawn(|| {
-        std::thread::sleep(Duration::from_secs(3));
-        ENDS.store(true, Ordering::Relaxed);
-    });
-    drop(waits);
-    control::say(r#"{"type":"down"}"#);
-    std::io::stdin().lock().lines().next();
-}
-
-/// What a task leaves behind when it ends.
-struct Ends;
-
-impl Drop for Ends {
-    fn drop(&mut self) {
-        ALIVE.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-async fn ends_at_once(seed: u64) -> u64 {
-    let _ends = Ends;
-    tokio::task::yield_now().await;
-    seed
-}
-
-fn paced() {
-    let multi = targets::runtime::multi_thread(2);
-    let current = Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    let mut spawned = 0;
-    let spawn = |handle: &Handle| {
-        for seed in 0..500 {
-            ALIVE.fetch_add(1, Ordering::SeqCst);
-            drop(handle.spawn(waits_for_ever(seed)));
-        }
-        for seed in 0..300 {
-            ALIVE.fetch_add(1, Ordering::SeqCst);
-            drop(handle.spawn(ends_at_once(seed)));
-        }
-        800
-    };
-    spawned += spawn(multi.handle());
-    control::ready();
-    for (number, _) in std::io::stdin()
-        .lock()
-        .lines()
-        .map_while(Result::ok)
-        .enumerate()
-    {
-        let stay = 500 * (number as u64 + 2);
-        if number % 2 == 0 {
-            spawned += spawn(current.handle());
-        } else {
-            spawned += spawn(multi.handle());
-        }
-        let ended = async {
-            while ALIVE.load(Ordering::SeqCst) > stay {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-            // The last one still has to be taken off its list.
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        };
-        current.block_on(ended);
-        control::say(&format!(
-            r#"{{"type":"alive","tasks":{stay},"spawned":{spawned}}}"#
-        ));
-    }
-    multi.shutdown_background();
-}
-
 fn main() {
     let options = Options::parse(&[
         "crowd", "many", "churn", "paced", "pool", "leaks", "shutdown",
     ]);
     match options.scenario.as_str() {
-        "paced" => paced(),
-        "pool" => pool(),
-        "leaks" => leaks(),
-        "shutdown" => shutdown(),
-        "churn" => churn(20_000),
+        "paced" => counted::paced(),
+        "pool" => pools::pool(),
+        "leaks" => growing::leaks(),
+        "shutdown" => pools::shutdown(),
+        "churn" => counted::churn(20_000),
         "many" => {
             control::listen();
-            many(100_000);
+            counted::many(100_000);
         }
         _ => {
             control::listen();
