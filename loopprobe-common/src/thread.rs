@@ -106,6 +106,9 @@ pub struct Thread {
     /// Not 0 while a program at a probe looks for polls to end, with entry-only timing. Kernels
     /// that preempt programs run that of the switch meanwhile, which would end them a second time.
     pub is_settling: u64,
+    /// What the scratch registers held at the probe of the innermost poll when its program ran, as
+    /// one number; only with entry-only timing.
+    pub entered_with: u64,
     /// When the innermost poll returned, if it has [`OpenPoll::RETURNED`].
     pub returned_ns: u64,
     /// `blocked_ns` at that time.

@@ -5,6 +5,7 @@
 //! too, after the program has run (`exit_to_user_mode_loop` in `kernel/entry/common.c`). By then
 //! the instruction under the breakpoint has been emulated as a rule.
 
+use aya_ebpf::bindings::pt_regs;
 use loopprobe_common::{
     config::FirstInstruction,
     thread::{OpenPoll, Thread},
@@ -21,9 +22,6 @@ use crate::{
 /// is called.
 const MOST_PUSHED: u64 = 32;
 
-/// A thread does not stay longer in a probe, behind its program, without losing its CPU.
-const LONGEST_PROBE_NS: u64 = 500_000;
-
 /// How far above a poll's entry its callers' frames lie at the most. Further up is another stack.
 const CALLERS: u64 = 64 << 10;
 
@@ -34,45 +32,52 @@ pub fn preempted(thread: &mut Thread, now: u64) {
         return;
     }
     // What lies deep on the program's stack is gone before polls are ended.
-    if let Some(sp) = see(thread, now) {
+    let sp = see(thread, now);
+    if sp != NOWHERE {
         leave(thread, sp, now);
     }
 }
 
+/// No stack pointer: none of user code is 0.
+const NOWHERE: u64 = 0;
+
 /// Sees whether the thread is at an edge of its innermost poll; returns the stack pointer up to
-/// which it has left its polls, where only this tells.
+/// which it has left its polls, where only this tells, else [`NOWHERE`]. An `Option` would be
+/// written to the caller's stack, and the register that results come back in may hold a pointer to
+/// it then, which the verifier forbids ("cannot return stack pointer to the caller"; Linux 7.3).
 #[inline(never)]
-fn see(thread: &mut Thread, now: u64) -> Option<u64> {
-    let poll = thread.innermost()?;
-    let regs = saved::user_registers()?;
+fn see(thread: &mut Thread, now: u64) -> u64 {
+    let (Some(poll), Some(regs)) = (thread.innermost(), saved::user_registers()) else {
+        return NOWHERE;
+    };
     let regs = arch::user(&regs);
     let sp = arch::stack_pointer(regs);
     let ip = arch::instruction_pointer(regs);
-    if is_light() && is_at_next(thread, poll, ip, sp, now) {
-        return Some(sp);
+    if is_light() && is_at_next(thread, poll, regs) {
+        return sp;
     }
     if is_before(poll, ip, sp) {
         thread.flags |= Thread::NOT_BEGUN;
     } else if is_behind(poll, ip, sp) {
         if is_light() {
-            return Some(sp - 1);
+            return sp - 1;
         }
         returned(thread, now);
     }
-    None
+    NOWHERE
 }
 
 /// Whether the thread is at the probe of its next poll, from the same place as the innermost one,
 /// which it has left: the program has not run yet.
 #[inline(always)]
-fn is_at_next(thread: &Thread, poll: &OpenPoll, ip: u64, sp: u64, now: u64) -> bool {
-    if sp != poll.stack_pointer {
+fn is_at_next(thread: &Thread, poll: &OpenPoll, regs: &pt_regs) -> bool {
+    if arch::stack_pointer(regs) != poll.stack_pointer {
         return false;
     }
-    let distance = ip.wrapping_sub(poll.probe);
+    let distance = arch::instruction_pointer(regs).wrapping_sub(poll.probe);
     if distance == 0 {
         // Or the program has run a moment ago, and this is its poll.
-        return has_run(thread, poll, now);
+        return has_run(thread, poll, regs);
     }
     let is_next = |first: &FirstInstruction| first.pushed == 0 && first.next.contains(&distance);
     distance == arch::TRAPPED
@@ -81,12 +86,14 @@ fn is_at_next(thread: &Thread, poll: &OpenPoll, ip: u64, sp: u64, now: u64) -> b
             .is_some_and(|site| is_next(&site.first))
 }
 
-/// Whether the poll has been going on: it has lost its CPU before, or has begun some time ago.
+/// Whether the poll has been going on: it has lost its CPU before, or its thread's registers are
+/// not those that its program saw. Time would not tell: a virtual machine can stand still between a
+/// program and the switch behind it.
 #[inline(always)]
-fn has_run(thread: &Thread, poll: &OpenPoll, now: u64) -> bool {
+fn has_run(thread: &Thread, poll: &OpenPoll, regs: &pt_regs) -> bool {
     thread.blocked_ns != poll.blocked_ns
         || thread.runnable_ns != poll.runnable_ns
-        || now - poll.start_ns >= LONGEST_PROBE_NS
+        || thread.entered_with != arch::scratch(regs)
 }
 
 /// The innermost poll, which had not executed any instruction yet, begins now.

@@ -71,6 +71,17 @@ pub fn register(regs: &pt_regs, number: u32) -> Option<u64> {
     })
 }
 
+/// The registers that a called function need not restore, which hold its arguments and whatever was
+/// done last, as one number.
+#[inline(always)]
+pub fn scratch(regs: &pt_regs) -> u64 {
+    let x = &regs.regs;
+    super::mixed([
+        x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7], x[8], x[9], x[10], x[11], x[12], x[13],
+        x[14], x[15], x[16], x[17],
+    ])
+}
+
 /// Who called the function at whose entry the registers are.
 #[inline(always)]
 pub fn caller(regs: &pt_regs) -> Option<u64> {

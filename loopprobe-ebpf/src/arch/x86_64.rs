@@ -74,6 +74,15 @@ pub fn register(regs: &pt_regs, number: u32) -> Option<u64> {
     })
 }
 
+/// The registers that a called function need not restore, which hold its arguments and whatever was
+/// done last, as one number.
+#[inline(always)]
+pub fn scratch(regs: &pt_regs) -> u64 {
+    super::mixed([
+        regs.rax, regs.rcx, regs.rdx, regs.rsi, regs.rdi, regs.r8, regs.r9, regs.r10, regs.r11,
+    ])
+}
+
 /// Who called the function at whose entry the registers are.
 #[inline(always)]
 pub fn caller(regs: &pt_regs) -> Option<u64> {

@@ -115,6 +115,10 @@ fn begin(ctx: &ProbeContext, site: (u64, &'static Site), thread: &mut Thread) ->
         return None;
     }
     poll.start_ns = start_ns;
+    if is_light() {
+        // SAFETY: as above.
+        thread.entered_with = arch::scratch(unsafe { &*ctx.regs });
+    }
     thread.unsent_ns = 0;
     thread.gap_ns = 0;
     thread.depth = depth + 1;

@@ -128,7 +128,10 @@ fn session(architecture: Architecture, output: &Output, scenario: &Scenario) -> 
         .collect();
     if name == AUTO {
         let watched: Vec<&Value> = of_type("long_poll").collect();
-        truth.retain(|poll| !watched.iter().any(|report| was_watched(report, poll)));
+        truth.retain(|poll| {
+            reported.iter().any(|report| is_of(report, poll))
+                || !watched.iter().any(|report| was_watched(report, poll))
+        });
     }
     as_long(missing(&truth, &reported, spared(name, summary))?)?;
     // A poll that waited for a processor for longer than it did anything else says nothing of the
@@ -223,6 +226,14 @@ fn spared(name: &str, summary: &Value) -> u64 {
     }
 }
 
+/// Whether a report is of this poll.
+fn is_of(report: &Value, poll: &Value) -> bool {
+    let start = number(report, "start_ns");
+    report["tid"] == poll["tid"]
+        && start < number(poll, "end_ns")
+        && start + number(report, "duration_ns") > number(poll, "start_ns")
+}
+
 /// Whether a report between bounds, of which there is one at most of each poll, may be of this one.
 fn was_watched(report: &Value, poll: &Value) -> bool {
     let Some(longest) = report["duration_hi_ns"].as_u64() else {
@@ -241,13 +252,7 @@ fn missing(truth: &[Value], reported: &[&Value], mut spared: u64) -> anyhow::Res
     let mut errors = Vec::new();
     for poll in truth {
         let (start, end) = (number(poll, "start_ns"), number(poll, "end_ns"));
-        let same = reported.iter().find(|report| {
-            let report_start = number(report, "start_ns");
-            report["tid"] == poll["tid"]
-                && report_start < end
-                && report_start + number(report, "duration_ns") > start
-        });
-        match same {
+        match reported.iter().find(|report| is_of(report, poll)) {
             Some(report) => errors.push(number(report, "duration_ns").abs_diff(end - start)),
             // The root future's last poll ends with `block_on`; if the thread never waits again,
             // nobody sees that.
