@@ -7,7 +7,7 @@ use crate::{
     light::{self, Stop},
     maps::{config, count, is_light, is_over, takes_stacks},
     root, stack, task,
-    task_struct::current_cpu_time,
+    task_struct::KernelTask,
     why,
 };
 
@@ -121,7 +121,12 @@ pub fn catch_up_current(thread: &mut Thread, by_ns: impl FnOnce() -> u64) {
     }
     let by_ns = by_ns();
     if !is_over(thread.target, by_ns) {
-        catch_up(thread.kernel_tid, thread, current_cpu_time(), by_ns);
+        catch_up(
+            thread.kernel_tid,
+            thread,
+            KernelTask::current().cpu_time(),
+            by_ns,
+        );
     }
 }
 

@@ -22,7 +22,7 @@ use crate::{
     maps::{BESIDE, HELPERS, NO_WAKEUP, SLOTS, STACKS, config, count, stack_ring_bytes},
     root,
     saved::{read_user_registers, syscall_number, user_registers},
-    task_struct::{is_current_exiting, is_of_current},
+    task_struct::{KernelTask, current_tgid},
     thread::{Visible, current_tid, visible},
     why,
 };
@@ -53,7 +53,7 @@ pub fn keep(tid: u32, thread: &mut Thread, now: u64) {
 /// thread of the same process that does so on purpose: it wakes a futex, or ends, for which
 /// `pthread_join` waits. `waker` is what is known of it.
 #[inline(never)]
-pub fn send_waker(woken: &Thread, task: u64, waker: Option<&Thread>) {
+pub fn send_waker(woken: &Thread, task: KernelTask, waker: Option<&Thread>) {
     let target = woken.target;
     let Some(config) = config(target) else {
         return;
@@ -63,7 +63,7 @@ pub fn send_waker(woken: &Thread, task: u64, waker: Option<&Thread>) {
     };
     let is_long = woken.woken_ns - woken.off_ns >= config.min_block_ns;
     let wakes = matches!(syscall_number(), Some(arch::SYS_FUTEX | arch::SYS_EXIT));
-    if !is_long || !wakes || !is_of_current(task) {
+    if !is_long || !wakes || task.tgid() != current_tgid() {
         return;
     }
     let driver = waker.map_or((0, 0), |known| (known.driver_from_ns, known.driver_to_ns));
@@ -280,7 +280,7 @@ pub fn fill(slot: &mut StackSlot, kind: Kind, who: &Visible, open: &Open, now: u
     if !whole && wanted > STACK_BYTES as u64 {
         copy_outermost(&mut slot.bytes, entry_sp + 8);
     }
-    if record.len == 0 && is_polls_own && !is_current_exiting() {
+    if record.len == 0 && is_polls_own && !KernelTask::current().is_exiting() {
         count(who.target, Counter::Unreadable);
     }
     Some(())

@@ -2,10 +2,7 @@
 
 use aya_ebpf::{
     bindings::bpf_pidns_info,
-    helpers::{
-        bpf_get_current_pid_tgid,
-        generated::{bpf_get_current_task, bpf_get_ns_current_pid_tgid},
-    },
+    helpers::{bpf_get_current_pid_tgid, generated::bpf_get_ns_current_pid_tgid},
 };
 use loopprobe_common::{
     counters::Counter,
@@ -17,9 +14,9 @@ use crate::{
     clock::now,
     maps::{
         CROWDED, EMPTY_THREAD, HOMES, MAY_BE_TARGET, OWNERS, TAKEN, TARGETS, TASK_PLACES, TASKS,
-        THREADS, WAKERS, count, pid_namespace, task_pid_offset,
+        THREADS, WAKERS, count, pid_namespace,
     },
-    task_struct::task_field,
+    task_struct::KernelTask,
 };
 
 /// The current thread's id as the kernel numbers it.
@@ -57,29 +54,30 @@ pub fn scheduled(tid: u32) -> Option<&'static mut Thread> {
     known(tid)
 }
 
-/// The same by its task, whose id need not be read then.
+/// The same by its task, whose id need not be looked at then.
 #[inline(always)]
-pub fn scheduled_task(task: u64) -> Option<(u32, &'static mut Thread)> {
+pub fn scheduled_task(task: KernelTask) -> Option<(u32, &'static mut Thread)> {
     if !may_be_known(task) {
         return None;
     }
-    let tid = task_field(task, task_pid_offset())?;
+    let tid = task.tid();
     Some((tid, known(tid)?))
 }
 
 /// Whether a task may be one of the known threads.
 #[inline(always)]
-pub fn may_be_known(task: u64) -> bool {
+pub fn may_be_known(task: KernelTask) -> bool {
     TASKS
         .get(0)
-        .and_then(|tasks| tasks.get(task_place(task)))
+        .and_then(|tasks| tasks.get(task_place(task, tasks)))
         .is_some_and(|byte| *byte != 0)
 }
 
 /// A task's place in `TASKS`. Tasks begin on cache lines.
 #[inline(always)]
-fn task_place(task: u64) -> usize {
-    ((task >> 6) ^ (task >> 18)) as usize % TASK_PLACES
+fn task_place(task: KernelTask, tasks: &[u8; TASK_PLACES]) -> usize {
+    let distance = task.distance_from(tasks);
+    ((distance >> 6) ^ (distance >> 18)) as usize % TASK_PLACES
 }
 
 /// Where a thread's state is in `HOMES`, if no other thread's is there.
@@ -125,11 +123,11 @@ fn settle(tid: u32, target: u32) -> Option<&'static mut Thread> {
     const ONLY_NEW: u64 = 1; // BPF_NOEXIST
     let empty = EMPTY_THREAD.get(0)?;
     let place = place(tid);
-    // SAFETY: the helper takes nothing. Only the current thread's state is made.
-    let task = unsafe { bpf_get_current_task() };
+    // Only the current thread's state is made.
+    let task = KernelTask::current();
     if let Some(tasks) = TASKS.get_ptr_mut(0)
         // SAFETY: an array's elements live as long as the map.
-        && let Some(known) = unsafe { (*tasks).get_mut(task_place(task)) }
+        && let Some(known) = unsafe { (*tasks).get_mut(task_place(task, &*tasks)) }
     {
         *known = 1;
     }

@@ -12,25 +12,24 @@ use loopprobe_common::{
 
 use crate::{
     maps::{EVENTS, NO_WAKEUP, config, count, is_roots_only, words},
-    task_struct::{current_thread_pointer, is_current_exiting},
-    thread::{create, current_tid, known, may_be_known, visible},
+    task_struct::KernelTask,
+    thread::{create, known, may_be_known, visible},
 };
 
 /// The state of the current thread, whose task is `task`, if it is a target's; made on first use.
 #[inline(always)]
-pub fn current(task: u64) -> Option<&'static mut Thread> {
-    let tid = current_tid();
+pub fn current(task: KernelTask) -> Option<&'static mut Thread> {
     if may_be_known(task)
-        && let Some(thread) = known(tid)
+        && let Some(thread) = known(task.tid())
     {
         return (thread.flags & Thread::ASIDE == 0).then_some(thread);
     }
     visible()?;
     // A thread that is at its end still goes off its CPU once; its state is gone by then.
-    if is_current_exiting() {
+    if task.is_exiting() {
         return None;
     }
-    create(tid)
+    create(task.tid())
 }
 
 /// What a thread polls.
@@ -58,7 +57,7 @@ pub fn look(thread: &mut Thread, now: u64) {
     let was_open = thread.depth > 0;
     let Some(polled) = polled(thread.target, &mut thread.watch.window) else {
         // What it polled may go on, or not.
-        if !is_current_exiting() {
+        if !KernelTask::current().is_exiting() {
             count(thread.target, Counter::Unreadable);
         }
         lose_sight(thread, now);
@@ -207,7 +206,7 @@ pub fn executed(target: u32) {
 /// What the current thread polls. `None` if its variables cannot be read.
 #[inline(always)]
 fn polled(target: u32, window: &mut [u64; WINDOW_WORDS]) -> Option<Polled> {
-    let thread_pointer = current_thread_pointer();
+    let thread_pointer = KernelTask::current().thread_pointer();
     let mut first = Polled {
         is_poll: false,
         task_id: 0,

@@ -15,7 +15,7 @@ use crate::{
     arch,
     maps::{self, EVENTS, config, count},
     saved,
-    task_struct::{cpu_time, task_field},
+    task_struct::{KernelTask, task_field},
     thread::current_tid,
 };
 
@@ -117,7 +117,8 @@ pub fn had_cpu(tid: u32, thread: &Thread, waited_ns: u64) {
     };
     // SAFETY: the helper takes nothing.
     let task = unsafe { bpf_get_current_task() };
-    let had_ns = cpu_time(task).saturating_sub(word(task, maps::task_picked_offset()));
+    let picked_ns = word(task, maps::task_picked_offset());
+    let had_ns = KernelTask::current().cpu_time().saturating_sub(picked_ns);
     let Some(mut entry) = EVENTS.reserve::<TakerRecord>(0) else {
         count(thread.target, Counter::StackLost);
         return;

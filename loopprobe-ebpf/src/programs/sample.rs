@@ -1,8 +1,7 @@
 //! Samples: what a thread does on its CPU while a poll goes on.
 
 use aya_ebpf::{
-    EbpfContext as _, bindings::bpf_perf_event_data, helpers::generated::bpf_get_current_task,
-    macros::perf_event, programs::PerfEventContext,
+    EbpfContext as _, bindings::bpf_perf_event_data, macros::perf_event, programs::PerfEventContext,
 };
 use loopprobe_common::{
     config::Config,
@@ -19,6 +18,7 @@ use crate::{
     split,
     stack::{Open, fill, open_since, send, send_of, slot},
     task,
+    task_struct::KernelTask,
     thread::{Visible, current_tid, known, scheduled, visible},
     watch,
 };
@@ -38,8 +38,7 @@ pub fn sample(ctx: PerfEventContext) -> u32 {
 #[perf_event]
 pub fn watch_sample(ctx: PerfEventContext) -> u32 {
     let start_ns = now();
-    // SAFETY: the helper takes nothing.
-    let Some(thread) = watch::current(unsafe { bpf_get_current_task() }) else {
+    let Some(thread) = watch::current(KernelTask::current()) else {
         return 0;
     };
     let is_during = |config: &Config| config.has_begun(start_ns) && !config.is_over(start_ns);

@@ -13,7 +13,8 @@ const MAX_STRETCHES: usize = 4096;
 pub(super) enum Place {
     /// In `block_on`.
     Inside,
-    /// In no function of the runtime's, from the innermost to the thread's first one.
+    /// In no `block_on`, from the innermost function to the thread's first one, or in a worker's
+    /// own loop.
     Outside,
     /// The stack was not read to its end.
     Unknown,

@@ -12,7 +12,7 @@ use crate::{
     code::locations_in,
     elf::{Image, VirtAddr},
     model::Outcome,
-    runtime::RuntimeImage,
+    runtime::{LoopCode, RuntimeImage},
     unwind::{Module, RawFrame, Unwound},
 };
 
@@ -23,9 +23,8 @@ pub(super) struct RuntimeCode {
     images: HashMap<PathBuf, Vec<Arc<dyn RuntimeImage>>>,
     /// By module.
     code: HashMap<u32, Option<Arc<Image>>>,
-    /// By module and beginning: whether the function has code of the loop's in it; `None` where
-    /// its image does not tell.
-    functions: HashMap<(u32, VirtAddr), Option<bool>>,
+    /// By module and beginning: what the function says; `None` where its image does not tell.
+    functions: HashMap<(u32, VirtAddr), Option<LoopCode>>,
 }
 
 impl RuntimeCode {
@@ -44,26 +43,15 @@ impl RuntimeCode {
 
     /// What a stack shows that was walked to the thread's first function.
     pub(super) fn place(&mut self, unwound: &Unwound) -> Place {
-        let mut known = unwound.outcome == Outcome::Complete;
-        for frame in &unwound.frames {
-            match self.is_loop(frame) {
-                Some(true) => return Place::Inside,
-                Some(false) => {}
-                None => known = false,
-            }
-        }
-        if known {
-            Place::Outside
-        } else {
-            Place::Unknown
-        }
+        let codes = unwound.frames.iter().map(|frame| self.loop_code(frame));
+        place(codes, unwound.outcome == Outcome::Complete)
     }
 
-    /// Whether a frame's function has code of the loop's in it; `None` where that is not known.
-    fn is_loop(&mut self, frame: &RawFrame) -> Option<bool> {
+    /// What a frame's function says; `None` where that is not known.
+    fn loop_code(&mut self, frame: &RawFrame) -> Option<LoopCode> {
         let module = frame.module.as_ref()?;
         let Some(runtimes) = self.images.get(module.path()) else {
-            return Some(false);
+            return Some(LoopCode::Silent);
         };
         let tells = runtimes.iter().all(|image| image.facts().tells_sources);
         let function = module.function_at(module.virt(frame.address));
@@ -75,24 +63,48 @@ impl RuntimeCode {
             return *known;
         }
         let image = self.code.entry(module.id()).or_insert_with(|| read(module));
-        let is_loop = image.as_mut().map(|image| {
+        let code = image.as_mut().map(|image| {
             *image = image.lightened();
-            let mut locations = locations_in(image, function).into_iter();
-            locations.any(|location| is_loop_source(runtimes, &location.file))
+            let locations = locations_in(image, function);
+            let files: Vec<&str> = locations.iter().map(|at| at.file.as_str()).collect();
+            let mut codes = runtimes
+                .iter()
+                .map(|image| image.runtime().loop_code(&files));
+            codes
+                .find(|code| *code != LoopCode::Silent)
+                .unwrap_or(LoopCode::Silent)
         });
-        self.functions.insert(key, is_loop);
-        is_loop
+        self.functions.insert(key, code);
+        code
+    }
+}
+
+/// What a stack shows with functions that say this, innermost first. A worker parks with code that
+/// `block_on` parks with too, so what comes behind such code decides: its own loop, unless it has
+/// called something meanwhile, which then has called `block_on`.
+fn place(codes: impl Iterator<Item = Option<LoopCode>>, is_complete: bool) -> Place {
+    let mut is_known = is_complete;
+    let mut in_loop = false;
+    for code in codes {
+        match code {
+            Some(LoopCode::BlockOn) => in_loop = true,
+            Some(LoopCode::Worker) if in_loop && !is_known => return Place::Unknown,
+            Some(LoopCode::Worker) => return Place::Outside,
+            Some(LoopCode::Called) if in_loop => return Place::Inside,
+            Some(LoopCode::Called | LoopCode::Silent) => {}
+            None => is_known = false,
+        }
+    }
+    match (in_loop, is_known) {
+        (true, _) => Place::Inside,
+        (false, true) => Place::Outside,
+        (false, false) => Place::Unknown,
     }
 }
 
 fn read(module: &Module) -> Option<Arc<Image>> {
     let file = module.file()?.try_clone().ok()?;
     Image::shared(file, Path::new(module.path())).ok()
-}
-
-fn is_loop_source(runtimes: &[Arc<dyn RuntimeImage>], file: &str) -> bool {
-    let mut runtimes = runtimes.iter().map(|image| image.runtime());
-    runtimes.any(|runtime| runtime.is_loop_source(file))
 }
 
 #[cfg(test)]
@@ -102,6 +114,23 @@ mod tests {
         elf::ProcAddr,
         unwind::{Means, Unwinder},
     };
+
+    #[test]
+    fn a_workers_loop_is_no_root_future() {
+        use LoopCode::{BlockOn, Called, Silent, Worker};
+        let of = |codes: &[LoopCode]| place(codes.iter().copied().map(Some), true);
+        assert_eq!(of(&[Silent, Called, BlockOn, Called]), Place::Inside);
+        assert_eq!(of(&[Silent, BlockOn, Silent]), Place::Inside);
+        // It waits for a lock, and it parks.
+        assert_eq!(of(&[Silent, Silent, Worker, BlockOn]), Place::Outside);
+        assert_eq!(of(&[Silent, BlockOn, Silent, Worker]), Place::Outside);
+        // A task of its calls `block_on`.
+        assert_eq!(of(&[BlockOn, Called, Silent, Worker]), Place::Inside);
+        assert_eq!(of(&[Silent, Called]), Place::Outside);
+        let unknown = [Some(BlockOn), None, Some(Worker)];
+        assert_eq!(place(unknown.into_iter(), true), Place::Unknown);
+        assert_eq!(place([Some(Silent)].into_iter(), false), Place::Unknown);
+    }
 
     #[test]
     fn code_that_does_not_tell_decides_nothing() {

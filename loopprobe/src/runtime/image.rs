@@ -19,7 +19,7 @@ pub struct ImageFacts {
     /// How the versions are known, in a word (Tokio: `locations`, or `structure`, then a range).
     pub versions_source: &'static str,
     /// Whether the runtime's code tells which source files it comes from
-    /// ([`super::Runtime::is_loop_source`]).
+    /// ([`super::Runtime::loop_code`]).
     pub tells_sources: bool,
     /// Whether it has no symbol table.
     pub stripped: bool,

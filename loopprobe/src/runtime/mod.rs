@@ -129,11 +129,23 @@ pub trait Runtime: fmt::Debug + Send + Sync {
         (Stand::Elsewhere, false)
     }
 
-    /// Whether a source file is one of those whose functions are on the stack of a thread that
-    /// drives a root future.
-    fn is_loop_source(&self, _file: &str) -> bool {
-        false
+    /// What a function that is on a thread's stack says of it, whose code names these source files.
+    fn loop_code(&self, _files: &[&str]) -> LoopCode {
+        LoopCode::Silent
     }
+}
+
+/// What a function says of the thread that has it on its stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoopCode {
+    /// It drives a root future, or parks, as a worker's loop does too.
+    BlockOn,
+    /// It is a worker's own loop.
+    Worker,
+    /// It is none of the runtime's: what a loop calls, or what has called one.
+    Called,
+    /// Nothing.
+    Silent,
 }
 
 /// What is probed besides sites.

@@ -271,7 +271,9 @@ fn load(settings: &Settings, offsets: &TaskOffsets, sizes: &Sizes) -> Result<Ebp
         0
     };
     let mut loader = EbpfLoader::new();
+    // The object has no types of its own that the kernel's would have to fit.
     loader
+        .btf(None)
         .override_global("LIGHT", &light, true)
         .override_global("LAG", &lag, true)
         .override_global("ROOTS_ONLY", &roots_only, true)

@@ -1,10 +1,9 @@
 //! The programs that run when threads are scheduled, and those that look at what runs.
 
-use std::collections::BTreeSet;
-
 use aya::{
+    Btf,
     programs::{
-        PerfEvent, ProgramError, RawTracePoint,
+        BtfTracePoint, PerfEvent, ProgramError, RawTracePoint,
         perf_event::{PerfEventConfig, PerfEventScope, SamplePolicy, SoftwareEvent},
     },
     util::online_cpus,
@@ -13,25 +12,24 @@ use aya::{
 use super::{Kernel, load::Tables};
 use crate::attach::{AttachError, sys};
 
-/// Programs, and the tracepoint of each.
-type Tracepoints = [(&'static str, &'static str)];
+/// Programs whose arguments the verifier knows to be tasks, and the tracepoint of each.
+type Typed = [(&'static str, &'static str)];
 
 /// They follow threads off and on their CPUs.
-const PROBED: &Tracepoints = &[
-    ("sched_process_exit", "sched_process_exit"),
-    ("sched_process_exec", "sched_process_exec"),
+const PROBED: &Typed = &[
     ("sched_waking", "sched_waking"),
-    ("sched_waking", "sched_wakeup_new"),
+    ("sched_wakeup_new", "sched_wakeup_new"),
     ("sched_switch", "sched_switch"),
 ];
 
 /// The same where threads are watched instead of probed.
-const WATCHED: &Tracepoints = &[
-    ("sched_process_exit", "sched_process_exit"),
-    ("sched_process_exec", "sched_process_exec"),
+const WATCHED: &Typed = &[
     ("sched_waking", "sched_waking"),
     ("watch_switch", "sched_switch"),
 ];
+
+/// Programs, named like their tracepoints, that follow threads and processes to their ends.
+const ENDS: &[&str] = &["sched_process_exit", "sched_process_exec"];
 
 impl Kernel {
     /// Loads the programs that follow threads off and on their CPUs, which takes the kernel longest
@@ -78,9 +76,10 @@ impl Kernel {
     /// [`AttachError::Program`].
     pub fn attach_baseline_switch(&mut self) -> Result<(), AttachError> {
         const NAME: &str = "baseline_switch";
-        let mut tables = self.seat.load.tables();
-        tables.load_tracepoint(NAME)?;
-        tables.tracepoint(NAME, |program| program.attach("sched_switch"))
+        self.seat.load.tables().raw(NAME, |program| {
+            program.load()?;
+            program.attach("sched_switch").map(drop)
+        })
     }
 
     /// Starts sampling on every CPU.
@@ -106,60 +105,72 @@ impl Kernel {
 }
 
 impl Tables {
-    fn load_at(&mut self, tracepoints: &Tracepoints) -> Result<(), AttachError> {
-        let programs: BTreeSet<_> = tracepoints.iter().map(|(program, _)| *program).collect();
-        programs
-            .into_iter()
-            .try_for_each(|program| self.load_tracepoint(program))
+    fn load_at(&mut self, typed: &Typed) -> Result<(), AttachError> {
+        for program in ENDS {
+            self.raw(program, |raw| {
+                known_too(sys::patiently(|| raw.load(), errno))
+            })?;
+        }
+        // Reading them takes tens of milliseconds, and another target of the same load has done so.
+        let mut types = None;
+        for (program, tracepoint) in typed {
+            self.typed(program, |typed| {
+                if typed.fd().is_ok() {
+                    return Ok(());
+                }
+                let types = match &mut types {
+                    Some(types) => types,
+                    none => none.insert(Btf::from_sys_fs()?),
+                };
+                sys::patiently(|| typed.load(tracepoint, types), errno)
+            })?;
+        }
+        Ok(())
     }
 
-    fn attach_at(&mut self, tracepoints: &Tracepoints) -> Result<(), AttachError> {
+    fn attach_at(&mut self, typed: &Typed) -> Result<(), AttachError> {
         if self.follows {
             return Ok(());
         }
-        for (program, tracepoint) in tracepoints {
-            self.tracepoint(program, |program| program.attach(tracepoint))?;
+        for program in ENDS {
+            self.raw(program, |raw| raw.attach(program).map(drop))?;
+        }
+        for (program, _) in typed {
+            self.typed(program, |typed| typed.attach().map(drop))?;
         }
         self.follows = true;
         Ok(())
     }
 
-    fn load_tracepoint(&mut self, name: &'static str) -> Result<(), AttachError> {
-        self.tracepoint(name, |program| {
-            match sys::patiently(|| program.load(), errno) {
-                // By another target of the same load.
-                Err(ProgramError::AlreadyLoaded) => Ok(()),
-                result => result,
-            }
-        })
-    }
-
-    fn tracepoint<T>(
+    fn raw(
         &mut self,
         name: &'static str,
-        act: impl FnOnce(&mut RawTracePoint) -> Result<T, ProgramError>,
+        act: impl FnOnce(&mut RawTracePoint) -> Result<(), ProgramError>,
     ) -> Result<(), AttachError> {
         let program = self.program_mut(name)?;
-        program
-            .try_into()
-            .and_then(act)
-            .map(drop)
-            .map_err(|source| AttachError::Program {
-                program: name,
-                source,
-            })
+        let program: Result<&mut RawTracePoint, _> = program.try_into();
+        program.and_then(act).map_err(of_program(name))
+    }
+
+    fn typed(
+        &mut self,
+        name: &'static str,
+        act: impl FnOnce(&mut BtfTracePoint) -> Result<(), ProgramError>,
+    ) -> Result<(), AttachError> {
+        let program = self.program_mut(name)?;
+        let program: Result<&mut BtfTracePoint, _> = program.try_into();
+        program.and_then(act).map_err(of_program(name))
     }
 
     fn attach_sampler_of(&mut self, name: &'static str, hz: u32) -> Result<(), AttachError> {
         if self.samples {
             return Ok(());
         }
-        let error = |source| AttachError::Program {
-            program: name,
-            source,
-        };
-        let program: &mut PerfEvent = self.program_mut(name)?.try_into().map_err(error)?;
-        sys::patiently(|| program.load(), errno).map_err(error)?;
+        let program: &mut PerfEvent = self
+            .program_mut(name)?
+            .try_into()
+            .map_err(of_program(name))?;
+        sys::patiently(|| program.load(), errno).map_err(of_program(name))?;
         let cpus = online_cpus().map_err(|(what, source)| {
             AttachError::Object(format!("cannot list the CPUs: {what}: {source}"))
         })?;
@@ -171,10 +182,26 @@ impl Tables {
                     SamplePolicy::Frequency(u64::from(hz)),
                     false,
                 )
-                .map_err(error)?;
+                .map_err(of_program(name))?;
         }
         self.samples = true;
         Ok(())
+    }
+}
+
+/// An error of a program's.
+fn of_program(name: &'static str) -> impl Fn(ProgramError) -> AttachError {
+    move |source| AttachError::Program {
+        program: name,
+        source,
+    }
+}
+
+/// A program that another target of the same load has loaded is loaded too.
+fn known_too(loaded: Result<(), ProgramError>) -> Result<(), ProgramError> {
+    match loaded {
+        Err(ProgramError::AlreadyLoaded) => Ok(()),
+        result => result,
     }
 }
 

@@ -31,8 +31,8 @@ pub use version::Version;
 pub use vtable::{RawVtable, VtableLayout};
 
 use super::{
-    DiscoverError, MappedImage, Plumbing, Presence, Probed, Runtime, RuntimeImage, RuntimeInstance,
-    Stand, TaskFinder,
+    DiscoverError, LoopCode, MappedImage, Plumbing, Presence, Probed, Runtime, RuntimeImage,
+    RuntimeInstance, Stand, TaskFinder,
 };
 use crate::{
     elf::{ElfError, Image, Sections},
@@ -100,7 +100,7 @@ impl Runtime for Tokio {
         stand::stand(frames)
     }
 
-    fn is_loop_source(&self, file: &str) -> bool {
-        loop_source::is_loop_source(file)
+    fn loop_code(&self, files: &[&str]) -> LoopCode {
+        loop_source::loop_code(files.iter().copied())
     }
 }
