@@ -1,7 +1,7 @@
 //! Finds polls on a stack whose beginning no probe saw, with the header of their task.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -61,6 +61,8 @@ pub struct PollFunctions {
     of_tasks: BTreeSet<(u32, VirtAddr)>,
     /// Those of which not all pieces are known.
     partial: BTreeSet<(u32, VirtAddr)>,
+    /// Where their probes are, by module.
+    probes: HashSet<(u32, VirtAddr)>,
 }
 
 /// A function that polls tasks.
@@ -78,6 +80,7 @@ impl PollFunctions {
         let mut code =
             Functions::of(|at, bytes: &mut [u8]| module.bytes(VirtAddr(at), bytes, |_| true));
         for site in &image.facts().sites {
+            self.probes.insert((module.id(), site.address));
             let body = body(module, site);
             if module.function_at(body).is_none() {
                 let found = code.reach(body.0);
@@ -135,11 +138,17 @@ impl PollFunctions {
     }
 
     /// Whether the poll to whose entry a stack was unwound is still open; `None` if the walk did
-    /// not get that far.
+    /// not get that far, or the thread is at a probe: that of this poll, whose program has just
+    /// run, or that of the next one, whose program has not.
     ///
     /// Another function may have been called with the same stack pointer since, so the frame must
     /// be a poll function's.
     pub fn is_open(&self, unwound: &Unwound) -> Option<bool> {
+        if let [only] = &*unwound.frames
+            && self.is_at_probe(only)
+        {
+            return None;
+        }
         let is_poll = unwound.frames.last().is_some_and(|last| self.is_poll(last));
         match unwound.outcome {
             Outcome::Complete => Some(is_poll),
@@ -154,6 +163,13 @@ impl PollFunctions {
         frame.module.as_ref().is_some_and(|module| {
             self.polling_at(module, module.virt(frame.address))
                 .is_some()
+        })
+    }
+
+    fn is_at_probe(&self, frame: &RawFrame) -> bool {
+        frame.module.as_ref().is_some_and(|module| {
+            let place = (module.id(), module.virt(frame.address));
+            self.probes.contains(&place)
         })
     }
 
@@ -312,4 +328,36 @@ fn jump_target(module: &Module, address: VirtAddr) -> Option<VirtAddr> {
     let mut code = [0; host::JUMP_BYTES];
     let read = module.code(address, &mut code);
     host::jump_target(code.get(..read)?, address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::unwind::{Means, Unwinder};
+
+    /// Without LTO the probe is at a jump to the function that owns the frame, so the frame is no
+    /// poll function's there: one sample at the probe cut the poll off at its beginning.
+    #[test]
+    fn a_thread_at_a_probe_has_not_left_its_poll() {
+        let unwinder = Unwinder::new(std::process::id()).unwrap();
+        let own = std::env::current_exe().unwrap();
+        let mut modules = unwinder.modules().iter();
+        let module = modules.find(|module| module.path() == own).unwrap();
+        let at = |offset| RawFrame {
+            address: ProcAddr(module.bias().wrapping_add(offset)),
+            cfa: None,
+            module: Some(Arc::clone(module)),
+            by: Means::CallFrames,
+        };
+        let of = |frames: &[u64]| Unwound {
+            outcome: Outcome::Complete,
+            frames: frames.iter().map(|offset| at(*offset)).collect(),
+            passed_entry: false,
+        };
+        let mut functions = PollFunctions::default();
+        functions.probes.insert((module.id(), VirtAddr(16)));
+        assert_eq!(functions.is_open(&of(&[16])), None);
+        assert_eq!(functions.is_open(&of(&[32])), Some(false));
+        assert_eq!(functions.is_open(&of(&[32, 16])), Some(false));
+    }
 }
