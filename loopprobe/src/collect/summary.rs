@@ -110,6 +110,7 @@ pub(super) fn summarize(
     };
     let polls = all.polls;
     let (cost, lost) = spent(kernel, &totals, polls)?;
+    let max_ns = all.max_ns.max(totals.corrections.longest_ns);
     let rows = rows(merge(tasks), totals.corrections);
     let long_ns: u64 = rows.iter().map(|row| row.long_ns).sum();
     let is_counted = totals.possible.is_none();
@@ -120,7 +121,7 @@ pub(super) fn summarize(
         blocking_polls: is_counted.then_some(blocking_polls),
         p50_ns: is_counted.then(|| quantile(&all, 0.50)),
         p99_ns: is_counted.then(|| quantile(&all, 0.99)),
-        max_ns: is_counted.then_some(all.max_ns),
+        max_ns: is_counted.then_some(max_ns),
         possible_long_polls: totals.possible,
         looks: totals.probes_at_times.then(|| Box::new(totals.looks)),
         long_polls: rows.iter().map(|row| row.task.long).sum(),
@@ -297,7 +298,7 @@ fn counted_row(counted: &Counted<'_>, correction: Correction) -> TaskRow {
         task: TaskSummary {
             task: (*task).clone(),
             polls: Some(stats.polls),
-            total_ns: Some(stats.total_ns),
+            total_ns: Some(correction.total_ns(stats.total_ns)),
             p50_ns: Some(quantile(stats, 0.50)),
             p99_ns: Some(quantile(stats, 0.99)),
             max_ns: stats.max_ns.max(correction.max_ns),
@@ -357,12 +358,13 @@ mod tests {
             polls: 5,
             long: 2,
             long_ns: 30,
+            total_ns: 33,
             max_ns: 20,
             ..Stats::default()
         };
         let mut corrections = Corrections::default();
-        corrections.add(&counted, 40);
-        corrections.remove(&counted, 10);
+        corrections.find_long(&counted, 40, 2);
+        corrections.remove(&counted, 10, 1);
         corrections.shorten(&counted, 5);
         corrections.add(&other, 7);
         let counted_of_two = Counted {
@@ -376,6 +378,8 @@ mod tests {
             row.map(|row| (row.task.polls, row.task.long, row.task.max_ns, row.long_ns))
         };
         assert_eq!(of(&counted), Some((Some(5), 2, 40, 55)));
+        // The short ones are still in it.
+        assert_eq!(rows[0].task.total_ns, Some(33 + 40 - 2 - 9 - 5));
         assert_eq!(of(&other), Some((None, 1, 7, 7)));
     }
 }

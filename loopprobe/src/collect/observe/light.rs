@@ -69,7 +69,7 @@ impl Observer {
         let answer = self.answered(&record);
         let then = until_question(record);
         if is_open(answer) {
-            return self.went_on(record, self.long_ns(&then), answer, sink);
+            return self.went_on(record, &then, answer, sink);
         }
         if answer != answer::ENDED {
             self.totals.lost.undecided += 1;
@@ -80,12 +80,11 @@ impl Observer {
         }
     }
 
-    /// A poll was open at its question, where the kernel side has counted it as ended: as a long
-    /// one of `counted_ns`, or as none.
+    /// A poll was open at its question, where the kernel side has counted it as ended: as `counted`.
     fn went_on(
         &mut self,
         mut record: PollRecord,
-        counted_ns: Option<u64>,
+        counted: &PollRecord,
         answer: u32,
         sink: &mut dyn Sink,
     ) -> io::Result<()> {
@@ -93,9 +92,10 @@ impl Observer {
             return Ok(());
         };
         if let Some(task) = self.counted_type(&record) {
+            let counted_ns = self.long_ns(counted);
             let corrections = &mut self.totals.corrections;
             match counted_ns {
-                None => corrections.add(&task, ns),
+                None => corrections.find_long(&task, ns, duration_ns(counted)),
                 Some(counted) => corrections.lengthen(&task, ns, ns.saturating_sub(counted)),
             }
         }
@@ -235,11 +235,18 @@ impl Observer {
         let corrections = &mut self.totals.corrections;
         match (now_ns, counted_ns, &task) {
             (Some(ns), Some(counted), Some(task)) => corrections.shorten(task, counted - ns),
-            (None, Some(counted), Some(task)) => corrections.remove(task, counted),
+            (None, Some(counted), Some(task)) => {
+                corrections.remove(task, counted, duration_ns(record));
+            }
             _ => {}
         }
         now_ns.is_some()
     }
+}
+
+/// How long a poll took by its record, in nanoseconds.
+fn duration_ns(record: &PollRecord) -> u64 {
+    record.end_ns.saturating_sub(record.poll.start_ns)
 }
 
 /// Index of the type that the kernel side counts a poll as.
