@@ -32,8 +32,8 @@ pub(super) enum Told {
     Began(Box<Session>),
     /// A long poll.
     Poll(Box<LongPoll>),
-    /// It costs too much, and sees less from now on.
-    Dear(Step),
+    /// It costs too much, and sees less from this time on ([`Notice::time_ns`]).
+    Dear(Step, u64),
 }
 
 /// Passes on what the session sees.
@@ -48,8 +48,10 @@ impl Sink for Teller {
             Event::Session(session) => Told::Began(Box::new(session.clone())),
             Event::LongPoll(poll) => Told::Poll(Box::new(poll.clone())),
             Event::Notice(Notice {
-                step: Some(step), ..
-            }) => Told::Dear(*step),
+                step: Some(step),
+                time_ns,
+                ..
+            }) => Told::Dear(*step, *time_ns),
             _ => return Ok(()),
         };
         // Nobody listens any more once the other session is over.

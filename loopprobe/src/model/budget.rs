@@ -29,6 +29,11 @@ impl Step {
         Self::Paused,
     ];
 
+    /// Whether the probes are in their places.
+    pub fn is_probed(self) -> bool {
+        !matches!(self, Self::Watched | Self::Paused)
+    }
+
     /// As in the JSON.
     pub fn name(self) -> &'static str {
         match self {

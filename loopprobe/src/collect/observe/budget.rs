@@ -88,6 +88,12 @@ impl Observer {
             return self.begin_to_retime(mode);
         }
         self.begin_step(change.step);
+        // Before the probes go, which can take a second: until this is told, a session beside leaves
+        // to this one what it sees too.
+        let goes_away = !change.step.is_probed();
+        if goes_away {
+            self.tell_step(change, now, sink)?;
+        }
         match change.step {
             Step::Paused => self.pause(now)?,
             Step::Watched => {
@@ -103,6 +109,9 @@ impl Observer {
                 }
             }
             Step::NoStacks | Step::EntryOnly | Step::Full => self.configure()?,
+        }
+        if goes_away {
+            return Ok(());
         }
         self.tell_step(change, now, sink)
     }

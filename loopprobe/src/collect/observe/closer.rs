@@ -15,7 +15,7 @@ use crate::{
         images::Known,
         source::closer::{Covered, Look},
     },
-    model::{Event, LongPoll, Mode, Session, Sink, Summary, TaskType},
+    model::{Event, LongPoll, Mode, Session, Sink, Step, Summary, TaskType},
 };
 
 /// How long the probes stay.
@@ -154,7 +154,7 @@ impl Observer {
             match told {
                 Told::Began(session) => self.begun(&session, sink)?,
                 Told::Poll(poll) => self.seen_closer(*poll, sink)?,
-                Told::Dear(_) => self.too_dear(sink)?,
+                Told::Dear(step, from_ns) => self.too_dear(step, from_ns, sink)?,
             }
         }
         if is_over {
@@ -237,10 +237,14 @@ impl Observer {
         poll.duration_ns > 0 && poll.duration_ns >= nanoseconds(self.options.threshold)
     }
 
-    fn too_dear(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
+    /// A look sees less from `from_ns` on, and with most steps nothing.
+    fn too_dear(&mut self, step: Step, from_ns: u64, sink: &mut dyn Sink) -> io::Result<()> {
         let Some(closer) = self.source.closer_mut() else {
             return Ok(());
         };
+        if let Some(look) = closer.look.as_mut().filter(|_| !step.is_probed()) {
+            look.covered.end(from_ns);
+        }
         let share = options_of(&self.options).max_overhead.unwrap_or_default() * 100.0;
         let look = closer.look.as_mut().filter(|look| !look.is_dear);
         let Some(look) = look else { return Ok(()) };
@@ -286,7 +290,8 @@ impl Observer {
         };
         let now = now_ns();
         let to_ns = covered.from_ns.saturating_add(summary.duration_ns);
-        covered.to_ns = Some(to_ns);
+        covered.end(to_ns);
+        let to_ns = covered.to_ns.unwrap_or(to_ns);
         for task in &covered.types {
             if is_dear {
                 closer.suspects.dear(task, now);

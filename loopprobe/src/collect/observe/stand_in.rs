@@ -57,10 +57,10 @@ impl Observer {
         for told in beside.heard() {
             match told {
                 Told::Poll(poll) => self.seen_meanwhile(*poll, sink)?,
-                Told::Dear(Step::Paused) => {
+                Told::Dear(Step::Paused, _) => {
                     self.stop_watching("watching costs too much as well", sink)?;
                 }
-                Told::Dear(_) | Told::Began(_) => {}
+                Told::Dear(..) | Told::Began(_) => {}
             }
         }
         if is_over {

@@ -75,7 +75,7 @@ impl Observer {
             match told {
                 Told::Poll(poll) => self.watched_root(*poll, sink)?,
                 Told::Began(session) => self.roots_began(session.start_ns, sink)?,
-                Told::Dear(_) => {}
+                Told::Dear(..) => {}
             }
         }
         if is_over {

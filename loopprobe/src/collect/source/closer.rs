@@ -97,6 +97,11 @@ pub(crate) struct Covered {
 }
 
 impl Covered {
+    /// From this time on nothing is seen.
+    pub(crate) fn end(&mut self, ns: u64) {
+        self.to_ns = Some(self.to_ns.map_or(ns, |earlier| earlier.min(ns)));
+    }
+
     fn has(&self, task: &TaskType, start_ns: u64, end_ns: u64) -> bool {
         self.from_ns <= start_ns
             && self.to_ns.is_none_or(|to_ns| end_ns <= to_ns)
@@ -193,5 +198,26 @@ impl Closer {
         self.suspects.clear();
         self.past = None;
         self.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_that_is_cut_short_covers_nothing_behind_the_cut() {
+        let task = TaskType::unknown(1);
+        let mut covered = Covered {
+            types: HashSet::from([task.clone()]),
+            from_ns: 10,
+            to_ns: None,
+        };
+        assert!(covered.has(&task, 20, 40));
+        // Its probes are gone from 30 on, and its session ends at 50.
+        covered.end(30);
+        covered.end(50);
+        assert!(covered.has(&task, 20, 30));
+        assert!(!covered.has(&task, 20, 40));
     }
 }
