@@ -88,8 +88,8 @@ impl Observer {
             return self.begin_to_retime(mode);
         }
         self.begin_step(change.step);
-        // Before the probes go, which can take a second: until this is told, a session beside leaves
-        // to this one what it sees too.
+        // Before the probes go, which can take a second: until this is told, a session beside
+        // leaves to this one what it sees too.
         let goes_away = !change.step.is_probed();
         if goes_away {
             self.tell_step(change, now, sink)?;

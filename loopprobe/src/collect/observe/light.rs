@@ -80,7 +80,8 @@ impl Observer {
         }
     }
 
-    /// A poll was open at its question, where the kernel side has counted it as ended: as `counted`.
+    /// A poll was open at its question, where the kernel side has counted it as ended: as
+    /// `counted`.
     fn went_on(
         &mut self,
         mut record: PollRecord,

@@ -2,8 +2,8 @@
 
 use crate::runtime::LoopCode;
 
-/// Source files of `block_on`, of what it calls to poll its future, and of what both it and a worker
-/// park with. All of them can panic, so their code names them: Tokio 1.24 to 1.54
+/// Source files of `block_on`, of what it calls to poll its future, and of what both it and a
+/// worker park with. All of them can panic, so their code names them: Tokio 1.24 to 1.54
 /// (`runtime/scheduler`, `runtime/runtime.rs`, `runtime/park.rs`), and before (`park/thread.rs`).
 const BLOCK_ON: &[&str] = &[
     "/src/runtime/park.rs",
