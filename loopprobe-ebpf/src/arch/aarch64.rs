@@ -71,15 +71,20 @@ pub fn register(regs: &pt_regs, number: u32) -> Option<u64> {
     })
 }
 
-/// The registers that a called function need not restore, which hold its arguments and whatever was
-/// done last, as one number.
+/// Half of the registers that a called function need not restore, which hold its arguments and
+/// whatever was done last, as one number.
 #[inline(always)]
 pub fn scratch(regs: &pt_regs) -> u64 {
     let x = &regs.regs;
-    super::mixed([
-        x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7], x[8], x[9], x[10], x[11], x[12], x[13],
-        x[14], x[15], x[16], x[17],
-    ])
+    let all = super::mix(0, x[0]);
+    let all = super::mix(all, x[1]);
+    let all = super::mix(all, x[2]);
+    let all = super::mix(all, x[3]);
+    let all = super::mix(all, x[8]);
+    let all = super::mix(all, x[9]);
+    let all = super::mix(all, x[10]);
+    let all = super::mix(all, x[11]);
+    super::mix(all, x[12])
 }
 
 /// Who called the function at whose entry the registers are.

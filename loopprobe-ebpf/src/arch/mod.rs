@@ -11,11 +11,10 @@ mod x86_64;
 #[cfg(not(bpf_target_arch = "aarch64"))]
 pub use x86_64::*;
 
-/// Registers as one number, which differs where one of them does, but for chance.
+/// Takes one more register into a number that differs where one of them does, but for chance. An
+/// array of them would lie on the program's stack, which is small.
 #[inline(always)]
-fn mixed<const N: usize>(registers: [u64; N]) -> u64 {
+fn mix(all: u64, register: u64) -> u64 {
     const ODD: u64 = 0x9e37_79b9_7f4a_7c15; // 2^64 / the golden ratio
-    registers
-        .into_iter()
-        .fold(0, |all: u64, one| all.wrapping_mul(ODD).wrapping_add(one))
+    all.wrapping_mul(ODD).wrapping_add(register)
 }

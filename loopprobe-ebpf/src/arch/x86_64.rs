@@ -78,9 +78,15 @@ pub fn register(regs: &pt_regs, number: u32) -> Option<u64> {
 /// done last, as one number.
 #[inline(always)]
 pub fn scratch(regs: &pt_regs) -> u64 {
-    super::mixed([
-        regs.rax, regs.rcx, regs.rdx, regs.rsi, regs.rdi, regs.r8, regs.r9, regs.r10, regs.r11,
-    ])
+    let all = super::mix(0, regs.rax);
+    let all = super::mix(all, regs.rcx);
+    let all = super::mix(all, regs.rdx);
+    let all = super::mix(all, regs.rsi);
+    let all = super::mix(all, regs.rdi);
+    let all = super::mix(all, regs.r8);
+    let all = super::mix(all, regs.r9);
+    let all = super::mix(all, regs.r10);
+    super::mix(all, regs.r11)
 }
 
 /// Who called the function at whose entry the registers are.
