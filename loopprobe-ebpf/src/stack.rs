@@ -22,7 +22,7 @@ use crate::{
     maps::{BESIDE, HELPERS, NO_WAKEUP, SLOTS, STACKS, config, count, stack_ring_bytes},
     root,
     saved::{read_user_registers, syscall_number, user_registers},
-    task_struct::{KernelTask, current_tgid},
+    task_struct::KernelTask,
     thread::{Visible, current_tid, visible},
     why,
 };
@@ -63,7 +63,7 @@ pub fn send_waker(woken: &Thread, task: KernelTask, waker: Option<&Thread>) {
     };
     let is_long = woken.woken_ns - woken.off_ns >= config.min_block_ns;
     let wakes = matches!(syscall_number(), Some(arch::SYS_FUTEX | arch::SYS_EXIT));
-    if !is_long || !wakes || task.tgid() != current_tgid() {
+    if !is_long || !wakes || !task.is_of_current_process() {
         return;
     }
     let driver = waker.map_or((0, 0), |known| (known.driver_from_ns, known.driver_to_ns));

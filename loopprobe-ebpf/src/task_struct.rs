@@ -59,11 +59,12 @@ impl KernelTask {
         unsafe { self.field(task_pid_offset()) }
     }
 
-    /// Its process's id.
+    /// Whether it is a thread of the current one's process.
     #[inline(always)]
-    pub fn tgid(self) -> u32 {
+    pub fn is_of_current_process(self) -> bool {
         // SAFETY: the offset is that of `pid_t tgid`.
-        unsafe { self.field(task_tgid_offset()) }
+        let process = |task: Self| unsafe { task.field::<u32>(task_tgid_offset()) };
+        process(self) == process(Self::current())
     }
 
     /// How long it has been on a CPU, in nanoseconds, up to the scheduler's last look.
@@ -101,9 +102,4 @@ impl KernelTask {
     pub fn distance_from<T>(self, other: &T) -> u64 {
         (self.0 as u64).wrapping_sub(core::ptr::from_ref(other) as u64)
     }
-}
-
-#[inline(always)]
-pub fn current_tgid() -> u32 {
-    (aya_ebpf::helpers::bpf_get_current_pid_tgid() >> 32) as u32
 }

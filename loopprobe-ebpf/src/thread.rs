@@ -56,17 +56,16 @@ pub fn scheduled(tid: u32) -> Option<&'static mut Thread> {
 
 /// The same by its task, whose id need not be looked at then.
 #[inline(always)]
-pub fn scheduled_task(task: KernelTask) -> Option<(u32, &'static mut Thread)> {
+pub fn scheduled_task(task: KernelTask) -> Option<&'static mut Thread> {
     if !may_be_known(task) {
         return None;
     }
-    let tid = task.tid();
-    Some((tid, known(tid)?))
+    known(task.tid())
 }
 
 /// Whether a task may be one of the known threads.
 #[inline(always)]
-pub fn may_be_known(task: KernelTask) -> bool {
+fn may_be_known(task: KernelTask) -> bool {
     TASKS
         .get(0)
         .and_then(|tasks| tasks.get(task_place(task, tasks)))

@@ -13,15 +13,13 @@ use loopprobe_common::{
 use crate::{
     maps::{EVENTS, NO_WAKEUP, config, count, is_roots_only, words},
     task_struct::KernelTask,
-    thread::{create, known, may_be_known, visible},
+    thread::{create, scheduled_task, visible},
 };
 
 /// The state of the current thread, whose task is `task`, if it is a target's; made on first use.
 #[inline(always)]
 pub fn current(task: KernelTask) -> Option<&'static mut Thread> {
-    if may_be_known(task)
-        && let Some(thread) = known(task.tid())
-    {
+    if let Some(thread) = scheduled_task(task) {
         return (thread.flags & Thread::ASIDE == 0).then_some(thread);
     }
     visible()?;

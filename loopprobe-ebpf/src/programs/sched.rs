@@ -17,7 +17,7 @@ use crate::{
     split::{catch_up, switch_in, switch_out},
     stack, task,
     task_struct::KernelTask,
-    thread::{known, may_be_known, scheduled_task},
+    thread::scheduled_task,
     verifier::forget_ways,
     watch, why,
 };
@@ -55,12 +55,13 @@ pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
     let switch = Switch::of(&ctx);
     // The clock is read for the target's threads only: this runs at every switch of every process.
     let mut seen = Seen::NOBODY;
-    if let Some((tid, thread)) = scheduled_task(switch.previous) {
+    if let Some(thread) = scheduled_task(switch.previous) {
         let now = now();
         if is_over(thread.target, now) {
             return 0;
         }
         seen = Seen::of(thread, now);
+        let tid = thread.kernel_tid;
         let cpu_ns = switch.previous.cpu_time();
         catch_up(tid, thread, cpu_ns, now);
         thread.cpu_ns = cpu_ns;
@@ -69,12 +70,13 @@ pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
         let voluntary = switch.is_voluntary();
         switch_out(tid, thread, voluntary, switch.preempted, now);
     }
-    if let Some((tid, thread)) = scheduled_task(switch.next) {
+    if let Some(thread) = scheduled_task(switch.next) {
         let now = seen.or_now();
         if !is_over(thread.target, now) {
             seen = Seen::of(thread, now);
             let waited_ns = thread.runnable_ns;
             thread.flags |= Thread::FRESH;
+            let tid = thread.kernel_tid;
             switch_in(tid, thread, now);
             if thread.depth > 0 {
                 why::had_cpu(tid, thread, thread.runnable_ns - waited_ns);
@@ -151,12 +153,12 @@ pub fn watch_switch(ctx: BtfTracePointContext) -> i32 {
             stack::keep(tid, thread, now);
         }
     }
-    if let Some((tid, thread)) = scheduled_task(switch.next) {
+    if let Some(thread) = scheduled_task(switch.next) {
         let now = seen.or_now();
         if is_during(thread.target, now) && thread.off != Thread::OFF_NOT {
             seen = Seen::of(thread, now);
             let has_run = switch.next.cpu_time() != thread.cpu_ns;
-            watch_back(tid, thread, has_run, now);
+            watch_back(thread, has_run, now);
         }
     }
     seen.count();
@@ -166,7 +168,8 @@ pub fn watch_switch(ctx: BtfTracePointContext) -> i32 {
 /// A thread that is watched goes on its CPU. Nothing of it `has_run` if its CPU time is still the
 /// same.
 #[inline(never)]
-fn watch_back(tid: u32, thread: &mut Thread, has_run: bool, now: u64) {
+fn watch_back(thread: &mut Thread, has_run: bool, now: u64) {
+    let tid = thread.kernel_tid;
     let waited_ns = thread.runnable_ns;
     let wait = Wait {
         at_ns: thread.off_ns,
@@ -211,21 +214,7 @@ pub fn sched_wakeup_new(ctx: BtfTracePointContext) -> i32 {
 
 #[inline(always)]
 fn try_waking(task: KernelTask) -> Option<()> {
-    let waker_task = KernelTask::current();
-    let (may_be_woken, may_be_waker) = (may_be_known(task), may_be_known(waker_task));
-    if !may_be_woken && !may_be_waker {
-        return None;
-    }
-    let woken = if may_be_woken {
-        known(task.tid())
-    } else {
-        None
-    };
-    let waker = if may_be_waker {
-        known(waker_task.tid())
-    } else {
-        None
-    };
+    let (woken, waker) = (scheduled_task(task), scheduled_task(KernelTask::current()));
     // Else the compiler puts the two pointers together into one number, which the verifier forbids.
     if black_box(woken.is_none()) && black_box(waker.is_none()) {
         return None;
@@ -272,7 +261,7 @@ fn wake(
     };
     match woken {
         Some(thread) => thread.waker = waker,
-        None if task.tgid() == KernelTask::current().tgid() => {
+        None if task.is_of_current_process() => {
             let _ = WAKERS.insert(&task.tid(), &waker, 0);
         }
         None => {}

@@ -72,7 +72,7 @@ impl RuntimeCode {
                 .map(|image| image.runtime().loop_code(&files));
             codes
                 .find(|code| *code != LoopCode::Silent)
-                .unwrap_or(LoopCode::Silent)
+                .unwrap_or_default()
         });
         self.functions.insert(key, code);
         code

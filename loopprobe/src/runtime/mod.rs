@@ -136,15 +136,16 @@ pub trait Runtime: fmt::Debug + Send + Sync {
 }
 
 /// What a function says of the thread that has it on its stack.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LoopCode {
     /// It drives a root future, or parks, as a worker's loop does too.
     BlockOn,
     /// It is a worker's own loop.
     Worker,
-    /// It is none of the runtime's: what a loop calls, or what has called one.
+    /// It is no loop's: a task's poll or code of no runtime, which a loop calls or which calls one.
     Called,
     /// Nothing.
+    #[default]
     Silent,
 }
 

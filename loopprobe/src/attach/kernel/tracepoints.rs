@@ -3,7 +3,7 @@
 use aya::{
     Btf,
     programs::{
-        BtfTracePoint, PerfEvent, ProgramError, RawTracePoint,
+        BtfTracePoint, PerfEvent, Program, ProgramError, RawTracePoint,
         perf_event::{PerfEventConfig, PerfEventScope, SamplePolicy, SoftwareEvent},
     },
     util::online_cpus,
@@ -76,10 +76,13 @@ impl Kernel {
     /// [`AttachError::Program`].
     pub fn attach_baseline_switch(&mut self) -> Result<(), AttachError> {
         const NAME: &str = "baseline_switch";
-        self.seat.load.tables().raw(NAME, |program| {
-            program.load()?;
-            program.attach("sched_switch").map(drop)
-        })
+        self.seat
+            .load
+            .tables()
+            .with(NAME, |program: &mut RawTracePoint| {
+                program.load()?;
+                program.attach("sched_switch").map(drop)
+            })
     }
 
     /// Starts sampling on every CPU.
@@ -106,24 +109,25 @@ impl Kernel {
 
 impl Tables {
     fn load_at(&mut self, typed: &Typed) -> Result<(), AttachError> {
-        for program in ENDS {
-            self.raw(program, |raw| {
-                known_too(sys::patiently(|| raw.load(), errno))
-            })?;
+        for name in ENDS {
+            if !self.is_loaded(name)? {
+                self.with(name, |raw: &mut RawTracePoint| {
+                    sys::patiently(|| raw.load(), errno)
+                })?;
+            }
         }
         // Reading them takes tens of milliseconds, and another target of the same load has done so.
         let mut types = None;
-        for (program, tracepoint) in typed {
-            self.typed(program, |typed| {
-                if typed.fd().is_ok() {
-                    return Ok(());
-                }
-                let types = match &mut types {
-                    Some(types) => types,
-                    none => none.insert(Btf::from_sys_fs()?),
-                };
-                sys::patiently(|| typed.load(tracepoint, types), errno)
-            })?;
+        for (name, tracepoint) in typed {
+            if !self.is_loaded(name)? {
+                self.with(name, |typed: &mut BtfTracePoint| {
+                    let types = match &mut types {
+                        Some(types) => types,
+                        none => none.insert(Btf::from_sys_fs()?),
+                    };
+                    sys::patiently(|| typed.load(tracepoint, types), errno)
+                })?;
+            }
         }
         Ok(())
     }
@@ -132,34 +136,32 @@ impl Tables {
         if self.follows {
             return Ok(());
         }
-        for program in ENDS {
-            self.raw(program, |raw| raw.attach(program).map(drop))?;
+        for name in ENDS {
+            self.with(name, |raw: &mut RawTracePoint| raw.attach(name).map(drop))?;
         }
-        for (program, _) in typed {
-            self.typed(program, |typed| typed.attach().map(drop))?;
+        for (name, _) in typed {
+            self.with(name, |typed: &mut BtfTracePoint| typed.attach().map(drop))?;
         }
         self.follows = true;
         Ok(())
     }
 
-    fn raw(
-        &mut self,
-        name: &'static str,
-        act: impl FnOnce(&mut RawTracePoint) -> Result<(), ProgramError>,
-    ) -> Result<(), AttachError> {
-        let program = self.program_mut(name)?;
-        let program: Result<&mut RawTracePoint, _> = program.try_into();
-        program.and_then(act).map_err(of_program(name))
+    /// Whether another target of the same load has loaded a program.
+    fn is_loaded(&mut self, name: &'static str) -> Result<bool, AttachError> {
+        Ok(self.program_mut(name)?.fd().is_ok())
     }
 
-    fn typed(
-        &mut self,
+    /// Does something with a program of type `P`.
+    fn with<'a, P>(
+        &'a mut self,
         name: &'static str,
-        act: impl FnOnce(&mut BtfTracePoint) -> Result<(), ProgramError>,
-    ) -> Result<(), AttachError> {
+        act: impl FnOnce(P) -> Result<(), ProgramError>,
+    ) -> Result<(), AttachError>
+    where
+        P: TryFrom<&'a mut Program, Error = ProgramError>,
+    {
         let program = self.program_mut(name)?;
-        let program: Result<&mut BtfTracePoint, _> = program.try_into();
-        program.and_then(act).map_err(of_program(name))
+        program.try_into().and_then(act).map_err(of_program(name))
     }
 
     fn attach_sampler_of(&mut self, name: &'static str, hz: u32) -> Result<(), AttachError> {
@@ -194,14 +196,6 @@ fn of_program(name: &'static str) -> impl Fn(ProgramError) -> AttachError {
     move |source| AttachError::Program {
         program: name,
         source,
-    }
-}
-
-/// A program that another target of the same load has loaded is loaded too.
-fn known_too(loaded: Result<(), ProgramError>) -> Result<(), ProgramError> {
-    match loaded {
-        Err(ProgramError::AlreadyLoaded) => Ok(()),
-        result => result,
     }
 }
 

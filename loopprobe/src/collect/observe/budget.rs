@@ -88,32 +88,31 @@ impl Observer {
             return self.begin_to_retime(mode);
         }
         self.begin_step(change.step);
-        // Before the probes go, which can take a second: until this is told, a session beside
-        // leaves to this one what it sees too.
-        let goes_away = !change.step.is_probed();
-        if goes_away {
-            self.tell_step(change, now, sink)?;
+        if !change.step.is_probed() {
+            return self.go_away(change, now, sink);
         }
-        match change.step {
-            Step::Paused => self.pause(now)?,
-            Step::Watched => {
-                self.pause(now)?;
-                self.begin_stand_in()?;
+        if change.step != Step::Full && change.cost.is_none() {
+            self.end_stand_in(sink)?;
+            match self.go_on(now) {
+                // Its end is noticed elsewhere.
+                Err(_) if self.is_gone() => {}
+                result => result.map_err(io::Error::other)?,
             }
-            Step::NoStacks | Step::EntryOnly if change.cost.is_none() => {
-                self.end_stand_in(sink)?;
-                match self.go_on(now) {
-                    // Its end is noticed elsewhere.
-                    Err(_) if self.is_gone() => {}
-                    result => result.map_err(io::Error::other)?,
-                }
-            }
-            Step::NoStacks | Step::EntryOnly | Step::Full => self.configure()?,
-        }
-        if goes_away {
-            return Ok(());
+        } else {
+            self.configure()?;
         }
         self.tell_step(change, now, sink)
+    }
+
+    /// Takes the probes away, which can take a second. That is told before: a session beside leaves
+    /// to this one what it sees too, until then.
+    fn go_away(&mut self, change: Change, now: u64, sink: &mut dyn Sink) -> io::Result<()> {
+        self.tell_step(change, now, sink)?;
+        self.pause(now)?;
+        if change.step == Step::Watched {
+            self.begin_stand_in()?;
+        }
+        Ok(())
     }
 
     fn begin_step(&mut self, step: Step) {
