@@ -110,10 +110,7 @@ fn read(module: &Module) -> Option<Arc<Image>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        elf::ProcAddr,
-        unwind::{Means, Unwinder},
-    };
+    use crate::unwind::testing::{complete, own_module};
 
     #[test]
     fn a_workers_loop_is_no_root_future() {
@@ -134,23 +131,11 @@ mod tests {
 
     #[test]
     fn code_that_does_not_tell_decides_nothing() {
-        let unwinder = Unwinder::new(std::process::id()).unwrap();
-        let own = std::env::current_exe().unwrap();
-        let mut modules = unwinder.modules().iter();
-        let module = modules.find(|module| module.path() == own).unwrap();
+        let module = own_module();
         // The beginning of the file is no function's.
-        let frame = RawFrame {
-            address: ProcAddr(module.bias()),
-            cfa: None,
-            module: Some(Arc::clone(module)),
-            by: Means::CallFrames,
-        };
-        let unwound = Unwound {
-            outcome: Outcome::Complete,
-            frames: vec![frame],
-            passed_entry: false,
-        };
+        let unwound = complete(&module, &[0]);
         let mut of_runtime = RuntimeCode::default();
+        let own = module.path().to_owned();
         of_runtime.images.insert(own, Vec::new());
         assert_eq!(of_runtime.place(&unwound), Place::Unknown);
         let mut of_none = RuntimeCode::default();

@@ -78,3 +78,34 @@ pub struct Unwound {
     /// stack.
     pub passed_entry: bool,
 }
+
+/// Stacks for tests, in the program of the tests itself.
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+    use crate::unwind::Unwinder;
+
+    /// The module of the running program.
+    pub(crate) fn own_module() -> Arc<Module> {
+        let unwinder = Unwinder::new(std::process::id()).unwrap();
+        let own = std::env::current_exe().unwrap();
+        let mut modules = unwinder.modules().iter();
+        Arc::clone(modules.find(|module| module.path() == own).unwrap())
+    }
+
+    /// A stack that was walked to its end, with frames that lie so far behind the module's
+    /// beginning, innermost first.
+    pub(crate) fn complete(module: &Arc<Module>, offsets: &[u64]) -> Unwound {
+        let frame = |offset: &u64| RawFrame {
+            address: ProcAddr(module.bias().wrapping_add(*offset)),
+            cfa: None,
+            module: Some(Arc::clone(module)),
+            by: Means::CallFrames,
+        };
+        Unwound {
+            outcome: Outcome::Complete,
+            frames: offsets.iter().map(frame).collect(),
+            passed_entry: false,
+        }
+    }
+}

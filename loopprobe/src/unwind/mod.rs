@@ -22,6 +22,8 @@ mod source;
 mod unwinder;
 
 pub use crate::process::Memory;
+#[cfg(test)]
+pub(crate) use frame::testing;
 pub use frame::{Means, RawFrame, Unwound};
 pub use module::Module;
 pub use open_poll::{OpenPoll, OpenTask, PollFunctions};

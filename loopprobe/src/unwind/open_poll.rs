@@ -333,27 +333,14 @@ fn jump_target(module: &Module, address: VirtAddr) -> Option<VirtAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::unwind::{Means, Unwinder};
+    use crate::unwind::testing::{complete, own_module};
 
     /// Without LTO the probe is at a jump to the function that owns the frame, so the frame is no
     /// poll function's there: one sample at the probe cut the poll off at its beginning.
     #[test]
     fn a_thread_at_a_probe_has_not_left_its_poll() {
-        let unwinder = Unwinder::new(std::process::id()).unwrap();
-        let own = std::env::current_exe().unwrap();
-        let mut modules = unwinder.modules().iter();
-        let module = modules.find(|module| module.path() == own).unwrap();
-        let at = |offset| RawFrame {
-            address: ProcAddr(module.bias().wrapping_add(offset)),
-            cfa: None,
-            module: Some(Arc::clone(module)),
-            by: Means::CallFrames,
-        };
-        let of = |frames: &[u64]| Unwound {
-            outcome: Outcome::Complete,
-            frames: frames.iter().map(|offset| at(*offset)).collect(),
-            passed_entry: false,
-        };
+        let module = own_module();
+        let of = |offsets| complete(&module, offsets);
         let mut functions = PollFunctions::default();
         functions.probes.insert((module.id(), VirtAddr(16)));
         assert_eq!(functions.is_open(&of(&[16])), None);
