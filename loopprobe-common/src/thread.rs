@@ -94,7 +94,8 @@ pub struct Thread {
     pub blocked_ns: u64,
     /// How long it has been ready without a CPU in all.
     pub runnable_ns: u64,
-    /// Since when the thread has been neither in a poll nor parked; 0 if unknown.
+    /// Since when the thread has been neither in a poll nor parked; 0 if unknown. While its
+    /// outermost poll is in question: the same if that poll has ended.
     pub gap_ns: u64,
     /// `blocked_ns` at that time.
     pub gap_blocked_ns: u64,
@@ -216,6 +217,12 @@ impl Thread {
     #[inline(always)]
     pub fn innermost_mut(&mut self) -> Option<&mut OpenPoll> {
         self.polls.get_mut((self.depth as usize).wrapping_sub(1))
+    }
+
+    /// Whether it is not known yet if the innermost poll is still open.
+    #[inline(always)]
+    pub fn is_in_question(&self) -> bool {
+        self.question.place.is_some() && self.question.depth == self.depth
     }
 
     /// On its CPU.

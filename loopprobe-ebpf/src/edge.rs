@@ -166,7 +166,5 @@ fn returned(thread: &mut Thread, now: u64) {
 #[inline(always)]
 fn leave(thread: &mut Thread, sp: u64, now: u64) {
     light::close(thread, sp, now);
-    if thread.depth == 0 && thread.flags & Thread::LOCAL != 0 {
-        root::begin(thread, now);
-    }
+    root::follow(thread, now);
 }

@@ -43,10 +43,18 @@ impl End {
     }
 }
 
-/// Sends a poll that has ended.
+/// Sends a poll that has ended; or the root future's time, with what is in question if it is its
+/// time only if a poll has ended then.
 #[inline(always)]
 pub fn poll(kind: Kind, thread: &Thread, poll: &OpenPoll, end: &End) {
-    send(kind, thread, poll, end, None);
+    let is_in_doubt = kind as u16 == Kind::Root as u16 && thread.depth > 0;
+    send(
+        kind,
+        thread,
+        poll,
+        end,
+        is_in_doubt.then_some(&thread.question),
+    );
 }
 
 /// Sends a poll that has ended now or, by what the thread's question is answered with, then.
@@ -74,8 +82,8 @@ fn send(kind: Kind, thread: &Thread, poll: &OpenPoll, end: &End, question: Optio
         (*record).poll.runnable_ns = end.runnable_ns - poll.runnable_ns;
         (*record).question = question.map_or(Question::default(), |question| *question);
         if let Some(question) = question {
-            (*record).question.blocked_ns = question.blocked_ns - poll.blocked_ns;
-            (*record).question.runnable_ns = question.runnable_ns - poll.runnable_ns;
+            (*record).question.blocked_ns = question.blocked_ns.saturating_sub(poll.blocked_ns);
+            (*record).question.runnable_ns = question.runnable_ns.saturating_sub(poll.runnable_ns);
         }
     }
     entry.submit(0);

@@ -138,9 +138,7 @@ pub fn settle(thread: &mut Thread, stop: &Stop, now: u64) {
         }
         end(thread, now);
     }
-    if thread.depth == 0 && thread.flags & Thread::LOCAL != 0 {
-        root::begin(thread, now);
-    }
+    root::follow(thread, now);
 }
 
 /// Whether the innermost poll, which began with the stack pointer `entry`, is open as far as is
@@ -170,7 +168,7 @@ fn judge(thread: &mut Thread, stop: &Stop, place: &Place, entry: u64, now: u64) 
         presume(thread);
         return OPEN;
     }
-    if is_in_question(thread) {
+    if thread.is_in_question() {
         match answered(&thread.question.place).answer {
             answer::ENDED => return 0,
             answer::OPEN | answer::PRESUMED => thread.question.place.ip = 0,
@@ -181,7 +179,7 @@ fn judge(thread: &mut Thread, stop: &Stop, place: &Place, entry: u64, now: u64) 
         answer,
         asked_again,
     } = answered(place);
-    let in_question = is_in_question(thread);
+    let in_question = thread.is_in_question();
     let is_asked = in_question && is_same(&thread.question.place, place);
     let mut verdict = 0;
     if answer == answer::NONE {
@@ -245,6 +243,9 @@ fn put_in_question(thread: &mut Thread, place: &Place, now: u64) {
         blocked_ns: thread.blocked_ns,
         runnable_ns: thread.runnable_ns,
     };
+    if root::is_next(thread) {
+        root::start(thread, now);
+    }
 }
 
 #[inline(always)]
@@ -264,18 +265,12 @@ fn is_time_to_ask_again(thread: &Thread, asked_again: u32, now: u64) -> bool {
     (now % OUT_OF == 0) & (is_new | (now - thread.asked_ns >= PAUSE_NS))
 }
 
-/// Whether the innermost poll is in question.
-#[inline(always)]
-fn is_in_question(thread: &Thread) -> bool {
-    thread.question.place.is_some() && thread.question.depth == thread.depth
-}
-
 /// Ends the innermost poll: now or, if that was in question, then.
 #[inline(never)]
 fn end(thread: &mut Thread, now: u64) {
     let mut end = End::now(thread, now);
     let mut answer = answer::OPEN;
-    if is_in_question(thread) {
+    if thread.is_in_question() {
         answer = answered(&thread.question.place).answer;
         if answer != answer::OPEN && answer != answer::PRESUMED {
             end = End {
@@ -296,7 +291,13 @@ fn end(thread: &mut Thread, now: u64) {
             event::poll(Kind::Poll, thread, poll, &end);
         }
     }
-    if is_in_question(thread) {
+    if answer == answer::NONE && root::is_next(thread) {
+        root::end(thread);
+    }
+    if answer != answer::ENDED {
+        thread.gap_ns = 0;
+    }
+    if thread.is_in_question() {
         thread.question.place.ip = 0;
     }
     thread.depth -= 1;

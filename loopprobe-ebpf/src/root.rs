@@ -11,17 +11,24 @@ use loopprobe_common::{
 use crate::{
     clock::now,
     event::{self, End},
-    maps::{config, is_over},
+    maps::{config, is_light, is_over},
 };
 
 /// From here on the thread's time is the root future's.
 #[inline(always)]
 pub fn begin(thread: &mut Thread, now: u64) {
-    if is_over(thread.target, now) {
-        return;
+    if !is_over(thread.target, now) {
+        start(thread, now);
+        if thread.depth == 0 {
+            thread.unsent_ns = 0;
+        }
     }
+}
+
+/// The same while its last poll is in question, and within the session.
+#[inline(always)]
+pub fn start(thread: &mut Thread, now: u64) {
     thread.gap_ns = now;
-    thread.unsent_ns = 0;
     thread.gap_blocked_ns = thread.blocked_ns;
     thread.gap_runnable_ns = thread.runnable_ns;
 }
@@ -32,7 +39,8 @@ pub fn end(thread: &mut Thread) {
     end_with(thread, 0);
 }
 
-/// The same, with what is known of the time that has ended.
+/// The same, with what is known of the time that has ended. Of a poll that is in question it is
+/// told too.
 #[inline(always)]
 pub fn end_with(thread: &mut Thread, flags: u32) {
     let start_ns = thread.gap_ns;
@@ -60,6 +68,30 @@ pub fn end_with(thread: &mut Thread, flags: u32) {
         };
         event::poll(Kind::Root, thread, &poll, &End::now(thread, end_ns));
     }
+}
+
+/// The thread has left its last poll: from here on its time is the root future's, if it is not
+/// already since that poll was in question.
+#[inline(always)]
+pub fn follow(thread: &mut Thread, now: u64) {
+    if thread.depth == 0 && thread.flags & Thread::LOCAL != 0 && thread.gap_ns == 0 {
+        begin(thread, now);
+    }
+}
+
+/// Whether the thread's time is the root future's once its innermost poll has ended.
+#[inline(always)]
+pub fn is_next(thread: &Thread) -> bool {
+    thread.depth == 1 && has_root(thread)
+}
+
+/// Whether the thread's time is the root future's, or may be.
+#[inline(always)]
+pub fn may_run(thread: &Thread) -> bool {
+    if thread.depth == 0 {
+        return has_root(thread);
+    }
+    is_light() && is_next(thread) && thread.is_in_question()
 }
 
 /// Whether the thread's gaps are a root future's: it runs a loop of its own, and is no worker of a

@@ -44,6 +44,10 @@ pub fn switch_out(tid: u32, thread: &mut Thread, voluntary: bool, preempted: u64
         if takes_stacks(thread.target) {
             stack::keep(tid, thread, now);
         }
+        if root::may_run(thread) && stack::parks(thread) {
+            root::end(thread);
+            thread.flags |= Thread::PARKED;
+        }
     } else if root::has_root(thread) {
         if stack::parks(thread) {
             root::end(thread);

@@ -103,7 +103,7 @@ fn turn(thread: &mut Thread, flag: u32) {
     split::catch_up_current(thread, now);
     cost::probe(thread);
     thread.flags |= flag;
-    if thread.depth == 0 {
+    if thread.depth == 0 || root::may_run(thread) {
         root::end(thread);
         root::begin(thread, now());
     }

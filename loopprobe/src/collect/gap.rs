@@ -77,18 +77,30 @@ impl Gap {
             Place::Outside => false,
             Place::Unknown => return,
         };
-        if let Some(last) = self.0.last_mut().filter(|last| last.inside == inside) {
-            last.to_ns = last.to_ns.max(to_ns);
-            last.blocked_ns += blocked_ns;
-            last.runnable_ns += runnable_ns;
+        self.add(Stretch {
+            inside,
+            from_ns,
+            to_ns,
+            blocked_ns,
+            runnable_ns,
+        });
+    }
+
+    /// Adds what was seen later on.
+    pub(super) fn join(&mut self, later: &Self) {
+        for stretch in &later.0 {
+            self.add(*stretch);
+        }
+    }
+
+    fn add(&mut self, next: Stretch) {
+        let same = |last: &&mut Stretch| last.inside == next.inside;
+        if let Some(last) = self.0.last_mut().filter(same) {
+            last.to_ns = last.to_ns.max(next.to_ns);
+            last.blocked_ns += next.blocked_ns;
+            last.runnable_ns += next.runnable_ns;
         } else if self.0.len() < MAX_STRETCHES {
-            self.0.push(Stretch {
-                inside,
-                from_ns,
-                to_ns,
-                blocked_ns,
-                runnable_ns,
-            });
+            self.0.push(next);
         }
     }
 
@@ -191,6 +203,13 @@ mod tests {
     fn a_gap_inside_block_on_is_the_root_futures() {
         let seen = gap(&[(Place::Inside, 1, 12)]);
         assert_eq!(told(&seen, &bounds(13, false)), [(0, 13, true)]);
+    }
+
+    #[test]
+    fn what_was_seen_apart_is_one_gap() {
+        let mut seen = gap(&[(Place::Inside, 1, 5), (Place::Outside, 5, 20)]);
+        seen.join(&gap(&[(Place::Outside, 20, 30), (Place::Inside, 31, 50)]));
+        assert_eq!(told(&seen, &bounds(50, false)), [(30, 50, true)]);
     }
 
     #[test]

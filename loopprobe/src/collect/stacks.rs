@@ -1,6 +1,7 @@
 //! Stacks of long polls: unwound as they come, named only when their poll turns out to be long.
 
 mod describe;
+mod gaps;
 mod looks;
 mod own;
 mod record;
@@ -27,13 +28,7 @@ use self::{
     turns::Turns,
     wakers::Beside,
 };
-use super::{
-    Options,
-    gap::{Gap, Place},
-    poll_key::PollKey,
-    regions::Regions,
-    runtime_code::RuntimeCode,
-};
+use super::{Options, gap::Place, poll_key::PollKey, regions::Regions, runtime_code::RuntimeCode};
 use crate::{
     attach::PlannedImage,
     diagnose::{CpuQuota, Descriptors, Halt, Objects, SeenFile, Taker},
@@ -130,13 +125,6 @@ impl Stacks {
         self.runtime = RuntimeCode::of(planned);
     }
 
-    /// Where a thread was between two polls.
-    pub(super) fn gap(&self, key: PollKey) -> Gap {
-        self.polls
-            .get(&key)
-            .map_or_else(Gap::default, |taken| taken.gap.clone())
-    }
-
     /// Where a thread is now whose stack is kept.
     pub(super) fn place(&mut self, slot: &StackSlot) -> Place {
         let unwound = self
@@ -148,18 +136,6 @@ impl Stacks {
     /// Drops what was seen of a poll.
     pub(super) fn forget(&mut self, key: PollKey) {
         self.polls.remove(&key);
-    }
-
-    /// Adds stacks and diagnosis to a part of a gap.
-    pub(super) fn explain_part(&mut self, key: PollKey, poll: &mut LongPoll, now_ns: u64) {
-        let end_ns = poll.start_ns + poll.duration_ns;
-        let mut part = Taken::default();
-        if let Some(taken) = self.polls.get(&key) {
-            part.stacks.clone_from(&taken.stacks);
-            part.stacks
-                .retain(|seen| (poll.start_ns..=end_ns).contains(&seen.start_ns));
-        }
-        self.describe(poll, part, now_ns);
     }
 
     /// Where a poll was seen to have ended at the latest, if its end was not seen.
@@ -230,7 +206,7 @@ impl Stacks {
         let of_task = record.entry_sp != 0;
         let functions = self.functions.as_ref().filter(|_| of_task);
         let is_open = functions.and_then(|functions| functions.is_open(&unwound));
-        let place = if of_task {
+        let place = if of_task && is_open != Some(false) {
             Place::Unknown
         } else {
             self.runtime.place(&unwound)
@@ -239,6 +215,15 @@ impl Stacks {
         let taken = self.polls.entry((record.tid, record.poll_ns)).or_default();
         taken.last_ns = end_ns;
         seen.waker = taken.waker_of(record, seen.blocked_ns);
+        if is_open == Some(false) {
+            taken.left.get_or_insert(Left {
+                ns: record.start_ns,
+                blocked_ns: record.blocked_ns,
+                runnable_ns: record.runnable_ns,
+            });
+            self.keep_behind(record, seen, place, end_ns);
+            return;
+        }
         let (from_ns, blocked_ns, runnable_ns) = (seen.start_ns, seen.blocked_ns, seen.runnable_ns);
         taken
             .gap
@@ -248,14 +233,6 @@ impl Stacks {
         }
         if is_open == Some(true) {
             taken.open_ns = taken.open_ns.max(record.start_ns);
-        }
-        if is_open == Some(false) {
-            taken.left.get_or_insert(Left {
-                ns: record.start_ns,
-                blocked_ns: record.blocked_ns,
-                runnable_ns: record.runnable_ns,
-            });
-            return;
         }
         if !taken.add(seen) {
             self.lost.stacks += 1;

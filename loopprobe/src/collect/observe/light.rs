@@ -34,8 +34,9 @@ impl Observer {
         }
     }
 
-    /// A poll has ended before the kernel side had an answer, or one that tells. The stack has been
-    /// sent before it, but need not have been looked at.
+    /// A poll has ended before the kernel side had an answer, or one that tells; or what would be
+    /// the root future's time behind it. The stack has been sent before it, but need not have been
+    /// looked at.
     pub(super) fn settle(&mut self, record: PollRecord, sink: &mut dyn Sink) -> io::Result<()> {
         if record.poll.start_ns < self.span.start_ns {
             return Ok(());
@@ -67,6 +68,13 @@ impl Observer {
     /// Picks one of the two ends that a poll may have had.
     fn conclude(&mut self, record: PollRecord, sink: &mut dyn Sink) -> io::Result<()> {
         let answer = self.answered(&record);
+        if record.kind == Kind::Root as u16 {
+            return match answer {
+                answer::ENDED => self.gap_ended(&record, sink),
+                // It was the poll's time; or that is not known, which is counted with the poll.
+                _ => Ok(()),
+            };
+        }
         let then = until_question(record);
         if is_open(answer) {
             return self.went_on(record, &then, answer, sink);

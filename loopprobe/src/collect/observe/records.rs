@@ -44,6 +44,10 @@ impl Observer {
                 continue;
             }
             match record {
+                // Of a root future's time that is one only if a poll had ended.
+                Some(Record::Poll(record)) if record.question.place.is_some() => {
+                    self.settle(record, sink)?;
+                }
                 Some(Record::Poll(record)) => self.ended(record, sink)?,
                 Some(Record::Unsettled(record)) => self.settle(record, sink)?,
                 Some(Record::Watched(record)) => self.watched(&record, sink)?,

@@ -98,7 +98,7 @@ impl Observer {
             ends_outside: record.poll.flags & OpenPoll::LEFT != 0,
         };
         let mut seen = match &self.stacks {
-            Some(stacks) => stacks.gap(key(record)),
+            Some(stacks) => stacks.gap(key(record), record.end_ns),
             None => Gap::default(),
         };
         if let Some(slot) = wait {
