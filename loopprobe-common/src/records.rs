@@ -69,8 +69,7 @@ pub struct PollRecord {
     /// The poll; its `blocked_ns` and `runnable_ns` are those of this poll.
     pub poll: OpenPoll,
     /// Of an unsettled one, and of a root's that is one only if a poll has ended: what had not been
-    /// answered. Its `blocked_ns` and `runnable_ns` are
-    /// those of this poll until then.
+    /// answered. Its `blocked_ns` and `runnable_ns` are those of this poll until then.
     pub question: Question,
 }
 

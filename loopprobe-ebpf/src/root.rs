@@ -39,8 +39,8 @@ pub fn end(thread: &mut Thread) {
     end_with(thread, 0);
 }
 
-/// The same, with what is known of the time that has ended. Of a poll that is in question it is
-/// told too.
+/// The same, with what is known of the time that has ended. While a poll is in question the record
+/// has the question: it is the root future's time only if the answer is that the poll has ended.
 #[inline(always)]
 pub fn end_with(thread: &mut Thread, flags: u32) {
     let start_ns = thread.gap_ns;
